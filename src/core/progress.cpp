@@ -1,0 +1,82 @@
+#include "core/progress.h"
+
+#include <cstdio>
+
+namespace ospnext {
+namespace {
+
+// 75 -> "1:15", 3700 -> "1:01:40".
+std::string clock_text(double seconds) {
+  const auto whole = static_cast<long long>(seconds + 0.5);
+  char text[32];
+  if (whole >= 3600) {
+    std::snprintf(text, sizeof text, "%lld:%02lld:%02lld", whole / 3600, whole / 60 % 60, whole % 60);
+  } else {
+    std::snprintf(text, sizeof text, "%lld:%02lld", whole / 60, whole % 60);
+  }
+  return text;
+}
+
+}  // namespace
+
+void Progress::begin(std::string stage, int64_t steps) {
+  end();
+  stage_ = std::move(stage);
+  steps_ = steps;
+  done_ = 0;
+  began_ = shown_ = Clock::now();
+  if (in_place_) {
+    show("", false);
+  }
+}
+
+void Progress::step(const std::string& note) {
+  ++done_;
+  const double since_shown = std::chrono::duration<double>(Clock::now() - shown_).count();
+  if (since_shown >= (in_place_ ? 0.1 : 5.0)) {
+    show(note, false);
+  }
+}
+
+void Progress::end() {
+  if (stage_.empty()) {
+    return;
+  }
+  seconds_.emplace_back(stage_, std::chrono::duration<double>(Clock::now() - began_).count());
+  show("", true);
+  stage_.clear();
+}
+
+void Progress::show(const std::string& note, bool last) {
+  shown_ = Clock::now();
+  if (out_ == nullptr) {
+    return;
+  }
+  const double elapsed = std::chrono::duration<double>(shown_ - began_).count();
+  char text[160];
+  std::string line = stage_;
+  if (last) {
+    std::snprintf(text, sizeof text, ": done in %.1f s", elapsed);
+    line += text;
+  } else {
+    line += ": step " + std::to_string(done_) + (steps_ > 0 ? "/" + std::to_string(steps_) : "");
+    if (done_ > 0) {
+      const double per_step = elapsed / static_cast<double>(done_);
+      std::snprintf(text, sizeof text, ", %.3g s/step", per_step);
+      line += text;
+      if (steps_ > done_) {
+        line += ", " + clock_text(per_step * static_cast<double>(steps_ - done_)) + " left";
+      }
+    }
+    if (!note.empty()) {
+      line += ", " + note;
+    }
+  }
+  if (in_place_) {
+    *out_ << "\r\033[K" << line << (last ? "\n" : "") << std::flush;
+  } else {
+    *out_ << line << "\n" << std::flush;
+  }
+}
+
+}  // namespace ospnext
