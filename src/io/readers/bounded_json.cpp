@@ -1,0 +1,52 @@
+// Bounded JSON parsing on nlohmann's iterative parser.
+#include "io/readers/bounded_json.h"
+
+#include <set>
+#include <vector>
+
+#include "core/error.h"
+#include "io/readers/mapped_file.h"
+
+namespace ospnext {
+
+nlohmann::json parse_bounded_json(std::string_view text, const std::string& origin, int max_depth) {
+  using Event = nlohmann::json::parse_event_t;
+  std::vector<std::set<std::string>> keys;  // of the objects that are open, outermost first
+  const auto watch = [&](int depth, Event event, nlohmann::json& parsed) {
+    if (event == Event::object_start || event == Event::array_start) {
+      if (depth >= max_depth) {
+        throw InputError(origin + ": JSON nested deeper than " + std::to_string(max_depth) +
+                         " levels");
+      }
+      if (event == Event::object_start) {
+        keys.emplace_back();
+      }
+    } else if (event == Event::object_end) {
+      keys.pop_back();
+    } else if (event == Event::key && !keys.back().insert(parsed.get<std::string>()).second) {
+      throw InputError(origin + ": JSON names the key \"" + parsed.get<std::string>() + "\" twice");
+    }
+    return true;
+  };
+  try {
+    return nlohmann::json::parse(text.begin(), text.end(), watch);
+  } catch (const nlohmann::json::parse_error& error) {
+    throw InputError(origin + ": expected JSON, found a mistake at byte " +
+                     std::to_string(error.byte));
+  } catch (const nlohmann::json::exception&) {
+    throw InputError(origin + ": JSON holds a number that is out of range");
+  }
+}
+
+nlohmann::json read_json_file(const std::filesystem::path& file, size_t max_bytes) {
+  const MappedFile mapped(file);
+  const auto bytes = mapped.bytes();
+  if (bytes.size() > max_bytes) {
+    throw InputError(mapped.path() + ": expected JSON of at most " + std::to_string(max_bytes) +
+                     " bytes, found " + std::to_string(bytes.size()));
+  }
+  return parse_bounded_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()},
+                            mapped.path());
+}
+
+}  // namespace ospnext

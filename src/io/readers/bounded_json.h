@@ -1,0 +1,19 @@
+// JSON from strangers: bounded depth and size, no key twice.
+#pragma once
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+
+namespace ospnext {
+
+// Parses `text`. Throws InputError, beginning with `origin`, when it is no JSON, nests deeper than
+// `max_depth` or names a key of an object twice.
+nlohmann::json parse_bounded_json(std::string_view text, const std::string& origin,
+                                  int max_depth = 32);
+
+// Reads a JSON file of at most `max_bytes`; errors as above, also for a file that cannot be read.
+nlohmann::json read_json_file(const std::filesystem::path& file, size_t max_bytes = 64 << 20);
+
+}  // namespace ospnext

@@ -1,0 +1,107 @@
+// Data types, sizes, and the checkpoint that owns its mapped files.
+#include "io/readers/tensor_file.h"
+
+#include <array>
+#include <utility>
+
+namespace ospnext {
+namespace {
+
+struct DTypeEntry {
+  DType dtype;
+  const char* name;
+  size_t size;
+};
+
+constexpr std::array kDTypes{
+    DTypeEntry{DType::kF64, "F64", 8},        DTypeEntry{DType::kF32, "F32", 4},
+    DTypeEntry{DType::kF16, "F16", 2},        DTypeEntry{DType::kBF16, "BF16", 2},
+    DTypeEntry{DType::kF8E4M3, "F8_E4M3", 1}, DTypeEntry{DType::kF8E5M2, "F8_E5M2", 1},
+    DTypeEntry{DType::kI64, "I64", 8},        DTypeEntry{DType::kI32, "I32", 4},
+    DTypeEntry{DType::kI16, "I16", 2},        DTypeEntry{DType::kI8, "I8", 1},
+    DTypeEntry{DType::kU64, "U64", 8},        DTypeEntry{DType::kU32, "U32", 4},
+    DTypeEntry{DType::kU16, "U16", 2},        DTypeEntry{DType::kU8, "U8", 1},
+    DTypeEntry{DType::kBool, "BOOL", 1},
+};
+
+}  // namespace
+
+size_t item_size(DType dtype) {
+  return kDTypes[static_cast<size_t>(dtype)].size;
+}
+
+const char* dtype_name(DType dtype) {
+  return kDTypes[static_cast<size_t>(dtype)].name;
+}
+
+std::optional<DType> dtype_from_name(const std::string& name) {
+  for (const DTypeEntry& entry : kDTypes) {
+    if (name == entry.name) {
+      return entry.dtype;
+    }
+  }
+  return std::nullopt;
+}
+
+int64_t TensorRecord::element_count() const {
+  int64_t count = 1;
+  for (const int64_t side : shape) {
+    count *= side;
+  }
+  return count;
+}
+
+bool TensorRecord::is_contiguous() const {
+  const auto expected = contiguous_strides(shape);
+  for (size_t i = 0; i < shape.size(); ++i) {
+    if (shape[i] > 1 && strides[i] != expected[i]) {
+      return element_count() == 0;
+    }
+  }
+  return true;
+}
+
+std::vector<int64_t> contiguous_strides(const std::vector<int64_t>& shape) {
+  std::vector<int64_t> strides(shape.size(), 1);
+  for (size_t i = shape.size(); i > 1; --i) {
+    // a side of 0 must not hide that the others overflow: wrap, the strides are never used then
+    strides[i - 2] = static_cast<int64_t>(static_cast<uint64_t>(strides[i - 1]) *
+                                          static_cast<uint64_t>(shape[i - 1]));
+  }
+  return strides;
+}
+
+std::optional<int64_t> byte_count(const std::vector<int64_t>& shape, size_t item_size) {
+  auto count = static_cast<int64_t>(item_size);
+  for (const int64_t side : shape) {
+    if (side < 0 || __builtin_mul_overflow(count, side, &count)) {
+      return std::nullopt;
+    }
+  }
+  return count;
+}
+
+std::string shape_text(const std::vector<int64_t>& shape) {
+  std::string text = "[";
+  for (size_t i = 0; i < shape.size(); ++i) {
+    text += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
+  }
+  return text + "]";
+}
+
+Checkpoint::Checkpoint(std::string path, std::vector<std::unique_ptr<MappedFile>> files,
+                       TensorMap tensors, std::map<std::string, std::string> metadata)
+    : path_(std::move(path)),
+      files_(std::move(files)),
+      tensors_(std::move(tensors)),
+      metadata_(std::move(metadata)) {}
+
+void Checkpoint::drop_pages(const TensorRecord& record) const noexcept {
+  for (const auto& file : files_) {
+    if (file->contains(record.data)) {
+      file->drop_pages(record.data, record.bytes);
+    }
+  }
+}
+
+}  // namespace ospnext

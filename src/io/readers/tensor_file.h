@@ -1,0 +1,93 @@
+// Tensors in files: what a reader yields, and one way to open every known kind of file.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "io/readers/mapped_file.h"
+
+namespace ospnext {
+
+enum class DType {
+  kF64,
+  kF32,
+  kF16,
+  kBF16,
+  kF8E4M3,
+  kF8E5M2,
+  kI64,
+  kI32,
+  kI16,
+  kI8,
+  kU64,
+  kU32,
+  kU16,
+  kU8,
+  kBool,
+};
+
+size_t item_size(DType dtype);        // bytes of one element
+const char* dtype_name(DType dtype);  // as safetensors writes it: "F32", "BF16", ...
+std::optional<DType> dtype_from_name(const std::string& name);  // nothing for an unknown name
+
+// One tensor inside a mapped file. Element (i, j, ...) lies at data + item_size · Σ index·stride,
+// and all elements lie in [data, data + bytes). `data` need not be aligned.
+struct TensorRecord {
+  DType dtype = DType::kF32;
+  std::vector<int64_t> shape;
+  std::vector<int64_t> strides;  // in elements, none negative
+  const std::byte* data = nullptr;
+  size_t bytes = 0;
+
+  int64_t element_count() const;
+  bool is_contiguous() const;
+};
+
+using TensorMap = std::map<std::string, TensorRecord>;
+
+// Row-major strides of `shape`.
+std::vector<int64_t> contiguous_strides(const std::vector<int64_t>& shape);
+
+// Product of `shape` times `item_size`, or nothing when a side is negative or the product overflows.
+std::optional<int64_t> byte_count(const std::vector<int64_t>& shape, size_t item_size);
+
+// "[2, 3]"
+std::string shape_text(const std::vector<int64_t>& shape);
+
+// The tensors of one file, or of the shards of an index. Keeps the files mapped.
+class Checkpoint {
+ public:
+  Checkpoint(std::string path, std::vector<std::unique_ptr<MappedFile>> files, TensorMap tensors,
+             std::map<std::string, std::string> metadata);
+
+  const TensorMap& tensors() const { return tensors_; }
+  const std::map<std::string, std::string>& metadata() const { return metadata_; }
+  const std::string& path() const { return path_; }  // of the file, or of the index
+
+  // Gives back the memory of a tensor that is not read again soon.
+  void drop_pages(const TensorRecord& record) const noexcept;
+
+ private:
+  std::string path_;
+  std::vector<std::unique_ptr<MappedFile>> files_;
+  TensorMap tensors_;
+  std::map<std::string, std::string> metadata_;
+};
+
+// Opens a .safetensors file, a PyTorch zip file (.pth, .pt, .bin), a *.index.json with its shards,
+// or a directory that holds one of these (find_checkpoint). The kind is read from the content, not
+// from the name. Throws InputError, one sentence that names the file.
+Checkpoint open_checkpoint(const std::filesystem::path& file_or_index_or_dir);
+
+// The checkpoint of a directory: the first of *.safetensors.index.json, diffusion_pytorch_model,
+// model (each .safetensors), ema_model_state_dict.pt, and else the only tensor file of any name.
+// Nothing when there is none; InputError when several of the same rank make it ambiguous.
+std::optional<std::filesystem::path> find_checkpoint(const std::filesystem::path& directory);
+
+}  // namespace ospnext

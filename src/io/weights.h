@@ -1,0 +1,54 @@
+// Tensors between files and modules.
+#pragma once
+
+#include <torch/torch.h>
+
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "io/readers/tensor_file.h"
+
+namespace ospnext {
+
+at::ScalarType scalar_type(DType dtype);
+// The file's data type for a tensor type; InputError naming `what` when safetensors has none for it.
+DType file_dtype(at::ScalarType type, const std::string& what);
+
+// View of the mapping, without a copy: read-only, and valid while the checkpoint of `record` lives.
+// Data that is not aligned for its type is copied.
+at::Tensor to_tensor(const TensorRecord& record);
+
+struct LoadReport {
+  std::vector<std::string> ignored;  // tensors of the file that belong to nothing, for a warning
+};
+
+// Checkpoint name -> module name; "" means ignored on purpose.
+using KeyMap = std::function<std::string(const std::string&)>;
+
+// Fills every parameter and buffer of `module` with the checkpoint tensors named by `rename`, one
+// after the other, converted to the dtype and device of the parameter, so that beside mapped pages
+// little host memory is used. Throws InputError that names file and tensors when tensors are missing
+// or misshapen (before anything is written), or NaN or infinite after the conversion.
+LoadReport load_weights(torch::nn::Module& module, const Checkpoint& checkpoint,
+                        const KeyMap& rename = {});
+
+// All tensors of a file, copied (stage inputs, small files). Throws InputError.
+std::map<std::string, at::Tensor> read_tensors(const std::filesystem::path& file);
+
+// Writes one safetensors file: names sorted, metadata "format": "pt" added. Atomic: written beside
+// `file`, flushed to disk, renamed; on failure nothing is left. Throws InputError when the place
+// cannot be written to, RunError when writing fails (disk full).
+void save_safetensors(const std::filesystem::path& file,
+                      const std::map<std::string, at::Tensor>& tensors,
+                      const std::map<std::string, std::string>& metadata = {});
+
+// Writes <stem>.safetensors when all tensors fit in `max_shard_bytes`, else shards
+// <stem>-00001-of-0000N.safetensors and <stem>.safetensors.index.json. A tensor is never split.
+void save_sharded_safetensors(const std::filesystem::path& directory, const std::string& stem,
+                              const std::map<std::string, at::Tensor>& tensors,
+                              int64_t max_shard_bytes);
+
+}  // namespace ospnext
