@@ -1,0 +1,83 @@
+// Training of a small tokenizer with the sentencepiece library.
+#include <sentencepiece_trainer.h>
+
+#include <fstream>
+#include <unordered_map>
+
+#include "core/error.h"
+#include "models/tokenizer.h"
+
+namespace ospnext {
+namespace {
+
+class Sentences : public sentencepiece::SentenceIterator {
+ public:
+  explicit Sentences(const std::vector<std::string>& sentences) : sentences_(sentences) {}
+  bool done() const override { return next_ == sentences_.size(); }
+  void Next() override { ++next_; }
+  const std::string& value() const override { return sentences_[next_]; }
+  sentencepiece::util::Status status() const override { return {}; }
+
+ private:
+  const std::vector<std::string>& sentences_;
+  size_t next_ = 0;
+};
+
+std::string printable_ascii() {
+  std::string characters;
+  for (char c = '!'; c <= '~'; ++c) {
+    characters.push_back(c);
+  }
+  return characters;
+}
+
+// Writes beside `output` first, so that a failure leaves no half file under that name.
+void write_file(const std::filesystem::path& output, const std::string& bytes) {
+  std::filesystem::path temporary = output;
+  temporary += ".partial";
+  std::ofstream file(temporary, std::ios::binary);
+  file << bytes;
+  file.close();
+  std::error_code error;
+  if (file) {
+    std::filesystem::rename(temporary, output, error);
+  }
+  if (!file || error) {
+    std::filesystem::remove(temporary, error);
+    throw RunError(output.string() + ": the tokenizer could not be written");
+  }
+}
+
+}  // namespace
+
+void train_tokenizer(const std::vector<std::string>& sentences, int64_t vocab_size,
+                     const std::filesystem::path& output, uint64_t seed) {
+  const std::unordered_map<std::string, std::string> options{
+      {"model_type", "unigram"},
+      {"vocab_size", std::to_string(vocab_size)},
+      {"hard_vocab_limit", "false"},
+      {"pad_id", "0"},
+      {"eos_id", "1"},
+      {"bos_id", "2"},
+      {"unk_id", "3"},
+      {"character_coverage", "1.0"},
+      {"required_chars", printable_ascii()},
+      {"normalization_rule_name", "identity"},
+      {"max_sentence_length", "65536"},
+      {"num_threads", "1"},  // sums in one order
+      {"minloglevel", "2"},
+  };
+  sentencepiece::SetRandomGeneratorSeed(static_cast<unsigned int>(seed));
+  Sentences iterator(sentences);
+  std::string model;
+  const auto status = sentencepiece::SentencePieceTrainer::Train(options, &iterator, &model);
+  if (!status.ok()) {
+    throw InputError("tokenizer training: found " + std::to_string(sentences.size()) +
+                     " sentences for " + std::to_string(vocab_size) +
+                     " pieces, which sentencepiece refuses (" + status.ToString() +
+                     "); expected enough of both");
+  }
+  write_file(output, model);
+}
+
+}  // namespace ospnext
