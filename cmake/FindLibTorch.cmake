@@ -1,30 +1,43 @@
 # Finds the LibTorch of PyPI's torch wheel without CMake's Torch package, which needs a CUDA toolkit.
 #
-#   LIBTORCH          folder `torch/` of an unpacked or installed wheel (include/ and lib/ inside)
-#   OSPNEXT_CUDA      also link the CUDA half (torch_cuda, c10_cuda)
+#   LIBTORCH              folder `torch/` of an unpacked or installed wheel (include/ and lib/ inside)
+#   OSPNEXT_CUDA          also link the CUDA half (torch_cuda, c10_cuda)
+#   OSPNEXT_CUDA_INCLUDE  folder with cuda_runtime_api.h, cublas_v2.h, cusparse.h (found by itself)
 # Defines the target LibTorch::LibTorch.
-find_path(LIBTORCH_INCLUDE torch/csrc/api/include/torch/torch.h
-          HINTS ${LIBTORCH}/include NO_DEFAULT_PATH REQUIRED)
-set(libtorch_names torch torch_cpu c10)
+if(NOT EXISTS "${LIBTORCH}/include/torch/csrc/api/include/torch/torch.h")
+  message(FATAL_ERROR "LIBTORCH is '${LIBTORCH}', which holds no include/torch/csrc/api/include/torch/torch.h; "
+                      "run `make setup`, or pass -DLIBTORCH=/path/to/site-packages/torch")
+endif()
+
+# libtorch.so itself is empty and asks for the CUDA half, so it is left out.
+set(libtorch_names torch_cpu c10)
 if(OSPNEXT_CUDA)
   list(APPEND libtorch_names torch_cuda c10_cuda)
 endif()
+set(libtorch_files)
+foreach(name IN LISTS libtorch_names)
+  if(NOT EXISTS "${LIBTORCH}/lib/lib${name}.so")
+    message(FATAL_ERROR "LIBTORCH is '${LIBTORCH}', which holds no lib/lib${name}.so")
+  endif()
+  list(APPEND libtorch_files "${LIBTORCH}/lib/lib${name}.so")
+endforeach()
 
 add_library(LibTorch::LibTorch INTERFACE IMPORTED)
 target_include_directories(LibTorch::LibTorch SYSTEM INTERFACE
-  ${LIBTORCH_INCLUDE} ${LIBTORCH_INCLUDE}/torch/csrc/api/include)
-target_link_directories(LibTorch::LibTorch INTERFACE ${LIBTORCH}/lib)
-foreach(name IN LISTS libtorch_names)
-  find_library(LIBTORCH_${name} ${name} HINTS ${LIBTORCH}/lib NO_DEFAULT_PATH REQUIRED)
-  list(APPEND libtorch_files ${LIBTORCH_${name}})
-endforeach()
-
+  "${LIBTORCH}/include" "${LIBTORCH}/include/torch/csrc/api/include")
 # torch_cuda registers itself when loaded, so the linker must keep it although no symbol asks for it.
-# The wheel's own dependencies (CUDA libraries) are found beside it when the program runs.
+# What these libraries need themselves (CUDA, cuDNN, NCCL) is looked up when the program runs.
 target_link_libraries(LibTorch::LibTorch INTERFACE
-  -Wl,--no-as-needed ${libtorch_files} -Wl,--as-needed -Wl,--allow-shlib-undefined pthread)
-target_link_options(LibTorch::LibTorch INTERFACE
-  "LINKER:-rpath,${LIBTORCH}/lib" "LINKER:-rpath,${LIBTORCH}/../nvidia/cu13/lib")
-if(OSPNEXT_CUDA AND EXISTS "${CUDAToolkit_INCLUDE}")
-  target_include_directories(LibTorch::LibTorch SYSTEM INTERFACE ${CUDAToolkit_INCLUDE})
+  -Wl,--no-as-needed ${libtorch_files} -Wl,--as-needed pthread)
+target_link_options(LibTorch::LibTorch INTERFACE LINKER:--unresolved-symbols=ignore-in-shared-libs)
+if(OSPNEXT_CUDA)
+  find_path(OSPNEXT_CUDA_INCLUDE cusparse.h
+            HINTS "${LIBTORCH}/../nvidia/cu13/include" $ENV{CUDA_HOME}/include /usr/local/cuda/include
+            DOC "folder of the CUDA headers" REQUIRED)
+  find_library(OSPNEXT_CUDART NAMES libcudart.so.13
+               HINTS "${LIBTORCH}/../nvidia/cu13/lib" $ENV{CUDA_HOME}/lib64 /usr/local/cuda/lib64
+               DOC "the CUDA 13 runtime" REQUIRED)
+  target_include_directories(LibTorch::LibTorch SYSTEM INTERFACE "${OSPNEXT_CUDA_INCLUDE}")
+  target_link_libraries(LibTorch::LibTorch INTERFACE "${OSPNEXT_CUDART}")
+  target_compile_definitions(LibTorch::LibTorch INTERFACE OSPNEXT_CUDA)
 endif()
