@@ -1,0 +1,40 @@
+// Where tests find fixtures, repository files and the program, also when they run on another machine.
+#pragma once
+
+#include <cstdlib>
+#include <filesystem>
+#include <string>
+
+namespace ospnext {
+
+// `name` below the first of these that exists: the folder in environment variable `variable`,
+// `from_here` (relative to the working directory), `built_in` (known at build time).
+inline std::string path_in_first_existing(const char* variable, const std::string& from_here,
+                                          const std::string& built_in, const std::string& name) {
+  namespace fs = std::filesystem;
+  const char* value = std::getenv(variable);
+  for (const fs::path& base : {fs::path(value ? value : ""), fs::path(from_here)}) {
+    if (!base.empty() && fs::exists(base / name)) {
+      return (base / name).string();
+    }
+  }
+  return (fs::path(built_in) / name).string();
+}
+
+// A file or folder of tests/fixtures, such as "vae/decode_17.safetensors".
+inline std::string fixture_path(const std::string& name) {
+  return path_in_first_existing("OSPNEXT_FIXTURES", "tests/fixtures", OSPNEXT_FIXTURES, name);
+}
+
+// A file or folder of the repository, such as "models/tiny".
+inline std::string source_path(const std::string& name) {
+  return path_in_first_existing("OSPNEXT_SOURCE", ".", OSPNEXT_SOURCE, name);
+}
+
+// The program `ospnext`: what environment variable OSPNEXT_BINARY names, else the one built beside.
+inline std::string program_path() {
+  const char* value = std::getenv("OSPNEXT_BINARY");
+  return value ? value : OSPNEXT_BINARY;
+}
+
+}  // namespace ospnext
