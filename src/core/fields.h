@@ -56,8 +56,8 @@ void fields_from_json(Config& config, const nlohmann::json& json, const std::str
       fits = false;
     }
     if (!fits) {
-      throw InputError(origin + ": " + name + ": found " + found->dump() + ", expected a value like " +
-                       nlohmann::json(value).dump());
+      throw InputError(origin + ": " + name + ": found " + found->dump() +
+                       ", expected a value like " + nlohmann::json(value).dump());
     }
   });
   for (const auto& [key, value] : json.items()) {

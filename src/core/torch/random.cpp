@@ -27,6 +27,20 @@ at::Generator seeded_generator(uint64_t seed, std::string_view purpose, uint64_t
   return at::detail::createCPUGenerator(derived_seed(seed, purpose, index));
 }
 
-at::Generator noise_generator(uint64_t seed) { return at::detail::createCPUGenerator(seed); }
+at::Generator seeded_generator(const at::Device& device, uint64_t seed, std::string_view purpose,
+                               uint64_t index) {
+  if (device.is_cpu()) {
+    return seeded_generator(seed, purpose, index);
+  }
+  at::Generator generator = at::globalContext()
+                                .getAcceleratorHooksInterface(device.type())
+                                .getNewGenerator(device.has_index() ? device.index() : 0);
+  generator.set_current_seed(derived_seed(seed, purpose, index));
+  return generator;
+}
+
+at::Generator noise_generator(uint64_t seed) {
+  return at::detail::createCPUGenerator(seed);
+}
 
 }  // namespace ospnext

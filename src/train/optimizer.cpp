@@ -1,0 +1,128 @@
+#include "train/optimizer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+namespace ospnext {
+
+NamedTensors named_parameters(const torch::nn::Module& module, const std::string& prefix) {
+  NamedTensors named;
+  for (const auto& entry : module.named_parameters()) {
+    if (entry.value().requires_grad()) {
+      named.emplace_back(prefix + entry.key(), entry.value());
+    }
+  }
+  return named;
+}
+
+AdamW::AdamW(NamedTensors parameters, const AdamWConfig& config) : config_(config) {
+  groups_ = {Group{.weight_decay = config.weight_decay,
+                   .names = {},
+                   .parameters = {},
+                   .first = {},
+                   .second = {},
+                   .steps = {}},
+             Group{.weight_decay = 0.0,
+                   .names = {},
+                   .parameters = {},
+                   .first = {},
+                   .second = {},
+                   .steps = {}}};
+  for (auto& [name, parameter] : parameters) {
+    Group& group = groups_[parameter.dim() >= 2 ? 0 : 1];
+    group.names.push_back(name);
+    group.parameters.push_back(parameter);
+    group.first.push_back(at::zeros_like(parameter));
+    group.second.push_back(at::zeros_like(parameter));
+    group.steps.push_back(at::zeros({}, parameter.options().dtype(at::kFloat)));
+  }
+}
+
+std::vector<at::Tensor> AdamW::gradients(const Group& group) const {
+  std::vector<at::Tensor> gradients;
+  for (const at::Tensor& parameter : group.parameters) {
+    if (!parameter.grad().defined()) {
+      parameter.mutable_grad() = at::zeros_like(parameter);
+    }
+    gradients.push_back(parameter.grad());
+  }
+  return gradients;
+}
+
+void AdamW::step(double learning_rate) {
+  const at::NoGradGuard no_grad;
+  for (Group& group : groups_) {
+    if (group.parameters.empty()) {
+      continue;
+    }
+    at::_foreach_add_(group.steps, 1);
+    at::_fused_adamw_(group.parameters, gradients(group), group.first, group.second, {},
+                      group.steps, learning_rate, config_.beta1, config_.beta2, group.weight_decay,
+                      config_.epsilon,
+                      /*amsgrad=*/false, /*maximize=*/false);
+  }
+}
+
+void AdamW::zero_grad() {
+  for (Group& group : groups_) {
+    for (const at::Tensor& parameter : group.parameters) {
+      parameter.mutable_grad().reset();
+    }
+  }
+}
+
+at::Tensor AdamW::clip_gradients(double limit) {
+  const at::NoGradGuard no_grad;
+  std::vector<at::Tensor> all;
+  for (const Group& group : groups_) {
+    for (const at::Tensor& gradient : gradients(group)) {
+      all.push_back(gradient);
+    }
+  }
+  const at::Tensor norm = at::stack(at::_foreach_norm(all)).norm();
+  at::_foreach_mul_(all, (limit / (norm + 1e-6)).clamp_max(1.0));
+  return norm;
+}
+
+std::map<std::string, at::Tensor> AdamW::state() const {
+  std::map<std::string, at::Tensor> state;
+  for (const Group& group : groups_) {
+    for (size_t i = 0; i < group.names.size(); ++i) {
+      state["first." + group.names[i]] = group.first[i];
+      state["second." + group.names[i]] = group.second[i];
+      state["step"] = group.steps[i];
+    }
+  }
+  return state;
+}
+
+void AdamW::load_state(const std::map<std::string, at::Tensor>& state) {
+  const auto copy_into = [&](at::Tensor& destination, const std::string& name) {
+    const auto found = state.find(name);
+    TORCH_CHECK(found != state.end(), "optimizer state: ", name, " is missing");
+    TORCH_CHECK(found->second.sizes() == destination.sizes(), "optimizer state: ", name,
+                ": expected shape ", destination.sizes(), ", got ", found->second.sizes());
+    destination.copy_(found->second);
+  };
+  for (Group& group : groups_) {
+    for (size_t i = 0; i < group.names.size(); ++i) {
+      copy_into(group.first[i], "first." + group.names[i]);
+      copy_into(group.second[i], "second." + group.names[i]);
+      copy_into(group.steps[i], "step");
+    }
+  }
+}
+
+double warmup_cosine(int64_t step, int64_t warmup_steps, int64_t total_steps, double peak,
+                     double final_fraction) {
+  if (step < warmup_steps) {
+    return peak * static_cast<double>(step + 1) / static_cast<double>(warmup_steps);
+  }
+  const double span = static_cast<double>(std::max<int64_t>(1, total_steps - warmup_steps));
+  const double done = std::min(1.0, static_cast<double>(step - warmup_steps) / span);
+  const double cosine = 0.5 * (1.0 + std::cos(std::numbers::pi * done));
+  return peak * (final_fraction + (1.0 - final_fraction) * cosine);
+}
+
+}  // namespace ospnext

@@ -1,0 +1,76 @@
+#include "train/training_log.h"
+
+#include <cmath>
+#include <cstdio>
+#include <fstream>
+
+#include "core/error.h"
+
+namespace ospnext {
+
+TrainingLog::TrainingLog(std::filesystem::path file, int64_t first_step) : file_(std::move(file)) {
+  std::ifstream old(file_);
+  if (!old) {
+    return;
+  }
+  std::string kept, line;
+  while (std::getline(old, line)) {
+    const bool is_row = !line.empty() && std::isdigit(static_cast<unsigned char>(line[0])) != 0;
+    if (!is_row || std::stoll(line) <= first_step) {
+      kept += line + "\n";
+    }
+  }
+  old.close();
+  std::ofstream(file_, std::ios::trunc) << kept;
+}
+
+void TrainingLog::add(const std::vector<std::pair<std::string, at::Tensor>>& losses) {
+  if (sums_.empty()) {
+    names_.clear();
+    for (const auto& [name, value] : losses) {
+      names_.push_back(name);
+      sums_.push_back(at::zeros({}, value.options().dtype(at::kFloat).requires_grad(false)));
+    }
+  }
+  TORCH_CHECK(losses.size() == sums_.size(), "a step has ", losses.size(),
+              " losses, earlier ones had ", sums_.size());
+  for (size_t i = 0; i < losses.size(); ++i) {
+    sums_[i].add_(losses[i].second.detach().to(at::kFloat));
+  }
+  ++count_;
+}
+
+std::string TrainingLog::write(int64_t step, double learning_rate, double seconds_per_step) {
+  const bool is_new = !std::filesystem::exists(file_) || std::filesystem::file_size(file_) == 0;
+  std::ofstream out(file_, std::ios::app);
+  if (is_new) {
+    out << "step,learning_rate,seconds_per_step";
+    for (const std::string& name : names_) {
+      out << "," << name;
+    }
+    out << "\n";
+  }
+  out << step << "," << learning_rate << "," << seconds_per_step;
+  std::string text;
+  const at::Tensor means = (at::stack(sums_) / static_cast<double>(count_)).cpu();
+  for (size_t i = 0; i < names_.size(); ++i) {
+    const double mean = means[static_cast<int64_t>(i)].item<double>();
+    if (!std::isfinite(mean)) {
+      throw RunError("training: " + names_[i] + " is not finite before step " +
+                     std::to_string(step) + "; lower --learning-rate and resume");
+    }
+    out << "," << mean;
+    char number[64];
+    std::snprintf(number, sizeof number, "%s%s %.4g", i == 0 ? "" : ", ", names_[i].c_str(), mean);
+    text += number;
+  }
+  out << "\n";
+  if (!out.flush()) {
+    throw RunError(file_.string() + ": cannot be written");
+  }
+  sums_.clear();
+  count_ = 0;
+  return text;
+}
+
+}  // namespace ospnext

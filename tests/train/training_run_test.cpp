@@ -1,0 +1,122 @@
+#include "train/training_run.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <memory>
+
+#include "core/torch/random.h"
+
+namespace ospnext {
+namespace {
+
+namespace fs = std::filesystem;
+
+class TrainingRunTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = fs::temp_directory_path() / ("ospnext_training_run_" + std::to_string(getpid()));
+    fs::remove_all(folder_);
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  TrainingConfig config(const std::string& name) const {
+    TrainingConfig config;
+    config.output = (folder_ / name).string();
+    config.steps = 12;
+    config.warmup_steps = 3;
+    config.log_interval = 4;
+    config.checkpoint_interval = 5;
+    return config;
+  }
+
+  // Fits a line to noise that depends on the step alone; returns the weights after `run`.
+  at::Tensor train(const TrainingConfig& config,
+                   const std::function<void(int64_t)>& before_step = {}) {
+    at::Tensor weight = at::ones({4}).requires_grad_(true);
+    Progress progress(nullptr, false);
+    TrainingRun run(config, {{"weight", weight}}, progress, *cancel_);
+    run.run([&](int64_t step) -> Losses {
+      if (before_step) {
+        before_step(step);
+      }
+      const at::Tensor x = at::randn({8, 4}, seeded_generator(3, "toy data", step));
+      return {{"loss", (x.matmul(weight) - x.sum(1) * 2).square().mean()}};
+    });
+    return weight.detach().clone();
+  }
+
+  std::unique_ptr<CancellationToken> cancel_ = std::make_unique<CancellationToken>();
+  fs::path folder_;
+};
+
+TEST_F(TrainingRunTest, ResumedAfterAnInterruptEqualsUninterruptedBitForBit) {
+  const at::Tensor whole = train(config("whole"));
+  EXPECT_THROW(train(config("parts"),
+                     [&](int64_t step) {
+                       if (step == 6) {
+                         cancel_->cancel();
+                       }
+                     }),
+               Cancelled);
+  cancel_ = std::make_unique<CancellationToken>();
+  const at::Tensor resumed = train(config("parts"));
+  EXPECT_TRUE(at::equal(whole, resumed));
+  EXPECT_FALSE(at::equal(whole, at::ones({4})));
+}
+
+TEST_F(TrainingRunTest, LogHasARowAnIntervalAlsoAfterResuming) {
+  EXPECT_THROW(train(config("log"),
+                     [&](int64_t step) {
+                       if (step == 9) {
+                         cancel_->cancel();
+                       }
+                     }),
+               Cancelled);
+  cancel_ = std::make_unique<CancellationToken>();
+  train(config("log"));
+  std::ifstream log(folder_ / "log" / "log.csv");
+  std::vector<std::string> lines;
+  for (std::string line; std::getline(log, line);) {
+    lines.push_back(line);
+  }
+  ASSERT_EQ(lines.size(), 4U);
+  EXPECT_EQ(lines[0], "step,learning_rate,seconds_per_step,loss,gradient_norm");
+  EXPECT_EQ(lines[1].substr(0, 2), "4,");
+  EXPECT_EQ(lines[2].substr(0, 2), "8,");
+  EXPECT_EQ(lines[3].substr(0, 3), "12,");
+}
+
+TEST_F(TrainingRunTest, RefusesACheckpointOfAnotherModel) {
+  train(config("other"));
+  at::Tensor weight = at::ones({5}).requires_grad_(true);
+  Progress progress(nullptr, false);
+  EXPECT_THROW(TrainingRun(config("other"), {{"weight", weight}}, progress, *cancel_), InputError);
+}
+
+TEST_F(TrainingRunTest, StopsWithARunErrorWhenTheLossIsNotFinite) {
+  at::Tensor weight = at::ones({4}).requires_grad_(true);
+  Progress progress(nullptr, false);
+  TrainingRun run(config("nan"), {{"weight", weight}}, progress, *cancel_);
+  EXPECT_THROW(run.run([&](int64_t) -> Losses {
+    return {{"loss", (weight / 0.0).sum()}};
+  }),
+               RunError);
+}
+
+TEST_F(TrainingRunTest, RefusesConfigurationsOutsideTheirRules) {
+  TrainingConfig bad = config("bad");
+  bad.learning_rate = -1;
+  try {
+    bad.check();
+    FAIL() << "accepted";
+  } catch (const InputError& error) {
+    EXPECT_STREQ(error.what(), "learning_rate: found -1.0, expected a positive number");
+  }
+  bad = config("bad");
+  bad.warmup_steps = 13;
+  EXPECT_THROW(bad.check(), InputError);
+}
+
+}  // namespace
+}  // namespace ospnext
