@@ -1,0 +1,153 @@
+// Reading and checking the configuration of the video VAE.
+#include "models/vae_config.h"
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+
+#include "core/error.h"
+#include "core/fields.h"
+
+namespace ospnext {
+namespace {
+
+constexpr int64_t kMaxChannels = 1 << 16;
+constexpr int64_t kMaxLevels = 8;
+constexpr int64_t kMaxResBlocks = 64;
+
+void require(bool holds, const std::string& what) {
+  if (!holds) {
+    throw InputError("VAE config: " + what);
+  }
+}
+
+void require_range(const char* name, int64_t value, int64_t low, int64_t high) {
+  require(value >= low && value <= high, std::string(name) + " is " + std::to_string(value) +
+                                             ", expected " + std::to_string(low) + " to " +
+                                             std::to_string(high));
+}
+
+void require_length(const char* name, size_t found, size_t expected) {
+  require(found == expected, std::string(name) + " has " + std::to_string(found) +
+                                 " values, expected " + std::to_string(expected));
+}
+
+// First dimension of the named tensor, which has `rank` dimensions; none if the file lacks it.
+std::optional<int64_t> rows_of(const ShapeOf& shape_of, const std::string& name, size_t rank) {
+  const std::vector<int64_t> shape = shape_of(name);
+  if (shape.empty()) {
+    return std::nullopt;
+  }
+  if (shape.size() != rank || shape[0] < 1 || shape[0] > kMaxChannels) {
+    throw InputError("VAE tensor " + name + ": found a shape of " + std::to_string(shape.size()) +
+                     " dimensions and " + std::to_string(shape[0]) + " rows, expected " +
+                     std::to_string(rank) + " dimensions and 1 to " + std::to_string(kMaxChannels) +
+                     " rows");
+  }
+  return shape[0];
+}
+
+}  // namespace
+
+int64_t VaeConfig::temporal_factor() const {
+  return int64_t{1} << std::count(temperal_downsample.begin(), temperal_downsample.end(), true);
+}
+
+void VaeConfig::check() const {
+  require_range("base_dim", dim, 1, kMaxChannels);
+  require_range("z_dim", z_dim, 1, kMaxChannels);
+  require_range("num_res_blocks", num_res_blocks, 1, kMaxResBlocks);
+  require_range("number of dim_mult values", static_cast<int64_t>(dim_mult.size()), 1, kMaxLevels);
+  for (size_t level = 0; level < dim_mult.size(); ++level) {
+    require_range("dim_mult", dim_mult[level], 1, kMaxChannels / dim);
+    require(level == 0 || dim * dim_mult[level] % 2 == 0,
+            "base_dim * dim_mult is " + std::to_string(dim * dim_mult[level]) +
+                ", expected an even number, which the decoder's upsampling halves");
+  }
+  require_length("temperal_downsample", temperal_downsample.size(), dim_mult.size() - 1);
+  require_length("latents_mean", latents_mean.size(), static_cast<size_t>(z_dim));
+  require_length("latents_std", latents_std.size(), static_cast<size_t>(z_dim));
+  for (const double mean : latents_mean) {
+    require(std::isfinite(mean), "latents_mean has a value that is not finite");
+  }
+  for (const double deviation : latents_std) {
+    require(
+        std::isfinite(deviation) && deviation > 0,
+        "latents_std has the value " + std::to_string(deviation) + ", expected positive numbers");
+  }
+}
+
+VaeConfig vae_config_from_json(const nlohmann::json& json, const std::string& origin) {
+  VaeConfig config;
+  std::vector<std::string> unknown;
+  fields_from_json(config, json, origin, &unknown);
+  const auto refuse_unless = [&](const char* key, const nlohmann::json& expected) {
+    const auto found = json.find(key);
+    if (found != json.end() && !found->is_null() && *found != expected) {
+      throw InputError(origin + ": " + key + " is " + found->dump() + ", expected " +
+                       expected.dump() + " as in the Wan2.1 VAE (the Wan2.2 VAE is not supported)");
+    }
+  };
+  refuse_unless("_class_name", "AutoencoderKLWan");
+  refuse_unless("is_residual", false);
+  refuse_unless("in_channels", 3);
+  refuse_unless("out_channels", 3);
+  refuse_unless("patch_size", 1);
+  refuse_unless("attn_scales", nlohmann::json::array());
+  try {
+    config.check();
+  } catch (const InputError& error) {
+    throw InputError(origin + ": " + error.what());
+  }
+  return config;
+}
+
+VaeConfig infer_vae_config(const ShapeOf& shape_of) {
+  if (!shape_of("decoder.upsamples.0.upsamples.0.residual.2.weight").empty()) {
+    throw InputError("VAE: found the Wan2.2 VAE, expected the Wan2.1 VAE");
+  }
+  const auto dim = rows_of(shape_of, "encoder.conv1.weight", 5);
+  const auto z_dim = rows_of(shape_of, "conv2.weight", 5);
+  if (shape_of("decoder.middle.0.residual.0.gamma").empty() || !dim || !z_dim) {
+    throw InputError(
+        "VAE: found no decoder.middle.0.residual.0.gamma, encoder.conv1.weight or conv2.weight, "
+        "expected the tensors of a Wan2.1 VAE");
+  }
+  VaeConfig config;
+  config.dim = *dim;
+  config.z_dim = *z_dim;
+  config.dim_mult.clear();
+  config.temperal_downsample.clear();
+  int64_t blocks = 0;
+  for (int64_t i = 0; i <= kMaxLevels * (kMaxResBlocks + 1); ++i) {
+    const std::string layer = "encoder.downsamples." + std::to_string(i);
+    const auto width = rows_of(shape_of, layer + ".residual.2.weight", 5);
+    if (width) {
+      ++blocks;
+      if (blocks == 1) {
+        if (*width % config.dim != 0) {
+          throw InputError("VAE tensor " + layer + ".residual.2.weight: found " +
+                           std::to_string(*width) + " rows, expected a multiple of " +
+                           std::to_string(config.dim));
+        }
+        config.dim_mult.push_back(*width / config.dim);
+      }
+      if (config.dim_mult.size() == 1) {
+        config.num_res_blocks = blocks;
+      }
+    } else if (!shape_of(layer + ".resample.1.weight").empty()) {
+      config.temperal_downsample.push_back(!shape_of(layer + ".time_conv.weight").empty());
+      blocks = 0;
+    } else {
+      break;
+    }
+  }
+  if (config.z_dim != static_cast<int64_t>(config.latents_mean.size())) {
+    config.latents_mean.assign(static_cast<size_t>(config.z_dim), 0.0);
+    config.latents_std.assign(static_cast<size_t>(config.z_dim), 1.0);
+  }
+  config.check();
+  return config;
+}
+
+}  // namespace ospnext

@@ -1,0 +1,214 @@
+// Layers of the video VAE, each for whole clips and for pieces of a stream.
+#include "models/vae_layers.h"
+
+#include <cmath>
+#include <string>
+
+namespace ospnext::vae {
+namespace {
+
+constexpr double kMinNorm = 1e-12;  // a zero vector stays zero
+
+// Puts `layer` at checkpoint name `child`.`index`.weight although `child` computes nothing itself.
+template <class Layer>
+Layer register_inside(torch::nn::Module& child, int64_t index, Layer layer) {
+  return child.register_module(std::to_string(index), std::move(layer));
+}
+
+// x with `count` frames in front: what the stream remembers, or zeros. The stream then remembers the
+// last `count` frames of the result.
+at::Tensor with_history(const at::Tensor& x, int64_t count, at::Tensor* history) {
+  const at::Tensor extended = history != nullptr && history->defined()
+                                  ? at::cat({*history, x}, 2)
+                                  : at::constant_pad_nd(x, {0, 0, 0, 0, count, 0});
+  if (history != nullptr) {
+    *history = extended.narrow(2, extended.size(2) - count, count).clone();
+  }
+  return extended;  // [B, C, count + T, H, W]
+}
+
+// 1 / length of every pixel's channel vector, float32. x [B, C, ...] -> [B, 1, ...]
+at::Tensor inverse_length(const at::Tensor& x) {
+  return at::linalg_vector_norm(x, 2, at::IntArrayRef{1}, true, at::kFloat)
+      .clamp_min(kMinNorm)
+      .reciprocal();
+}
+
+// [B, C, T, H, W] -> [B*T, C, H, W], a view of channels_last_3d memory.
+at::Tensor to_frames(const at::Tensor& x) {
+  return x.transpose(1, 2).flatten(0, 1);
+}
+
+// [B*T, C, H, W] -> [B, C, T, H, W], a view.
+at::Tensor from_frames(const at::Tensor& frames, int64_t batch) {
+  return frames.unflatten(0, {batch, -1}).transpose(1, 2);
+}
+
+at::Tensor cast_like(const at::Tensor& weight, const at::Tensor& x) {
+  return weight.to(x.scalar_type());
+}
+
+// [B, 2C, T, H, W] -> [B, C, 2T, H, W]: frame 2t is the first half of the channels, 2t + 1 the second.
+at::Tensor split_into_two_frames(const at::Tensor& x) {
+  return x
+      .permute({0, 2, 3, 4, 1})           // [B, T, H, W, 2C]
+      .unflatten(-1, {2, x.size(1) / 2})  // [B, T, H, W, 2, C]
+      .permute({0, 1, 4, 2, 3, 5})        // [B, T, 2, H, W, C]
+      .flatten(1, 2)                      // [B, 2T, H, W, C]
+      .permute({0, 4, 1, 2, 3});          // [B, C, 2T, H, W]
+}
+
+}  // namespace
+
+int64_t Stream::bytes() const {
+  int64_t total = 0;
+  for (const at::Tensor& history : histories_) {
+    total += history.defined() ? static_cast<int64_t>(history.storage().nbytes()) : 0;
+  }
+  return total;
+}
+
+CausalConv3dImpl::CausalConv3dImpl(int64_t in, int64_t out, std::array<int64_t, 3> kernel) {
+  const int64_t taps = kernel[0] * kernel[1] * kernel[2];
+  const double bound =
+      1.0 / std::sqrt(static_cast<double>(in * taps));  // torch's default for convs
+  weight = register_parameter(
+      "weight", at::empty({out, in, kernel[0], kernel[1], kernel[2]}).uniform_(-bound, bound));
+  bias = register_parameter("bias", at::empty({out}).uniform_(-bound, bound));
+}
+
+at::Tensor CausalConv3dImpl::forward(const at::Tensor& x, Stream* stream) {
+  const int64_t past = weight.size(2) - 1;
+  const at::Tensor extended =
+      past == 0 ? x : with_history(x, past, stream == nullptr ? nullptr : &stream->next_history());
+  return at::conv3d(extended, cast_like(weight, x), cast_like(bias, x), {1, 1, 1},
+                    {0, weight.size(3) / 2, weight.size(4) / 2});
+}
+
+ChannelNormImpl::ChannelNormImpl(int64_t channels, int64_t trailing) {
+  std::vector<int64_t> shape(static_cast<size_t>(trailing) + 1, 1);
+  shape[0] = channels;
+  gamma = register_parameter("gamma", at::ones(shape));
+}
+
+at::Tensor ChannelNormImpl::forward(const at::Tensor& x) {
+  const at::Tensor gain = gamma.to(at::kFloat).reshape({-1, 1, 1, 1});
+  const double length = std::sqrt(static_cast<double>(x.size(1)));
+  return (x * (inverse_length(x) * length) * gain).to(x.scalar_type());
+}
+
+at::Tensor ChannelNormImpl::forward_silu(const at::Tensor& x) {
+  return at::silu(forward(x));
+}
+
+ResidualBlockImpl::ResidualBlockImpl(int64_t in, int64_t out) {
+  const auto residual = register_module("residual", std::make_shared<torch::nn::Module>());
+  norm1 = register_inside(*residual, 0, ChannelNorm(in, 3));
+  conv1 = register_inside(*residual, 2, CausalConv3d(in, out, std::array<int64_t, 3>{3, 3, 3}));
+  norm2 = register_inside(*residual, 3, ChannelNorm(out, 3));
+  conv2 = register_inside(*residual, 6, CausalConv3d(out, out, std::array<int64_t, 3>{3, 3, 3}));
+  if (in != out) {
+    shortcut = register_module("shortcut", CausalConv3d(in, out, std::array<int64_t, 3>{1, 1, 1}));
+  }
+}
+
+at::Tensor ResidualBlockImpl::forward(const at::Tensor& x, Stream* stream) {
+  const at::Tensor inner = conv1->forward(norm1->forward_silu(x), stream);
+  const at::Tensor change = conv2->forward(norm2->forward_silu(inner), stream);
+  return change + (shortcut ? pixelwise(x, shortcut->weight, shortcut->bias) : x);
+}
+
+FrameAttentionImpl::FrameAttentionImpl(int64_t channels) {
+  norm = register_module("norm", ChannelNorm(channels, 2));
+  to_qkv = register_module("to_qkv", torch::nn::Conv2d(channels, 3 * channels, 1));
+  proj = register_module("proj", torch::nn::Conv2d(channels, channels, 1));
+  torch::nn::init::zeros_(proj->weight);
+}
+
+at::Tensor FrameAttentionImpl::forward(const at::Tensor& x) {
+  const auto linear = [](const at::Tensor& rows, const torch::nn::Conv2d& conv) {
+    return at::linear(rows, cast_like(conv->weight, rows).flatten(1), cast_like(conv->bias, rows));
+  };
+  const at::Tensor normed = norm->forward(x).permute({0, 2, 3, 4, 1});        // [B, T, H, W, C]
+  const at::Tensor pixels = normed.flatten(2, 3).flatten(0, 1).unsqueeze(1);  // [B*T, 1, H*W, C]
+  const auto qkv = linear(pixels, to_qkv).chunk(3, -1);                       // [B*T, 1, H*W, C]
+  const at::Tensor mixed = at::scaled_dot_product_attention(qkv[0], qkv[1], qkv[2]);
+  return x + linear(mixed, proj).view(normed.sizes()).permute({0, 4, 1, 2, 3});
+}
+
+DownsampleImpl::DownsampleImpl(int64_t channels, bool temporal) {
+  const auto resample = register_module("resample", std::make_shared<torch::nn::Module>());
+  spatial = register_inside(
+      *resample, 1, torch::nn::Conv2d(torch::nn::Conv2dOptions(channels, channels, 3).stride(2)));
+  if (temporal) {
+    time_conv = register_module("time_conv",
+                                CausalConv3d(channels, channels, std::array<int64_t, 3>{3, 1, 1}));
+  }
+}
+
+at::Tensor DownsampleImpl::forward(const at::Tensor& x, Stream* stream) {
+  // The original pads one zero right and below. Padding 2 on every side and dropping the first row and
+  // column is the same, without a padded copy of the large input.
+  const at::Tensor frames = at::conv2d(to_frames(x), cast_like(spatial->weight, x),
+                                       cast_like(spatial->bias, x), {2, 2}, {2, 2});
+  const at::Tensor small =
+      from_frames(frames.slice(2, 1).slice(3, 1), x.size(0));  // [B, C, T, H/2, W/2]
+  if (!time_conv) {
+    return small;
+  }
+  // Outputs behind the first frame see three frames, 2t to 2t + 2 of the clip.
+  at::Tensor* history = stream == nullptr ? nullptr : &stream->next_history();
+  const bool first = stream == nullptr || stream->first();
+  const at::Tensor sources = first ? small : at::cat({*history, small}, 2);
+  if (history != nullptr) {
+    *history = small.narrow(2, small.size(2) - 1, 1).clone();
+  }
+  if (sources.size(2) < 3) {
+    return small;
+  }
+  const at::Tensor halved = at::conv3d(sources, cast_like(time_conv->weight, x),
+                                       cast_like(time_conv->bias, x), {2, 1, 1});
+  return first ? at::cat({small.narrow(2, 0, 1), halved}, 2) : halved;
+}
+
+UpsampleImpl::UpsampleImpl(int64_t channels, bool temporal) {
+  const auto resample = register_module("resample", std::make_shared<torch::nn::Module>());
+  spatial = register_inside(
+      *resample, 1,
+      torch::nn::Conv2d(torch::nn::Conv2dOptions(channels, channels / 2, 3).padding(1)));
+  if (temporal) {
+    time_conv = register_module(
+        "time_conv", CausalConv3d(channels, 2 * channels, std::array<int64_t, 3>{3, 1, 1}));
+  }
+}
+
+at::Tensor UpsampleImpl::forward(const at::Tensor& x, Stream* stream) {
+  at::Tensor longer = x;
+  if (time_conv) {
+    // The clip's first frame passes alone, and the others do not see it.
+    const int64_t alone = stream == nullptr || stream->first() ? 1 : 0;
+    at::Tensor* history = stream == nullptr ? nullptr : &stream->next_history();
+    const at::Tensor rest = x.slice(2, alone);  // [B, C, T - alone, H, W]
+    if (rest.size(2) > 0) {
+      const at::Tensor pairs =
+          at::conv3d(with_history(rest, time_conv->weight.size(2) - 1, history),
+                     cast_like(time_conv->weight, x), cast_like(time_conv->bias, x));
+      longer = split_into_two_frames(pairs);  // [B, C, 2 * (T - alone), H, W]
+      if (alone == 1) {
+        longer = at::cat({x.narrow(2, 0, 1), longer}, 2);
+      }
+    }
+  }
+  const at::Tensor large =
+      at::upsample_nearest2d(to_frames(longer), {2 * x.size(3), 2 * x.size(4)});
+  return from_frames(
+      at::conv2d(large, cast_like(spatial->weight, x), cast_like(spatial->bias, x), {1, 1}, {1, 1}),
+      x.size(0));
+}
+
+at::Tensor pixelwise(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  return at::linear(x.permute({0, 2, 3, 4, 1}), cast_like(weight, x).flatten(1), cast_like(bias, x))
+      .permute({0, 4, 1, 2, 3});
+}
+
+}  // namespace ospnext::vae
