@@ -1,0 +1,47 @@
+#include "kernels/attention.h"
+
+#include <algorithm>
+#include <functional>
+#include <numeric>
+
+#include "core/torch/shape_check.h"
+
+namespace ospnext {
+
+at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+  if (q.numel() == 0) {
+    return at::zeros_like(q);
+  }
+  const auto out = at::scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2),
+                                                    v.transpose(1, 2));  // [B, H, L, D]
+  return out.transpose(1, 2);                                            // [B, L, H, D]
+}
+
+at::Tensor segmented_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                               const std::vector<int64_t>& lengths) {
+  const int64_t B = q.size(0), L = q.size(1), H = q.size(2), D = q.size(3);
+  CHECK_SHAPE(k, B, L, H, D);
+  CHECK_SHAPE(v, B, L, H, D);
+  const int64_t S = static_cast<int64_t>(lengths.size());
+  TORCH_CHECK(S > 0 && std::reduce(lengths.begin(), lengths.end()) == L,
+              "segment lengths add up to ", std::reduce(lengths.begin(), lengths.end()),
+              ", expected ", L, " tokens");
+  if (std::adjacent_find(lengths.begin(), lengths.end(), std::not_equal_to<>()) == lengths.end()) {
+    const auto as_batch = [&](const at::Tensor& x) {
+      return x.reshape({B * S, L / S, H, D});  // segments are independent, as samples are
+    };
+    return attention(as_batch(q), as_batch(k), as_batch(v)).reshape({B, L, H, D});
+  }
+  const auto queries = q.split_with_sizes(lengths, 1);  // S x [B, l, H, D]
+  const auto keys = k.split_with_sizes(lengths, 1);
+  const auto values = v.split_with_sizes(lengths, 1);
+  std::vector<at::Tensor> out;
+  for (size_t i = 0; i < lengths.size(); ++i) {
+    if (lengths[i] > 0) {
+      out.push_back(attention(queries[i], keys[i], values[i]));
+    }
+  }
+  return at::cat(out, 1);  // [B, L, H, D]
+}
+
+}  // namespace ospnext

@@ -1,0 +1,150 @@
+#include "models/transformer.h"
+
+#include <cmath>
+
+#include "core/torch/shape_check.h"
+#include "models/rope.h"
+
+namespace ospnext {
+namespace {
+
+// Xavier/Glorot: variance 2/(in + out) of the matrix [out, in].
+void fill_xavier_uniform(at::Tensor& weight, at::Generator& generator) {
+  const auto out = static_cast<double>(weight.size(0));
+  const double bound = std::sqrt(6.0 / (out + static_cast<double>(weight.numel()) / out));
+  weight.copy_(at::empty(weight.sizes(), generator.device()).uniform_(-bound, bound, generator));
+}
+
+void fill_normal(at::Tensor& weight, double deviation, at::Generator& generator) {
+  weight.copy_(at::empty(weight.sizes(), generator.device()).normal_(0, deviation, generator));
+}
+
+void cast_linears(torch::nn::Module& part, at::ScalarType dtype) {
+  for (const auto& module : part.modules()) {
+    if (auto* linear = module->as<LinearImpl>()) {
+      linear->weight.set_data(linear->weight.to(dtype));
+      linear->bias.set_data(linear->bias.to(dtype));
+    }
+  }
+}
+
+}  // namespace
+
+at::Tensor patchify(const at::Tensor& latent) {
+  const auto parts = latent.unflatten(4, {-1, kPatchColumns}).unflatten(3, {-1, kPatchRows});
+  return parts.permute({0, 2, 3, 5, 1, 4, 6}).flatten(4).flatten(1, 3);  // [B, F·h·w, C·2·2]
+}
+
+at::Tensor unpatchify(const at::Tensor& patches, const Grid& grid) {
+  const auto parts =
+      patches.view({patches.size(0), grid.T, grid.H, grid.W, kPatchRows, kPatchColumns, -1});
+  return parts.permute({0, 6, 1, 2, 4, 3, 5}).flatten(5).flatten(3, 4);  // [B, C, F, 2h, 2w]
+}
+
+TransformerImpl::TransformerImpl(const TransformerConfig& config, at::TensorOptions options)
+    : config_(config) {
+  config.check();
+  plan_ = plan_blocks(config.skiparse_type(), config.num_layers, config.num_full_blocks);
+  const at::TensorOptions float_options = options.dtype(at::kFloat);
+  const int64_t C = config.dim;
+  patch_embedding = register_module("patch_embedding", PatchEmbedding(config.in_dim, C, options));
+  text_embedding =
+      register_module("text_embedding", Mlp(config.text_dim, C, C, Activation::kGeluTanh, options));
+  time_embedding = register_module("time_embedding",
+                                   Mlp(config.freq_dim, C, C, Activation::kSilu, float_options));
+  time_projection = register_module("time_projection", TimeProjection(C, float_options));
+  blocks = register_module("blocks", torch::nn::ModuleList());
+  for (int64_t i = 0; i < config.num_layers; ++i) {
+    blocks->push_back(TransformerBlock(config, options));
+  }
+  head = register_module("head", Head(config, float_options));
+}
+
+at::Tensor TransformerImpl::forward(const at::Tensor& latent, const at::Tensor& text,
+                                    const at::Tensor& timestep) {
+  const int64_t B = latent.size(0);
+  CHECK_SHAPE(latent, B, config_.in_dim, -1, -1, -1);
+  CHECK_SHAPE(text, B, -1, config_.text_dim);
+  CHECK_SHAPE(timestep, B);
+  TORCH_CHECK(latent.size(3) % kPatchRows == 0 && latent.size(4) % kPatchColumns == 0,
+              "latent: expected even rows and columns, got ", shape_text(latent.sizes()));
+  const Grid grid{latent.size(2), latent.size(3) / kPatchRows, latent.size(4) / kPatchColumns};
+  const Placements& places = placements(grid, latent.device());
+  const Layout& row_major = places.at(Pattern::kFull).layout;
+
+  const auto time = time_embedding(time_sinusoid(timestep, config_.freq_dim));  // [B, C]
+  const auto modulation = time_projection(time);                                // [B, 6, C]
+  const auto words = text_embedding(text.to(compute_dtype_));                   // [B, T, C]
+
+  const Layout* layout = &places.at(plan_.front().layout).layout;
+  const auto patches = patchify(latent.to(compute_dtype_));                    // [B, L, 64]
+  at::Tensor x = patch_embedding(switch_layout(patches, row_major, *layout));  // [B, L, C]
+  for (size_t i = 0; i < plan_.size(); ++i) {
+    const Placement& place = places.at(plan_[i].layout);
+    x = switch_layout(x, *layout, place.layout);
+    layout = &place.layout;
+    x = blocks->at<TransformerBlockImpl>(i).forward(x, modulation, words, place, plan_[i].pattern);
+  }
+  return unpatchify(switch_layout(head(x, time), *layout, row_major), grid);
+}
+
+void TransformerImpl::set_compute_dtype(at::ScalarType dtype) {
+  TORCH_CHECK(at::isFloatingType(dtype), "compute dtype: expected a floating type, got ", dtype);
+  compute_dtype_ = dtype;
+}
+
+void TransformerImpl::to_inference_precision(at::ScalarType dtype) {
+  torch::NoGradGuard no_grad;
+  patch_embedding->weight.set_data(patch_embedding->weight.to(dtype));
+  patch_embedding->bias.set_data(patch_embedding->bias.to(dtype));
+  cast_linears(*text_embedding, dtype);
+  cast_linears(*blocks, dtype);
+}
+
+void TransformerImpl::reset_parameters(at::Generator generator) {
+  torch::NoGradGuard no_grad;
+  constexpr double kEmbeddingDeviation = 0.02;
+  for (auto& item : named_parameters()) {
+    const std::string& name = item.key();
+    at::Tensor& parameter = item.value();
+    const bool is_norm = name.find(".norm") != std::string::npos;
+    if (name.ends_with("modulation")) {
+      fill_normal(parameter, 1 / std::sqrt(static_cast<double>(config_.dim)), generator);
+    } else if (name.ends_with("bias") || name == "head.head.weight") {
+      parameter.zero_();
+    } else if (is_norm) {
+      parameter.fill_(1);
+    } else if (name.starts_with("text_embedding") || name.starts_with("time_embedding")) {
+      fill_normal(parameter, kEmbeddingDeviation, generator);
+    } else {
+      fill_xavier_uniform(parameter, generator);
+    }
+  }
+}
+
+const TransformerImpl::Placements& TransformerImpl::placements(const Grid& grid,
+                                                               at::Device device) {
+  constexpr size_t kMostGrids = 16;  // a CUDA graph stays valid while its grid is kept
+  const auto key = std::make_pair(grid, device.str());
+  const auto found = placements_.find(key);
+  if (found != placements_.end()) {
+    return found->second;
+  }
+  if (placements_.size() == kMostGrids) {
+    placements_.clear();
+  }
+  Placements& made = placements_[key];
+  const auto place = [&](Pattern pattern) {
+    if (!made.contains(pattern)) {
+      const Layout layout(grid, pattern, config_.sparse_ratio, device);
+      made.emplace(pattern, Placement{layout, rope_table(config_.head_dim(), layout)});
+    }
+  };
+  place(Pattern::kFull);  // also the order of latent and velocity
+  for (const BlockPlan& block : plan_) {
+    place(block.layout);
+  }
+  return made;
+}
+
+}  // namespace ospnext

@@ -1,0 +1,74 @@
+// The denoising transformer of Wan2.1 and OSP-Next: latent, text and time to velocity.
+#pragma once
+
+#include <torch/torch.h>
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "models/layout.h"
+#include "models/transformer_config.h"
+#include "models/transformer_layers.h"
+
+namespace ospnext {
+
+// Parameters carry exactly the names of Wan's checkpoints. New ones are not initialised: load them or
+// call reset_parameters().
+//
+// Precision: linears, attention and the residual stream run in the compute dtype (float32 at first);
+// norms, softmax, modulation, residual additions, time embedding and head in float32 inside.
+// Parameters may be of another dtype than the compute dtype: a layer casts them to its input's.
+//
+// Tables of layouts and rotations are kept per grid, so a second forward of a grid synchronises with
+// nothing and can be captured in a CUDA graph. Not for use by several threads at once.
+struct TransformerImpl : torch::nn::Module {
+  // Throws InputError for a config that breaks a rule. `options` gives the device, and the dtype of
+  // the linears that run in the compute dtype; all else is made in float32.
+  explicit TransformerImpl(const TransformerConfig& config, at::TensorOptions options = at::kFloat);
+
+  // latent [B, in_dim, F, H, W], H and W even; text [B, T, text_dim], all T rows are attended; timestep
+  // [B], sigma·1000 -> velocity [B, out_dim, F, H, W] float32. Differentiable.
+  at::Tensor forward(const at::Tensor& latent, const at::Tensor& text, const at::Tensor& timestep);
+
+  void set_compute_dtype(at::ScalarType dtype);
+  at::ScalarType compute_dtype() const { return compute_dtype_; }
+
+  // Casts the weights of the linears that run in the compute dtype; norms, modulation, time embedding
+  // and head stay in float32.
+  void to_inference_precision(at::ScalarType dtype);
+
+  // Initialisation for training from nothing: Xavier-uniform linears and patch embedding, normal 0.02
+  // in the text and time embeddings, modulation normal / √C, norms 1 and 0, biases and head 0. Drawn
+  // on the generator's device in parameter order. Source: Wan2.1 wan/modules/model.py:init_weights.
+  void reset_parameters(at::Generator generator);
+
+  const TransformerConfig& config() const { return config_; }
+  // One entry a block: its pattern and the layout it runs in.
+  const std::vector<BlockPlan>& plan() const { return plan_; }
+
+  PatchEmbedding patch_embedding{nullptr};
+  Mlp text_embedding{nullptr}, time_embedding{nullptr};
+  TimeProjection time_projection{nullptr};
+  torch::nn::ModuleList blocks;
+  Head head{nullptr};
+
+ private:
+  using Placements = std::map<Pattern, Placement>;
+  const Placements& placements(const Grid& grid, at::Device device);
+
+  TransformerConfig config_;
+  std::vector<BlockPlan> plan_;
+  at::ScalarType compute_dtype_ = at::kFloat;
+  std::map<std::pair<Grid, std::string>, Placements> placements_;  // by grid and device
+};
+TORCH_MODULE(Transformer);
+
+// [B, C, F, 2h, 2w] -> [B, F·h·w, C·2·2], tokens row-major, a patch as the embedding's weight has it.
+at::Tensor patchify(const at::Tensor& latent);
+// [B, F·h·w, 2·2·C] (channels fastest) -> [B, C, F, 2h, 2w]
+at::Tensor unpatchify(const at::Tensor& patches, const Grid& grid);
+
+}  // namespace ospnext

@@ -1,0 +1,85 @@
+// Sizes and sparsity of the transformer: defaults, rules, and how they are found in files.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "models/layout.h"
+
+namespace ospnext {
+
+// Latent frames, rows and columns that make one token.
+inline constexpr int64_t kPatchRows = 2, kPatchColumns = 2;
+
+// Defaults are Wan2.1-T2V-1.3B's, dense.
+struct TransformerConfig {
+  int64_t dim = 1536;       // C, width of a token
+  int64_t ffn_dim = 8960;   // width inside the feed-forward network
+  int64_t freq_dim = 256;   // width of the time step's sinusoid
+  int64_t text_dim = 4096;  // width of a text embedding
+  int64_t text_len = 512;   // T, rows of the text
+  int64_t in_dim = 16;      // latent channels in
+  int64_t out_dim = 16;     // latent channels out
+  int64_t num_heads = 12;   // H; dim / num_heads is even
+  int64_t num_layers = 30;
+  double eps = 1e-6;  // of all norms
+  std::string skiparse_model_type = "full";
+  int64_t sparse_ratio = 2;     // P: a sparse block attends inside P² segments
+  int64_t num_full_blocks = 0;  // of dual_end: half of them first, half last
+  std::string quant;            // "" or "hif8": rounding of the linears
+  std::string quant_attn;       // "" or "hif8": rounding inside attention
+  double scale_max_forward = 15.0;
+  double scale_max_backward = 224.0;
+
+  int64_t head_dim() const { return dim / num_heads; }
+  // Throws InputError for an unknown skiparse_model_type.
+  SkiparseType skiparse_type() const;
+  // Throws InputError, beginning with `origin`, that names the field, its value and the broken rule.
+  void check(const std::string& origin = "transformer") const;
+
+  template <class Visitor>
+  void visit(Visitor&& field) {
+    field("dim", dim, "width of a token");
+    field("ffn_dim", ffn_dim, "width inside the feed-forward network");
+    field("freq_dim", freq_dim, "width of the time step's sinusoid");
+    field("text_dim", text_dim, "width of a text embedding");
+    field("text_len", text_len, "rows of the text");
+    field("in_dim", in_dim, "latent channels in");
+    field("out_dim", out_dim, "latent channels out");
+    field("num_heads", num_heads, "attention heads");
+    field("num_layers", num_layers, "transformer blocks");
+    field("eps", eps, "added to the variance in all norms");
+    field("skiparse_model_type", skiparse_model_type, "full, dual_end or uniform");
+    field("sparse_ratio", sparse_ratio, "P: a sparse block attends inside P*P segments");
+    field("num_full_blocks", num_full_blocks, "full blocks of dual_end, half first and half last");
+    field("quant", quant, "hif8 or empty: rounding of the linears");
+    field("quant_attn", quant_attn, "hif8 or empty: rounding inside attention");
+    field("scale_max_forward", scale_max_forward, "largest scaled magnitude in the forward pass");
+    field("scale_max_backward", scale_max_backward, "largest scaled magnitude of gradients");
+  }
+};
+
+// Shapes of a checkpoint's tensors by their names in Wan's original spelling.
+using TensorShapes = std::map<std::string, std::vector<int64_t>>;
+
+// Reads a config.json of Wan-AI, OSP-Next or diffusers; keys that mean nothing here are skipped.
+// Throws InputError beginning with `origin`: a value of the wrong type, a missing dim, ffn_dim,
+// num_heads or num_layers, a broken rule, a model that is not text-to-video or has other blocks.
+TransformerConfig transformer_config_from_json(const nlohmann::json& json,
+                                               const std::string& origin);
+
+// Sizes from tensor shapes alone; heads are dim / 128. What shapes cannot tell keeps its default.
+// Throws InputError beginning with `origin` when tensors are missing or of an image-to-video model.
+TransformerConfig infer_transformer_config(const TensorShapes& shapes, const std::string& origin);
+
+// Both together: the JSON's word, missing sizes from the shapes. Throws InputError as the two above do,
+// and when they contradict each other.
+TransformerConfig resolve_transformer_config(const nlohmann::json& json,
+                                             const std::string& json_origin,
+                                             const TensorShapes& shapes,
+                                             const std::string& shapes_origin);
+
+}  // namespace ospnext

@@ -1,0 +1,131 @@
+#include "models/transformer_layers.h"
+
+#include "kernels/attention.h"
+#include "kernels/modulate.h"
+#include "kernels/norm.h"
+#include "kernels/rotate_pairs.h"
+
+namespace ospnext {
+
+LinearImpl::LinearImpl(int64_t in, int64_t out, at::TensorOptions options)
+    : weight(register_parameter("weight", at::empty({out, in}, options))),
+      bias(register_parameter("bias", at::empty({out}, options))) {}
+
+at::Tensor LinearImpl::forward(const at::Tensor& x) {
+  return at::linear(x, weight.to(x.scalar_type()), bias.to(x.scalar_type()));
+}
+
+MlpImpl::MlpImpl(int64_t in, int64_t hidden, int64_t out, Activation activation,
+                 at::TensorOptions options)
+    : first(register_module("0", Linear(in, hidden, options))),
+      second(register_module("2", Linear(hidden, out, options))),
+      activation(activation) {}
+
+at::Tensor MlpImpl::forward(const at::Tensor& x) {
+  const at::Tensor hidden = first(x);
+  return second(activation == Activation::kSilu ? at::silu(hidden) : at::gelu(hidden, "tanh"));
+}
+
+TimeProjectionImpl::TimeProjectionImpl(int64_t dim, at::TensorOptions options)
+    : linear(register_module("1", Linear(dim, 6 * dim, options))) {}
+
+at::Tensor TimeProjectionImpl::forward(const at::Tensor& x) {
+  return linear(at::silu(x)).unflatten(1, {6, -1});
+}
+
+PatchEmbeddingImpl::PatchEmbeddingImpl(int64_t in_dim, int64_t dim, at::TensorOptions options)
+    : weight(register_parameter("weight",
+                                at::empty({dim, in_dim, 1, kPatchRows, kPatchColumns}, options))),
+      bias(register_parameter("bias", at::empty({dim}, options))) {}
+
+at::Tensor PatchEmbeddingImpl::forward(const at::Tensor& patches) {
+  const auto dtype = patches.scalar_type();
+  return at::linear(patches, weight.flatten(1).to(dtype), bias.to(dtype));
+}
+
+RmsNormImpl::RmsNormImpl(int64_t dim, double eps, at::TensorOptions options)
+    : weight(register_parameter("weight", at::empty({dim}, options.dtype(at::kFloat)))), eps(eps) {}
+
+at::Tensor RmsNormImpl::forward(const at::Tensor& x) {
+  return rms_norm(x, weight, eps);
+}
+
+LayerNormImpl::LayerNormImpl(int64_t dim, double eps, at::TensorOptions options)
+    : weight(register_parameter("weight", at::empty({dim}, options.dtype(at::kFloat)))),
+      bias(register_parameter("bias", at::empty({dim}, options.dtype(at::kFloat)))),
+      eps(eps) {}
+
+at::Tensor LayerNormImpl::forward(const at::Tensor& x) {
+  return layer_norm(x, weight, bias, eps);
+}
+
+AttentionImpl::AttentionImpl(const TransformerConfig& config, at::TensorOptions options)
+    : q(register_module("q", Linear(config.dim, config.dim, options))),
+      k(register_module("k", Linear(config.dim, config.dim, options))),
+      v(register_module("v", Linear(config.dim, config.dim, options))),
+      o(register_module("o", Linear(config.dim, config.dim, options))),
+      norm_q(register_module("norm_q", RmsNorm(config.dim, config.eps, options))),
+      norm_k(register_module("norm_k", RmsNorm(config.dim, config.eps, options))),
+      num_heads(config.num_heads) {}
+
+at::Tensor AttentionImpl::attend_self(const at::Tensor& x, const Placement& place,
+                                      Pattern pattern) {
+  const auto heads = [&](const at::Tensor& y) { return y.unflatten(2, {num_heads, -1}); };
+  const auto query = rotate_pairs(heads(norm_q(q(x))), place.rotation);  // [B, L, H, D]
+  const auto key = rotate_pairs(heads(norm_k(k(x))), place.rotation);    // [B, L, H, D]
+  const auto value = heads(v(x));                                        // [B, L, H, D]
+  const auto out = pattern == Pattern::kFull
+                       ? attention(query, key, value)
+                       : segmented_attention(query, key, value, place.layout.lengths());
+  return o(out.flatten(2));  // [B, L, C]
+}
+
+at::Tensor AttentionImpl::attend_text(const at::Tensor& x, const at::Tensor& text) {
+  const auto heads = [&](const at::Tensor& y) { return y.unflatten(2, {num_heads, -1}); };
+  const auto out = attention(heads(norm_q(q(x))), heads(norm_k(k(text))), heads(v(text)));
+  return o(out.flatten(2));  // [B, L, C]
+}
+
+TransformerBlockImpl::TransformerBlockImpl(const TransformerConfig& config,
+                                           at::TensorOptions options)
+    : modulation(register_parameter("modulation",
+                                    at::empty({1, 6, config.dim}, options.dtype(at::kFloat)))),
+      self_attn(register_module("self_attn", Attention(config, options))),
+      cross_attn(register_module("cross_attn", Attention(config, options))),
+      norm3(register_module("norm3", LayerNorm(config.dim, config.eps, options))),
+      ffn(register_module(
+          "ffn", Mlp(config.dim, config.ffn_dim, config.dim, Activation::kGeluTanh, options))),
+      eps(config.eps) {}
+
+at::Tensor TransformerBlockImpl::forward(at::Tensor x, const at::Tensor& time,
+                                         const at::Tensor& text, const Placement& place,
+                                         Pattern pattern) {
+  const auto m = (modulation + time).chunk(6, 1);  // 6 x [B, 1, C]
+  auto y = layer_norm_modulate(x, /*shift=*/m[0], /*scale=*/m[1], eps);
+  x = add_gated(x, self_attn->attend_self(y, place, pattern), /*gate=*/m[2]);
+  x = x + cross_attn->attend_text(norm3(x), text);
+  y = layer_norm_modulate(x, /*shift=*/m[3], /*scale=*/m[4], eps);
+  return add_gated(x, ffn(y), /*gate=*/m[5]);
+}
+
+HeadImpl::HeadImpl(const TransformerConfig& config, at::TensorOptions options)
+    : modulation(register_parameter("modulation",
+                                    at::empty({1, 2, config.dim}, options.dtype(at::kFloat)))),
+      head(register_module("head", Linear(config.dim, config.out_dim * kPatchRows * kPatchColumns,
+                                          options.dtype(at::kFloat)))),
+      eps(config.eps) {}
+
+at::Tensor HeadImpl::forward(const at::Tensor& x, const at::Tensor& time) {
+  const auto m = (modulation + time.unsqueeze(1)).chunk(2, 1);  // 2 x [B, 1, C]
+  return head(layer_norm_modulate(x.to(at::kFloat), /*shift=*/m[0], /*scale=*/m[1], eps));
+}
+
+at::Tensor time_sinusoid(const at::Tensor& timestep, int64_t freq_dim) {
+  constexpr double kLongestPeriod = 10000;
+  const int64_t half = freq_dim / 2;
+  const auto exponents = at::arange(half, timestep.options().dtype(at::kDouble)) / half;  // [half]
+  const auto angles = timestep.to(at::kDouble).unsqueeze(1) * at::pow(kLongestPeriod, -exponents);
+  return at::cat({angles.cos(), angles.sin()}, 1).to(at::kFloat);  // [B, freq_dim]
+}
+
+}  // namespace ospnext

@@ -1,0 +1,117 @@
+// The layers of the transformer; parameters are named as in Wan's checkpoints.
+#pragma once
+
+#include <torch/torch.h>
+
+#include <cstdint>
+
+#include "models/layout.h"
+#include "models/transformer_config.h"
+
+namespace ospnext {
+
+// x Wᵀ + b in x's dtype; weight and bias are cast to it when theirs differs. New parameters are not
+// initialised: they are loaded, or drawn by TransformerImpl::reset_parameters().
+struct LinearImpl : torch::nn::Module {
+  LinearImpl(int64_t in, int64_t out, at::TensorOptions options);
+  // x [..., in] -> [..., out]
+  at::Tensor forward(const at::Tensor& x);
+  at::Tensor weight, bias;  // [out, in], [out]
+};
+TORCH_MODULE(Linear);
+
+enum class Activation { kGeluTanh, kSilu };
+
+// Linear, activation, linear: children "0" and "2".
+struct MlpImpl : torch::nn::Module {
+  MlpImpl(int64_t in, int64_t hidden, int64_t out, Activation activation,
+          at::TensorOptions options);
+  at::Tensor forward(const at::Tensor& x);  // [..., in] -> [..., out]
+  Linear first, second;
+  Activation activation;
+};
+TORCH_MODULE(Mlp);
+
+// Activation, linear: child "1". [B, C] -> [B, 6, C], the modulation of all blocks.
+struct TimeProjectionImpl : torch::nn::Module {
+  TimeProjectionImpl(int64_t dim, at::TensorOptions options);
+  at::Tensor forward(const at::Tensor& x);
+  Linear linear;
+};
+TORCH_MODULE(TimeProjection);
+
+// One linear layer on flattened patches, kept in the shape of Wan's convolution.
+struct PatchEmbeddingImpl : torch::nn::Module {
+  PatchEmbeddingImpl(int64_t in_dim, int64_t dim, at::TensorOptions options);
+  at::Tensor forward(const at::Tensor& patches);  // [B, L, in_dim·2·2] -> [B, L, C]
+  at::Tensor weight, bias;                        // [C, in_dim, 1, 2, 2], [C]
+};
+TORCH_MODULE(PatchEmbedding);
+
+struct RmsNormImpl : torch::nn::Module {
+  RmsNormImpl(int64_t dim, double eps, at::TensorOptions options);
+  at::Tensor forward(const at::Tensor& x);  // [..., C] -> [..., C]
+  at::Tensor weight;                        // [C] float32
+  double eps;
+};
+TORCH_MODULE(RmsNorm);
+
+struct LayerNormImpl : torch::nn::Module {
+  LayerNormImpl(int64_t dim, double eps, at::TensorOptions options);
+  at::Tensor forward(const at::Tensor& x);  // [..., C] -> [..., C]
+  at::Tensor weight, bias;                  // [C] float32
+  double eps;
+};
+TORCH_MODULE(LayerNorm);
+
+// Where a block's tokens lie and how far their heads are turned.
+struct Placement {
+  Layout layout;
+  at::Tensor rotation;  // [L, D/2] complex64, in the layout's order
+};
+
+// Multi-head attention; q and k are normed over all heads together, before the split into heads.
+struct AttentionImpl : torch::nn::Module {
+  AttentionImpl(const TransformerConfig& config, at::TensorOptions options);
+  // Among video tokens, with rotary positions. x [B, L, C] -> [B, L, C]; tokens lie as `place` says and
+  // see their segment of the layout, or everything when `pattern` is full.
+  at::Tensor attend_self(const at::Tensor& x, const Placement& place, Pattern pattern);
+  // From video tokens to text. x [B, L, C], text [B, T, C] -> [B, L, C].
+  at::Tensor attend_text(const at::Tensor& x, const at::Tensor& text);
+  Linear q, k, v, o;
+  RmsNorm norm_q, norm_k;
+  int64_t num_heads;
+};
+TORCH_MODULE(Attention);
+
+// Self-attention, attention to the text and feed-forward, each with its residual.
+struct TransformerBlockImpl : torch::nn::Module {
+  TransformerBlockImpl(const TransformerConfig& config, at::TensorOptions options);
+  // x [B, L, C], time [B, 6, C] float32, text [B, T, C] -> [B, L, C].
+  // Source: Wan2.1 wan/modules/model.py:WanAttentionBlock.
+  at::Tensor forward(at::Tensor x, const at::Tensor& time, const at::Tensor& text,
+                     const Placement& place, Pattern pattern);
+  at::Tensor modulation;  // [1, 6, C] float32: shift, scale, gate of self-attention, then of ffn
+  Attention self_attn, cross_attn;
+  LayerNorm norm3;  // before cross_attn; the two norms without weights have no module
+  Mlp ffn;
+  double eps;
+};
+TORCH_MODULE(TransformerBlock);
+
+// Last norm and projection to the patches of the velocity, all in float32.
+struct HeadImpl : torch::nn::Module {
+  HeadImpl(const TransformerConfig& config, at::TensorOptions options);
+  // x [B, L, C], time [B, C] float32 -> [B, L, 2·2·out_dim] float32
+  at::Tensor forward(const at::Tensor& x, const at::Tensor& time);
+  at::Tensor modulation;  // [1, 2, C] float32: shift, scale
+  Linear head;
+  double eps;
+};
+TORCH_MODULE(Head);
+
+// [B] -> [B, freq_dim] float32: cosines, then sines of t·10000^(-i/(freq_dim/2)), made in fp64.
+// Source: Wan2.1 wan/modules/model.py:sinusoidal_embedding_1d.
+at::Tensor time_sinusoid(const at::Tensor& timestep, int64_t freq_dim);
+
+}  // namespace ospnext
