@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "io/readers/mapped_file.h"
+#include "io/readers/tensor_file.h"
 
 namespace ospnext {
 
@@ -24,7 +25,7 @@ nlohmann::json parse_bounded_json(std::string_view text, const std::string& orig
     } else if (event == Event::object_end) {
       keys.pop_back();
     } else if (event == Event::key && !keys.back().insert(parsed.get<std::string>()).second) {
-      throw InputError(origin + ": JSON names the key \"" + parsed.get<std::string>() + "\" twice");
+      throw InputError(origin + ": JSON names a key twice: " + quoted(parsed.get<std::string>()));
     }
     return true;
   };

@@ -86,8 +86,8 @@ void check_no_overlap(const TensorMap& tensors, const std::string& path) {
   for (size_t i = 1; i < by_place.size(); ++i) {
     const TensorRecord& before = by_place[i - 1]->second;
     if (before.data + before.bytes > by_place[i]->second.data) {
-      throw InputError(path + ": the tensors \"" + by_place[i - 1]->first + "\" and \"" +
-                       by_place[i]->first + "\" overlap");
+      throw InputError(path + ": the tensors " + quoted(by_place[i - 1]->first) + " and " +
+                       quoted(by_place[i]->first) + " overlap");
     }
   }
 }
@@ -121,12 +121,12 @@ SafetensorsContent read_safetensors(const MappedFile& file) {
   SafetensorsContent content;
   for (const auto& [name, entry] : header.items()) {
     if (name != "__metadata__") {
-      content.tensors[name] = read_entry(entry, payload, path + ": tensor \"" + name + "\"");
+      content.tensors[name] = read_entry(entry, payload, path + ": tensor " + quoted(name));
       continue;
     }
     for (const auto& [key, value] : entry.items()) {
       if (!value.is_string()) {
-        throw InputError(path + ": the metadata \"" + key + "\" is not a text");
+        throw InputError(path + ": the metadata " + quoted(key) + " is no text");
       }
       content.metadata[key] = value.get<std::string>();
     }

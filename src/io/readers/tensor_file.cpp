@@ -89,6 +89,17 @@ std::string shape_text(const std::vector<int64_t>& shape) {
   return text + "]";
 }
 
+std::string quoted(const std::string& name) {
+  constexpr size_t kMaxLength = 120;
+  std::string text = name.substr(0, kMaxLength);
+  for (char& character : text) {
+    if (static_cast<unsigned char>(character) < 0x20 || character == 0x7f) {
+      character = '?';
+    }
+  }
+  return "\"" + text + (name.size() > kMaxLength ? "...\"" : "\"");
+}
+
 Checkpoint::Checkpoint(std::string path, std::vector<std::unique_ptr<MappedFile>> files,
                        TensorMap tensors, std::map<std::string, std::string> metadata)
     : path_(std::move(path)),

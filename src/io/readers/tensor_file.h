@@ -57,6 +57,9 @@ std::vector<int64_t> contiguous_strides(const std::vector<int64_t>& shape);
 // Product of `shape` times `item_size`, or nothing when a side is negative or the product overflows.
 std::optional<int64_t> byte_count(const std::vector<int64_t>& shape, size_t item_size);
 
+// `name` from a file in quotes, fit for a message: control characters replaced, cut when long.
+std::string quoted(const std::string& name);
+
 // "[2, 3]"
 std::string shape_text(const std::vector<int64_t>& shape);
 
@@ -85,9 +88,9 @@ class Checkpoint {
 // from the name. Throws InputError, one sentence that names the file.
 Checkpoint open_checkpoint(const std::filesystem::path& file_or_index_or_dir);
 
-// The checkpoint of a directory: the first of *.safetensors.index.json, diffusion_pytorch_model,
-// model (each .safetensors), ema_model_state_dict.pt, and else the only tensor file of any name.
-// Nothing when there is none; InputError when several of the same rank make it ambiguous.
+// The checkpoint of a directory: diffusion_pytorch_model or model (.safetensors or its index),
+// ema_model_state_dict.pt, and else the only index or the only tensor file of any name. Nothing when
+// there is none; InputError when several make it ambiguous.
 std::optional<std::filesystem::path> find_checkpoint(const std::filesystem::path& directory);
 
 }  // namespace ospnext
