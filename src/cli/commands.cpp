@@ -1,0 +1,52 @@
+#include "cli/commands.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+
+namespace ospnext {
+
+const std::vector<Command>& commands() {
+  static const std::vector<Command> list = {
+      {"generate", "make videos from prompts", run_generate},
+      {"stage", "run one stage of the pipeline on files", run_stage},
+  };
+  return list;
+}
+
+std::string command_list(const std::vector<Command>& list) {
+  size_t width = 0;
+  for (const Command& command : list) {
+    width = std::max(width, std::string(command.name).size());
+  }
+  std::string text;
+  for (const Command& command : list) {
+    std::string name = command.name;
+    name.resize(width + 2, ' ');
+    text += "  " + name + command.summary + "\n";
+  }
+  return text;
+}
+
+int run_command(const std::vector<Command>& list, const std::string& prefix,
+                const Arguments& arguments) {
+  std::vector<std::string> names;
+  for (const Command& command : list) {
+    if (!arguments.empty() && arguments[0] == command.name) {
+      return command.run(Arguments(arguments.begin() + 1, arguments.end()));
+    }
+    names.emplace_back(command.name);
+  }
+  std::string known;
+  for (const std::string& name : names) {
+    known += (known.empty() ? "" : ", ") + name;
+  }
+  if (arguments.empty()) {
+    throw InputError(prefix + ": expected one of: " + known);
+  }
+  const std::string meant = likely_meant(arguments[0], names);
+  throw InputError("unknown command \"" + prefix + " " + arguments[0] + "\"; " +
+                   (meant.empty() ? "expected one of: " + known : "did you mean " + meant + "?"));
+}
+
+}  // namespace ospnext

@@ -1,0 +1,22 @@
+#include "cli/interrupt.h"
+
+#include <csignal>
+
+namespace ospnext {
+
+CancellationToken& interrupt_token() {
+  static CancellationToken token;  // a signal handler can reach nothing but a static
+  return token;
+}
+
+void catch_interrupts() {
+  interrupt_token();  // made before a handler needs it
+  struct sigaction action = {};
+  action.sa_handler = [](int) { interrupt_token().cancel(); };
+  action.sa_flags = SA_RESTART | SA_RESETHAND;
+  sigemptyset(&action.sa_mask);
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+}
+
+}  // namespace ospnext

@@ -1,0 +1,84 @@
+#include "cli/program.h"
+
+#include <torch/torch.h>
+
+#include <iostream>
+#include <new>
+
+#include "cli/commands.h"
+#include "cli/interrupt.h"
+#include "core/error.h"
+#include "core/version.h"
+
+namespace ospnext {
+namespace {
+
+constexpr int kFailed = 1;
+constexpr int kBadInput = 2;
+constexpr int kInterrupted = 130;
+
+std::string usage() {
+  return std::string("ospnext ") + kVersion +
+         " - text-to-video with sparse video attention\n\n"
+         "Usage: ospnext COMMAND [flags]\n\nCommands:\n" +
+         command_list(commands()) + "\n\"ospnext COMMAND --help\" lists the flags of a command.\n";
+}
+
+int report(int status, const std::string& message) {
+  std::cerr << "ospnext: error: " << one_line(message) << std::endl;
+  return status;
+}
+
+int dispatch(const Arguments& arguments) {
+  if (arguments.empty()) {
+    std::cerr << usage();
+    return kBadInput;
+  }
+  if (arguments[0] == "--help" || arguments[0] == "-h" || arguments[0] == "help") {
+    std::cout << usage();
+    return 0;
+  }
+  if (arguments[0] == "--version") {
+    std::cout << "ospnext " << kVersion << "\n";
+    return 0;
+  }
+  return run_command(commands(), "ospnext", arguments);
+}
+
+}  // namespace
+
+std::string one_line(std::string message) {
+  message = message.substr(0, message.find("\nException raised from "));
+  std::string line;
+  for (const char c : message) {
+    const bool blank = c == '\n' || c == '\r' || c == '\t' || c == ' ';
+    if (!blank) {
+      line += c;
+    } else if (!line.empty() && line.back() != ' ') {
+      line += ' ';
+    }
+  }
+  while (line.ends_with(' ')) {
+    line.pop_back();
+  }
+  return line;
+}
+
+int run_program(const Arguments& arguments) {
+  catch_interrupts();
+  try {
+    return dispatch(arguments);
+  } catch (const InputError& error) {
+    return report(kBadInput, error.what());
+  } catch (const Cancelled& error) {
+    return report(kInterrupted, error.what());
+  } catch (const c10::Error& error) {
+    return report(kFailed, error.what_without_backtrace());
+  } catch (const std::bad_alloc&) {
+    return report(kFailed, "out of memory");
+  } catch (const std::exception& error) {
+    return report(kFailed, error.what());
+  }
+}
+
+}  // namespace ospnext

@@ -1,0 +1,53 @@
+// What the stage commands share: the flags for output and arithmetic, and reading of input tensors.
+#pragma once
+
+#include <torch/torch.h>
+
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace ospnext {
+
+struct StageOutput {
+  std::string output;
+  std::string device = "cpu";
+  std::string precision = "auto";
+
+  // Throws InputError for a missing or unwritable output. Call before any work.
+  void check() const;
+  at::Device parsed_device() const;
+
+  template <class Visitor>
+  void visit(Visitor&& field) {
+    field("output", output, "safetensors file to write");
+    field("device", device, "cpu, cuda or cuda:N");
+    field("precision", precision, "float32 or bf16; auto: float32 on the CPU, bf16 on CUDA");
+  }
+};
+
+// The tensors of a stage's --input file.
+class StageInput {
+ public:
+  // Throws InputError when the file is missing or broken.
+  explicit StageInput(const std::string& file);
+
+  bool has(const std::string& name) const { return tensors_.contains(name); }
+  // A tensor of the shape that `dimensions` spell ("B,16,F,H,W": numbers are demanded, letters may be
+  // any size from 1 on but the same letter the same size; "..." stands for any further dimensions).
+  // Floating, finite. Throws InputError.
+  at::Tensor floats(const std::string& name, const std::string& dimensions);
+  // The same, of any data type.
+  at::Tensor any(const std::string& name, const std::string& dimensions);
+  // Throws InputError naming tensors of the file that nobody asked for.
+  void refuse_rest() const;
+
+ private:
+  std::string file_;
+  std::map<std::string, at::Tensor> tensors_;
+  std::map<std::string, int64_t> sizes_;  // letter -> size
+  std::vector<std::string> used_;
+};
+
+}  // namespace ospnext

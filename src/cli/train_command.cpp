@@ -1,0 +1,55 @@
+#include "cli/train_command.h"
+
+#include <unistd.h>
+
+#include <cstdio>
+#include <iostream>
+
+#include "train/flow_training.h"
+#include "train/vae_training.h"
+
+namespace ospnext {
+namespace {
+
+Progress terminal_progress() {
+  return Progress(&std::cerr, isatty(STDERR_FILENO) != 0);
+}
+
+void say_paused(const TrainingConfig& config) {
+  std::cout << "stopped after --max-seconds; the same command goes on from " << config.output
+            << "/checkpoint.safetensors\n";
+}
+
+}  // namespace
+
+void run_train_vae(const Arguments& arguments, const CancellationToken& cancel) {
+  VaeTrainingConfig config;
+  if (!parse_flags("train-vae", "Train a video VAE on procedural clips.", arguments, config)) {
+    return;
+  }
+  Progress progress = terminal_progress();
+  const auto quality = train_vae(config, progress, cancel);
+  if (!quality) {
+    say_paused(config);
+    return;
+  }
+  std::printf("held-out clips: %.2f dB on average, %.2f dB at the worst frame position\n",
+              quality->mean_db, quality->worst_position_db());
+  std::cout << "VAE: " << config.output << "/vae\n";
+}
+
+void run_train(const Arguments& arguments, const CancellationToken& cancel) {
+  FlowTrainingConfig config;
+  if (!parse_flags("train", "Train a transformer and its text encoder on procedural clips.",
+                   arguments, config)) {
+    return;
+  }
+  Progress progress = terminal_progress();
+  if (!train_flow(config, progress, cancel)) {
+    say_paused(config);
+    return;
+  }
+  std::cout << "model: " << config.output << "/model\n";
+}
+
+}  // namespace ospnext
