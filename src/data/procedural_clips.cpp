@@ -180,36 +180,35 @@ void draw_path(ObjectSpec& object, const Frame& frame, Dice& dice) {
   }
 }
 
-// The least distance between the rims of two objects over the clip, between the disks around them.
+// The least distance over the clip between two objects, each taken as a disk between that of its area
+// and that around it.
 double least_gap(const ObjectSpec& first, const ObjectSpec& second) {
+  const double first_reach = (1 + circumradius(first.shape)) / 2;
+  const double second_reach = (1 + circumradius(second.shape)) / 2;
   double gap = std::numeric_limits<double>::infinity();
-  for (int step = 0; step <= 16; ++step) {
-    const ObjectState a = object_state(first, step / 16.0);
-    const ObjectState b = object_state(second, step / 16.0);
-    const double reach =
-        a.radius * circumradius(first.shape) + b.radius * circumradius(second.shape);
+  for (int64_t step = 0; step < kMotionFrames; ++step) {
+    const double time = static_cast<double>(step) / (kMotionFrames - 1);
+    const ObjectState a = object_state(first, time);
+    const ObjectState b = object_state(second, time);
+    const double reach = a.radius * first_reach + b.radius * second_reach;
     gap = std::min(gap, std::hypot(a.x - b.x, a.y - b.y) - reach);
   }
   return gap;
 }
 
-// Draws paths until two objects keep apart, at the latest after a fixed number of tries; then takes
-// the pair of paths that came nearest to it.
-void draw_paths(std::vector<ObjectSpec>& objects, const Frame& frame, Dice& dice) {
-  constexpr int kTries = 400;
-  std::vector<ObjectSpec> best;
-  double best_gap = -std::numeric_limits<double>::infinity();
-  for (int attempt = 0; attempt < kTries && best_gap < 0.01; ++attempt) {
+// Draws paths on which two objects keep apart; false when none was found.
+bool draw_paths(std::vector<ObjectSpec>& objects, const Frame& frame, Dice& dice) {
+  constexpr int kTries = 100;
+  constexpr double kLeastGap = 0.015;
+  for (int attempt = 0; attempt < kTries; ++attempt) {
     for (ObjectSpec& object : objects) {
       draw_path(object, frame, dice);
     }
-    const double gap = objects.size() == 2 ? least_gap(objects[0], objects[1]) : 1.0;
-    if (gap > best_gap) {
-      best_gap = gap;
-      best = objects;
+    if (objects.size() == 1 || least_gap(objects[0], objects[1]) > kLeastGap) {
+      return true;
     }
   }
-  objects = best;
+  return false;
 }
 
 }  // namespace
@@ -229,12 +228,13 @@ ClipSpec sample_clip(uint64_t seed, uint64_t index, ClipSplit split, const ClipO
   draw_background(clip, options.patterned, background_dice);
   Dice attribute_dice(seed, name + " clip attributes", index);
   const size_t count = attribute_dice.chance(options.two_objects) ? 2 : 1;
-  clip.objects = draw_objects(count, split, attribute_dice);
   const double shorter = static_cast<double>(std::min(clip.height, clip.width));
   const Frame frame{static_cast<double>(clip.width) / shorter,
                     static_cast<double>(clip.height) / shorter};
   Dice path_dice(seed, name + " clip paths", index);
-  draw_paths(clip.objects, frame, path_dice);
+  do {  // two objects without room for both are drawn anew
+    clip.objects = draw_objects(count, split, attribute_dice);
+  } while (!draw_paths(clip.objects, frame, path_dice));
   return clip;
 }
 

@@ -63,7 +63,7 @@ enum class ClipSplit {
 };
 
 // The clip number `index` of a split: depends on the arguments and on nothing else. Two objects differ
-// in colour, are not both above small beyond medium with medium, and are kept apart.
+// in colour, are at most medium with medium or large with small, and keep apart.
 ClipSpec sample_clip(uint64_t seed, uint64_t index, ClipSplit split, const ClipOptions& options);
 
 // Where an object is at a time: centre and radius in units of the shorter side, angle in turns.
