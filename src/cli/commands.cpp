@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "cli/train_command.h"
 #include "core/error.h"
 
 namespace ospnext {
@@ -10,6 +11,8 @@ const std::vector<Command>& commands() {
   static const std::vector<Command> list = {
       {"generate", "make videos from prompts", run_generate},
       {"stage", "run one stage of the pipeline on files", run_stage},
+      {"train-vae", "train a video VAE on procedural clips", run_train_vae},
+      {"train", "train a transformer and its text encoder on procedural clips", run_train},
   };
   return list;
 }
@@ -28,12 +31,13 @@ std::string command_list(const std::vector<Command>& list) {
   return text;
 }
 
-int run_command(const std::vector<Command>& list, const std::string& prefix,
-                const Arguments& arguments) {
+void run_command(const std::vector<Command>& list, const std::string& prefix,
+                 const Arguments& arguments, const CancellationToken& cancel) {
   std::vector<std::string> names;
   for (const Command& command : list) {
     if (!arguments.empty() && arguments[0] == command.name) {
-      return command.run(Arguments(arguments.begin() + 1, arguments.end()));
+      command.run(Arguments(arguments.begin() + 1, arguments.end()), cancel);
+      return;
     }
     names.emplace_back(command.name);
   }

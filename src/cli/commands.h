@@ -5,28 +5,27 @@
 #include <vector>
 
 #include "cli/flags_from_fields.h"
+#include "core/cancel.h"
 
 namespace ospnext {
 
 struct Command {
   const char* name;
   const char* summary;
-  // Takes what stands behind the name; returns the exit status, throws the errors of core/error.h.
-  int (*run)(const Arguments& arguments);
+  // Takes what stands behind the name. Throws the errors of core/error.h.
+  void (*run)(const Arguments& arguments, const CancellationToken& cancel);
 };
 
-int run_generate(const Arguments& arguments);
-int run_stage(const Arguments& arguments);
+void run_generate(const Arguments& arguments, const CancellationToken& cancel);
+void run_stage(const Arguments& arguments, const CancellationToken& cancel);
 
 const std::vector<Command>& commands();
-// The stages of the pipeline, each a command behind "stage".
-const std::vector<Command>& stages();
 
 // "name  summary" lines, aligned.
 std::string command_list(const std::vector<Command>& list);
 // The command called arguments[0], run with the rest. Throws InputError for none or an unknown one;
 // `prefix` stands before the name in messages ("ospnext stage").
-int run_command(const std::vector<Command>& list, const std::string& prefix,
-                const Arguments& arguments);
+void run_command(const std::vector<Command>& list, const std::string& prefix,
+                 const Arguments& arguments, const CancellationToken& cancel);
 
 }  // namespace ospnext

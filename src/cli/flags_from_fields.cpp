@@ -163,7 +163,7 @@ json read_config_file(const std::string& path) {
 
 std::optional<GivenFlags> read_flags(const std::string& command, const std::string& summary,
                                      const std::vector<Flag>& flags, const Arguments& arguments) {
-  CLI::App app(summary, command);
+  CLI::App app(summary, "ospnext " + command);
   app.allow_extras();
   GivenFlags given;
   app.add_option(kConfigFlag, given.config_path,
@@ -173,9 +173,7 @@ std::optional<GivenFlags> read_flags(const std::string& command, const std::stri
   for (const Flag& flag : flags) {
     CLI::Option* option = app.add_option(
         flag_name(flag.name), [](const CLI::results_t&) { return true; }, flag.help);
-    option->type_name(type_text(flag))
-        ->default_str(default_text(flag))
-        ->run_callback_for_default(false);
+    option->type_name(type_text(flag))->default_str(default_text(flag));
     if (flag.is_list) {
       option->take_all();
     }

@@ -4,7 +4,7 @@
 
 namespace ospnext {
 
-int run_generate(const Arguments&) {
+void run_generate(const Arguments&, const CancellationToken&) {
   throw InputError("not built yet");
 }
 

@@ -42,7 +42,8 @@ int dispatch(const Arguments& arguments) {
     std::cout << "ospnext " << kVersion << "\n";
     return 0;
   }
-  return run_command(commands(), "ospnext", arguments);
+  run_command(commands(), "ospnext", arguments, interrupt_token());
+  return 0;
 }
 
 }  // namespace

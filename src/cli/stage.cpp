@@ -1,13 +1,11 @@
 // ospnext stage: every stage of the pipeline alone, on files.
-#include <iostream>
+#include "cli/stage.h"
 
-#include "cli/commands.h"
+#include <iostream>
 
 namespace ospnext {
 
-int run_stage_schedule(const Arguments& arguments);
-int run_stage_skiparse(const Arguments& arguments);
-
+// A new stage is a line here.
 const std::vector<Command>& stages() {
   static const std::vector<Command> list = {
       {"schedule", "noise levels of a run, and the sampler on given velocities",
@@ -17,12 +15,12 @@ const std::vector<Command>& stages() {
   return list;
 }
 
-int run_stage(const Arguments& arguments) {
+void run_stage(const Arguments& arguments, const CancellationToken& cancel) {
   if (!arguments.empty() && (arguments[0] == "--help" || arguments[0] == "-h")) {
     std::cout << "Usage: ospnext stage STAGE [flags]\n\nStages:\n" << command_list(stages());
-    return 0;
+    return;
   }
-  return run_command(stages(), "ospnext stage", arguments);
+  run_command(stages(), "ospnext stage", arguments, cancel);
 }
 
 }  // namespace ospnext

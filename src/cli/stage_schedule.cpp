@@ -1,5 +1,5 @@
 // ospnext stage schedule: the noise levels of a run, and the sampler driven by given velocities.
-#include "cli/commands.h"
+#include "cli/stage.h"
 #include "cli/stage_files.h"
 #include "core/error.h"
 #include "io/weights.h"
@@ -36,13 +36,13 @@ at::Tensor drive(Sampler& sampler, const at::Tensor& latent, const at::Tensor& v
 
 }  // namespace
 
-int run_stage_schedule(const Arguments& arguments) {
+void run_stage_schedule(const Arguments& arguments, const CancellationToken&) {
   ScheduleStage config;
-  if (!parse_flags("ospnext stage schedule",
+  if (!parse_flags("stage schedule",
                    "Write the sigmas [N+1] and timesteps [N] of a schedule; with --input also the "
                    "latents [N+1, ...] that the sampler makes of the given velocities.",
                    arguments, config)) {
-    return 0;
+    return;
   }
   config.common.check();
   const auto sampler = make_sampler(config.scheduler, config.steps, config.shift);
@@ -64,7 +64,6 @@ int run_stage_schedule(const Arguments& arguments) {
     result["latents"] = drive(*sampler, latent.to(device), velocity.to(device));
   }
   save_safetensors(config.common.output, result);
-  return 0;
 }
 
 }  // namespace ospnext

@@ -1,5 +1,5 @@
 // ospnext stage skiparse: tokens from one layout into another.
-#include "cli/commands.h"
+#include "cli/stage.h"
 #include "cli/stage_files.h"
 #include "core/error.h"
 #include "core/number_check.h"
@@ -41,14 +41,14 @@ Grid parse_grid(const std::vector<int64_t>& sides) {
 
 }  // namespace
 
-int run_stage_skiparse(const Arguments& arguments) {
+void run_stage_skiparse(const Arguments& arguments, const CancellationToken&) {
   SkiparseStage config;
   if (!parse_flags(
-          "ospnext stage skiparse",
+          "stage skiparse",
           "Reorder tokens x [B, L, C] from one layout into another; also writes the second "
           "layout's segments [S+1] (offsets) and order [L] (row-major index of each token).",
           arguments, config)) {
-    return 0;
+    return;
   }
   config.common.check();
   const Grid grid = parse_grid(config.grid);
@@ -68,7 +68,6 @@ int run_stage_skiparse(const Arguments& arguments) {
   save_safetensors(config.common.output, {{"x", switch_layout(x.to(device), from, to)},
                                           {"segments", torch::tensor(to.offsets(), torch::kInt64)},
                                           {"order", to.order()}});
-  return 0;
 }
 
 }  // namespace ospnext

@@ -1,0 +1,13 @@
+// The stages of the pipeline as commands, each on files (docs/design.md, section 4).
+#pragma once
+
+#include "cli/commands.h"
+
+namespace ospnext {
+
+void run_stage_schedule(const Arguments& arguments, const CancellationToken& cancel);
+void run_stage_skiparse(const Arguments& arguments, const CancellationToken& cancel);
+
+const std::vector<Command>& stages();
+
+}  // namespace ospnext
