@@ -231,16 +231,8 @@ void draw_layer_(at::Tensor& video, const Layer& layer, const ClipSpec& size) {
   }
 }
 
-}  // namespace
-
-at::Tensor render_clips(const std::vector<ClipSpec>& specs, at::Device device) {
-  TORCH_CHECK(!specs.empty(), "render_clips: expected at least one clip");
-  for (const ClipSpec& clip : specs) {
-    TORCH_CHECK(clip.height == specs[0].height && clip.width == specs[0].width &&
-                    clip.num_frames == specs[0].num_frames,
-                "render_clips: expected clips of one size");
-  }
-  const at::NoGradGuard no_grad;
+// Clips of one size, all in each operation. -> [N, 3, T, H, W] in -1 to 1
+at::Tensor render_together(const std::vector<ClipSpec>& specs, at::Device device) {
   at::Tensor video = render_backgrounds(specs, device).repeat({1, 1, specs[0].num_frames, 1, 1});
   for (size_t slot = 0; slot < 2; ++slot) {
     const Layer layer = sorted_layer(specs, slot);
@@ -253,6 +245,27 @@ at::Tensor render_clips(const std::vector<ClipSpec>& specs, at::Device device) {
     video.index_copy_(0, clips, part);
   }
   return video.clamp_(0, 1).mul_(2).sub_(1);
+}
+
+}  // namespace
+
+at::Tensor render_clips(const std::vector<ClipSpec>& specs, at::Device device) {
+  TORCH_CHECK(!specs.empty(), "render_clips: expected at least one clip");
+  for (const ClipSpec& clip : specs) {
+    TORCH_CHECK(clip.height == specs[0].height && clip.width == specs[0].width &&
+                    clip.num_frames == specs[0].num_frames,
+                "render_clips: expected clips of one size");
+  }
+  const at::NoGradGuard no_grad;
+  if (!device.is_cpu()) {
+    return render_together(specs, device);
+  }
+  // On a CPU one clip at a time: its intermediate tensors stay in the cache.
+  std::vector<at::Tensor> clips;
+  for (const ClipSpec& clip : specs) {
+    clips.push_back(render_together({clip}, device));
+  }
+  return clips.size() == 1 ? clips[0] : at::cat(clips);
 }
 
 }  // namespace ospnext
