@@ -1,7 +1,6 @@
 // Encoder, decoder and the VAE around them.
 #include "models/vae.h"
 
-#include <algorithm>
 #include <array>
 #include <string>
 
@@ -120,11 +119,13 @@ at::Tensor per_channel(const std::vector<double>& values, const at::Tensor& like
   return at::tensor(values, at::kFloat).to(like.device()).view({-1, 1, 1, 1});
 }
 
-// "81" or "77 or 81": the valid sizes next to `size`, which are `first` + a multiple of `step`.
+// "8" or "77 or 81": the valid sizes next to `size`, which are `first` + a multiple of `step`.
 std::string nearest_sizes(int64_t size, int64_t first, int64_t step) {
-  const int64_t below = size < first ? 0 : first + (size - first) / step * step;
-  const int64_t above = std::max(first, below + step);
-  return (below > 0 ? std::to_string(below) + " or " : "") + std::to_string(above);
+  if (size < first) {
+    return std::to_string(first);
+  }
+  const int64_t below = first + (size - first) / step * step;
+  return std::to_string(below) + " or " + std::to_string(below + step);
 }
 
 void check_size(const char* what, int64_t size, int64_t first, int64_t step) {
