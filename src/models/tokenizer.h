@@ -46,8 +46,9 @@ class Tokenizer {
 };
 
 // Trains a unigram model of at most `vocab_size` pieces (fewer when the sentences do not give them) and
-// writes it to `output`: ids 0..3 are <pad>, </s>, <s>, <unk>, all printable ASCII characters are
-// pieces, so that any English word can be spelled, text is not normalised. The same arguments give the
+// writes it to `output`: ids 0..3 are <pad>, </s>, <s>, <unk>; words of the sentences are pieces as far
+// as `vocab_size` allows, and so are all printable ASCII characters, so that any English word can be
+// spelled; text is not normalised. The same arguments give the
 // same bytes. Throws InputError when the sentences or the size do not allow it, RunError when the file
 // cannot be written.
 void train_tokenizer(const std::vector<std::string>& sentences, int64_t vocab_size,

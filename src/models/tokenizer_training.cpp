@@ -2,6 +2,7 @@
 #include <sentencepiece_trainer.h>
 
 #include <fstream>
+#include <sstream>
 #include <unordered_map>
 
 #include "core/error.h"
@@ -10,17 +11,36 @@
 namespace ospnext {
 namespace {
 
+// Every sentence, and then every sentence with a comma behind each word. The trainer takes a run of
+// characters for a piece only if it stands in two different words, and a small corpus has few words:
+// beside "red," the word "red" becomes one piece instead of letters.
 class Sentences : public sentencepiece::SentenceIterator {
  public:
-  explicit Sentences(const std::vector<std::string>& sentences) : sentences_(sentences) {}
-  bool done() const override { return next_ == sentences_.size(); }
-  void Next() override { ++next_; }
-  const std::string& value() const override { return sentences_[next_]; }
+  explicit Sentences(const std::vector<std::string>& sentences) : sentences_(sentences) { read(); }
+  bool done() const override { return next_ == 2 * sentences_.size(); }
+  void Next() override {
+    ++next_;
+    read();
+  }
+  const std::string& value() const override { return value_; }
   sentencepiece::util::Status status() const override { return {}; }
 
  private:
+  void read() {
+    if (next_ < sentences_.size()) {
+      value_ = sentences_[next_];
+    } else if (!done()) {
+      std::istringstream words(sentences_[next_ - sentences_.size()]);
+      value_.clear();
+      for (std::string word; words >> word;) {
+        value_ += (value_.empty() ? "" : " ") + word + ",";
+      }
+    }
+  }
+
   const std::vector<std::string>& sentences_;
   size_t next_ = 0;
+  std::string value_;
 };
 
 std::string printable_ascii() {

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "core/torch/shape_check.h"
+#include "kernels/norm.h"
 
 namespace ospnext {
 namespace {
@@ -53,9 +54,7 @@ at::Tensor Umt5WeightImpl::embed(const at::Tensor& ids, at::ScalarType dtype) co
 }
 
 at::Tensor Umt5WeightImpl::normalise(const at::Tensor& x, double epsilon) const {
-  const at::Tensor wide = x.to(at::kFloat);
-  const at::Tensor unit = wide * at::rsqrt(wide.square().mean(-1, /*keepdim=*/true) + epsilon);
-  return unit.to(x.scalar_type()) * weight.to(x.scalar_type());
+  return rms_norm(x, weight, epsilon);
 }
 
 Umt5PositionBiasImpl::Umt5PositionBiasImpl(const Umt5Config& config,
