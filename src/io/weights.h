@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "io/readers/key_layouts.h"
 #include "io/readers/tensor_file.h"
 
 namespace ospnext {
@@ -24,9 +25,6 @@ at::Tensor to_tensor(const TensorRecord& record);
 struct LoadReport {
   std::vector<std::string> ignored;  // tensors of the file that belong to nothing, for a warning
 };
-
-// Checkpoint name -> module name; "" means ignored on purpose.
-using KeyMap = std::function<std::string(const std::string&)>;
 
 // Fills every parameter and buffer of `module` with the checkpoint tensors named by `rename`, one
 // after the other, converted to the dtype and device of the parameter, so that beside mapped pages

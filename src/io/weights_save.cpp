@@ -134,8 +134,12 @@ void save_sharded_safetensors(const fs::path& directory, const std::string& stem
     shard_bytes += bytes;
     total_bytes += bytes;
   }
+  const std::string single = stem + ".safetensors";
+  const std::string index_name = single + ".index.json";
+  std::error_code ignored;
   if (shards.size() == 1) {
-    save_safetensors(directory / (stem + ".safetensors"), tensors);
+    save_safetensors(directory / single, tensors);
+    fs::remove(directory / index_name, ignored);  // of an earlier, larger checkpoint
     return;
   }
   nlohmann::json index;
@@ -150,9 +154,10 @@ void save_sharded_safetensors(const fs::path& directory, const std::string& stem
     }
   }
   const std::string text = index.dump(2) + "\n";
-  AtomicFile out(directory / (stem + ".safetensors.index.json"));
+  AtomicFile out(directory / index_name);
   out.write(text.data(), text.size());
   out.commit();
+  fs::remove(directory / single, ignored);  // of an earlier, smaller checkpoint
 }
 
 }  // namespace ospnext

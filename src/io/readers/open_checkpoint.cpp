@@ -32,12 +32,6 @@ bool begins_with(std::span<const std::byte> bytes, std::string_view text) {
       .starts_with(text);
 }
 
-bool is_tensor_file(const fs::path& path) {
-  const std::string extension = path.extension().string();
-  return extension == ".safetensors" || extension == ".pt" || extension == ".pth" ||
-         extension == ".bin";
-}
-
 SafetensorsContent read_file(const MappedFile& file) {
   const auto bytes = file.bytes();
   if (looks_like_zip(bytes)) {
@@ -125,6 +119,12 @@ Checkpoint open_index(const fs::path& index) {
 }
 
 }  // namespace
+
+bool is_tensor_file(const fs::path& path) {
+  const std::string extension = path.extension().string();
+  return extension == ".safetensors" || extension == ".pt" || extension == ".pth" ||
+         extension == ".bin";
+}
 
 std::optional<fs::path> find_checkpoint(const fs::path& directory) {
   for (const char* name : kUsualNames) {

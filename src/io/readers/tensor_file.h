@@ -88,6 +88,9 @@ class Checkpoint {
 // from the name. Throws InputError, one sentence that names the file.
 Checkpoint open_checkpoint(const std::filesystem::path& file_or_index_or_dir);
 
+// Whether the name ends as those of tensor files do: .safetensors, .pt, .pth, .bin.
+bool is_tensor_file(const std::filesystem::path& path);
+
 // The checkpoint of a directory: diffusion_pytorch_model or model (.safetensors or its index),
 // ema_model_state_dict.pt, and else the only index or the only tensor file of any name. Nothing when
 // there is none; InputError when several make it ambiguous.

@@ -1,0 +1,60 @@
+// Where the parts of a model lie: known package layouts and paths given part by part.
+#pragma once
+
+#include <array>
+#include <filesystem>
+#include <optional>
+#include <string>
+
+namespace ospnext {
+
+enum class ModelPart { kTransformer, kTextEncoder, kVae, kTokenizer };
+constexpr size_t kModelParts = 4;
+
+// The layout of a package; kParts when there is no package, only paths of parts.
+enum class ModelFamily { kWanAi, kDiffusers, kOspNext, kParts };
+
+// What the flags --model, --transformer, ... name; an empty path was not given.
+struct ModelPaths {
+  std::filesystem::path model;
+  std::filesystem::path transformer;
+  std::filesystem::path text_encoder;
+  std::filesystem::path vae;
+  std::filesystem::path tokenizer;
+};
+
+// One part that was found.
+struct PartFiles {
+  std::filesystem::path weights;                // for open_checkpoint, or for read_tokenizer_bytes
+  std::optional<std::filesystem::path> config;  // config.json of this very part
+};
+
+struct ModelFiles {
+  ModelFamily family = ModelFamily::kParts;
+  std::optional<std::filesystem::path> generation_config;  // generation_config.json of the package
+
+  // The files of a part. Throws InputError that says where it was looked for when there are none.
+  const PartFiles& require(ModelPart part) const;
+  bool has(ModelPart part) const { return parts[static_cast<size_t>(part)].files.has_value(); }
+
+  struct Search {
+    std::optional<PartFiles> files;
+    std::string failure;  // one sentence, when nothing was found
+  };
+  std::array<Search, kModelParts> parts;  // by ModelPart
+};
+
+// Finds the parts of a model. A part's own path goes before the package. Package layouts:
+//   Wan-AI    config.json, diffusion_pytorch_model*.safetensors, models_t5_*.pth, Wan2.1_VAE.pth,
+//             google/umt5-xxl/spiece.model
+//   diffusers model_index.json, transformer/, vae/, text_encoder/, tokenizer/spiece.model
+//   OSP-Next  ema_model_state_dict.pt (or other weights with a config.json of class OSPNextModel),
+//             and the other parts as in Wan-AI's
+// A text encoder file with a tensor "spiece_model" brings its own tokenizer. Throws InputError for a
+// path that does not exist; a part that is not there is an error only once it is required.
+ModelFiles find_model_files(const ModelPaths& paths);
+
+// The SentencePiece model: of a spiece.model file, or the tensor "spiece_model" of a checkpoint.
+std::string read_tokenizer_bytes(const std::filesystem::path& file);
+
+}  // namespace ospnext

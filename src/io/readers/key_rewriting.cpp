@@ -1,0 +1,110 @@
+// Prefixes, numbers and the refusals that all key layouts share.
+#include "io/readers/key_rewriting.h"
+
+#include <array>
+#include <charconv>
+
+#include "core/error.h"
+
+namespace ospnext {
+namespace {
+
+constexpr std::array<std::string_view, 8> kWrappers{
+    "module.", "state_dict.", "model.diffusion_model.", "diffusion_model.", "first_stage_model.",
+    "model.",  "net.",        "text_encoder.",
+};
+// torch.compile and activation checkpointing wrap single layers, so these occur anywhere
+constexpr std::array<std::string_view, 2> kInnerWrappers{"_orig_mod.",
+                                                         "_checkpoint_wrapped_module."};
+
+}  // namespace
+
+std::string strip_wrappers(const std::string& name) {
+  std::string text = name;
+  for (const std::string_view wrapper : kInnerWrappers) {
+    for (size_t at = 0; (at = text.find(wrapper, at)) != text.npos;) {
+      if (at == 0 || text[at - 1] == '.') {
+        text.erase(at, wrapper.size());
+      } else {
+        ++at;
+      }
+    }
+  }
+  std::string_view rest = text;
+  for (size_t i = 0; i < kWrappers.size();) {
+    if (rest.starts_with(kWrappers[i])) {
+      rest.remove_prefix(kWrappers[i].size());
+      i = 0;
+    } else {
+      ++i;
+    }
+  }
+  return std::string(rest);
+}
+
+std::optional<std::string> replace_prefix(std::string_view name,
+                                          std::span<const PrefixRule> rules) {
+  for (const auto& [from, to] : rules) {
+    if (name.starts_with(from)) {
+      return std::string(to).append(name.substr(from.size()));
+    }
+  }
+  return std::nullopt;
+}
+
+std::optional<NumberedKey> split_number(std::string_view name, std::string_view prefix) {
+  if (!name.starts_with(prefix)) {
+    return std::nullopt;
+  }
+  constexpr int64_t kMaxNumber = 9999;  // no network has so many blocks
+  name.remove_prefix(prefix.size());
+  int64_t number = 0;
+  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number);
+  const auto length = static_cast<size_t>(end - name.data());
+  if (error != std::errc() || number < 0 || number > kMaxNumber || length == name.size() ||
+      name[length] != '.') {
+    return std::nullopt;
+  }
+  return NumberedKey{number, name.substr(length + 1)};
+}
+
+std::vector<std::string> tensor_names(const Checkpoint& checkpoint) {
+  std::vector<std::string> names;
+  for (const auto& entry : checkpoint.tensors()) {
+    names.push_back(entry.first);
+  }
+  return names;
+}
+
+void refuse_scaled_fp8(const Checkpoint& checkpoint) {
+  const auto refuse = [&](const std::string& sign) {
+    throw InputError(checkpoint.path() + ": expected plain weights, found scaled fp8 ones (" +
+                     sign + "), which are not read yet");
+  };
+  if (checkpoint.metadata().contains("_quantization_metadata")) {
+    refuse("metadata _quantization_metadata");
+  }
+  for (const auto& entry : checkpoint.tensors()) {
+    const std::string& name = entry.first;
+    for (const char* sign : {"scaled_fp8", ".scale_weight", ".weight_scale", ".comfy_quant"}) {
+      if (name.ends_with(sign)) {
+        refuse("tensor " + quoted(name));
+      }
+    }
+  }
+}
+
+void refuse_other_model(const Checkpoint& checkpoint, const std::string& expected) {
+  std::string found;
+  int count = 0;
+  for (const auto& entry : checkpoint.tensors()) {
+    if (++count > 3) {
+      break;
+    }
+    found += (found.empty() ? "" : ", ") + quoted(entry.first);
+  }
+  throw InputError(checkpoint.path() + ": expected " + expected + ", found " +
+                   (found.empty() ? "no tensors" : "tensors such as " + found));
+}
+
+}  // namespace ospnext
