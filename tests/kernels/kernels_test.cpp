@@ -1,0 +1,178 @@
+// Every kernel against its equation in plain fp64 operators, and its gradient.
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include "core/torch/random.h"
+#include "kernels/attention.h"
+#include "kernels/modulate.h"
+#include "kernels/norm.h"
+#include "kernels/permute_tokens.h"
+#include "kernels/rotate_pairs.h"
+#include "support/compare.h"
+
+namespace ospnext {
+namespace {
+
+constexpr double kFloatTolerance = 1e-6;  // of the largest value: single fp32 operations
+constexpr double kEps = 1e-6;
+
+at::Tensor draw(at::IntArrayRef shape, const char* purpose) {
+  return at::randn(shape, seeded_generator(3, purpose));
+}
+
+using Inputs = std::vector<at::Tensor>;
+using Operation = std::function<at::Tensor(const Inputs&)>;
+
+Inputs cast(const Inputs& inputs, at::ScalarType dtype, const std::vector<size_t>& which) {
+  Inputs out = inputs;
+  for (const size_t i : which) {
+    out[i] = inputs[i].to(dtype);
+  }
+  return out;
+}
+
+Inputs gradients(const Operation& operation, const Inputs& inputs) {
+  Inputs leaves;
+  for (const at::Tensor& input : inputs) {
+    leaves.push_back(input.detach().clone().requires_grad_());
+  }
+  const at::Tensor out = operation(leaves);
+  const at::Tensor weight = draw(out.sizes(), "gradient").to(out.scalar_type());
+  return torch::autograd::grad({out}, leaves, {weight});
+}
+
+// `kernel` in fp32 equals `reference` in fp64, outputs and gradients; in bf16 (inputs `narrow` in bf16,
+// the others fp32, as the model calls it) it is at most twice as wrong as `reference` all in bf16.
+void expect_agreement(const Operation& kernel, const Operation& reference, const Inputs& inputs,
+                      const std::vector<size_t>& narrow) {
+  std::vector<size_t> all(inputs.size());
+  std::iota(all.begin(), all.end(), 0);
+  const Inputs exact = cast(inputs, at::kDouble, all);
+  const at::Tensor expected = reference(exact);
+  EXPECT_LE(relative_max(kernel(inputs), expected), kFloatTolerance);
+  const Inputs expected_gradients = gradients(reference, exact);
+  const Inputs actual_gradients = gradients(kernel, inputs);
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    EXPECT_LE(relative_max(actual_gradients[i], expected_gradients[i]), 4 * kFloatTolerance) << i;
+  }
+
+  const Inputs plain = cast(inputs, at::kBFloat16, all);
+  const Inputs mixed = cast(inputs, at::kBFloat16, narrow);
+  EXPECT_EQ(kernel(mixed).scalar_type(), at::kBFloat16);
+  EXPECT_LE(relative_l2(kernel(mixed), expected), 2 * relative_l2(reference(plain), expected));
+  const Inputs mixed_gradients = gradients(kernel, mixed);
+  const Inputs plain_gradients = gradients(reference, plain);
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    EXPECT_LE(relative_l2(mixed_gradients[i], expected_gradients[i]),
+              2 * relative_l2(plain_gradients[i], expected_gradients[i]))
+        << i;
+  }
+}
+
+at::Tensor plain_layer_norm(const at::Tensor& x) {
+  const auto centred = x - x.mean(-1, true);
+  return centred / (centred.square().mean(-1, true) + kEps).sqrt();
+}
+
+TEST(LayerNormModulate, MatchesItsEquation) {
+  expect_agreement([](const Inputs& in) { return layer_norm_modulate(in[0], in[1], in[2], kEps); },
+                   [](const Inputs& in) { return plain_layer_norm(in[0]) * (1 + in[2]) + in[1]; },
+                   {draw({2, 7, 24}, "x"), draw({2, 1, 24}, "shift"), draw({2, 1, 24}, "scale")},
+                   {0});
+}
+
+TEST(LayerNormModulate, HandlesASingleToken) {
+  expect_agreement([](const Inputs& in) { return layer_norm_modulate(in[0], in[1], in[2], kEps); },
+                   [](const Inputs& in) { return plain_layer_norm(in[0]) * (1 + in[2]) + in[1]; },
+                   {draw({2, 1, 24}, "x"), draw({2, 1, 24}, "shift"), draw({2, 1, 24}, "scale")},
+                   {0});
+}
+
+TEST(AddGated, MatchesItsEquation) {
+  expect_agreement([](const Inputs& in) { return add_gated(in[0], in[1], in[2]); },
+                   [](const Inputs& in) { return in[0] + in[1] * in[2]; },
+                   {draw({2, 5, 16}, "x"), draw({2, 5, 16}, "y"), draw({2, 1, 16}, "gate")},
+                   {0, 1});
+}
+
+TEST(RmsNorm, MatchesItsEquation) {
+  expect_agreement([](const Inputs& in) { return rms_norm(in[0], in[1], kEps); },
+                   [](const Inputs& in) {
+                     return in[0] / (in[0].square().mean(-1, true) + kEps).sqrt() * in[1];
+                   },
+                   {draw({2, 5, 32}, "x"), draw({32}, "weight")}, {0});
+}
+
+TEST(LayerNorm, MatchesItsEquation) {
+  expect_agreement([](const Inputs& in) { return layer_norm(in[0], in[1], in[2], kEps); },
+                   [](const Inputs& in) { return plain_layer_norm(in[0]) * in[1] + in[2]; },
+                   {draw({2, 5, 32}, "x"), draw({32}, "weight"), draw({32}, "bias")}, {0});
+}
+
+TEST(RotatePairs, TurnsEveryPairByItsAngle) {
+  const at::Tensor angles = draw({6, 4}, "angles") * 3;  // [L, D/2]
+  const at::Tensor rotation = at::polar(at::ones_like(angles), angles);
+  const auto reference = [&](const Inputs& in) {
+    const auto cos = angles.to(in[0].scalar_type()).cos().unsqueeze(1);
+    const auto sin = angles.to(in[0].scalar_type()).sin().unsqueeze(1);
+    const auto even = in[0].slice(3, 0, at::nullopt, 2), odd = in[0].slice(3, 1, at::nullopt, 2);
+    return at::stack({even * cos - odd * sin, even * sin + odd * cos}, -1).flatten(3);
+  };
+  expect_agreement([&](const Inputs& in) { return rotate_pairs(in[0], rotation); }, reference,
+                   {draw({2, 6, 3, 8}, "x")}, {0});
+}
+
+TEST(PermuteTokens, IsUndoneByTheInverseAndPermutesTheGradientBack) {
+  const at::Tensor index = at::randperm(11, seeded_generator(1, "permutation"));
+  const at::Tensor inverse = index.argsort();
+  const at::Tensor x = draw({2, 11, 3}, "x").requires_grad_();
+  const at::Tensor y = permute_tokens(x, index, inverse);
+  EXPECT_TRUE(at::equal(y, x.index_select(1, index)));
+  EXPECT_TRUE(at::equal(permute_tokens(y, inverse, index), x));
+  const at::Tensor weight = draw({2, 11, 3}, "gradient");
+  const auto gradient = torch::autograd::grad({y}, {x}, {weight})[0];
+  EXPECT_TRUE(at::equal(gradient, weight.index_select(1, inverse)));
+}
+
+// q, k, v [B, L, H, D] with segments of these lengths, by a mask over all pairs of tokens
+Operation masked_attention(const std::vector<int64_t>& lengths) {
+  return [lengths](const Inputs& in) {
+    std::vector<at::Tensor> blocks;
+    for (const int64_t length : lengths) {
+      blocks.push_back(at::ones({length, length}));
+    }
+    const auto logits = at::einsum("blhd,bmhd->bhlm", {in[0], in[1]}) / std::sqrt(in[0].size(3));
+    const auto shares = logits.masked_fill(at::block_diag(blocks) == 0, -INFINITY).softmax(-1);
+    return at::einsum("bhlm,bmhd->blhd", {shares, in[2]});
+  };
+}
+
+class SegmentedAttention : public ::testing::TestWithParam<std::vector<int64_t>> {};
+
+TEST_P(SegmentedAttention, StaysInsideSegments) {
+  const std::vector<int64_t> lengths = GetParam();
+  const int64_t L = std::reduce(lengths.begin(), lengths.end());
+  expect_agreement(
+      [&](const Inputs& in) { return segmented_attention(in[0], in[1], in[2], lengths); },
+      masked_attention(lengths),
+      {draw({2, L, 3, 8}, "q"), draw({2, L, 3, 8}, "k"), draw({2, L, 3, 8}, "v")}, {0, 1, 2});
+}
+
+INSTANTIATE_TEST_SUITE_P(Lengths, SegmentedAttention,
+                         ::testing::Values(std::vector<int64_t>{12}, std::vector<int64_t>{4, 4, 4},
+                                           std::vector<int64_t>{6, 3, 3, 1},
+                                           std::vector<int64_t>{0, 9, 0, 4}));
+
+TEST(SegmentedAttention, RefusesLengthsThatDoNotAddUp) {
+  const at::Tensor x = draw({1, 4, 1, 8}, "x");
+  EXPECT_THROW(segmented_attention(x, x, x, {2, 3}), c10::Error);
+}
+
+TEST(SegmentedAttention, AgreementFailsWhenASegmentLeaks) {
+  const Inputs in{draw({1, 8, 2, 8}, "q"), draw({1, 8, 2, 8}, "k"), draw({1, 8, 2, 8}, "v")};
+  EXPECT_GT(relative_max(attention(in[0], in[1], in[2]), masked_attention({4, 4})(in)),
+            1000 * kFloatTolerance);
+}
+
+}  // namespace
+}  // namespace ospnext

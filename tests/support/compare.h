@@ -1,0 +1,29 @@
+// Distances between tensors.
+#pragma once
+
+#include <torch/torch.h>
+
+#include <limits>
+
+namespace ospnext {
+
+// ‖actual - expected‖ / ‖expected‖ over all elements, in fp64; infinite when shapes differ.
+inline double relative_l2(const at::Tensor& actual, const at::Tensor& expected) {
+  if (actual.sizes() != expected.sizes()) {
+    return std::numeric_limits<double>::infinity();
+  }
+  const at::Tensor wanted = expected.to(at::kCPU, at::kDouble);
+  return ((actual.to(at::kCPU, at::kDouble) - wanted).norm() / wanted.norm()).item<double>();
+}
+
+// Largest difference over the largest value, in fp64; infinite when shapes differ.
+inline double relative_max(const at::Tensor& actual, const at::Tensor& expected) {
+  if (actual.sizes() != expected.sizes()) {
+    return std::numeric_limits<double>::infinity();
+  }
+  const at::Tensor wanted = expected.to(at::kCPU, at::kDouble);
+  const at::Tensor difference = actual.to(at::kCPU, at::kDouble) - wanted;
+  return (difference.abs().max() / wanted.abs().max()).item<double>();
+}
+
+}  // namespace ospnext
