@@ -80,7 +80,7 @@ EncoderImpl::EncoderImpl(const VaeConfig& config) {
 at::Tensor EncoderImpl::forward(const at::Tensor& video, Stream* stream) {
   const at::Tensor features = run(downsamples, conv1->forward(video, stream), stream);
   const at::Tensor mixed = run_middle(*this, features, stream);
-  return head_conv->forward(head_norm->forward_silu(mixed), stream);
+  return head_conv->forward_normed(head_norm, mixed, stream);
 }
 
 DecoderImpl::DecoderImpl(const VaeConfig& config) {
@@ -107,7 +107,7 @@ DecoderImpl::DecoderImpl(const VaeConfig& config) {
 at::Tensor DecoderImpl::forward(const at::Tensor& latent, Stream* stream) {
   const at::Tensor mixed = run_middle(*this, conv1->forward(latent, stream), stream);
   const at::Tensor features = run(upsamples, mixed, stream);
-  return head_conv->forward(head_norm->forward_silu(features), stream);
+  return head_conv->forward_normed(head_norm, features, stream);
 }
 
 }  // namespace vae

@@ -4,10 +4,10 @@
 #include <cmath>
 #include <string>
 
+#include "models/vae_norm_silu.h"
+
 namespace ospnext::vae {
 namespace {
-
-constexpr double kMinNorm = 1e-12;  // a zero vector stays zero
 
 // Puts `layer` at checkpoint name `child`.`index`.weight although `child` computes nothing itself.
 template <class Layer>
@@ -15,23 +15,29 @@ Layer register_inside(torch::nn::Module& child, int64_t index, Layer layer) {
   return child.register_module(std::to_string(index), std::move(layer));
 }
 
-// x with `count` frames in front: what the stream remembers, or zeros. The stream then remembers the
-// last `count` frames of the result.
+// Frames a convolution looks back.
+int64_t reach(const CausalConv3dImpl& conv) {
+  return conv.weight.size(2) - 1;
+}
+
+// The last `count` frames of a layer's input become its memory; a null `history` wants none.
+void remember(at::Tensor* history, const at::Tensor& input, int64_t count) {
+  if (history != nullptr) {
+    *history = input.narrow(2, input.size(2) - count, count).clone();
+  }
+}
+
+// x with `count` frames in front: what the stream remembers, or zeros. [B, C, count + T, H, W]
 at::Tensor with_history(const at::Tensor& x, int64_t count, at::Tensor* history) {
   const at::Tensor extended = history != nullptr && history->defined()
                                   ? at::cat({*history, x}, 2)
                                   : at::constant_pad_nd(x, {0, 0, 0, 0, count, 0});
-  if (history != nullptr) {
-    *history = extended.narrow(2, extended.size(2) - count, count).clone();
-  }
-  return extended;  // [B, C, count + T, H, W]
+  remember(history, extended, count);
+  return extended;
 }
 
-// 1 / length of every pixel's channel vector, float32. x [B, C, ...] -> [B, 1, ...]
-at::Tensor inverse_length(const at::Tensor& x) {
-  return at::linalg_vector_norm(x, 2, at::IntArrayRef{1}, true, at::kFloat)
-      .clamp_min(kMinNorm)
-      .reciprocal();
+at::Tensor* next_history(Stream* stream) {
+  return stream == nullptr ? nullptr : &stream->next_history();
 }
 
 // [B, C, T, H, W] -> [B*T, C, H, W], a view of channels_last_3d memory.
@@ -78,10 +84,20 @@ CausalConv3dImpl::CausalConv3dImpl(int64_t in, int64_t out, std::array<int64_t, 
 }
 
 at::Tensor CausalConv3dImpl::forward(const at::Tensor& x, Stream* stream) {
-  const int64_t past = weight.size(2) - 1;
+  return convolve(with_history(x, reach(*this), next_history(stream)));
+}
+
+at::Tensor CausalConv3dImpl::forward_normed(const ChannelNorm& norm, const at::Tensor& x,
+                                            Stream* stream) {
+  at::Tensor* history = next_history(stream);
   const at::Tensor extended =
-      past == 0 ? x : with_history(x, past, stream == nullptr ? nullptr : &stream->next_history());
-  return at::conv3d(extended, cast_like(weight, x), cast_like(bias, x), {1, 1, 1},
+      norm_silu(x, norm->gamma, reach(*this), history == nullptr ? at::Tensor() : *history);
+  remember(history, extended, reach(*this));
+  return convolve(extended);
+}
+
+at::Tensor CausalConv3dImpl::convolve(const at::Tensor& extended, at::IntArrayRef stride) {
+  return at::conv3d(extended, cast_like(weight, extended), cast_like(bias, extended), stride,
                     {0, weight.size(3) / 2, weight.size(4) / 2});
 }
 
@@ -92,13 +108,9 @@ ChannelNormImpl::ChannelNormImpl(int64_t channels, int64_t trailing) {
 }
 
 at::Tensor ChannelNormImpl::forward(const at::Tensor& x) {
-  const at::Tensor gain = gamma.to(at::kFloat).reshape({-1, 1, 1, 1});
+  const at::Tensor gain = gamma.to(at::kFloat).view({-1, 1, 1, 1});
   const double length = std::sqrt(static_cast<double>(x.size(1)));
   return (x * (inverse_length(x) * length) * gain).to(x.scalar_type());
-}
-
-at::Tensor ChannelNormImpl::forward_silu(const at::Tensor& x) {
-  return at::silu(forward(x));
 }
 
 ResidualBlockImpl::ResidualBlockImpl(int64_t in, int64_t out) {
@@ -113,8 +125,8 @@ ResidualBlockImpl::ResidualBlockImpl(int64_t in, int64_t out) {
 }
 
 at::Tensor ResidualBlockImpl::forward(const at::Tensor& x, Stream* stream) {
-  const at::Tensor inner = conv1->forward(norm1->forward_silu(x), stream);
-  const at::Tensor change = conv2->forward(norm2->forward_silu(inner), stream);
+  const at::Tensor inner = conv1->forward_normed(norm1, x, stream);
+  const at::Tensor change = conv2->forward_normed(norm2, inner, stream);
   return change + (shortcut ? pixelwise(x, shortcut->weight, shortcut->bias) : x);
 }
 
@@ -157,17 +169,14 @@ at::Tensor DownsampleImpl::forward(const at::Tensor& x, Stream* stream) {
     return small;
   }
   // Outputs behind the first frame see three frames, 2t to 2t + 2 of the clip.
-  at::Tensor* history = stream == nullptr ? nullptr : &stream->next_history();
+  at::Tensor* history = next_history(stream);
   const bool first = stream == nullptr || stream->first();
   const at::Tensor sources = first ? small : at::cat({*history, small}, 2);
-  if (history != nullptr) {
-    *history = small.narrow(2, small.size(2) - 1, 1).clone();
-  }
+  remember(history, small, 1);
   if (sources.size(2) < 3) {
-    return small;
+    return small;  // the first frame alone
   }
-  const at::Tensor halved = at::conv3d(sources, cast_like(time_conv->weight, x),
-                                       cast_like(time_conv->bias, x), {2, 1, 1});
+  const at::Tensor halved = time_conv->convolve(sources, {2, 1, 1});
   return first ? at::cat({small.narrow(2, 0, 1), halved}, 2) : halved;
 }
 
@@ -187,12 +196,10 @@ at::Tensor UpsampleImpl::forward(const at::Tensor& x, Stream* stream) {
   if (time_conv) {
     // The clip's first frame passes alone, and the others do not see it.
     const int64_t alone = stream == nullptr || stream->first() ? 1 : 0;
-    at::Tensor* history = stream == nullptr ? nullptr : &stream->next_history();
+    at::Tensor* history = next_history(stream);
     const at::Tensor rest = x.slice(2, alone);  // [B, C, T - alone, H, W]
     if (rest.size(2) > 0) {
-      const at::Tensor pairs =
-          at::conv3d(with_history(rest, time_conv->weight.size(2) - 1, history),
-                     cast_like(time_conv->weight, x), cast_like(time_conv->bias, x));
+      const at::Tensor pairs = time_conv->convolve(with_history(rest, reach(*time_conv), history));
       longer = split_into_two_frames(pairs);  // [B, C, 2 * (T - alone), H, W]
       if (alone == 1) {
         longer = at::cat({x.narrow(2, 0, 1), longer}, 2);

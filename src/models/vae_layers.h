@@ -42,6 +42,17 @@ class Stream {
   bool first_ = true;
 };
 
+// Scales the channel vector of every pixel to length sqrt(C), times gamma; computed in float32.
+// x [B, C, T, H, W] -> same shape and dtype. Source: Wan2.1 wan/modules/vae.py:RMS_norm.
+struct ChannelNormImpl : torch::nn::Module {
+  // gamma has `trailing` dimensions of size 1 behind C, as in the checkpoint.
+  ChannelNormImpl(int64_t channels, int64_t trailing);
+  at::Tensor forward(const at::Tensor& x);
+
+  at::Tensor gamma;  // [C, 1, 1(, 1)]
+};
+TORCH_MODULE(ChannelNorm);
+
 // 3-D convolution with bias that looks at no later frame: zeros, or the stream's last frames, stand in
 // front of x, H and W are zero-padded to keep their size. Stride 1.
 // x [B, in, T, H, W] -> [B, out, T, H, W]. Source: Wan2.1 wan/modules/vae.py:CausalConv3d.
@@ -49,24 +60,15 @@ struct CausalConv3dImpl : torch::nn::Module {
   // `kernel` is (time, height, width), each odd.
   CausalConv3dImpl(int64_t in, int64_t out, std::array<int64_t, 3> kernel);
   at::Tensor forward(const at::Tensor& x, Stream* stream);
+  // forward(silu(norm(x)), stream), with the frames in front written without a copy of the rest.
+  at::Tensor forward_normed(const ChannelNorm& norm, const at::Tensor& x, Stream* stream);
+  // Only the convolution: `extended` has the frames in front already, [B, in, kt - 1 + T, H, W].
+  at::Tensor convolve(const at::Tensor& extended, at::IntArrayRef stride = {1, 1, 1});
 
   at::Tensor weight;  // [out, in, kt, kh, kw]
   at::Tensor bias;    // [out]
 };
 TORCH_MODULE(CausalConv3d);
-
-// Scales the channel vector of every pixel to length sqrt(C), times gamma; computed in float32.
-// x [B, C, T, H, W] -> same shape and dtype. Source: Wan2.1 wan/modules/vae.py:RMS_norm.
-struct ChannelNormImpl : torch::nn::Module {
-  // gamma has `trailing` dimensions of size 1 behind C, as in the checkpoint.
-  ChannelNormImpl(int64_t channels, int64_t trailing);
-  at::Tensor forward(const at::Tensor& x);
-  // silu(forward(x)) in fewer passes over memory.
-  at::Tensor forward_silu(const at::Tensor& x);
-
-  at::Tensor gamma;  // [C, 1, 1(, 1)]
-};
-TORCH_MODULE(ChannelNorm);
 
 // x + conv(silu(norm(conv(silu(norm(x)))))), x through a 1x1x1 shortcut when the width changes.
 // x [B, in, T, H, W] -> [B, out, T, H, W]. Source: Wan2.1 wan/modules/vae.py:ResidualBlock.

@@ -243,6 +243,29 @@ TEST(Vae, SizesThatDoNotFitAreRefusedWithTheNearest) {
   EXPECT_EQ(message(17, 16, 4), "video: found width 4, expected 8");
 }
 
+TEST(Vae, CudaEqualsCpu) {
+  if (!torch::cuda::is_available()) {
+    GTEST_SKIP() << "no CUDA device";
+  }
+  at::globalContext().setAllowTF32CuDNN(false);
+  at::globalContext().setAllowTF32CuBLAS(false);
+  Fixture fixture("wan");
+  fixture.vae->to(at::kCUDA);
+  fixture.vae->to_channels_last();
+  const auto device = at::Device(at::kCUDA);
+  EXPECT_LE(difference(fixture.vae->encode(fixture.video(17)).cpu(), fixture.of(17, "latent")),
+            kTolerance);
+  const at::Tensor given = fixture.given(17).to(device);
+  EXPECT_LE(difference(decode_all(fixture.vae, given).cpu(), fixture.of(17, "video")), kTolerance);
+  EXPECT_LE(difference(whole_clip_video(fixture.vae, given).cpu(), fixture.of(17, "video")),
+            kTolerance);
+  const at::Tensor moments = fixture.vae->encode_clip(fixture.video(17).to(device, at::kBFloat16));
+  fixture.vae->decode_clip(moments.narrow(1, 0, 16)).square().mean().backward();
+  const at::Tensor latent = fixture.vae->normalise(moments.detach().narrow(1, 0, 16)).cpu();
+  EXPECT_LE(mean_difference(latent, fixture.of(17, "latent")), 2e-2);
+  EXPECT_TRUE(fixture.vae->encoder->conv1->weight.grad().isfinite().all().item<bool>());
+}
+
 // Planted mistakes: what the comparisons above must notice.
 
 TEST(VaePlanted, OneForgottenHistoryIsNoticed) {
