@@ -1,0 +1,56 @@
+# What a newcomer needs: `make demo` and `make test`; both set up whatever is missing and are quick when run again.
+#
+#   LIBTORCH=/path/to/site-packages/torch   use an installed torch 2.11.0 instead of downloading one
+#   CUDA=0|1                                leave out or ask for the CUDA half (default: 1 where nvidia-smi finds a GPU)
+#   JOBS=N                                  compile N files at a time (default: the cores, 2 GiB of memory each)
+#   PROMPT="..."                            what the demo shows
+.DEFAULT_GOAL := help
+.PHONY: help setup configure build demo test format format-check asan clean
+
+CUDA ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo 1 || echo 0)
+PRESET := $(if $(filter 1,$(CUDA)),cuda,cpu)
+JOBS ?= $(shell awk -v cores="$$(nproc)" '/MemAvailable/ {n = int($$2 / 2097152); print n < 1 ? 1 : n < cores ? n : cores}' \
+          /proc/meminfo)
+PROMPT ?= a small red ball bouncing on a blue background
+export LIBTORCH
+export CCACHE_DIR ?= $(CURDIR)/.cache/ccache
+
+help:
+	@echo "make demo      set up, build, and make demo.mp4 with the shipped model"
+	@echo "make test      set up, build everything and run all tests and checks"
+	@echo "make setup     system packages and LibTorch only"
+	@echo "make build     the program only: build/$(PRESET)/ospnext"
+	@echo "make asan      the tests under address and undefined-behaviour sanitizers"
+	@echo "make format    lay out the sources with clang-format"
+	@echo "make clean     remove build/ (LibTorch in .deps/ stays)"
+
+setup:
+	@tools/setup.sh $(PRESET)
+
+configure: setup
+	@cmake --preset $(PRESET) $(if $(LIBTORCH),-DLIBTORCH=$(LIBTORCH)) >/dev/null
+
+build: configure
+	cmake --build --preset $(PRESET) --parallel $(JOBS) --target ospnext
+
+demo: build
+	build/$(PRESET)/ospnext generate --model models/tiny --prompt "$(PROMPT)" --output demo.mp4
+	@echo "The video of \"$(PROMPT)\" is $(CURDIR)/demo.mp4"
+
+test: configure
+	cmake --build --preset $(PRESET) --parallel $(JOBS)
+	@tools/run_tests.sh $(PRESET) $(JOBS)
+
+asan: setup
+	cmake --preset asan $(if $(LIBTORCH),-DLIBTORCH=$(LIBTORCH))
+	cmake --build --preset asan --parallel $(JOBS)
+	@tools/run_tests.sh asan $(JOBS)
+
+format:
+	@tools/format.sh --write
+
+format-check:
+	@tools/format.sh
+
+clean:
+	rm -rf build

@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# Brings a Debian 12 or Ubuntu 24.04 machine to where the project builds: system packages and LibTorch.
+#
+#   tools/setup.sh [cpu|cuda]
+#
+# Nothing that is there already is fetched again, so a second run takes well under a second. LibTorch comes
+# from the wheels pinned in requirements-libtorch*.txt, through pip as it is configured on this machine, into
+# .deps/; LIBTORCH=/path/to/site-packages/torch uses an installed one instead.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+readonly kind="${1:-cpu}"
+readonly torch_version=2.11.0
+readonly packages=(
+  g++ cmake ninja-build ccache pkg-config python3 python3-pip unzip
+  libgtest-dev nlohmann-json3-dev libcli11-dev libsentencepiece-dev libicu-dev libpng-dev zlib1g-dev
+  libavformat-dev libavcodec-dev libswscale-dev libavutil-dev)
+
+say() { printf 'setup: %s\n' "$*"; }
+fail() {
+  printf 'setup: %s\n' "$*" >&2
+  exit 1
+}
+
+# Runs a command as root: directly, or through sudo.
+as_root() {
+  if [ "$(id -u)" = 0 ]; then
+    "$@"
+  else
+    sudo "$@"
+  fi
+}
+
+is_installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
+
+install_packages() {
+  local missing=() package size
+  command -v dpkg-query >/dev/null && command -v apt-get >/dev/null ||
+    fail "this system has no apt; the set-up knows Debian 12 and Ubuntu 24.04. Install the equivalents of:" \
+      "${packages[*]}; then set SKIP_PACKAGES=1"
+  for package in "${packages[@]}"; do
+    is_installed "$package" || missing+=("$package")
+  done
+  [ ${#missing[@]} -gt 0 ] || return 0
+
+  local start=$SECONDS
+  say "system packages missing: ${missing[*]}"
+  if [ "$(id -u)" != 0 ] && ! command -v sudo >/dev/null; then
+    fail "installing them needs root, and there is no sudo here; as root run: apt-get install ${missing[*]}"
+  fi
+  as_root apt-get -qq update ||
+    fail "apt-get could not read its package lists (its message is above); check the network and apt's sources"
+  size=$(LC_ALL=C apt-get install --assume-no --no-install-recommends "${missing[@]}" 2>&1 |
+    sed -n 's/^Need to get \(.*\) of archives.*/\1/p' || true)
+  say "downloading ${size:-them} with apt-get"
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${missing[@]}" \
+    >/dev/null ||
+    fail "apt-get could not install ${missing[*]} (its message is above); Debian 12 and Ubuntu 24.04 (with" \
+      "universe) have all of them"
+  say "system packages installed in $((SECONDS - start)) s"
+}
+
+# Prints what folder $1 lacks to be LibTorch of the right version with every library it links; else nothing.
+missing_from_libtorch() {
+  local libraries=("$1/lib/libtorch_cpu.so" "$1/lib/libc10.so")
+  [ "$kind" = cpu ] || libraries+=("$1/lib/libtorch_cuda.so" "$1/lib/libc10_cuda.so")
+  grep -qs "\"$torch_version\"" "$1/include/torch/headeronly/version.h" || echo "headers of torch $torch_version"
+  { ldd "${libraries[@]}" 2>&1 || true; } | sed -n 's/^\t*\(.*\) => not found/\1/p; s/^ldd: \(.*\): No such file.*/\1/p' | sort -u
+}
+
+# download REQUIREMENTS SIZE: fetches pinned wheels into .deps/wheels.
+download() {
+  say "downloading $2 of wheels with pip ($1)"
+  # No cache: pip keeps a copy of each file in memory to store it, three times the wheel.
+  python3 -m pip download --quiet --no-cache-dir --no-deps --require-hashes --only-binary=:all: \
+    --implementation cp --python-version 3.11 --abi cp311 --abi none \
+    --platform manylinux_2_28_x86_64 --platform manylinux_2_27_x86_64 --platform manylinux_2_25_x86_64 \
+    --platform manylinux_2_18_x86_64 --platform manylinux2014_x86_64 --platform manylinux2010_x86_64 \
+    --platform manylinux1_x86_64 --dest .deps/wheels --requirement "$1" ||
+    fail "pip could not download $1 (its message is above); check the network and pip's index, or give" \
+      "LIBTORCH=/path/to/site-packages/torch of an installed torch $torch_version"
+}
+
+install_libtorch() {
+  local start=$SECONDS
+  [ "$(uname -m)" = x86_64 ] || fail "this processor is $(uname -m); the pinned LibTorch is for x86_64"
+  rm -rf .deps/wheels .deps/unpacked
+  mkdir -p .deps/wheels .deps/unpacked
+  download tools/requirements-libtorch.txt "544 MB"
+  [ "$kind" = cpu ] || download tools/requirements-libtorch-cuda.txt "1969 MB"
+
+  say "unpacking into .deps/"
+  local torch_parts=('torch/include/*' 'torch/lib/libtorch_cpu.so' 'torch/lib/libc10.so' 'torch/lib/libgomp*')
+  [ "$kind" = cpu ] || torch_parts=('torch/include/*' 'torch/lib/*')
+  unzip -q .deps/wheels/torch-*.whl "${torch_parts[@]}" -d .deps/unpacked
+  for wheel in .deps/wheels/nvidia_*.whl; do
+    unzip -q -o "$wheel" 'nvidia/*' -d .deps/unpacked
+  done
+  rm -rf .deps/wheels .deps/torch .deps/nvidia
+  mv .deps/unpacked/nvidia .deps/unpacked/torch .deps/  # torch last: its presence means all is there
+  rm -rf .deps/unpacked
+  missing=$(missing_from_libtorch .deps/torch)
+  [ -z "$missing" ] || fail ".deps/torch lacks" $missing
+  say "LibTorch $torch_version ($kind) is in .deps/torch ($(du -sh .deps | cut -f1)), in $((SECONDS - start)) s"
+}
+
+[ "$kind" = cpu ] || [ "$kind" = cuda ] || fail "expected cpu or cuda, got '$kind'"
+[ -n "${SKIP_PACKAGES:-}" ] || install_packages
+missing=$(missing_from_libtorch "${LIBTORCH:-.deps/torch}")
+if [ -n "$missing" ]; then
+  [ -z "${LIBTORCH:-}" ] || fail "LIBTORCH is '$LIBTORCH', expected the folder torch/ of an installed torch" \
+    "$torch_version; it lacks" $missing
+  install_libtorch
+fi
