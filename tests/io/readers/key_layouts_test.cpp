@@ -1,0 +1,260 @@
+// Names of diffusers, transformers and wrapped checkpoints map onto Wan's, one to one.
+#include "io/readers/key_layouts.h"
+
+#include <algorithm>
+#include <set>
+
+#include "io/readers/bounded_json.h"
+#include "io/readers/reader_support.h"
+
+namespace ospnext {
+namespace {
+
+using Names = std::set<std::string>;
+
+// Tensor names of the library's own module, as the fixture maker wrote them.
+std::vector<std::string> library_names(const std::string& title) {
+  const auto json = read_json_file(fixture_path("readers/names.json"));
+  std::vector<std::string> names;
+  for (const auto& [name, shape] : json.at(title).items()) {
+    names.push_back(name);
+  }
+  return names;
+}
+
+void add(Names& names, const std::string& prefix, const std::vector<std::string>& ends) {
+  for (const std::string& end : ends) {
+    names.insert(prefix + end);
+  }
+}
+
+const std::vector<std::string> kWeightBias{"weight", "bias"};
+
+// The table of Wan's transformer. Source: Wan2.1 wan/modules/model.py.
+Names wan_transformer_names(int layers) {
+  Names names;
+  for (const char* layer :
+       {"patch_embedding.", "text_embedding.0.", "text_embedding.2.", "time_embedding.0.",
+        "time_embedding.2.", "time_projection.1.", "head.head."}) {
+    add(names, layer, kWeightBias);
+  }
+  names.insert("head.modulation");
+  for (int n = 0; n < layers; ++n) {
+    const std::string block = "blocks." + std::to_string(n) + ".";
+    for (const std::string attention : {"self_attn.", "cross_attn."}) {
+      for (const std::string layer : {"q.", "k.", "v.", "o."}) {
+        add(names, block + attention + layer, kWeightBias);
+      }
+      add(names, block + attention, {"norm_q.weight", "norm_k.weight"});
+    }
+    for (const std::string layer : {"norm3.", "ffn.0.", "ffn.2."}) {
+      add(names, block + layer, kWeightBias);
+    }
+    names.insert(block + "modulation");
+  }
+  return names;
+}
+
+// The table of Wan's UMT5. Source: Wan2.1 wan/modules/t5.py.
+Names wan_umt5_names(int layers) {
+  Names names{"token_embedding.weight", "norm.weight"};
+  for (int n = 0; n < layers; ++n) {
+    add(names, "blocks." + std::to_string(n) + ".",
+        {"norm1.weight", "attn.q.weight", "attn.k.weight", "attn.v.weight", "attn.o.weight",
+         "norm2.weight", "ffn.gate.0.weight", "ffn.fc1.weight", "ffn.fc2.weight",
+         "pos_embedding.embedding.weight"});
+  }
+  return names;
+}
+
+void add_residual(Names& names, const std::string& place, bool shortcut) {
+  add(names, place, {".residual.0.gamma", ".residual.3.gamma"});
+  add(names, place + ".residual.2.", kWeightBias);
+  add(names, place + ".residual.6.", kWeightBias);
+  if (shortcut) {
+    add(names, place + ".shortcut.", kWeightBias);
+  }
+}
+
+void add_resample(Names& names, const std::string& place, bool temporal) {
+  add(names, place + ".resample.1.", kWeightBias);
+  if (temporal) {
+    add(names, place + ".time_conv.", kWeightBias);
+  }
+}
+
+void add_coder_ends(Names& names, const std::string& coder) {
+  add(names, coder + "conv1.", kWeightBias);
+  add(names, coder + "head.2.", kWeightBias);
+  names.insert(coder + "head.0.gamma");
+  add_residual(names, coder + "middle.0", false);
+  names.insert(coder + "middle.1.norm.gamma");
+  add(names, coder + "middle.1.to_qkv.", kWeightBias);
+  add(names, coder + "middle.1.proj.", kWeightBias);
+  add_residual(names, coder + "middle.2", false);
+}
+
+// The table of Wan's VAE: flat lists of residual blocks and resamplings. Upsampling halves the
+// channels. Source: Wan2.1 wan/modules/vae.py:Encoder3d, Decoder3d.
+Names wan_vae_names(const std::vector<int>& dim_mult, int blocks, const std::vector<bool>& down) {
+  Names names;
+  add(names, "conv1.", kWeightBias);
+  add(names, "conv2.", kWeightBias);
+  add_coder_ends(names, "encoder.");
+  add_coder_ends(names, "decoder.");
+  const size_t levels = dim_mult.size();
+  int place = 0;
+  int channels = 1;
+  for (size_t i = 0; i < levels; ++i) {
+    for (int j = 0; j < blocks; ++j, ++place, channels = dim_mult[i]) {
+      add_residual(names, "encoder.downsamples." + std::to_string(place), channels != dim_mult[i]);
+    }
+    if (i + 1 < levels) {
+      add_resample(names, "encoder.downsamples." + std::to_string(place++), down[i]);
+    }
+  }
+  place = 0;
+  double wide = dim_mult.back();
+  for (size_t i = 0; i < levels; ++i) {
+    const int out = dim_mult[levels - 1 - i];
+    for (int j = 0; j <= blocks; ++j, ++place, wide = out) {
+      add_residual(names, "decoder.upsamples." + std::to_string(place), wide != out);
+    }
+    if (i + 1 < levels) {
+      add_resample(names, "decoder.upsamples." + std::to_string(place++), down[levels - 2 - i]);
+      wide = out / 2.0;
+    }
+  }
+  return names;
+}
+
+// Expects that `rename` takes `from` onto `to`, one to one; "" leaves a name out.
+template <class Rename>
+void expect_onto(const std::vector<std::string>& from, const Names& to, Rename&& rename) {
+  Names renamed;
+  for (const std::string& name : from) {
+    const std::string key = rename(name);
+    if (!key.empty()) {
+      EXPECT_TRUE(renamed.insert(key).second) << name << " -> " << key;
+      EXPECT_TRUE(to.contains(key)) << name << " -> " << key;
+    }
+  }
+  for (const std::string& name : to) {
+    EXPECT_TRUE(renamed.contains(name)) << "nothing maps to " << name;
+    EXPECT_EQ(rename(name), name);
+  }
+}
+
+TEST(KeyLayouts, TransformerOfDiffusersMapsOntoWan) {
+  const Names wan = wan_transformer_names(30);
+  EXPECT_EQ(wan.size(), 825U);
+  expect_onto(library_names("transformer"), wan, canonical_transformer_key);
+}
+
+TEST(KeyLayouts, NormBeforeCrossAttentionChangesItsNumber) {
+  EXPECT_EQ(canonical_transformer_key("blocks.7.norm2.weight"), "blocks.7.norm3.weight");
+}
+
+TEST(KeyLayouts, Umt5OfTransformersMapsOntoWan) {
+  const Names wan = wan_umt5_names(24);
+  EXPECT_EQ(wan.size(), 242U);
+  expect_onto(library_names("umt5"), wan, canonical_umt5_key);
+}
+
+TEST(KeyLayouts, VaeOfDiffusersMapsOntoWanForAnyConfiguration) {
+  const Names full = wan_vae_names({1, 2, 4, 4}, 2, {false, true, true});
+  EXPECT_EQ(full.size(), 194U);
+  const std::pair<const char*, Names> cases[] = {
+      {"vae", full},
+      {"vae_one_block", wan_vae_names({1, 2, 4, 4}, 1, {false, true, true})},
+      {"vae_three_levels", wan_vae_names({1, 2, 2}, 3, {true, false})},
+  };
+  for (const auto& [title, wan] : cases) {
+    SCOPED_TRACE(title);
+    const auto names = library_names(title);
+    const auto offsets = up_block_offsets(names);
+    expect_onto(names, wan,
+                [&](const std::string& name) { return canonical_vae_key(name, offsets); });
+  }
+}
+
+TEST(KeyLayouts, WrappersAreStripped) {
+  for (const char* prefix : {"module.", "_orig_mod.", "model.", "model.diffusion_model.", "net.",
+                             "state_dict.module._orig_mod.", "model.module.", "model.model."}) {
+    EXPECT_EQ(canonical_transformer_key(prefix + std::string("blocks.0.ffn.0.bias")),
+              "blocks.0.ffn.0.bias");
+  }
+  EXPECT_EQ(canonical_transformer_key("blocks.3._orig_mod.attn1.to_q.weight"),
+            "blocks.3.self_attn.q.weight");
+  EXPECT_EQ(canonical_umt5_key("module.encoder.block.1.layer.0.SelfAttention.q.weight"),
+            "blocks.1.attn.q.weight");
+  EXPECT_EQ(canonical_vae_key("state_dict.encoder.conv_in.bias", {}), "encoder.conv1.bias");
+}
+
+// A checkpoint whose tensors have these names.
+Checkpoint checkpoint_of(const std::vector<std::string>& names) {
+  TensorMap tensors;
+  for (const std::string& name : names) {
+    tensors[name] = TensorRecord{DType::kU8, {0}, {1}, nullptr, 0};
+  }
+  return Checkpoint("file", {}, std::move(tensors), {});
+}
+
+TEST(KeyLayouts, EachModelIsRecognisedAndOthersAreRefused) {
+  const std::pair<const char*, KeyMap (*)(const Checkpoint&)> kinds[] = {
+      {"transformer", transformer_keys}, {"umt5", umt5_keys}, {"vae", vae_keys}};
+  for (const auto& [title, unused] : kinds) {
+    for (const auto& [kind, keys] : kinds) {
+      const Checkpoint checkpoint = checkpoint_of(library_names(title));
+      if (std::string(title) == kind) {
+        EXPECT_NO_THROW(keys(checkpoint));
+      } else {
+        expect_refused([&] { keys(checkpoint); }, "file", "expected a ");
+      }
+    }
+  }
+  expect_refused([] { vae_keys(checkpoint_of({})); }, "file", "found no tensors");
+}
+
+TEST(KeyLayouts, EncodersOwnEmbeddingServesWhenItIsTheOnlyOne) {
+  const std::string tied = "encoder.embed_tokens.weight";
+  const std::string block = "encoder.block.0.layer.1.DenseReluDense.wi_0.weight";
+  EXPECT_EQ(umt5_keys(checkpoint_of({tied, block, "shared.weight"}))(tied), "");
+  EXPECT_EQ(umt5_keys(checkpoint_of({tied, block}))(tied), "token_embedding.weight");
+  EXPECT_EQ(canonical_umt5_key("spiece_model"), "");
+}
+
+TEST(KeyLayouts, ModelsOfOtherKindsAreRefusedWithTheReason) {
+  const auto refused = [](KeyMap (*keys)(const Checkpoint&), std::vector<std::string> names,
+                          const std::string& what) {
+    expect_refused([&] { keys(checkpoint_of(names)); }, "file", what);
+  };
+  refused(transformer_keys, {"head.modulation", "img_emb.proj.0.bias"}, "image-to-video");
+  refused(transformer_keys, {"head.modulation", "blocks.0.cross_attn.k_img.weight"},
+          "image-to-video");
+  refused(transformer_keys, {"scale_shift_table", "blocks.0.attn2.add_k_proj.weight"},
+          "image-to-video");
+  refused(transformer_keys, {"head.modulation", "scaled_fp8"}, "scaled fp8");
+  refused(transformer_keys, {"head.modulation", "blocks.0.ffn.0.scale_weight"}, "scaled fp8");
+  refused(vae_keys, {"decoder.conv1.weight", "decoder.upsamples.0.upsamples.0.residual.2.weight"},
+          "Wan2.2");
+  refused(vae_keys, {"decoder.conv_in.weight", "decoder.up_blocks.0.upsampler.resample.1.weight"},
+          "Wan2.2");
+}
+
+TEST(KeyLayouts, HostileNumbersStayNames) {
+  const std::vector<std::string> names{
+      "decoder.up_blocks.99999999999999999999.resnets.0.norm1.gamma",
+      "decoder.up_blocks.-1.resnets.0.norm1.gamma",
+      "decoder.up_blocks.0.resnets.123456789.norm1.gamma",
+      "decoder.up_blocks.",
+      "decoder.up_blocks.0",
+      "decoder.up_blocks.0."};
+  const auto offsets = up_block_offsets(names);
+  for (const std::string& name : names) {
+    EXPECT_EQ(canonical_vae_key(name, offsets), name);
+  }
+}
+
+}  // namespace
+}  // namespace ospnext
