@@ -1,0 +1,60 @@
+// What one video is made with: size, steps, guidance; and where its defaults come from.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "io/model_folder.h"
+#include "models/transformer_config.h"
+#include "models/vae_config.h"
+
+namespace ospnext {
+
+// The negative prompt of Wan2.1 and OSP-Next. Source: Wan2.1 wan/configs/shared_config.py.
+extern const char* const kWanNegativePrompt;
+
+// Defaults are OSP-Next's for 480P; defaults_for() gives those of a model.
+struct GenerationConfig {
+  std::string negative_prompt = kWanNegativePrompt;  // empty: the empty prompt
+  int64_t width = 832;                               // pixels
+  int64_t height = 480;                              // pixels
+  int64_t num_frames = 81;
+  double fps = 16;  // frames a second of the file; the model is not told
+  int64_t steps = 50;
+  double guidance_scale = 5.0;  // up to 1: no guidance, and no negative prompt
+  double shift = 7.0;           // of time; larger spends more steps at high noise
+  std::string scheduler = "euler";
+  bool batch_guidance = false;
+
+  template <class Visitor>
+  void visit(Visitor&& field) {
+    field("negative_prompt", negative_prompt, "what the video should not show");
+    field("width", width, "pixels, a multiple of 16");
+    field("height", height, "pixels, a multiple of 16");
+    field("num_frames", num_frames, "frames, 4k + 1");
+    field("fps", fps, "frames a second of the output");
+    field("steps", steps, "denoising steps");
+    field("guidance_scale", guidance_scale, "strength of the prompt; up to 1: no guidance");
+    field("shift", shift, "time shift; larger spends more steps at high noise");
+    field("scheduler", scheduler, "sampler: euler");
+    field("batch_guidance", batch_guidance,
+          "run prompt and negative prompt as one batch instead of two passes");
+  }
+
+  // Throws InputError naming the flag, the value and what was expected (for a size the nearest ones
+  // that fit the model's parts).
+  void check(const VaeConfig& vae) const;
+};
+
+// Shape of one sample's latent: frames, height, width.
+struct LatentSize {
+  int64_t frames, height, width;
+};
+LatentSize latent_size(const GenerationConfig& config, const VaeConfig& vae);
+
+// The generation_config.json beside the model, over OSP-Next's defaults for the transformer's size:
+// 50 steps, shift 7, guidance 5, 81 frames at 16 fps; 720x1280 from width 5120 (14B) on, else 480x832;
+// guidance as one batch below width 1024, where a pass does not fill the machine. Throws InputError.
+GenerationConfig defaults_for(const ModelFiles& files, const TransformerConfig& transformer);
+
+}  // namespace ospnext

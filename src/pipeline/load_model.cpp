@@ -1,0 +1,122 @@
+#include "pipeline/load_model.h"
+
+#include "core/log.h"
+#include "core/torch/device.h"
+#include "io/readers/bounded_json.h"
+#include "io/readers/key_layouts.h"
+#include "io/weights.h"
+
+namespace ospnext {
+namespace {
+
+// Loads `module` and readies it for inference.
+void fill(torch::nn::Module& module, const Checkpoint& checkpoint, const KeyMap& keys) {
+  const LoadReport report = load_weights(module, checkpoint, keys);
+  if (!report.ignored.empty()) {
+    warn(checkpoint.path() + ": " + std::to_string(report.ignored.size()) +
+         " tensor(s) belong to nothing and are ignored, the first is " +
+         quoted(report.ignored.front()));
+  }
+  module.eval();
+  for (at::Tensor& parameter : module.parameters()) {
+    parameter.set_requires_grad(false);
+  }
+}
+
+// A function from name to shape, empty for a name that is not there.
+auto lookup(std::map<std::string, std::vector<int64_t>> shapes) {
+  return [shapes = std::move(shapes)](const std::string& name) {
+    const auto found = shapes.find(name);
+    return found == shapes.end() ? std::vector<int64_t>{} : found->second;
+  };
+}
+
+}  // namespace
+
+ComputeOptions parse_compute(const std::string& device, const std::string& precision) {
+  ComputeOptions compute;
+  compute.device = parse_device(device);
+  if (precision == "auto") {
+    compute.dtype = compute.device.is_cuda() ? at::kBFloat16 : at::kFloat;
+  } else {
+    compute.dtype = parse_precision(precision);
+  }
+  if (compute.device.is_cuda() && compute.dtype == at::kFloat) {
+    at::globalContext().setAllowTF32CuBLAS(false);
+    at::globalContext().setAllowTF32CuDNN(false);
+  }
+  return compute;
+}
+
+TransformerConfig read_transformer_config(const PartFiles& files) {
+  const Checkpoint checkpoint = open_checkpoint(files.weights);
+  const auto shapes = renamed_shapes(checkpoint, transformer_keys(checkpoint));
+  if (!files.config) {
+    return infer_transformer_config(shapes, checkpoint.path());
+  }
+  return resolve_transformer_config(read_json_file(*files.config), files.config->string(), shapes,
+                                    checkpoint.path());
+}
+
+VaeConfig read_vae_config(const PartFiles& files) {
+  if (files.config) {
+    return vae_config_from_json(read_json_file(*files.config), files.config->string());
+  }
+  const Checkpoint checkpoint = open_checkpoint(files.weights);
+  return infer_vae_config(lookup(renamed_shapes(checkpoint, vae_keys(checkpoint))));
+}
+
+Umt5Config read_text_encoder_config(const PartFiles& files) {
+  if (files.config) {
+    return umt5_config_from_json(read_json_file(*files.config), files.config->string());
+  }
+  const Checkpoint checkpoint = open_checkpoint(files.weights);
+  return infer_umt5_config(lookup(renamed_shapes(checkpoint, umt5_keys(checkpoint))),
+                           checkpoint.path());
+}
+
+Transformer load_transformer(const PartFiles& files, const ComputeOptions& compute) {
+  const torch::NoGradGuard no_grad;
+  const Checkpoint checkpoint = open_checkpoint(files.weights);
+  Transformer transformer(read_transformer_config(files),
+                          at::TensorOptions().device(compute.device).dtype(compute.dtype));
+  transformer->set_compute_dtype(compute.dtype);
+  fill(*transformer, checkpoint, transformer_keys(checkpoint));
+  return transformer;
+}
+
+Vae load_vae(const PartFiles& files, const ComputeOptions& compute) {
+  const torch::NoGradGuard no_grad;
+  const Checkpoint checkpoint = open_checkpoint(files.weights);
+  Vae vae(read_vae_config(files));
+  vae->to(compute.device, compute.dtype);
+  fill(*vae, checkpoint, vae_keys(checkpoint));
+  if (compute.device.is_cuda()) {
+    vae->to_channels_last();
+  }
+  return vae;
+}
+
+Umt5Encoder load_text_encoder(const PartFiles& files, const ComputeOptions& compute) {
+  const torch::NoGradGuard no_grad;
+  const Checkpoint checkpoint = open_checkpoint(files.weights);
+  Umt5Encoder encoder(read_text_encoder_config(files),
+                      at::TensorOptions().device(compute.device).dtype(compute.dtype));
+  fill(*encoder, checkpoint, umt5_keys(checkpoint));
+  return encoder;
+}
+
+Tokenizer load_tokenizer(const PartFiles& files) {
+  return Tokenizer(read_tokenizer_bytes(files.weights), files.weights.string());
+}
+
+int64_t weight_bytes(const PartFiles& files, at::ScalarType dtype) {
+  const Checkpoint checkpoint = open_checkpoint(files.weights);
+  int64_t elements = 0;
+  for (const auto& [name, record] : checkpoint.tensors()) {
+    elements += record.element_count();
+  }
+  return elements * static_cast<int64_t>(at::elementSize(dtype));
+}
+
+}  // namespace ospnext

@@ -1,0 +1,43 @@
+// The parts of a model, from files to modules ready for inference.
+#pragma once
+
+#include <torch/torch.h>
+
+#include <cstdint>
+#include <string>
+
+#include "io/model_folder.h"
+#include "models/tokenizer.h"
+#include "models/transformer.h"
+#include "models/umt5.h"
+#include "models/vae.h"
+
+namespace ospnext {
+
+// Where a model runs and in what arithmetic.
+struct ComputeOptions {
+  at::Device device = at::kCPU;
+  at::ScalarType dtype = at::kFloat;
+};
+
+// From the texts of --device and --precision; precision "auto" is float32 on the CPU and bf16 on CUDA.
+// float32 on CUDA switches TF32 off, for the whole program. Throws InputError.
+ComputeOptions parse_compute(const std::string& device, const std::string& precision);
+
+// Configurations: the part's config.json where there is one, else from names and shapes of the tensors
+// alone. Throw InputError.
+TransformerConfig read_transformer_config(const PartFiles& files);
+VaeConfig read_vae_config(const PartFiles& files);
+Umt5Config read_text_encoder_config(const PartFiles& files);
+
+// Each loads and checks a whole part, in evaluation mode and without gradients. Throw InputError for
+// files that are broken or do not fit; tensors that belong to nothing are named in a warning.
+Transformer load_transformer(const PartFiles& files, const ComputeOptions& compute);
+Vae load_vae(const PartFiles& files, const ComputeOptions& compute);
+Umt5Encoder load_text_encoder(const PartFiles& files, const ComputeOptions& compute);
+Tokenizer load_tokenizer(const PartFiles& files);
+
+// Bytes of a part's weights in memory at `dtype`; reads names and shapes only.
+int64_t weight_bytes(const PartFiles& files, at::ScalarType dtype);
+
+}  // namespace ospnext

@@ -1,0 +1,205 @@
+#include "pipeline/text_to_video.h"
+
+#include <map>
+#include <set>
+
+#include "core/error.h"
+#include "pipeline/memory.h"
+#include "pipeline/prompts.h"
+
+namespace ospnext {
+namespace {
+
+// Whether all parts fit in a third of the free memory; the rest is for activations.
+bool fit_together(const ModelFiles& files, const ComputeOptions& compute) {
+  int64_t bytes = 0;
+  for (const ModelPart part : {ModelPart::kTextEncoder, ModelPart::kTransformer, ModelPart::kVae}) {
+    bytes += weight_bytes(files.require(part), compute.dtype);
+  }
+  return bytes < free_memory(compute.device) / 3;
+}
+
+void check_parts_match(const TransformerConfig& transformer, const Umt5Config& text_encoder,
+                       const VaeConfig& vae) {
+  if (transformer.text_dim != text_encoder.d_model) {
+    throw InputError("the transformer takes text of width " + std::to_string(transformer.text_dim) +
+                     ", but the text encoder gives " + std::to_string(text_encoder.d_model) +
+                     ": they do not belong together");
+  }
+  if (transformer.in_dim != vae.z_dim || transformer.out_dim != vae.z_dim) {
+    throw InputError("the transformer's latent has " + std::to_string(transformer.in_dim) +
+                     " channels, but the VAE's " + std::to_string(vae.z_dim) +
+                     ": they do not belong together");
+  }
+}
+
+// "denoise 2" for the second of several samples.
+std::string stage_name(std::string stage, size_t sample, size_t count) {
+  if (count > 1) {
+    stage.append(" ").append(std::to_string(sample + 1));
+  }
+  return stage;
+}
+
+// One run of the pipeline; its methods are the stages, in the order they are called in.
+class Run {
+ public:
+  Run(const ModelFiles& files, const ComputeOptions& compute, const GenerationConfig& config,
+      const std::vector<VideoSample>& samples, Progress& progress, const CancellationToken& cancel)
+      : files_(files),
+        compute_(compute),
+        config_(config),
+        samples_(samples),
+        progress_(progress),
+        cancel_(cancel),
+        transformer_config_(read_transformer_config(files.require(ModelPart::kTransformer))),
+        vae_config_(read_vae_config(files.require(ModelPart::kVae))) {
+    config_.check(vae_config_);
+    check_parts_match(transformer_config_,
+                      read_text_encoder_config(files.require(ModelPart::kTextEncoder)),
+                      vae_config_);
+  }
+
+  void load() {
+    progress_.begin("load", 0);
+    vae_ = load_vae(files_.require(ModelPart::kVae), compute_);
+    if (fit_together(files_, compute_)) {
+      transformer_ = load_transformer(files_.require(ModelPart::kTransformer), compute_);
+    }
+  }
+
+  // Embeds each distinct text once: the prompts, and the negative prompt when there is guidance.
+  void encode_texts() {
+    const Tokenizer tokenizer = load_tokenizer(files_.require(ModelPart::kTokenizer));
+    Umt5Encoder encoder = load_text_encoder(files_.require(ModelPart::kTextEncoder), compute_);
+    progress_.begin("encode text", 0);
+    std::set<std::string> distinct;
+    for (const VideoSample& sample : samples_) {
+      distinct.insert(sample.prompt);
+    }
+    if (config_.guidance_scale > 1) {
+      distinct.insert(config_.negative_prompt);
+    }
+    const std::vector<std::string> texts(distinct.begin(), distinct.end());
+    const EncodedPrompts encoded =
+        encode_prompts(encoder, tokenizer, texts, transformer_config_.text_len, cancel_);
+    for (size_t i = 0; i < texts.size(); ++i) {
+      embeddings_[texts[i]] = encoded.embeddings[static_cast<int64_t>(i)];  // [T, D]
+    }
+  }
+
+  void denoise_all(VideoReceiver& receiver) {
+    if (!transformer_) {
+      progress_.begin("load transformer", 0);
+      transformer_ = load_transformer(files_.require(ModelPart::kTransformer), compute_);
+    }
+    for (size_t i = 0; i < samples_.size(); ++i) {
+      Guidance guidance{.text = embeddings_.at(samples_[i].prompt),
+                        .negative_text = {},
+                        .scale = config_.guidance_scale,
+                        .batched = config_.batch_guidance};
+      if (config_.guidance_scale > 1) {
+        guidance.negative_text = embeddings_.at(config_.negative_prompt);
+      }
+      const auto sampler = make_sampler(config_.scheduler, config_.steps, config_.shift);
+      progress_.begin(stage_name("denoise", i, samples_.size()), config_.steps);
+      latents_.push_back(
+          denoise(transformer_, *sampler, noise_of(samples_[i]), guidance, progress_, cancel_));
+      if (!torch::isfinite(latents_.back()).all().item<bool>()) {
+        throw RunError("the denoised latent holds NaN or infinite values");
+      }
+      receiver.latent(i, latents_.back());
+    }
+    transformer_ = nullptr;
+  }
+
+  void decode_all(VideoReceiver& receiver) {
+    for (size_t i = 0; i < samples_.size(); ++i) {
+      progress_.begin(stage_name("decode", i, samples_.size()), latents_[i].size(1));
+      const auto sink = [&](const at::Tensor& frames) {  // [1, 3, n, H, W]
+        receiver.frames(i, frames[0]);
+        progress_.step();
+      };
+      vae_->decode(latents_[i].unsqueeze(0), sink, &cancel_);
+      receiver.finished(i);
+    }
+    progress_.end();
+  }
+
+ private:
+  at::Tensor noise_of(const VideoSample& sample) const {
+    const LatentSize size = latent_size(config_, vae_config_);
+    return sample.noise.defined() ? sample.noise
+                                  : initial_noise(sample.seed, vae_config_.z_dim, size.frames,
+                                                  size.height, size.width);
+  }
+
+  const ModelFiles& files_;
+  const ComputeOptions& compute_;
+  const GenerationConfig& config_;
+  const std::vector<VideoSample>& samples_;
+  Progress& progress_;
+  const CancellationToken& cancel_;
+  TransformerConfig transformer_config_;
+  VaeConfig vae_config_;
+  Vae vae_{nullptr};
+  Transformer transformer_{nullptr};
+  std::map<std::string, at::Tensor> embeddings_;  // text -> [T, D]
+  std::vector<at::Tensor> latents_;               // [16, F, h, w] a sample
+};
+
+}  // namespace
+
+void text_to_video(const ModelFiles& files, const ComputeOptions& compute,
+                   const GenerationConfig& config, const std::vector<VideoSample>& samples,
+                   VideoReceiver& receiver, Progress& progress, const CancellationToken& cancel) {
+  const torch::NoGradGuard no_grad;
+  Run run(files, compute, config, samples, progress, cancel);
+  run.load();
+  run.encode_texts();
+  run.denoise_all(receiver);
+  run.decode_all(receiver);
+}
+
+at::Tensor predict_velocity(Transformer& transformer, const at::Tensor& latent, double timestep,
+                            const Guidance& guidance, const CancellationToken& cancel) {
+  const auto run = [&](const at::Tensor& texts) {  // [B, T, D] -> [B, 16, F, h, w]
+    const int64_t batch = texts.size(0);
+    const at::Tensor times = torch::full({batch}, timestep, latent.options());  // [B]
+    return transformer->forward(latent.expand({batch, -1, -1, -1, -1}), texts, times);
+  };
+  if (!guidance.negative_text.defined()) {
+    return run(guidance.text.unsqueeze(0))[0];
+  }
+  at::Tensor conditional, unconditional;
+  if (guidance.batched) {
+    const at::Tensor both = run(torch::stack({guidance.text, guidance.negative_text}));
+    conditional = both[0];
+    unconditional = both[1];
+  } else {
+    conditional = run(guidance.text.unsqueeze(0))[0];
+    cancel.check();
+    unconditional = run(guidance.negative_text.unsqueeze(0))[0];
+  }
+  return guided_velocity(conditional, unconditional, guidance.scale);
+}
+
+at::Tensor denoise(Transformer& transformer, Sampler& sampler, const at::Tensor& noise,
+                   const Guidance& guidance, Progress& progress, const CancellationToken& cancel) {
+  const torch::NoGradGuard no_grad;
+  const at::Tensor timesteps = sampler.schedule().timesteps;
+  at::Tensor latent = noise.to(guidance.text.device(), torch::kFloat32);
+  for (int64_t i = 0; i < sampler.steps(); ++i) {
+    cancel.check();
+    const at::Tensor velocity =
+        predict_velocity(transformer, latent, timesteps[i].item<double>(), guidance, cancel);
+    latent = sampler.step(i, latent, velocity);
+    if (latent.is_cuda()) {
+      torch::cuda::synchronize(latent.device().index());  // else steps would only be queued
+    }
+    progress.step();
+  }
+  return latent;
+}
+
+}  // namespace ospnext

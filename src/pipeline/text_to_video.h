@@ -1,0 +1,63 @@
+// From prompts to videos: the whole pipeline, part after part.
+#pragma once
+
+#include <torch/torch.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/cancel.h"
+#include "core/progress.h"
+#include "io/model_folder.h"
+#include "pipeline/generation_config.h"
+#include "pipeline/load_model.h"
+#include "schedulers/sampler.h"
+
+namespace ospnext {
+
+// One video to make.
+struct VideoSample {
+  std::string prompt;
+  uint64_t seed = 0;
+  at::Tensor noise;  // [16, F, h, w] float32 to start from; undefined: drawn from the seed
+};
+
+// Takes what the pipeline makes, sample after sample, each in this order.
+class VideoReceiver {
+ public:
+  virtual ~VideoReceiver() = default;
+  // The denoised latent [16, F, h, w] float32, normalised. Comes for all samples before any frame.
+  virtual void latent(size_t sample, const at::Tensor& latent) = 0;
+  // The next frames [3, n, H, W] float32 in [-1, 1], on any device.
+  virtual void frames(size_t sample, const at::Tensor& frames) = 0;
+  // All frames of the sample have come.
+  virtual void finished(size_t sample) = 0;
+};
+
+// Makes one video a sample. Parts are loaded whole before they compute anything and freed when they are
+// done, the text encoder before the transformer runs; when all fit in memory at once (with room
+// to work in), all are loaded before the first computation, so that a broken one is refused at once.
+// Throws InputError, RunError (a result that is NaN), Cancelled.
+void text_to_video(const ModelFiles& files, const ComputeOptions& compute,
+                   const GenerationConfig& config, const std::vector<VideoSample>& samples,
+                   VideoReceiver& receiver, Progress& progress, const CancellationToken& cancel);
+
+// How the prompt steers the denoising of one latent.
+struct Guidance {
+  at::Tensor text;           // [T, D] of the prompt
+  at::Tensor negative_text;  // [T, D] of the negative prompt; undefined: no guidance
+  double scale = 1.0;
+  bool batched = false;  // both texts as one batch instead of two passes
+};
+
+// The velocity at a noise level, guided. latent [16, F, h, w] float32, timestep 0 to 1000 -> the same
+// shape, float32, on the transformer's device.
+at::Tensor predict_velocity(Transformer& transformer, const at::Tensor& latent, double timestep,
+                            const Guidance& guidance, const CancellationToken& cancel);
+
+// Follows the sampler from noise to a latent, [16, F, h, w] float32 both.
+at::Tensor denoise(Transformer& transformer, Sampler& sampler, const at::Tensor& noise,
+                   const Guidance& guidance, Progress& progress, const CancellationToken& cancel);
+
+}  // namespace ospnext
