@@ -1,0 +1,28 @@
+// Text as code points, for the repairs of clean_prompt.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace ospnext {
+
+using Text = std::u32string;
+
+// Code points of UTF-8 text, or nothing when the bytes are not UTF-8 (surrogates and overlong forms are
+// not).
+std::optional<Text> decode_utf8(std::string_view bytes);
+std::string encode_utf8(std::u32string_view text);
+
+// What Python's str.isspace(), and so str.strip() and the regular expression \s, takes for white space.
+bool is_space(char32_t c);
+// What Python's regular expressions \w and \d match.
+bool is_word(char32_t c);
+bool is_digit(char32_t c);
+
+Text normalise_nfc(const Text& text);
+Text normalise_nfkc(const Text& text);
+// Full upper case, without regard to a language: one character may become several.
+Text upper_case(const Text& text);
+
+}  // namespace ospnext
