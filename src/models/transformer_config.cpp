@@ -27,15 +27,6 @@ void check_range(const std::string& origin, const char* field, int64_t value, in
   }
 }
 
-bool is_image_to_video(const std::string& name) {
-  for (const char* part : {"img_emb.", "image_embedder.", ".k_img.", ".add_k_proj."}) {
-    if (name.find(part) != std::string::npos) {
-      return true;
-    }
-  }
-  return false;
-}
-
 [[noreturn]] void refuse_image_to_video(const std::string& origin, const std::string& evidence) {
   throw InputError(origin + ": found an image-to-video model (" + evidence +
                    "), expected a text-to-video one");
@@ -147,11 +138,6 @@ const std::vector<int64_t>& shape_of(const TensorShapes& shapes, const std::stri
 std::map<std::string, int64_t> sizes_from_shapes(const TensorShapes& shapes,
                                                  const std::string& origin) {
   int64_t num_layers = 0;
-  for (const auto& [name, shape] : shapes) {
-    if (is_image_to_video(name)) {
-      refuse_image_to_video(origin, "it has the tensor " + name);
-    }
-  }
   while (shapes.contains("blocks." + std::to_string(num_layers) + ".modulation")) {
     ++num_layers;
   }
@@ -195,6 +181,10 @@ void TransformerConfig::check(const std::string& origin) const {
   check_range(origin, "num_layers", num_layers, 1, 4096);
   check_range(origin, "sparse_ratio", sparse_ratio, 1, 1024);
   check_range(origin, "num_full_blocks", num_full_blocks, 0, num_layers);
+  if (in_dim != out_dim) {  // an image-to-video model takes the image as further channels
+    refuse(origin, "in_dim", std::to_string(in_dim),
+           "out_dim " + std::to_string(out_dim) + ", as a text-to-video model has it");
+  }
   if (freq_dim % 2 != 0) {
     refuse(origin, "freq_dim", std::to_string(freq_dim), "an even number");
   }

@@ -22,7 +22,7 @@ struct TransformerConfig {
   int64_t text_dim = 4096;  // width of a text embedding
   int64_t text_len = 512;   // T, rows of the text
   int64_t in_dim = 16;      // latent channels in
-  int64_t out_dim = 16;     // latent channels out
+  int64_t out_dim = 16;     // latent channels out, the same number
   int64_t num_heads = 12;   // H; dim / num_heads is even
   int64_t num_layers = 30;
   double eps = 1e-6;  // of all norms
@@ -72,7 +72,7 @@ TransformerConfig transformer_config_from_json(const nlohmann::json& json,
                                                const std::string& origin);
 
 // Sizes from tensor shapes alone; heads are dim / 128. What shapes cannot tell keeps its default.
-// Throws InputError beginning with `origin` when tensors are missing or of an image-to-video model.
+// Throws InputError beginning with `origin` when tensors are missing or a rule is broken.
 TransformerConfig infer_transformer_config(const TensorShapes& shapes, const std::string& origin);
 
 // Both together: the JSON's word, missing sizes from the shapes. Throws InputError as the two above do,

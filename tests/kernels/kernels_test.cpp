@@ -9,6 +9,7 @@
 #include "kernels/permute_tokens.h"
 #include "kernels/rotate_pairs.h"
 #include "support/compare.h"
+#include "support/on_device.h"
 
 namespace ospnext {
 namespace {
@@ -37,27 +38,35 @@ Inputs gradients(const Operation& operation, const Inputs& inputs) {
     leaves.push_back(input.detach().clone().requires_grad_());
   }
   const at::Tensor out = operation(leaves);
-  const at::Tensor weight = draw(out.sizes(), "gradient").to(out.scalar_type());
+  const at::Tensor weight = draw(out.sizes(), "gradient").to(out.options());
   return torch::autograd::grad({out}, leaves, {weight});
 }
 
-// `kernel` in fp32 equals `reference` in fp64, outputs and gradients; in bf16 (inputs `narrow` in bf16,
-// the others fp32, as the model calls it) it is at most twice as wrong as `reference` all in bf16.
-void expect_agreement(const Operation& kernel, const Operation& reference, const Inputs& inputs,
-                      const std::vector<size_t>& narrow) {
+Inputs moved(Inputs inputs, at::Device device) {
+  for (at::Tensor& input : inputs) {
+    input = input.to(device);
+  }
+  return inputs;
+}
+
+// `kernel` in fp32 on `device` equals `reference` in fp64, outputs and gradients; in bf16 (inputs
+// `narrow` in bf16, the others fp32, as the model calls it) it is at most twice as wrong as `reference`
+// all in bf16.
+void expect_agreement(at::Device device, const Operation& kernel, const Operation& reference,
+                      const Inputs& inputs, const std::vector<size_t>& narrow) {
   std::vector<size_t> all(inputs.size());
   std::iota(all.begin(), all.end(), 0);
   const Inputs exact = cast(inputs, at::kDouble, all);
   const at::Tensor expected = reference(exact);
-  EXPECT_LE(relative_max(kernel(inputs), expected), kFloatTolerance);
+  EXPECT_LE(relative_max(kernel(moved(inputs, device)), expected), kFloatTolerance);
   const Inputs expected_gradients = gradients(reference, exact);
-  const Inputs actual_gradients = gradients(kernel, inputs);
+  const Inputs actual_gradients = gradients(kernel, moved(inputs, device));
   for (size_t i = 0; i < inputs.size(); ++i) {
     EXPECT_LE(relative_max(actual_gradients[i], expected_gradients[i]), 4 * kFloatTolerance) << i;
   }
 
   const Inputs plain = cast(inputs, at::kBFloat16, all);
-  const Inputs mixed = cast(inputs, at::kBFloat16, narrow);
+  const Inputs mixed = moved(cast(inputs, at::kBFloat16, narrow), device);
   EXPECT_EQ(kernel(mixed).scalar_type(), at::kBFloat16);
   EXPECT_LE(relative_l2(kernel(mixed), expected), 2 * relative_l2(reference(plain), expected));
   const Inputs mixed_gradients = gradients(kernel, mixed);
@@ -69,47 +78,52 @@ void expect_agreement(const Operation& kernel, const Operation& reference, const
   }
 }
 
+class Kernels : public OnDevice {};
+INSTANTIATE_ON_DEVICES(Kernels);
+
 at::Tensor plain_layer_norm(const at::Tensor& x) {
   const auto centred = x - x.mean(-1, true);
   return centred / (centred.square().mean(-1, true) + kEps).sqrt();
 }
 
-TEST(LayerNormModulate, MatchesItsEquation) {
-  expect_agreement([](const Inputs& in) { return layer_norm_modulate(in[0], in[1], in[2], kEps); },
-                   [](const Inputs& in) { return plain_layer_norm(in[0]) * (1 + in[2]) + in[1]; },
-                   {draw({2, 7, 24}, "x"), draw({2, 1, 24}, "shift"), draw({2, 1, 24}, "scale")},
-                   {0});
+TEST_P(Kernels, LayerNormModulateMatchesItsEquation) {
+  expect_agreement(
+      device(), [](const Inputs& in) { return layer_norm_modulate(in[0], in[1], in[2], kEps); },
+      [](const Inputs& in) { return plain_layer_norm(in[0]) * (1 + in[2]) + in[1]; },
+      {draw({2, 7, 24}, "x"), draw({2, 1, 24}, "shift"), draw({2, 1, 24}, "scale")}, {0});
 }
 
-TEST(LayerNormModulate, HandlesASingleToken) {
-  expect_agreement([](const Inputs& in) { return layer_norm_modulate(in[0], in[1], in[2], kEps); },
-                   [](const Inputs& in) { return plain_layer_norm(in[0]) * (1 + in[2]) + in[1]; },
-                   {draw({2, 1, 24}, "x"), draw({2, 1, 24}, "shift"), draw({2, 1, 24}, "scale")},
-                   {0});
+TEST_P(Kernels, LayerNormModulateHandlesASingleToken) {
+  expect_agreement(
+      device(), [](const Inputs& in) { return layer_norm_modulate(in[0], in[1], in[2], kEps); },
+      [](const Inputs& in) { return plain_layer_norm(in[0]) * (1 + in[2]) + in[1]; },
+      {draw({2, 1, 24}, "x"), draw({2, 1, 24}, "shift"), draw({2, 1, 24}, "scale")}, {0});
 }
 
-TEST(AddGated, MatchesItsEquation) {
-  expect_agreement([](const Inputs& in) { return add_gated(in[0], in[1], in[2]); },
-                   [](const Inputs& in) { return in[0] + in[1] * in[2]; },
-                   {draw({2, 5, 16}, "x"), draw({2, 5, 16}, "y"), draw({2, 1, 16}, "gate")},
-                   {0, 1});
+TEST_P(Kernels, AddGatedMatchesItsEquation) {
+  expect_agreement(
+      device(), [](const Inputs& in) { return add_gated(in[0], in[1], in[2]); },
+      [](const Inputs& in) { return in[0] + in[1] * in[2]; },
+      {draw({2, 5, 16}, "x"), draw({2, 5, 16}, "y"), draw({2, 1, 16}, "gate")}, {0, 1});
 }
 
-TEST(RmsNorm, MatchesItsEquation) {
-  expect_agreement([](const Inputs& in) { return rms_norm(in[0], in[1], kEps); },
-                   [](const Inputs& in) {
-                     return in[0] / (in[0].square().mean(-1, true) + kEps).sqrt() * in[1];
-                   },
-                   {draw({2, 5, 32}, "x"), draw({32}, "weight")}, {0});
+TEST_P(Kernels, RmsNormMatchesItsEquation) {
+  expect_agreement(
+      device(), [](const Inputs& in) { return rms_norm(in[0], in[1], kEps); },
+      [](const Inputs& in) {
+        return in[0] / (in[0].square().mean(-1, true) + kEps).sqrt() * in[1];
+      },
+      {draw({2, 5, 32}, "x"), draw({32}, "weight")}, {0});
 }
 
-TEST(LayerNorm, MatchesItsEquation) {
-  expect_agreement([](const Inputs& in) { return layer_norm(in[0], in[1], in[2], kEps); },
-                   [](const Inputs& in) { return plain_layer_norm(in[0]) * in[1] + in[2]; },
-                   {draw({2, 5, 32}, "x"), draw({32}, "weight"), draw({32}, "bias")}, {0});
+TEST_P(Kernels, LayerNormMatchesItsEquation) {
+  expect_agreement(
+      device(), [](const Inputs& in) { return layer_norm(in[0], in[1], in[2], kEps); },
+      [](const Inputs& in) { return plain_layer_norm(in[0]) * in[1] + in[2]; },
+      {draw({2, 5, 32}, "x"), draw({32}, "weight"), draw({32}, "bias")}, {0});
 }
 
-TEST(RotatePairs, TurnsEveryPairByItsAngle) {
+TEST_P(Kernels, RotatePairsTurnsEveryPairByItsAngle) {
   const at::Tensor angles = draw({6, 4}, "angles") * 3;  // [L, D/2]
   const at::Tensor rotation = at::polar(at::ones_like(angles), angles);
   const auto reference = [&](const Inputs& in) {
@@ -118,8 +132,9 @@ TEST(RotatePairs, TurnsEveryPairByItsAngle) {
     const auto even = in[0].slice(3, 0, at::nullopt, 2), odd = in[0].slice(3, 1, at::nullopt, 2);
     return at::stack({even * cos - odd * sin, even * sin + odd * cos}, -1).flatten(3);
   };
-  expect_agreement([&](const Inputs& in) { return rotate_pairs(in[0], rotation); }, reference,
-                   {draw({2, 6, 3, 8}, "x")}, {0});
+  expect_agreement(
+      device(), [&](const Inputs& in) { return rotate_pairs(in[0], rotation.to(in[0].device())); },
+      reference, {draw({2, 6, 3, 8}, "x")}, {0});
 }
 
 TEST(PermuteTokens, IsUndoneByTheInverseAndPermutesTheGradientBack) {
@@ -147,21 +162,17 @@ Operation masked_attention(const std::vector<int64_t>& lengths) {
   };
 }
 
-class SegmentedAttention : public ::testing::TestWithParam<std::vector<int64_t>> {};
-
-TEST_P(SegmentedAttention, StaysInsideSegments) {
-  const std::vector<int64_t> lengths = GetParam();
-  const int64_t L = std::reduce(lengths.begin(), lengths.end());
-  expect_agreement(
-      [&](const Inputs& in) { return segmented_attention(in[0], in[1], in[2], lengths); },
-      masked_attention(lengths),
-      {draw({2, L, 3, 8}, "q"), draw({2, L, 3, 8}, "k"), draw({2, L, 3, 8}, "v")}, {0, 1, 2});
+TEST_P(Kernels, SegmentedAttentionStaysInsideSegments) {
+  const std::vector<std::vector<int64_t>> cases{{12}, {4, 4, 4}, {6, 3, 3, 1}, {0, 9, 0, 4}};
+  for (const auto& lengths : cases) {
+    const int64_t L = std::reduce(lengths.begin(), lengths.end());
+    expect_agreement(
+        device(),
+        [&](const Inputs& in) { return segmented_attention(in[0], in[1], in[2], lengths); },
+        masked_attention(lengths),
+        {draw({2, L, 3, 8}, "q"), draw({2, L, 3, 8}, "k"), draw({2, L, 3, 8}, "v")}, {0, 1, 2});
+  }
 }
-
-INSTANTIATE_TEST_SUITE_P(Lengths, SegmentedAttention,
-                         ::testing::Values(std::vector<int64_t>{12}, std::vector<int64_t>{4, 4, 4},
-                                           std::vector<int64_t>{6, 3, 3, 1},
-                                           std::vector<int64_t>{0, 9, 0, 4}));
 
 TEST(SegmentedAttention, RefusesLengthsThatDoNotAddUp) {
   const at::Tensor x = draw({1, 4, 1, 8}, "x");

@@ -130,7 +130,7 @@ TensorShapes shapes_of(const TransformerConfig& config) {
 TransformerConfig small_config() {
   TransformerConfig config;
   config.dim = 256, config.num_heads = 2, config.ffn_dim = 80, config.num_layers = 3;
-  config.text_dim = 24, config.freq_dim = 32, config.in_dim = 16, config.out_dim = 8;
+  config.text_dim = 24, config.freq_dim = 32, config.in_dim = 16, config.out_dim = 16;
   return config;
 }
 
@@ -157,9 +157,9 @@ TEST(TransformerConfig, JsonAndShapesCompleteEachOther) {
 TEST(TransformerConfig, ShapesThatAreNoTextToVideoModelAreRefused) {
   TensorShapes shapes = shapes_of(small_config());
   TensorShapes image_to_video = shapes;
-  image_to_video["img_emb.proj.0.bias"] = {1280};
+  image_to_video["patch_embedding.weight"][1] = 36;
   expect_mentions(input_error([&] { infer_transformer_config(image_to_video, "w.safetensors"); }),
-                  {"w.safetensors", "image-to-video", "img_emb.proj.0.bias"});
+                  {"w.safetensors", "in_dim", "36", "text-to-video"});
   shapes["head.modulation"] = {2, 256};
   expect_mentions(input_error([&] { infer_transformer_config(shapes, "w.safetensors"); }),
                   {"head.modulation", "2 dimensions"});

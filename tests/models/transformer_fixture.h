@@ -42,10 +42,12 @@ class TransformerFixture {
     return transformer;
   }
 
-  // Velocity of the inputs stored under `name`.
+  // Velocity of the inputs stored under `name`, on the model's device.
   at::Tensor run(Transformer& transformer, const std::string& name) const {
-    return transformer->forward(tensor(name + ".latent"), tensor(name + ".text"),
-                                tensor(name + ".timestep"));
+    const at::Device device = transformer->head->modulation.device();
+    return transformer->forward(tensor(name + ".latent").to(device),
+                                tensor(name + ".text").to(device),
+                                tensor(name + ".timestep").to(device));
   }
 
  private:

@@ -8,22 +8,26 @@
 #include "core/torch/random.h"
 #include "models/transformer_fixture.h"
 #include "support/compare.h"
+#include "support/on_device.h"
 
 namespace ospnext {
 namespace {
 
 constexpr double kTolerance = 1e-5;  // relative L2, fp32; measured 1e-6 and less
 
+class TransformerOnDevice : public OnDevice {};
+INSTANTIATE_ON_DEVICES(TransformerOnDevice);
+
 double report(const std::string& name, double error) {
   std::printf("  %-28s relative L2 %.2e\n", name.c_str(), error);
   return error;
 }
 
-TEST(Transformer, DenseModelsMatchDiffusers) {
+TEST_P(TransformerOnDevice, DenseModelsMatchDiffusers) {
   torch::NoGradGuard no_grad;
   for (const char* name : {"dense_narrow_heads", "dense_wide_head"}) {
     const TransformerFixture fixture(std::string(name) + ".safetensors");
-    Transformer model = fixture.model();
+    Transformer model = fixture.model(nlohmann::json::object(), device());
     for (int i = 0; fixture.has(std::to_string(i) + ".latent"); ++i) {
       const std::string input = std::to_string(i);
       const double error =
@@ -33,12 +37,12 @@ TEST(Transformer, DenseModelsMatchDiffusers) {
   }
 }
 
-TEST(Transformer, SparseModelsMatchThePaddedReference) {
+TEST_P(TransformerOnDevice, SparseModelsMatchThePaddedReference) {
   torch::NoGradGuard no_grad;
   const TransformerFixture fixture("sparse.safetensors");
   for (const auto& item : fixture.metadata("cases")) {
     const std::string name = item["name"];
-    Transformer model = fixture.model(item["settings"]);
+    Transformer model = fixture.model(item["settings"], device());
     const double error = relative_l2(fixture.run(model, name), fixture.tensor(name + ".velocity"));
     EXPECT_LE(report(name, error), kTolerance) << name;
   }
@@ -59,7 +63,7 @@ TEST(Transformer, PlantedMistakesAreNoticed) {
   EXPECT_GE(relative_l2(fixture.run(other_ratio, name), velocity), 10 * kTolerance);
 }
 
-TEST(Transformer, Bf16IsAtMostTwiceAsWrongAsPlainBf16) {
+TEST_P(TransformerOnDevice, Bf16IsAtMostTwiceAsWrongAsPlainBf16) {
   torch::NoGradGuard no_grad;
   const TransformerFixture fixture("sparse.safetensors");
   for (const auto& item : fixture.metadata("cases")) {
@@ -70,37 +74,37 @@ TEST(Transformer, Bf16IsAtMostTwiceAsWrongAsPlainBf16) {
     const at::Tensor exact = fixture.tensor(name + ".velocity");
     const double plain = relative_l2(fixture.tensor(name + ".plain_bf16"), exact);
     report(name + " plain", plain);
-    Transformer model = fixture.model(item["settings"]);
+    Transformer model = fixture.model(item["settings"], device());
     model->set_compute_dtype(at::kBFloat16);
     const at::Tensor with_float_parameters = fixture.run(model, name);
     EXPECT_LE(report(name + " ours", relative_l2(with_float_parameters, exact)), 2 * plain);
     model->to_inference_precision(at::kBFloat16);
     EXPECT_TRUE(at::equal(fixture.run(model, name), with_float_parameters));
-    Transformer loaded = fixture.model(item["settings"], at::kBFloat16);
+    Transformer loaded = fixture.model(item["settings"], at::dtype(at::kBFloat16).device(device()));
     loaded->set_compute_dtype(at::kBFloat16);
     EXPECT_TRUE(at::equal(fixture.run(loaded, name), with_float_parameters));
   }
 }
 
-TEST(Transformer, SamplesOfABatchAreIndependent) {
+TEST_P(TransformerOnDevice, SamplesOfABatchAreIndependent) {
   torch::NoGradGuard no_grad;
   const TransformerFixture fixture("sparse.safetensors");
   const std::string name = "dual_end_4_2x6x5";
-  Transformer model = fixture.model({{"sparse_ratio", 4}});
+  Transformer model = fixture.model({{"sparse_ratio", 4}}, device());
   const at::Tensor both = fixture.run(model, name);
   for (int64_t i = 0; i < 2; ++i) {
     const auto one = [&](const char* input) {
-      return fixture.tensor(name + "." + input).slice(0, i, i + 1);
+      return fixture.tensor(name + "." + input).slice(0, i, i + 1).to(device());
     };
     const at::Tensor alone = model->forward(one("latent"), one("text"), one("timestep"));
     EXPECT_LE(relative_l2(alone, both.slice(0, i, i + 1)), 1e-6);
   }
 }
 
-TEST(Transformer, EveryParameterGetsAFiniteGradient) {
+TEST_P(TransformerOnDevice, EveryParameterGetsAFiniteGradient) {
   const TransformerFixture fixture("sparse.safetensors");
   for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
-    Transformer model = fixture.model({{"sparse_ratio", 2}});
+    Transformer model = fixture.model({{"sparse_ratio", 2}}, device());
     model->set_compute_dtype(dtype);
     fixture.run(model, "dual_end_2_3x5x7").square().mean().backward();
     for (const auto& parameter : model->named_parameters()) {
