@@ -36,6 +36,17 @@ at::Tensor with_history(const at::Tensor& x, int64_t count, at::Tensor* history)
   return extended;
 }
 
+// x without its first `rows` rows and columns (H, W). Unlike that of a slice, its gradient stays
+// channels-last.
+at::Tensor without_first(const at::Tensor& x, int64_t rows) {
+  return at::constant_pad_nd(x, {-rows, 0, -rows, 0});
+}
+
+// The first frame of x, [B, C, 1, H, W]; as above.
+at::Tensor first_frame(const at::Tensor& x) {
+  return at::constant_pad_nd(x, {0, 0, 0, 0, 0, 1 - x.size(2)});
+}
+
 at::Tensor* next_history(Stream* stream) {
   return stream == nullptr ? nullptr : &stream->next_history();
 }
@@ -163,8 +174,7 @@ at::Tensor DownsampleImpl::forward(const at::Tensor& x, Stream* stream) {
   // column is the same, without a padded copy of the large input.
   const at::Tensor frames = at::conv2d(to_frames(x), cast_like(spatial->weight, x),
                                        cast_like(spatial->bias, x), {2, 2}, {2, 2});
-  const at::Tensor small =
-      from_frames(frames.slice(2, 1).slice(3, 1), x.size(0));  // [B, C, T, H/2, W/2]
+  const at::Tensor small = from_frames(without_first(frames, 1), x.size(0));  // [B, C, T, H/2, W/2]
   if (!time_conv) {
     return small;
   }
@@ -177,7 +187,7 @@ at::Tensor DownsampleImpl::forward(const at::Tensor& x, Stream* stream) {
     return small;  // the first frame alone
   }
   const at::Tensor halved = time_conv->convolve(sources, {2, 1, 1});
-  return first ? at::cat({small.narrow(2, 0, 1), halved}, 2) : halved;
+  return first ? at::cat({first_frame(small), halved}, 2) : halved;
 }
 
 UpsampleImpl::UpsampleImpl(int64_t channels, bool temporal) {
@@ -192,25 +202,29 @@ UpsampleImpl::UpsampleImpl(int64_t channels, bool temporal) {
 }
 
 at::Tensor UpsampleImpl::forward(const at::Tensor& x, Stream* stream) {
-  at::Tensor longer = x;
-  if (time_conv) {
-    // The clip's first frame passes alone, and the others do not see it.
-    const int64_t alone = stream == nullptr || stream->first() ? 1 : 0;
-    at::Tensor* history = next_history(stream);
-    const at::Tensor rest = x.slice(2, alone);  // [B, C, T - alone, H, W]
-    if (rest.size(2) > 0) {
-      const at::Tensor pairs = time_conv->convolve(with_history(rest, reach(*time_conv), history));
-      longer = split_into_two_frames(pairs);  // [B, C, 2 * (T - alone), H, W]
-      if (alone == 1) {
-        longer = at::cat({x.narrow(2, 0, 1), longer}, 2);
-      }
-    }
-  }
+  const at::Tensor longer = time_conv ? lengthen(x, stream) : x;
   const at::Tensor large =
       at::upsample_nearest2d(to_frames(longer), {2 * x.size(3), 2 * x.size(4)});
   return from_frames(
       at::conv2d(large, cast_like(spatial->weight, x), cast_like(spatial->bias, x), {1, 1}, {1, 1}),
       x.size(0));
+}
+
+at::Tensor UpsampleImpl::lengthen(const at::Tensor& x, Stream* stream) {
+  at::Tensor* history = next_history(stream);
+  const auto doubled = [&](const at::Tensor& frames) {
+    return split_into_two_frames(
+        time_conv->convolve(with_history(frames, reach(*time_conv), history)));
+  };
+  if (stream != nullptr && !stream->first()) {
+    return doubled(x);
+  }
+  if (x.size(2) == 1) {
+    return x;
+  }
+  // The clip's first frame passes alone, and the others do not see it.
+  const auto parts = x.split_with_sizes({1, x.size(2) - 1}, 2);
+  return at::cat({parts[0], doubled(parts[1])}, 2);
 }
 
 at::Tensor pixelwise(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {

@@ -110,6 +110,8 @@ TORCH_MODULE(Downsample);
 struct UpsampleImpl : torch::nn::Module {
   UpsampleImpl(int64_t channels, bool temporal);
   at::Tensor forward(const at::Tensor& x, Stream* stream);
+  // Only the step in time. [B, C, T, H, W] -> [B, C, T', H, W]
+  at::Tensor lengthen(const at::Tensor& x, Stream* stream);
 
   torch::nn::Conv2d spatial{nullptr};  // resample.1
   CausalConv3d time_conv{nullptr};     // only if temporal

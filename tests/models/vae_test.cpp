@@ -26,6 +26,7 @@ struct Fixture {
         vae(vae_config_from_json(
             nlohmann::json::parse(std::ifstream(fixture_path("vae/" + stem + ".json"))), stem)) {
     const Checkpoint checkpoint = open_checkpoint(fixture_path("vae/" + stem + ".safetensors"));
+    at::set_num_threads(1);  // on tensors this small, more threads only wait for each other
     load_weights(*vae, checkpoint, [](const std::string& name) {
       return name.rfind("case.", 0) == 0 ? std::string() : name;
     });
