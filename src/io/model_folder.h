@@ -16,11 +16,11 @@ enum class ModelFamily { kWanAi, kDiffusers, kOspNext, kParts };
 
 // What the flags --model, --transformer, ... name; an empty path was not given.
 struct ModelPaths {
-  std::filesystem::path model;
-  std::filesystem::path transformer;
-  std::filesystem::path text_encoder;
-  std::filesystem::path vae;
-  std::filesystem::path tokenizer;
+  std::filesystem::path model{};
+  std::filesystem::path transformer{};
+  std::filesystem::path text_encoder{};
+  std::filesystem::path vae{};
+  std::filesystem::path tokenizer{};
 };
 
 // One part that was found.
