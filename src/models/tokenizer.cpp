@@ -4,6 +4,7 @@
 #include <sentencepiece_processor.h>
 #include <torch/torch.h>
 
+#include <algorithm>
 #include <fstream>
 #include <map>
 #include <sstream>

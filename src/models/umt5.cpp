@@ -143,6 +143,8 @@ Umt5EncoderImpl::Umt5EncoderImpl(const Umt5Config& config, const at::TensorOptio
 at::Tensor Umt5EncoderImpl::forward(const at::Tensor& ids, const at::Tensor& mask) const {
   TORCH_CHECK(ids.dim() == 2 && ids.scalar_type() == at::kLong, "ids: expected [B, T] int64, got ",
               shape_text(ids.sizes()), " ", ids.scalar_type());
+  const at::ScalarType dtype = compute_dtype_.value_or(token_embedding->weight.scalar_type());
+  TORCH_CHECK(dtype != at::kHalf, "UMT5: its values overflow float16, use float32 or bf16");
   const int64_t B = ids.size(0);
   const int64_t T = ids.size(1);
   CHECK_SHAPE(mask, B, T);
@@ -151,8 +153,7 @@ at::Tensor Umt5EncoderImpl::forward(const at::Tensor& ids, const at::Tensor& mas
   const at::Tensor buckets =
       relative_position_buckets(T, config_.relative_attention_num_buckets,
                                 config_.relative_attention_max_distance, ids.device());  // [T, T]
-  at::Tensor x = token_embedding->embed(
-      ids, compute_dtype_.value_or(token_embedding->weight.scalar_type()));  // [B, T, C]
+  at::Tensor x = token_embedding->embed(ids, dtype);  // [B, T, C]
   for (const auto& block : *blocks) {
     x = block->as<Umt5BlockImpl>()->forward(x, buckets, hidden_keys);
   }
