@@ -68,9 +68,16 @@ at::Tensor signed_distance(ObjectShape shape, const at::Tensor& x, const at::Ten
 
 // How far the mark's centre lies from the object's.
 double mark_offset(ObjectShape shape) {
-  return shape == ObjectShape::kRing    ? (kRingOuter + kRingInner) / 2
-         : shape == ObjectShape::kCross ? 0.68
-                                        : 0.48;
+  switch (shape) {
+    case ObjectShape::kRing:
+      return (kRingOuter + kRingInner) / 2;
+    case ObjectShape::kCross:
+      return 0.68;
+    case ObjectShape::kSquare:
+      return 0.42;
+    default:
+      return 0.48;
+  }
 }
 
 // Pixel centres of rows or columns. -> [n]

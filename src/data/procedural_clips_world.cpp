@@ -41,8 +41,10 @@ constexpr std::array<Rgb, kNumBackgroundColours> kBackgroundColours{{{0.08F, 0.0
                                                                      {0.08F, 0.36F, 0.38F},
                                                                      {0.40F, 0.28F, 0.20F},
                                                                      {0.82F, 0.60F, 0.66F}}};
+// Neither a mark nor a blend of it with its object is like a background.
 constexpr Rgb kLightMark{0.97F, 0.97F, 0.97F};
-constexpr Rgb kDarkMark{0.48F, 0.05F, 0.20F};
+constexpr Rgb kCrimsonMark{0.70F, 0.06F, 0.14F};
+constexpr Rgb kIndigoMark{0.16F, 0.20F, 0.70F};
 
 constexpr std::array<double, kNumSizes> kRadii{0.110, 0.155, 0.215};
 
@@ -81,9 +83,15 @@ Rgb rgb(BackgroundColour colour) {
 }
 
 Rgb mark_rgb(ObjectColour colour) {
-  const bool light = colour == ObjectColour::kOrange || colour == ObjectColour::kYellow ||
-                     colour == ObjectColour::kWhite;
-  return light ? kDarkMark : kLightMark;
+  switch (colour) {
+    case ObjectColour::kOrange:
+    case ObjectColour::kYellow:
+      return kCrimsonMark;
+    case ObjectColour::kWhite:
+      return kIndigoMark;
+    default:
+      return kLightMark;
+  }
 }
 
 double nominal_radius(ObjectSize size) {

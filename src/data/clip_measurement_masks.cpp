@@ -1,0 +1,268 @@
+// Finding the objects of a clip by colour, and their pixels by growing from the coloured core.
+#include "data/clip_measurement_masks.h"
+
+#include <algorithm>
+#include <deque>
+#include <numeric>
+
+namespace ospnext {
+namespace {
+
+constexpr double kForeground = 0.20;   // least distance from the background of pixels that vote
+constexpr double kColourMatch = 0.22;  // largest distance from a colour of pixels that vote for it
+constexpr double kMarkShare = 0.12;    // of an object's area, at most, is its mark
+
+at::Tensor as_column(const Rgb& colour) {
+  return at::tensor({colour[0], colour[1], colour[2]}).view({3, 1, 1, 1});
+}
+
+// Distance from the background's colour; shades of it (patterns, shadows) count as the background.
+// video [3, T, H, W] -> [T, H, W]
+at::Tensor background_distance(const at::Tensor& video, const Rgb& background) {
+  const at::Tensor difference = video - as_column(background);
+  const at::Tensor shade = difference.mean(0).clamp_(-0.12, 0.10);
+  return (difference - shade).square_().sum(0).sqrt_();
+}
+
+// Distance of each pixel to each object colour in the light that fits best.
+// video [3, T, H, W] -> [kNumColours, T, H, W]
+at::Tensor colour_distances(const at::Tensor& video) {
+  std::vector<float> numbers;
+  for (size_t i = 0; i < kNumColours; ++i) {
+    const Rgb colour = rgb(static_cast<ObjectColour>(i));
+    numbers.insert(numbers.end(), colour.begin(), colour.end());
+  }
+  const at::Tensor colours = at::tensor(numbers).view({kNumColours, 3});
+  const at::Tensor pixels = video.reshape({3, -1});
+  const at::Tensor product = at::matmul(colours, pixels);             // [K, T*H*W]
+  const at::Tensor norm = colours.square().sum(1, /*keepdim=*/true);  // [K, 1]
+  const at::Tensor light = (product / norm).clamp_(0.78, 1.12);
+  const at::Tensor squared = pixels.square().sum(0) - light * (2 * product - light * norm);
+  return squared.clamp_min_(0).sqrt_().view(
+      {kNumColours, video.size(1), video.size(2), video.size(3)});
+}
+
+// Pixels whose neighbours are all set. mask [T, H, W] float -> same
+at::Tensor eroded(const at::Tensor& mask) {
+  return -at::max_pool2d(-mask, {3, 3}, {1, 1}, {1, 1});
+}
+
+// The colours most pixels vote for. White is also the colour of marks, which must not count.
+std::vector<ObjectColour> vote_colours(const at::Tensor& distances, const at::Tensor& foreground,
+                                       int64_t num_objects) {
+  const at::Tensor inside = eroded((foreground > kForeground).to(at::kFloat));  // [T, H, W]
+  const auto [nearest, winner] = distances.min(0);
+  const at::Tensor valid = (nearest < kColourMatch).logical_and_(inside > 0.5);
+  const at::Tensor counts =
+      at::bincount(winner.masked_select(valid), {}, kNumColours).to(at::kDouble);
+  std::vector<double> votes(counts.data_ptr<double>(), counts.data_ptr<double>() + kNumColours);
+  const double all = std::accumulate(votes.begin(), votes.end(), 0.0);
+  double& white = votes[static_cast<size_t>(ObjectColour::kWhite)];
+  white -= kMarkShare * (all - white);
+  if (num_objects == 1 && white < 0.4 * all) {
+    white = 0;
+  }
+  std::vector<size_t> order(kNumColours);
+  std::iota(order.begin(), order.end(), 0);
+  std::ranges::stable_sort(order, std::greater<>(), [&](size_t i) { return votes[i]; });
+  std::vector<ObjectColour> colours;
+  for (const size_t i : order) {
+    if (static_cast<int64_t>(colours.size()) < num_objects && votes[i] > 0) {
+      colours.push_back(static_cast<ObjectColour>(i));
+    }
+  }
+  return colours;
+}
+
+// A frame's grid for flood fills.
+struct Grid {
+  int64_t H, W;
+
+  // Visits the four neighbours of pixel i.
+  template <class Visit>
+  void neighbours(int64_t i, Visit&& visit) const {
+    const int64_t column = i % W;
+    if (column > 0) {
+      visit(i - 1);
+    }
+    if (column + 1 < W) {
+      visit(i + 1);
+    }
+    if (i >= W) {
+      visit(i - W);
+    }
+    if (i + W < H * W) {
+      visit(i + W);
+    }
+  }
+};
+
+// The pixels of the largest connected part of those where `is_set`.
+template <class Predicate>
+std::vector<int64_t> largest_part(const Grid& grid, Predicate&& is_set) {
+  std::vector<uint8_t> seen(grid.H * grid.W, 0);
+  std::vector<int64_t> best;
+  for (int64_t start = 0; start < grid.H * grid.W; ++start) {
+    if (seen[start] != 0 || !is_set(start)) {
+      continue;
+    }
+    std::vector<int64_t> part{start};
+    seen[start] = 1;
+    for (size_t next = 0; next < part.size(); ++next) {
+      grid.neighbours(part[next], [&](int64_t i) {
+        if (seen[i] == 0 && is_set(i)) {
+          seen[i] = 1;
+          part.push_back(i);
+        }
+      });
+    }
+    if (part.size() > best.size()) {
+      best = std::move(part);
+    }
+  }
+  return best;
+}
+
+// Pixels that cannot be reached from the frame's border without crossing `pixels` are inside.
+std::vector<uint8_t> with_holes_filled(const Grid& grid, const std::vector<uint8_t>& pixels) {
+  std::vector<uint8_t> filled(pixels.size(), 1);
+  std::vector<int64_t> outside;
+  const auto reach = [&](int64_t i) {
+    if (filled[i] != 0 && pixels[i] == 0) {
+      filled[i] = 0;
+      outside.push_back(i);
+    }
+  };
+  for (int64_t x = 0; x < grid.W; ++x) {
+    reach(x);
+    reach((grid.H - 1) * grid.W + x);
+  }
+  for (int64_t y = 0; y < grid.H; ++y) {
+    reach(y * grid.W);
+    reach(y * grid.W + grid.W - 1);
+  }
+  for (size_t next = 0; next < outside.size(); ++next) {
+    grid.neighbours(outside[next], reach);
+  }
+  return filled;
+}
+
+Silhouette make_silhouette(const Grid& grid, const std::vector<uint8_t>& pixels) {
+  Silhouette silhouette;
+  silhouette.pixels = with_holes_filled(grid, pixels);
+  double covered = 0;
+  for (int64_t i = 0; i < grid.H * grid.W; ++i) {
+    covered += pixels[i];
+    silhouette.area += silhouette.pixels[i];
+    silhouette.x += silhouette.pixels[i] * (static_cast<double>(i % grid.W) + 0.5);
+    silhouette.y += silhouette.pixels[i] * (static_cast<double>(i / grid.W) + 0.5);
+  }
+  if (silhouette.area > 0) {
+    silhouette.x /= silhouette.area;
+    silhouette.y /= silhouette.area;
+    silhouette.hole = 1 - covered / silhouette.area;
+  }
+  return silhouette;
+}
+
+// One frame: which pixels are each object's. The cores, of each object's own colour, grow over all
+// pixels that are not background; so a mark belongs to the object around it.
+// own: per object, distance to its colour; cover: 1 where it is not background.
+std::vector<Silhouette> segment_frame(const Grid& grid, const std::vector<const float*>& own,
+                                      const std::vector<const float*>& cover) {
+  const size_t count = own.size();
+  const auto is_core = [&](size_t object, int64_t i) {
+    for (size_t other = 0; other < count; ++other) {
+      if (own[other][i] < own[object][i]) {
+        return false;
+      }
+    }
+    return own[object][i] < kColourMatch && cover[object][i] > 0.5F;
+  };
+  std::vector<std::vector<uint8_t>> masks(count, std::vector<uint8_t>(grid.H * grid.W, 0));
+  std::vector<uint8_t> taken(grid.H * grid.W, 0);
+  std::deque<std::pair<int64_t, size_t>> front;
+  for (size_t object = 0; object < count; ++object) {
+    for (const int64_t i : largest_part(grid, [&](int64_t j) { return is_core(object, j); })) {
+      taken[i] = 1;
+      masks[object][i] = 1;
+      front.emplace_back(i, object);
+    }
+  }
+  while (!front.empty()) {
+    const auto [pixel, object] = front.front();
+    front.pop_front();
+    grid.neighbours(pixel, [&, object = object](int64_t i) {
+      if (taken[i] == 0 && cover[object][i] > 0.5F) {
+        taken[i] = 1;
+        masks[object][i] = 1;
+        front.emplace_back(i, object);
+      }
+    });
+  }
+  std::vector<Silhouette> silhouettes;
+  for (const auto& mask : masks) {
+    silhouettes.push_back(make_silhouette(grid, mask));
+  }
+  return silhouettes;
+}
+
+// Gaps of up to two pixels closed, as between a white mark and a red object on pink. [T, H, W] -> same
+at::Tensor closed(const at::Tensor& mask) {
+  return eroded(at::max_pool2d(mask, {3, 3}, {1, 1}, {1, 1}));
+}
+
+// Distance of an object's colour, as the video shows it, from the background's.
+double contrast(const at::Tensor& own, const at::Tensor& foreground) {
+  const at::Tensor core = foreground.masked_select(
+      (own < kColourMatch).logical_and_(eroded((foreground > kForeground).to(at::kFloat)) > 0.5));
+  return core.numel() == 0 ? 1.0 : std::max(core.median().item<double>(), kForeground);
+}
+
+}  // namespace
+
+Rgb border_colour(const at::Tensor& video) {
+  const int64_t H = video.size(2);
+  const int64_t W = video.size(3);
+  const int64_t band = std::max<int64_t>(2, std::min(H, W) / 16);
+  const at::Tensor border =
+      at::cat({video.narrow(2, 0, band).flatten(1), video.narrow(2, H - band, band).flatten(1),
+               video.narrow(3, 0, band).flatten(1), video.narrow(3, W - band, band).flatten(1)},
+              1);
+  const at::Tensor median = std::get<0>(border.median(1));
+  return {median[0].item<float>(), median[1].item<float>(), median[2].item<float>()};
+}
+
+std::vector<TrackedObject> track_objects(const at::Tensor& video, const Rgb& background,
+                                         int64_t num_objects) {
+  const Grid grid{video.size(2), video.size(3)};
+  const int64_t T = video.size(1);
+  const at::Tensor foreground = background_distance(video, background);  // [T, H, W]
+  const at::Tensor distances = colour_distances(video);                  // [K, T, H, W]
+  const auto colours = vote_colours(distances, foreground, num_objects);
+
+  std::vector<TrackedObject> objects(num_objects);
+  std::vector<at::Tensor> own;
+  std::vector<at::Tensor> cover;
+  for (size_t i = 0; i < colours.size(); ++i) {
+    objects[i].colour = colours[i];
+    own.push_back(distances.select(0, static_cast<int64_t>(colours[i])).contiguous());
+    const at::Tensor is_cover = foreground > 0.5 * contrast(own[i], foreground);
+    cover.push_back(closed(is_cover.to(at::kFloat)));
+  }
+  for (int64_t t = 0; t < T && !colours.empty(); ++t) {
+    std::vector<const float*> own_frame;
+    std::vector<const float*> cover_frame;
+    for (size_t i = 0; i < colours.size(); ++i) {
+      own_frame.push_back(own[i].data_ptr<float>() + t * grid.H * grid.W);
+      cover_frame.push_back(cover[i].data_ptr<float>() + t * grid.H * grid.W);
+    }
+    auto silhouettes = segment_frame(grid, own_frame, cover_frame);
+    for (size_t i = 0; i < colours.size(); ++i) {
+      objects[i].frames.push_back(std::move(silhouettes[i]));
+    }
+  }
+  return objects;
+}
+
+}  // namespace ospnext
