@@ -1,6 +1,8 @@
 // Layers of the video VAE, each for whole clips and for pieces of a stream.
 #include "models/vae_layers.h"
 
+#include <ATen/OpMathType.h>
+
 #include <cmath>
 #include <string>
 
@@ -8,6 +10,8 @@
 
 namespace ospnext::vae {
 namespace {
+
+constexpr double kMinLength = 1e-12;  // of a vector: a zero vector stays zero
 
 // Puts `layer` at checkpoint name `child`.`index`.weight although `child` computes nothing itself.
 template <class Layer>
@@ -119,9 +123,11 @@ ChannelNormImpl::ChannelNormImpl(int64_t channels, int64_t trailing) {
 }
 
 at::Tensor ChannelNormImpl::forward(const at::Tensor& x) {
-  const at::Tensor gain = gamma.to(at::kFloat).view({-1, 1, 1, 1});
-  const double length = std::sqrt(static_cast<double>(x.size(1)));
-  return (x * (inverse_length(x) * length) * gain).to(x.scalar_type());
+  const at::ScalarType wide = at::toOpMathType(x.scalar_type());
+  const at::Tensor length = at::linalg_vector_norm(x, 2, at::IntArrayRef{1}, true, wide);
+  const at::Tensor gain =
+      gamma.to(wide).view({-1, 1, 1, 1}) * std::sqrt(static_cast<double>(x.size(1)));
+  return (x / length.clamp_min(kMinLength) * gain).to(x.scalar_type());
 }
 
 ResidualBlockImpl::ResidualBlockImpl(int64_t in, int64_t out) {
