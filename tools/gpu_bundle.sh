@@ -39,7 +39,7 @@ done
 ldd "${programs[@]}" | awk '$2 == "=>" && $3 ~ /^\// {print $1, $3}' | sort -u |
   while read -r soname file; do
     case "$soname" in
-      libc.so* | libm.so* | libdl.so* | librt.so* | libpthread.so* | libgcc_s.so* | libstdc++.so* | libz.so* | \
+      libc.so* | libm.so* | libdl.so* | librt.so* | libpthread.so* | libutil.so* | libgcc_s.so* | libstdc++.so* | libz.so* | \
         libgomp.so* | libtorch* | libc10* | libcud* | libcu[bfprs]* | libnv* | libnccl*) ;;
       *) strip -o ".carry/$soname" "$file" ;;
     esac
