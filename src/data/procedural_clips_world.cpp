@@ -43,6 +43,7 @@ constexpr std::array<Rgb, kNumBackgroundColours> kBackgroundColours{{{0.08F, 0.0
                                                                      {0.82F, 0.60F, 0.66F}}};
 // Neither a mark nor a blend of it with its object is like a background.
 constexpr Rgb kLightMark{0.97F, 0.97F, 0.97F};
+constexpr Rgb kYellowMark{0.99F, 0.90F, 0.35F};
 constexpr Rgb kCrimsonMark{0.70F, 0.06F, 0.14F};
 constexpr Rgb kIndigoMark{0.16F, 0.20F, 0.70F};
 
@@ -84,6 +85,8 @@ Rgb rgb(BackgroundColour colour) {
 
 Rgb mark_rgb(ObjectColour colour) {
   switch (colour) {
+    case ObjectColour::kRed:
+      return kYellowMark;
     case ObjectColour::kOrange:
     case ObjectColour::kYellow:
       return kCrimsonMark;

@@ -47,7 +47,7 @@ using Rgb = std::array<float, 3>;  // 0 to 1
 
 Rgb rgb(ObjectColour colour);
 Rgb rgb(BackgroundColour colour);
-// The colour of the mark on an object of that colour: white, on light colours a dark one.
+// The colour of the mark on an object of that colour: white on most, a contrasting one on others.
 Rgb mark_rgb(ObjectColour colour);
 
 // The radius of a disk of the object's area (the hole of a ring counted in), as a fraction of the
