@@ -65,6 +65,10 @@ json parse_value(const Flag& flag, const std::string& text) {
 
 json parse_values(const Flag& flag, const std::vector<std::string>& texts) {
   if (!flag.is_list) {
+    if (texts.size() > 1) {
+      throw InputError(flag_name(flag.name) + ": found it " + std::to_string(texts.size()) +
+                       " times, expected it once");
+    }
     return parse_value(flag, texts.front());
   }
   json list = json::array();
@@ -110,9 +114,10 @@ Arguments separate_values(const std::vector<Flag>& flags, const Arguments& argum
     } else if (known != is_switch.end()) {
       const bool has_next = i + 1 < arguments.size();
       if (!known->second) {
-        if (has_next) {
-          words.push_back(arguments[++i]);
+        if (!has_next) {
+          throw InputError(argument + ": a value is missing");
         }
+        words.push_back(arguments[++i]);
       } else if (has_next && (arguments[i + 1] == "true" || arguments[i + 1] == "false")) {
         words.push_back(arguments[++i]);
       } else {
@@ -174,9 +179,7 @@ std::optional<GivenFlags> read_flags(const std::string& command, const std::stri
     CLI::Option* option = app.add_option(
         flag_name(flag.name), [](const CLI::results_t&) { return true; }, flag.help);
     option->type_name(type_text(flag))->default_str(default_text(flag));
-    if (flag.is_list) {
-      option->take_all();
-    }
+    option->take_all();
     options.emplace_back(&flag, option);
   }
   try {

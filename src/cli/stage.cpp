@@ -8,6 +8,11 @@ namespace ospnext {
 // A new stage is a line here.
 const std::vector<Command>& stages() {
   static const std::vector<Command> list = {
+      {"encode-text", "prompts to token ids and embeddings", run_stage_encode_text},
+      {"denoise", "latent, text and time to velocity: one pass of the transformer",
+       run_stage_denoise},
+      {"encode-video", "video to latent", run_stage_encode_video},
+      {"decode-latent", "latent to video", run_stage_decode_latent},
       {"schedule", "noise levels of a run, and the sampler on given velocities",
        run_stage_schedule},
       {"skiparse", "tokens from one layout into another", run_stage_skiparse},

@@ -4,7 +4,7 @@
 #include <sstream>
 
 #include "core/error.h"
-#include "core/torch/device.h"
+#include "core/log.h"
 #include "core/torch/shape_check.h"
 #include "io/output_file.h"
 #include "io/weights.h"
@@ -16,14 +16,6 @@ void StageOutput::check() const {
     throw InputError("--output: missing, expected the name of a safetensors file");
   }
   check_writable(output, "--output");
-  parsed_device();
-  if (precision != "auto") {
-    parse_precision(precision);
-  }
-}
-
-at::Device StageOutput::parsed_device() const {
-  return parse_device(device);
 }
 
 StageInput::StageInput(const std::string& file) : file_(file) {
@@ -84,10 +76,10 @@ at::Tensor StageInput::floats(const std::string& name, const std::string& dimens
   return tensor;
 }
 
-void StageInput::refuse_rest() const {
+void StageInput::warn_of_rest() const {
   for (const auto& [name, tensor] : tensors_) {
     if (std::find(used_.begin(), used_.end(), name) == used_.end()) {
-      throw InputError(file_ + ": the tensor \"" + name + "\" belongs to nothing here");
+      warn(file_ + ": the tensor " + quoted(name) + " is not used here");
     }
   }
 }

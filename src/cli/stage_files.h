@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "pipeline/load_model.h"
+
 namespace ospnext {
 
 struct StageOutput {
@@ -17,12 +19,13 @@ struct StageOutput {
 
   // Throws InputError for a missing or unwritable output. Call before any work.
   void check() const;
-  at::Device parsed_device() const;
+  // Throws InputError.
+  ComputeOptions compute() const { return parse_compute(device, precision); }
 
   template <class Visitor>
   void visit(Visitor&& field) {
     field("output", output, "safetensors file to write");
-    field("device", device, "cpu, cuda or cuda:N");
+    field("device", device, "cpu, cuda or cuda:N; auto: cuda where there is a GPU");
     field("precision", precision, "float32 or bf16; auto: float32 on the CPU, bf16 on CUDA");
   }
 };
@@ -40,8 +43,8 @@ class StageInput {
   at::Tensor floats(const std::string& name, const std::string& dimensions);
   // The same, of any data type.
   at::Tensor any(const std::string& name, const std::string& dimensions);
-  // Throws InputError naming tensors of the file that nobody asked for.
-  void refuse_rest() const;
+  // Names tensors of the file that nobody asked for in a warning.
+  void warn_of_rest() const;
 
  private:
   std::string file_;

@@ -45,15 +45,15 @@ void run_stage_schedule(const Arguments& arguments, const CancellationToken&) {
     return;
   }
   config.common.check();
+  const at::Device device = config.common.compute().device;
   const auto sampler = make_sampler(config.scheduler, config.steps, config.shift);
   std::map<std::string, at::Tensor> result = {{"sigmas", sampler->schedule().sigmas},
                                               {"timesteps", sampler->schedule().timesteps}};
   if (!config.input.empty()) {
     StageInput input(config.input);
-    const at::Device device = config.common.parsed_device();
     const at::Tensor latent = input.floats("latent", "...");
     const at::Tensor velocity = input.floats("velocity", "...");
-    input.refuse_rest();
+    input.warn_of_rest();
     std::vector<int64_t> expected = latent.sizes().vec();
     expected.insert(expected.begin(), config.steps);
     if (velocity.sizes() != at::IntArrayRef(expected)) {

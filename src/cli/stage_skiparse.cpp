@@ -51,18 +51,18 @@ void run_stage_skiparse(const Arguments& arguments, const CancellationToken&) {
     return;
   }
   config.common.check();
+  const at::Device device = config.common.compute().device;
   const Grid grid = parse_grid(config.grid);
   check_range<int64_t>("--ratio", config.ratio, 1, 256);
   const Pattern from_pattern = pattern_from_name(config.from, "--from");
   const Pattern to_pattern = pattern_from_name(config.to, "--to");
   StageInput input(config.input);
   const at::Tensor x = input.any("x", "B,L,C");
-  input.refuse_rest();
+  input.warn_of_rest();
   if (x.size(1) != grid.tokens()) {
     throw InputError(config.input + ": x: found L = " + std::to_string(x.size(1)) +
                      " tokens, but --grid has T*H*W = " + std::to_string(grid.tokens()));
   }
-  const at::Device device = config.common.parsed_device();
   const Layout from(grid, from_pattern, config.ratio, device);
   const Layout to(grid, to_pattern, config.ratio, device);
   save_safetensors(config.common.output, {{"x", switch_layout(x.to(device), from, to)},

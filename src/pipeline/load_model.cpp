@@ -35,7 +35,9 @@ auto lookup(std::map<std::string, std::vector<int64_t>> shapes) {
 
 ComputeOptions parse_compute(const std::string& device, const std::string& precision) {
   ComputeOptions compute;
-  compute.device = parse_device(device);
+  compute.device = parse_device(device != "auto"              ? device
+                                : torch::cuda::is_available() ? "cuda"
+                                                              : "cpu");
   if (precision == "auto") {
     compute.dtype = compute.device.is_cuda() ? at::kBFloat16 : at::kFloat;
   } else {

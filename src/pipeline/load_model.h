@@ -20,7 +20,8 @@ struct ComputeOptions {
   at::ScalarType dtype = at::kFloat;
 };
 
-// From the texts of --device and --precision; precision "auto" is float32 on the CPU and bf16 on CUDA.
+// From the texts of --device and --precision. Device "auto" is a GPU where there is one; precision
+// "auto" is float32 on the CPU and bf16 on CUDA.
 // float32 on CUDA switches TF32 off, for the whole program. Throws InputError.
 ComputeOptions parse_compute(const std::string& device, const std::string& precision);
 

@@ -1,0 +1,32 @@
+// The flags that say which model to use.
+#pragma once
+
+#include <string>
+
+#include "io/model_folder.h"
+
+namespace ospnext {
+
+struct ModelFlags {
+  std::string model;
+  std::string transformer;
+  std::string text_encoder;
+  std::string vae;
+  std::string tokenizer;
+
+  // Throws InputError for a path that does not exist.
+  ModelFiles find() const {
+    return find_model_files({model, transformer, text_encoder, vae, tokenizer});
+  }
+
+  template <class Visitor>
+  void visit(Visitor&& field) {
+    field("model", model, "directory of a model: Wan-AI, diffusers or OSP-Next layout");
+    field("transformer", transformer, "file or directory of the transformer alone");
+    field("text_encoder", text_encoder, "file or directory of the text encoder alone");
+    field("vae", vae, "file or directory of the VAE alone");
+    field("tokenizer", tokenizer, "spiece.model, or the directory that holds it");
+  }
+};
+
+}  // namespace ospnext

@@ -1,0 +1,65 @@
+// The flags of `ospnext generate`, and the names of the files it writes.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "cli/flags_of_model.h"
+#include "pipeline/generation_config.h"
+#include "pipeline/text_to_video.h"
+
+namespace ospnext {
+
+struct GenerateConfig {
+  std::string prompt;
+  std::string prompts;
+  GenerationConfig generation;
+  int64_t seed = 1024;
+  int64_t num_videos = 1;
+  ModelFlags model;
+  std::string device = "auto";
+  std::string precision = "auto";
+  std::string output = "video.mp4";
+  std::string initial_noise;
+  std::string save_latent;
+  std::string save_video_tensor;
+
+  template <class Visitor>
+  void visit(Visitor&& field) {
+    field("prompt", prompt, "what the video should show");
+    field("prompts", prompts, "file of prompts, one a line, instead of --prompt");
+    generation.visit(field);
+    field("seed", seed, "seed of the first video's noise; video i has seed + i");
+    field("num_videos", num_videos, "videos of each prompt");
+    model.visit(field);
+    field("device", device, "cpu, cuda or cuda:N; auto: cuda where there is a GPU");
+    field("precision", precision, "float32 or bf16; auto: float32 on the CPU, bf16 on CUDA");
+    field("output", output,
+          "video to write: .mp4, .y4m, or PNG frames by a pattern such as %04d.png; with several "
+          "videos -0, -1, ... stands before the extension");
+    field(
+        "initial_noise", initial_noise,
+        "safetensors with latent [n, 16, F, h, w], the noise of all videos, instead of the seed's");
+    field("save_latent", save_latent, "safetensors for the denoised latent [n, 16, F, h, w]");
+    field("save_video_tensor", save_video_tensor, "safetensors for the video [n, 3, T, H, W]");
+  }
+
+  // Throws InputError for what is wrong without looking into the model.
+  void check() const;
+  // The videos to make, prompt after prompt, without noise. Throws InputError.
+  std::vector<VideoSample> samples() const;
+  // The configuration that makes sample `index` of `samples` alone: its prompt, seed and file.
+  GenerateConfig of_sample(const std::vector<VideoSample>& samples, size_t index) const;
+};
+
+// "clip.mp4" -> "clip-2.mp4" for index 2 of several, unchanged when count is 1.
+std::filesystem::path sample_output(const std::filesystem::path& output, size_t index,
+                                    size_t count);
+
+// The JSON file beside a video: "clip.mp4" -> "clip.json", "f/cat_%04d.png" -> "f/cat.json",
+// "f/%04d.png" -> "f/video.json"; with -2 before .json for index 2 of several.
+std::filesystem::path sidecar_file(const std::filesystem::path& output, size_t index, size_t count);
+
+}  // namespace ospnext
