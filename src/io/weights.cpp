@@ -10,9 +10,9 @@
 namespace ospnext {
 namespace {
 
-// Larger tensors are copied in blocks of rows of about this size, so that a conversion or a transfer
-// to a device never holds a whole 2 GiB embedding twice.
-constexpr size_t kBlockBytes = size_t{256} << 20;
+// Larger tensors are copied and checked in blocks of rows of about this size, so that no temporary
+// of a conversion, transfer or check is as large as a 2 GiB embedding.
+constexpr size_t kBlockBytes = size_t{64} << 20;
 constexpr size_t kNamesShown = 5;
 
 constexpr std::array kTypePairs{
@@ -59,34 +59,8 @@ TensorRecord rows(const TensorRecord& record, int64_t begin, int64_t count) {
   return part;
 }
 
-// Copies `record` into `target`, which has its shape, block by block.
-void copy_streamed(at::Tensor target, const TensorRecord& record, const Checkpoint& checkpoint) {
-  if (target.numel() == 0) {
-    return;
-  }
-  const auto copy = [&](at::Tensor into, const TensorRecord& part) {
-    at::Tensor source = to_tensor(part);
-    if (!into.device().is_cpu()) {
-      source = source.to(into.device());  // transfer in the file's type, convert over there
-    }
-    into.copy_(source);
-    checkpoint.drop_pages(part);
-  };
-  if (record.bytes <= kBlockBytes || record.shape.empty()) {
-    copy(target, record);
-    return;
-  }
-  const int64_t num_rows = record.shape[0];
-  const auto row_bytes = static_cast<int64_t>(record.bytes) / num_rows;
-  const int64_t step = std::max<int64_t>(1, static_cast<int64_t>(kBlockBytes) / row_bytes);
-  for (int64_t begin = 0; begin < num_rows; begin += step) {
-    const int64_t count = std::min(step, num_rows - begin);
-    copy(target.narrow(0, begin, count), rows(record, begin, count));
-  }
-}
-
-// One pass without a temporary: a sum is finite only if all terms are. A sum of finite numbers can
-// overflow, so an infinite one is looked at again.
+// A sum is finite only if all its terms are: one cheap pass. A sum of finite numbers can overflow, so
+// an infinite one is looked at again.
 bool all_finite(const at::Tensor& tensor) {
   if (!tensor.is_floating_point() || tensor.numel() == 0) {
     return true;
@@ -95,6 +69,38 @@ bool all_finite(const at::Tensor& tensor) {
       item_size(file_dtype(tensor.scalar_type(), "tensor")) == 1 ? tensor.to(at::kFloat) : tensor;
   const auto type = values.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   return std::isfinite(values.sum(type).item<double>()) || at::isfinite(values).all().item<bool>();
+}
+
+// Copies `record` into `target`, which has its shape, block by block. False when a value of `target`
+// is not finite afterwards.
+bool copy_streamed(const at::Tensor& target, const TensorRecord& record,
+                   const Checkpoint& checkpoint) {
+  if (target.numel() == 0) {
+    return true;
+  }
+  const auto copy = [&](at::Tensor into, const TensorRecord& part) {
+    checkpoint.fetch_pages(part);
+    at::Tensor source = to_tensor(part);
+    if (!into.device().is_cpu()) {
+      source = source.to(into.device());  // transfer in the file's type, convert over there
+    }
+    into.copy_(source);
+    checkpoint.drop_pages(part);
+    return all_finite(into);
+  };
+  if (record.bytes <= kBlockBytes || record.shape.empty()) {
+    return copy(target, record);
+  }
+  const int64_t num_rows = record.shape[0];
+  const int64_t row_bytes = std::max<int64_t>(1, static_cast<int64_t>(record.bytes) / num_rows);
+  const int64_t step = std::max<int64_t>(1, static_cast<int64_t>(kBlockBytes) / row_bytes);
+  for (int64_t begin = 0; begin < num_rows; begin += step) {
+    const int64_t count = std::min(step, num_rows - begin);
+    if (!copy(target.narrow(0, begin, count), rows(record, begin, count))) {
+      return false;
+    }
+  }
+  return true;
 }
 
 std::map<std::string, at::Tensor> parameters_and_buffers(torch::nn::Module& module) {
@@ -189,8 +195,7 @@ LoadReport load_weights(torch::nn::Module& module, const Checkpoint& checkpoint,
   }
   for (const auto& [name, target] : targets) {
     const auto& [file_name, record] = *sources.at(name);
-    copy_streamed(target, record, checkpoint);
-    if (!all_finite(target)) {
+    if (!copy_streamed(target, record, checkpoint)) {
       throw InputError(checkpoint.path() + ": tensor \"" + file_name +
                        "\" holds NaN or infinite values (as " +
                        c10::toString(target.scalar_type()) + "), expected finite numbers");

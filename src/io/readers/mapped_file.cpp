@@ -61,6 +61,16 @@ bool MappedFile::contains(const std::byte* address) const {
   return not_after(data_, address) && !not_after(data_ + size_, address);
 }
 
+void MappedFile::fetch_pages(const std::byte* begin, size_t size) const noexcept {
+  const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto first = reinterpret_cast<uintptr_t>(begin) / page * page;
+  const size_t length = reinterpret_cast<uintptr_t>(begin) + size - first;
+  // one call for all pages instead of a fault for each; not every kernel knows it
+  if (::madvise(reinterpret_cast<void*>(first), length, MADV_POPULATE_READ) != 0) {
+    ::madvise(reinterpret_cast<void*>(first), length, MADV_WILLNEED);
+  }
+}
+
 void MappedFile::drop_pages(const std::byte* begin, size_t size) const noexcept {
   const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
   const auto first = (reinterpret_cast<uintptr_t>(begin) + page - 1) / page * page;

@@ -21,6 +21,9 @@ class MappedFile {
   const std::string& path() const { return path_; }
   bool contains(const std::byte* address) const;
 
+  // Asks for the pages of [begin, begin + size), a range in the mapping, ahead of their use.
+  void fetch_pages(const std::byte* begin, size_t size) const noexcept;
+
   // Gives back the memory of the pages that lie wholly in [begin, begin + size); reading them again
   // fetches them from the file. The range must lie in the mapping.
   void drop_pages(const std::byte* begin, size_t size) const noexcept;

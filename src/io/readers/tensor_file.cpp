@@ -107,6 +107,14 @@ Checkpoint::Checkpoint(std::string path, std::vector<std::unique_ptr<MappedFile>
       tensors_(std::move(tensors)),
       metadata_(std::move(metadata)) {}
 
+void Checkpoint::fetch_pages(const TensorRecord& record) const noexcept {
+  for (const auto& file : files_) {
+    if (file->contains(record.data)) {
+      file->fetch_pages(record.data, record.bytes);
+    }
+  }
+}
+
 void Checkpoint::drop_pages(const TensorRecord& record) const noexcept {
   for (const auto& file : files_) {
     if (file->contains(record.data)) {

@@ -73,6 +73,8 @@ class Checkpoint {
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   const std::string& path() const { return path_; }  // of the file, or of the index
 
+  // Starts reading a tensor from disk, ahead of its use.
+  void fetch_pages(const TensorRecord& record) const noexcept;
   // Gives back the memory of a tensor that is not read again soon.
   void drop_pages(const TensorRecord& record) const noexcept;
 
