@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "cli/train_command.h"
 #include "core/error.h"
 
 namespace ospnext {
@@ -13,6 +12,7 @@ const std::vector<Command>& commands() {
       {"stage", "run one stage of the pipeline on files", run_stage},
       {"train-vae", "train a video VAE on procedural clips", run_train_vae},
       {"train", "train a transformer and its text encoder on procedural clips", run_train},
+      {"eval", "measure how a model follows prompts of the procedural world", run_eval},
   };
   return list;
 }

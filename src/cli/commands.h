@@ -18,6 +18,9 @@ struct Command {
 
 void run_generate(const Arguments& arguments, const CancellationToken& cancel);
 void run_stage(const Arguments& arguments, const CancellationToken& cancel);
+void run_train_vae(const Arguments& arguments, const CancellationToken& cancel);
+void run_train(const Arguments& arguments, const CancellationToken& cancel);
+void run_eval(const Arguments& arguments, const CancellationToken& cancel);
 
 const std::vector<Command>& commands();
 

@@ -1,10 +1,10 @@
-#include "cli/train_command.h"
-
+// ospnext train-vae and ospnext train.
 #include <unistd.h>
 
 #include <cstdio>
 #include <iostream>
 
+#include "cli/commands.h"
 #include "train/flow_training.h"
 #include "train/vae_training.h"
 

@@ -1,0 +1,82 @@
+// ospnext eval: how well a model of the procedural world follows its prompts.
+#include <unistd.h>
+
+#include <cstdio>
+#include <iostream>
+
+#include "cli/commands.h"
+#include "cli/flags_of_model.h"
+#include "train/evaluation.h"
+#include "train/vae_training.h"
+
+namespace ospnext {
+namespace {
+
+struct EvalConfig {
+  ModelFlags model;
+  EvaluationConfig evaluation;
+  std::string device = "auto";
+  std::string precision = "auto";
+  int64_t width = 0;          // 0: the model's
+  int64_t height = 0;         // 0: the model's
+  int64_t steps = 0;          // 0: the model's
+  double guidance_scale = 0;  // 0: the model's
+  double shift = 0;           // 0: the model's
+
+  template <class Visitor>
+  void visit(Visitor&& field) {
+    model.visit(field);
+    evaluation.visit(field);
+    field("device", device, "cpu, cuda, cuda:N or auto");
+    field("precision", precision, "float32, bf16 or auto");
+    field("width", width, "pixels (0: the model's)");
+    field("height", height, "pixels (0: the model's)");
+    field("steps", steps, "denoising steps (0: the model's)");
+    field("guidance_scale", guidance_scale, "strength of the prompt (0: the model's)");
+    field("shift", shift, "time shift (0: the model's)");
+  }
+};
+
+template <class Value>
+void override_with(Value& value, Value given) {
+  if (given != 0) {
+    value = given;
+  }
+}
+
+}  // namespace
+
+void run_eval(const Arguments& arguments, const CancellationToken& cancel) {
+  EvalConfig config;
+  config.model.model = "models/tiny";
+  if (!parse_flags("eval", "Measure how a model of the procedural world follows its prompts.",
+                   arguments, config)) {
+    return;
+  }
+  const ComputeOptions compute = parse_compute(config.device, config.precision);
+  const ModelFiles files = config.model.find();
+  GenerationConfig generation =
+      defaults_for(files, read_transformer_config(files.require(ModelPart::kTransformer)));
+  override_with(generation.width, config.width);
+  override_with(generation.height, config.height);
+  override_with(generation.steps, config.steps);
+  override_with(generation.guidance_scale, config.guidance_scale);
+  override_with(generation.shift, config.shift);
+
+  Progress progress(&std::cerr, isatty(STDERR_FILENO) != 0);
+  const auto rows =
+      evaluate_prompt_following(files, compute, generation, config.evaluation, progress, cancel);
+  std::cout << evaluation_table(rows);
+  if (config.evaluation.vae_clips > 0) {
+    Vae vae = load_vae(files.require(ModelPart::kVae), compute);
+    const VaeQuality quality =
+        measure_vae(vae, compute.device, compute.dtype, config.evaluation.vae_clips,
+                    static_cast<uint64_t>(config.evaluation.seed), cancel);
+    std::printf(
+        "VAE, %lld held-out clips: %.2f dB on average, %.2f dB at the worst frame position\n",
+        static_cast<long long>(config.evaluation.vae_clips), quality.mean_db,
+        quality.worst_position_db());
+  }
+}
+
+}  // namespace ospnext

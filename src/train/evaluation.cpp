@@ -1,0 +1,227 @@
+#include "train/evaluation.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <mutex>
+
+#include "core/error.h"
+#include "core/torch/random.h"
+#include "data/captions.h"
+#include "data/clip_measurement.h"
+#include "pipeline/prompts.h"
+#include "schedulers/sampler.h"
+
+namespace ospnext {
+namespace {
+
+// The parts of a model, all loaded at once.
+struct Model {
+  Tokenizer tokenizer;
+  Umt5Encoder text_encoder;
+  Transformer transformer;
+  Vae vae;
+  at::Device device;
+};
+
+Model load_model(const ModelFiles& files, const ComputeOptions& compute) {
+  return {.tokenizer = load_tokenizer(files.require(ModelPart::kTokenizer)),
+          .text_encoder = load_text_encoder(files.require(ModelPart::kTextEncoder), compute),
+          .transformer = load_transformer(files.require(ModelPart::kTransformer), compute),
+          .vae = load_vae(files.require(ModelPart::kVae), compute),
+          .device = compute.device};
+}
+
+// Videos of `captions`, sample i from the noise of seed + i. -> [B, 3, T, H, W] on the CPU
+at::Tensor sample_videos(Model& model, const GenerationConfig& generation,
+                         const std::vector<std::string>& captions, uint64_t seed,
+                         const CancellationToken& cancel) {
+  const auto batch = static_cast<int64_t>(captions.size());
+  std::vector<std::string> texts = captions;
+  texts.push_back(generation.negative_prompt);
+  const at::Tensor embedded = encode_prompts(model.text_encoder, model.tokenizer, texts,
+                                             model.transformer->config().text_len, cancel)
+                                  .embeddings;  // [B + 1, T, D]
+  const at::Tensor negative = embedded.narrow(0, batch, 1).expand({batch, -1, -1});
+  const at::Tensor text = at::cat({embedded.narrow(0, 0, batch), negative});  // [2B, T, D]
+
+  const LatentSize size = latent_size(generation, model.vae->config);
+  std::vector<at::Tensor> noises;
+  for (int64_t i = 0; i < batch; ++i) {
+    noises.push_back(initial_noise(seed + static_cast<uint64_t>(i), model.vae->config.z_dim,
+                                   size.frames, size.height, size.width));
+  }
+  at::Tensor latent = at::stack(noises).to(model.device);  // [B, z, F, h, w]
+  const auto sampler = make_sampler(generation.scheduler, generation.steps, generation.shift);
+  for (int64_t step = 0; step < sampler->steps(); ++step) {
+    cancel.check();
+    const at::Tensor times =
+        sampler->schedule().timesteps[step].expand({2 * batch}).to(model.device);
+    const auto both = model.transformer->forward(at::cat({latent, latent}), text, times).chunk(2);
+    latent =
+        sampler->step(step, latent, guided_velocity(both[0], both[1], generation.guidance_scale));
+  }
+  std::vector<at::Tensor> pieces;
+  model.vae->decode(
+      latent, [&](const at::Tensor& frames) { pieces.push_back(frames.cpu()); }, &cancel);
+  return at::cat(pieces, 2);
+}
+
+// Adds every clip of `videos` [B, 3, T, H, W] to `row`, on all cores.
+void add_all(EvaluationRow& row, const std::vector<ClipSpec>& clips, const at::Tensor& videos) {
+  std::mutex mutex;
+  at::parallel_for(0, static_cast<int64_t>(clips.size()), 1, [&](int64_t begin, int64_t end) {
+    const at::NoGradGuard no_grad;
+    EvaluationRow part;
+    for (int64_t i = begin; i < end; ++i) {
+      part.add(clips[static_cast<size_t>(i)], videos[i]);
+    }
+    const std::lock_guard lock(mutex);
+    row.add(part);
+  });
+}
+
+// One kind of clips to sample.
+struct Task {
+  std::string name;
+  ClipSplit split;
+  size_t num_objects;
+};
+
+std::vector<ClipSpec> task_clips(const Task& task, const GenerationConfig& generation,
+                                 const EvaluationConfig& config, int64_t first, int64_t count) {
+  const ClipOptions options{.height = generation.height,
+                            .width = generation.width,
+                            .num_frames = generation.num_frames,
+                            .two_objects = task.num_objects == 2 ? 1.0 : 0.0};
+  const uint64_t seed = derived_seed(config.seed, "evaluation " + task.name);
+  std::vector<ClipSpec> clips;
+  for (int64_t i = 0; i < count; ++i) {
+    clips.push_back(sample_clip(seed, first + i, task.split, options));
+  }
+  return clips;
+}
+
+}  // namespace
+
+void EvaluationConfig::check() const {
+  const auto require = [](bool fits, const std::string& name, int64_t value, const char* rule) {
+    if (!fits) {
+      throw InputError(name + ": found " + std::to_string(value) + ", expected " + rule);
+    }
+  };
+  require(clips > 0, "clips", clips, "a positive number");
+  require(two_objects >= 0, "two_objects", two_objects, "0 or more");
+  require(vae_clips >= 0, "vae_clips", vae_clips, "0 or more");
+  require(batch_size > 0, "batch_size", batch_size, "a positive number");
+}
+
+void EvaluationRow::add(const ClipSpec& clip, const at::Tensor& frames) {
+  const auto num_objects = static_cast<int64_t>(clip.objects.size());
+  const AttributeMatch match = compare(clip, measure_clip(frames, num_objects));
+  const auto all_objects = [&](bool AttributeMatch::Object::*attribute) {
+    return std::ranges::all_of(match.objects,
+                               [&](const auto& object) { return object.*attribute; });
+  };
+  using Object = AttributeMatch::Object;
+  std::array<bool, kAttributes.size()> now = {
+      match.background && match.pattern, all_objects(&Object::colour), all_objects(&Object::size),
+      all_objects(&Object::shape),       all_objects(&Object::motion), false};
+  now.back() = std::all_of(now.begin(), now.end() - 1, [](bool right) { return right; });
+  for (size_t i = 0; i < now.size(); ++i) {
+    right[i] += now[i] ? 1 : 0;
+  }
+  ++clips;
+}
+
+void EvaluationRow::add(const EvaluationRow& other) {
+  clips += other.clips;
+  for (size_t i = 0; i < right.size(); ++i) {
+    right[i] += other.right[i];
+  }
+}
+
+std::vector<EvaluationRow> evaluate_prompt_following(
+    const ModelFiles& files, const ComputeOptions& compute, const GenerationConfig& generation,
+    const EvaluationConfig& config, Progress& progress, const CancellationToken& cancel) {
+  config.check();
+  const at::NoGradGuard no_grad;
+  Model model = load_model(files, compute);
+  generation.check(model.vae->config);
+  std::vector<Task> tasks = {{"seen", ClipSplit::kSeen, 1}, {"held out", ClipSplit::kHeldOut, 1}};
+  if (config.two_objects > 0) {
+    tasks.push_back({"two objects, seen", ClipSplit::kSeen, 2});
+    tasks.push_back({"two objects, held out", ClipSplit::kHeldOut, 2});
+  }
+  EvaluationRow rendered{.name = "rendered clips"};
+  EvaluationRow shuffled{.name = "shuffled captions"};
+  std::vector<EvaluationRow> rows;
+  for (const Task& task : tasks) {
+    EvaluationRow row{.name = task.name};
+    const int64_t count = task.num_objects == 2 ? config.two_objects : config.clips;
+    progress.begin(task.name, count);
+    for (int64_t first = 0; first < count; first += config.batch_size) {
+      const int64_t batch = std::min(config.batch_size, count - first);
+      const std::vector<ClipSpec> clips = task_clips(task, generation, config, first, batch);
+      std::vector<std::string> captions;
+      for (int64_t i = 0; i < batch; ++i) {
+        const ClipSpec& clip = clips[static_cast<size_t>(i)];
+        captions.push_back(caption(clip, (first + i) % num_caption_forms(clip.objects.size())));
+      }
+      const uint64_t seed = derived_seed(config.seed, "evaluation noise " + task.name);
+      const at::Tensor videos =
+          sample_videos(model, generation, captions, seed + static_cast<uint64_t>(first), cancel);
+      add_all(row, clips, videos);
+      if (task.num_objects == 1) {
+        std::vector<ClipSpec> others = clips;
+        std::ranges::rotate(others, others.begin() + batch / 2);
+        add_all(shuffled, others, videos);
+        add_all(rendered, clips, render_clips(clips));
+      }
+      for (int64_t i = 0; i < batch; ++i) {
+        progress.step();
+      }
+    }
+    progress.end();
+    rows.push_back(row);
+  }
+  rows.insert(rows.begin(), rendered);
+  rows.insert(rows.begin() + 3, shuffled);
+  return rows;
+}
+
+std::array<double, 2> wilson_interval(int64_t right, int64_t total) {
+  constexpr double kQuantile = 1.959963984540054;  // of the normal distribution, at 97.5 %
+  const auto n = static_cast<double>(total);
+  const double share = static_cast<double>(right) / n;
+  const double z2 = kQuantile * kQuantile;
+  const double centre = (share + z2 / (2 * n)) / (1 + z2 / n);
+  const double half =
+      kQuantile * std::sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n);
+  return {std::max(0.0, centre - half), std::min(1.0, centre + half)};
+}
+
+std::string evaluation_table(const std::vector<EvaluationRow>& rows) {
+  std::string table = "| captions | clips |";
+  std::string rule = "| --- | --- |";
+  for (const char* attribute : kAttributes) {
+    table += std::string(" ") + attribute + " % |";
+    rule += " --- |";
+  }
+  table += "\n" + rule + "\n";
+  for (const EvaluationRow& row : rows) {
+    table += "| " + row.name + " | " + std::to_string(row.clips) + " |";
+    for (const int64_t right : row.right) {
+      const auto [low, high] = wilson_interval(right, row.clips);
+      char cell[64];
+      std::snprintf(cell, sizeof cell, " %.1f (%.1f–%.1f) |",
+                    100.0 * static_cast<double>(right) / static_cast<double>(row.clips), 100 * low,
+                    100 * high);
+      table += cell;
+    }
+    table += "\n";
+  }
+  return table;
+}
+
+}  // namespace ospnext

@@ -1,0 +1,66 @@
+// Prompt following of a model of the procedural world: sample captions, measure the frames, count.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/cancel.h"
+#include "core/progress.h"
+#include "data/procedural_clips.h"
+#include "pipeline/generation_config.h"
+#include "pipeline/load_model.h"
+
+namespace ospnext {
+
+struct EvaluationConfig {
+  int64_t clips = 400;        // of each row
+  int64_t two_objects = 400;  // of each row of clips with two objects; 0: no such rows
+  int64_t vae_clips = 64;     // held-out clips that the VAE reconstructs; 0: none
+  int64_t batch_size = 16;    // clips denoised together
+  int64_t seed = 1;
+
+  // Throws InputError naming field, value and rule.
+  void check() const;
+
+  template <class Visitor>
+  void visit(Visitor&& field) {
+    field("clips", clips, "one-object clips of each row");
+    field("two_objects", two_objects, "two-object clips of each row (0: no such rows)");
+    field("vae_clips", vae_clips, "held-out clips that the VAE reconstructs (0: none)");
+    field("batch_size", batch_size, "clips denoised together");
+    field("seed", seed, "seed of captions and noise");
+  }
+};
+
+// What a clip is judged by. Of two objects both must be right; background means colour and pattern.
+inline constexpr std::array<const char*, 6> kAttributes = {"background", "colour", "size",
+                                                           "shape",      "motion", "all five"};
+
+// One kind of clips and how many of them were right, attribute by attribute.
+struct EvaluationRow {
+  std::string name;
+  int64_t clips = 0;
+  std::array<int64_t, kAttributes.size()> right{};
+
+  // Compares what `frames` [3, T, H, W] in [-1, 1] show with what the clip's caption says.
+  void add(const ClipSpec& clip, const at::Tensor& frames);
+  void add(const EvaluationRow& other);
+};
+
+// Rows: rendered clips (what the measurement itself gets right), seen and held-out captions with one
+// object, the same clips against each other's captions (chance), two objects seen and held out.
+// Throws InputError, Cancelled.
+std::vector<EvaluationRow> evaluate_prompt_following(
+    const ModelFiles& files, const ComputeOptions& compute, const GenerationConfig& generation,
+    const EvaluationConfig& config, Progress& progress, const CancellationToken& cancel);
+
+// The rows as a Markdown table: per cent right and the 95 % interval of each.
+std::string evaluation_table(const std::vector<EvaluationRow>& rows);
+
+// Wilson's 95 % interval of a share of `right` among `total` > 0.
+// Source: Wilson 1927, Probable inference, the law of succession, and statistical inference.
+std::array<double, 2> wilson_interval(int64_t right, int64_t total);
+
+}  // namespace ospnext

@@ -1,0 +1,150 @@
+#include "train/flow_training.h"
+
+#include "core/torch/device.h"
+#include "core/torch/random.h"
+#include "data/captions.h"
+#include "io/readers/bounded_json.h"
+#include "pipeline/load_model.h"
+#include "schedulers/flow_matching.h"
+#include "train/latent_cache.h"
+#include "train/model_folder_writer.h"
+
+namespace ospnext {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int64_t kTokenizerSentences = 20000;
+constexpr int64_t kExtraIds = 300;  // T5's special tokens, whose ids follow the pieces
+
+// One step's clips and the noise they are mixed with.
+struct FlowBatch {
+  at::Tensor latent;  // [B, z, F, h, w] float32
+  at::Tensor ids;     // [B, T] int64
+};
+
+FlowBatch draw_batch(const std::vector<LatentGroup>& groups, const FlowTrainingConfig& config,
+                     const at::Tensor& empty_caption, int64_t step, at::Device device) {
+  at::Generator choose = seeded_generator(config.seed, "frame size", step);
+  const double uniform = at::rand({1}, choose).item<double>();
+  const LatentGroup& group = groups[uniform < 0.5 ? 0 : (uniform < 0.75 ? 1 : 2)];
+  at::Generator draw = seeded_generator(device, config.seed, "clips and captions", step);
+  const auto options = at::TensorOptions().device(device);
+  const int64_t batch = config.batch_size;
+  const int64_t forms = group.ids.size(1);
+  const at::Tensor rows =
+      at::randint(group.latents.size(0), {batch}, draw, options.dtype(at::kLong));
+  const at::Tensor form = at::randint(forms, {batch}, draw, options.dtype(at::kLong));
+  const at::Tensor ids = group.ids.flatten(0, 1).index_select(0, rows * forms + form);  // [B, T]
+  const at::Tensor dropped = at::rand({batch, 1}, draw, options) < config.text_dropout;
+  return {.latent = group.latents.index_select(0, rows).to(at::kFloat),
+          .ids = at::where(dropped, empty_caption, ids)};
+}
+
+// Text rows for the transformer: zero past the caption's end, up to `text_len`. [B, text_len, C]
+at::Tensor encode_captions(Umt5Encoder& encoder, const at::Tensor& ids, int64_t text_len) {
+  const at::Tensor rows = encoder->forward(ids, (ids != 0).to(at::kLong));
+  return at::constant_pad_nd(rows, {0, 0, 0, text_len - rows.size(1)});
+}
+
+Tokenizer tokenizer_of(const FlowTrainingConfig& config, int64_t vocab_size) {
+  if (!fs::exists(config.tokenizer)) {
+    fs::create_directories(fs::path(config.tokenizer).parent_path());
+    train_tokenizer(caption_corpus(config.seed, kTokenizerSentences), vocab_size - kExtraIds,
+                    config.tokenizer, config.seed);
+  }
+  Tokenizer tokenizer{fs::path(config.tokenizer)};
+  if (tokenizer.vocab_size() > vocab_size) {
+    throw InputError(config.tokenizer + ": found " + std::to_string(tokenizer.vocab_size()) +
+                     " ids, expected at most the text encoder's vocab_size " +
+                     std::to_string(vocab_size));
+  }
+  return tokenizer;
+}
+
+}  // namespace
+
+void FlowTrainingConfig::check() const {
+  TrainingConfig::check();
+  if (clips < 1 || batch_size < 1) {
+    throw InputError("clips and batch_size: found " + std::to_string(clips) + " and " +
+                     std::to_string(batch_size) + ", expected positive numbers");
+  }
+  if (!(shift > 0)) {
+    throw InputError("shift: found " + std::to_string(shift) + ", expected a positive number");
+  }
+  if (!(text_dropout >= 0 && text_dropout <= 1)) {
+    throw InputError("text_dropout: found " + std::to_string(text_dropout) +
+                     ", expected a share in 0…1");
+  }
+}
+
+at::Tensor logit_normal_sigmas(int64_t batch_size, double shift, at::Generator generator,
+                               at::Device device) {
+  const at::Tensor sigma =
+      at::randn({batch_size}, generator, at::TensorOptions().device(device)).sigmoid();
+  return shifted_sigma(sigma, shift);
+}
+
+bool train_flow(const FlowTrainingConfig& config, Progress& progress,
+                const CancellationToken& cancel) {
+  config.check();
+  const at::Device device = parse_device(config.device);
+  const at::ScalarType precision = parse_precision(config.precision);
+  const TransformerConfig transformer_config = transformer_config_from_json(
+      read_json_file(config.transformer_config), config.transformer_config);
+  const Umt5Config encoder_config =
+      umt5_config_from_json(read_json_file(config.text_encoder_config), config.text_encoder_config);
+  const Tokenizer tokenizer = tokenizer_of(config, encoder_config.vocab_size);
+
+  at::globalContext().setBenchmarkCuDNN(true);  // a few shapes, thousands of times each
+
+  std::vector<LatentGroup> groups;
+  {
+    const ModelFiles files = find_model_files({.vae = config.vae});
+    Vae vae = load_vae(files.require(ModelPart::kVae), {.device = device, .dtype = precision});
+    vae->to_channels_last();
+    groups = latent_cache({.clips = config.clips, .seed = static_cast<uint64_t>(config.seed)}, vae,
+                          precision, tokenizer, device, config.latent_cache, progress, cancel);
+  }
+  Transformer transformer(transformer_config);
+  transformer->reset_parameters(seeded_generator(config.seed, "transformer initial weights"));
+  transformer->to(device);
+  transformer->set_compute_dtype(precision);
+  Umt5Encoder encoder(encoder_config);
+  encoder->reset_parameters(seeded_generator(config.seed, "text encoder initial weights"));
+  encoder->to(device);
+  encoder->set_compute_dtype(precision);
+  NamedTensors parameters = named_parameters(*transformer, "transformer.");
+  const NamedTensors encoder_parameters = named_parameters(*encoder, "text_encoder.");
+  parameters.insert(parameters.end(), encoder_parameters.begin(), encoder_parameters.end());
+
+  const at::Tensor empty_caption =
+      at::tensor(tokenizer.encode("", groups[0].ids.size(2)).ids, at::kLong).to(device);  // [T]
+  TrainingRun run(config, parameters, progress, cancel);
+  const bool finished = run.run([&](int64_t step) -> Losses {
+    const FlowBatch batch = draw_batch(groups, config, empty_caption, step, device);
+    at::Generator generator = seeded_generator(device, config.seed, "noise and noise level", step);
+    const at::Tensor noise = at::randn(batch.latent.sizes(), generator, batch.latent.options());
+    const at::Tensor sigma =
+        logit_normal_sigmas(config.batch_size, config.shift, generator, device);
+    const at::Tensor noised = at::lerp(batch.latent, noise, sigma.view({-1, 1, 1, 1, 1}));
+    const at::Tensor text = encode_captions(encoder, batch.ids, transformer_config.text_len);
+    const at::Tensor velocity = transformer->forward(noised, text, sigma * 1000.0);
+    return {{"loss", (velocity - (noise - batch.latent)).square().mean()}};
+  });
+  if (!finished) {
+    return false;
+  }
+  run.ema().swap();
+  const fs::path folder = fs::path(config.output) / "model";
+  write_transformer_folder(folder / "transformer", transformer, transformer_config);
+  write_text_encoder_folder(folder / "text_encoder", encoder, encoder_config);
+  fs::create_directories(folder / "vae");
+  fs::copy(config.vae, folder / "vae",
+           fs::copy_options::overwrite_existing | fs::copy_options::recursive);
+  write_model_index(folder, config.tokenizer, config.generation_config);
+  return true;
+}
+
+}  // namespace ospnext

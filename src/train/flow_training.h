@@ -1,0 +1,51 @@
+// Flow-matching training of a transformer and its text encoder on procedural clips.
+#pragma once
+
+#include "train/training_run.h"
+
+namespace ospnext {
+
+struct FlowTrainingConfig : TrainingConfig {
+  std::string transformer_config = "configs/tiny/transformer.json";
+  std::string text_encoder_config = "configs/tiny/text_encoder.json";
+  std::string generation_config =
+      "configs/tiny/generation_config.json";  // defaults of the finished model
+  std::string tokenizer =
+      "models/tiny/tokenizer/spiece.model";  // made from captions when it is not there
+  std::string vae = "models/tiny/vae";       // folder
+  std::string latent_cache;  // file to keep encoded clips in; empty: encode them at every start
+  int64_t clips = 24000;     // training clips
+  int64_t batch_size = 256;
+  double shift = 3.0;         // of the noise level; larger trains more at high noise
+  double text_dropout = 0.1;  // share of captions replaced by the empty one, for guidance
+
+  // Throws InputError naming field, value and rule.
+  void check() const;
+
+  template <class Visitor>
+  void visit(Visitor&& field) {
+    TrainingConfig::visit(field);
+    field("transformer_config", transformer_config, "JSON file of the transformer's sizes");
+    field("text_encoder_config", text_encoder_config, "JSON file of the text encoder's sizes");
+    field("generation_config", generation_config, "JSON file of the finished model's defaults");
+    field("tokenizer", tokenizer, "SentencePiece model; made from captions when it is not there");
+    field("vae", vae, "folder of the VAE that encodes the clips");
+    field("latent_cache", latent_cache, "file that keeps the encoded clips between runs");
+    field("clips", clips, "training clips");
+    field("batch_size", batch_size, "clips of a step");
+    field("shift", shift, "shift of the noise level; larger trains more at high noise");
+    field("text_dropout", text_dropout, "share of captions replaced by the empty one");
+  }
+};
+
+// Trains, then writes `output`/model/, a folder that generate reads. True when all steps are done,
+// false when max_seconds ended the run with a checkpoint.
+bool train_flow(const FlowTrainingConfig& config, Progress& progress,
+                const CancellationToken& cancel);
+
+// Noise levels for a batch: sigmoid of a standard normal draw, shifted, [B] float32 in (0, 1).
+// Source: OSP-Next train_osp.py (logit-normal times); Esser et al. 2024, section 3.1.
+at::Tensor logit_normal_sigmas(int64_t batch_size, double shift, at::Generator generator,
+                               at::Device device);
+
+}  // namespace ospnext

@@ -1,0 +1,120 @@
+#include "train/latent_cache.h"
+
+#include <array>
+#include <map>
+
+#include "core/error.h"
+#include "core/torch/random.h"
+#include "data/captions.h"
+#include "data/procedural_clips.h"
+#include "io/weights.h"
+
+namespace ospnext {
+namespace {
+
+struct SizeShare {
+  int64_t height, width, quarters;
+};
+constexpr std::array<SizeShare, 3> kSizes = {{{128, 128, 2}, {112, 144, 1}, {144, 112, 1}}};
+constexpr int64_t kClipsPerBatch = 8;
+constexpr int64_t kFormsPerClip = 8;
+constexpr double kTwoObjectsShare = 0.25;
+
+// Token ids of a clip's captions; which sentence forms they have depends on its index. [forms, T]
+at::Tensor caption_ids(const ClipSpec& spec, int64_t index, const Tokenizer& tokenizer,
+                       int64_t max_tokens) {
+  std::vector<at::Tensor> rows;
+  for (int64_t i = 0; i < kFormsPerClip; ++i) {
+    const std::string text = caption(spec, (index + i) % num_caption_forms(spec.objects.size()));
+    const Tokenizer::Tokens tokens = tokenizer.encode(text, max_tokens + 1);
+    if (tokens.mask.back() != 0) {
+      throw InputError("caption \"" + text + "\": found more than " + std::to_string(max_tokens) +
+                       " tokens");
+    }
+    rows.push_back(at::tensor(tokens.ids, at::kLong).narrow(0, 0, max_tokens));
+  }
+  return at::stack(rows);
+}
+
+int64_t num_batches(const SizeShare& size, const LatentCacheRequest& request) {
+  return (request.clips * size.quarters / 4 + kClipsPerBatch - 1) / kClipsPerBatch;
+}
+
+LatentGroup make_group(const SizeShare& size, const LatentCacheRequest& request, Vae& vae,
+                       at::ScalarType precision, const Tokenizer& tokenizer, at::Device device,
+                       Progress& progress, const CancellationToken& cancel) {
+  const at::NoGradGuard no_grad;
+  const ClipOptions options{.height = size.height,
+                            .width = size.width,
+                            .num_frames = kMotionFrames,
+                            .two_objects = kTwoObjectsShare};
+  const uint64_t seed =
+      derived_seed(request.seed, "latent cache", static_cast<uint64_t>(size.height));
+  const int64_t batches = num_batches(size, request);
+  std::vector<at::Tensor> latents, ids;
+  for (int64_t batch = 0; batch < batches; ++batch) {
+    cancel.check();
+    std::vector<ClipSpec> specs;
+    for (int64_t i = 0; i < kClipsPerBatch; ++i) {
+      const int64_t index = batch * kClipsPerBatch + i;
+      specs.push_back(sample_clip(seed, index, ClipSplit::kTrain, options));
+      ids.push_back(caption_ids(specs.back(), index, tokenizer, request.max_tokens));
+    }
+    const at::Tensor video =
+        render_clips(specs, device).to(precision).contiguous(at::MemoryFormat::ChannelsLast3d);
+    const at::Tensor moments = vae->encode_clip(video).to(at::kFloat);
+    const at::Tensor latent = vae->normalise(moments.narrow(1, 0, moments.size(1) / 2));
+    latents.push_back(latent.to(at::kBFloat16).contiguous());
+    progress.step();
+  }
+  return {.latents = at::cat(latents), .ids = at::stack(ids).to(device)};
+}
+
+}  // namespace
+
+std::vector<LatentGroup> latent_cache(const LatentCacheRequest& request, Vae& vae,
+                                      at::ScalarType precision, const Tokenizer& tokenizer,
+                                      at::Device device, const std::filesystem::path& file,
+                                      Progress& progress, const CancellationToken& cancel) {
+  const std::map<std::string, std::string> made_for = {
+      {"clips", std::to_string(request.clips)},
+      {"seed", std::to_string(request.seed)},
+      {"max_tokens", std::to_string(request.max_tokens)}};
+  std::vector<LatentGroup> groups;
+  if (!file.empty() && std::filesystem::exists(file)) {
+    const Checkpoint checkpoint = open_checkpoint(file);
+    bool fits = true;
+    for (const auto& [key, value] : made_for) {
+      const auto found = checkpoint.metadata().find(key);
+      fits = fits && found != checkpoint.metadata().end() && found->second == value;
+    }
+    if (fits) {
+      for (size_t i = 0; i < kSizes.size(); ++i) {
+        const std::string index = std::to_string(i);
+        groups.push_back(
+            {.latents = to_tensor(checkpoint.tensors().at("latents." + index)).clone().to(device),
+             .ids = to_tensor(checkpoint.tensors().at("ids." + index)).clone().to(device)});
+      }
+      return groups;
+    }
+  }
+  int64_t batches = 0;
+  for (const SizeShare& size : kSizes) {
+    batches += num_batches(size, request);
+  }
+  progress.begin("encoding clips", batches);
+  std::map<std::string, at::Tensor> tensors;
+  for (size_t i = 0; i < kSizes.size(); ++i) {
+    groups.push_back(
+        make_group(kSizes[i], request, vae, precision, tokenizer, device, progress, cancel));
+    tensors["latents." + std::to_string(i)] = groups.back().latents;
+    tensors["ids." + std::to_string(i)] = groups.back().ids;
+  }
+  progress.end();
+  if (!file.empty()) {
+    save_safetensors(file, tensors, made_for);
+  }
+  return groups;
+}
+
+}  // namespace ospnext

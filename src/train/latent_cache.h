@@ -1,0 +1,35 @@
+// Procedural clips as latents and caption tokens, made once and kept on the training device.
+#pragma once
+
+#include <torch/torch.h>
+
+#include <filesystem>
+#include <vector>
+
+#include "core/cancel.h"
+#include "core/progress.h"
+#include "models/tokenizer.h"
+#include "models/vae.h"
+
+namespace ospnext {
+
+// Clips of one frame size.
+struct LatentGroup {
+  at::Tensor latents;  // [N, z, F, h, w] bf16, normalised
+  at::Tensor ids;      // [N, forms, T] int64, one row a sentence form, 0 behind the end
+};
+
+struct LatentCacheRequest {
+  int64_t clips = 1024;  // over all sizes: half square, a quarter each of the two others
+  uint64_t seed = 0;
+  int64_t max_tokens = 96;  // T; no caption may be longer
+};
+
+// The groups of `request`, read from `file` when it was written for the same request, else rendered,
+// encoded and (with a non-empty `file`) written. Throws InputError when a caption has too many tokens.
+std::vector<LatentGroup> latent_cache(const LatentCacheRequest& request, Vae& vae,
+                                      at::ScalarType precision, const Tokenizer& tokenizer,
+                                      at::Device device, const std::filesystem::path& file,
+                                      Progress& progress, const CancellationToken& cancel);
+
+}  // namespace ospnext

@@ -1,0 +1,91 @@
+#include "train/model_folder_writer.h"
+
+#include <fstream>
+#include <map>
+
+#include "core/error.h"
+#include "core/fields.h"
+#include "io/weights.h"
+
+namespace ospnext {
+namespace {
+
+namespace fs = std::filesystem;
+
+void make_folder(const fs::path& folder) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error) {
+    throw RunError(folder.string() + ": cannot be made: " + error.message());
+  }
+}
+
+void write_json(const fs::path& file, const nlohmann::json& json) {
+  std::ofstream out(file);
+  out << json.dump(1) << "\n";
+  if (!out.flush()) {
+    throw RunError(file.string() + ": cannot be written");
+  }
+}
+
+std::map<std::string, at::Tensor> weights_as(const torch::nn::Module& module,
+                                             at::ScalarType dtype) {
+  std::map<std::string, at::Tensor> tensors;
+  for (const auto& entry : module.named_parameters()) {
+    tensors[entry.key()] = entry.value().detach().to(at::kCPU, dtype).contiguous();
+  }
+  return tensors;
+}
+
+}  // namespace
+
+void write_vae_folder(const fs::path& folder, const Vae& vae, const VaeConfig& config) {
+  make_folder(folder);
+  save_sharded_safetensors(folder, "diffusion_pytorch_model", weights_as(*vae, at::kHalf),
+                           kMaxShardBytes);
+  write_json(folder / "config.json", {{"_class_name", "AutoencoderKLWan"},
+                                      {"base_dim", config.dim},
+                                      {"z_dim", config.z_dim},
+                                      {"dim_mult", config.dim_mult},
+                                      {"num_res_blocks", config.num_res_blocks},
+                                      {"temperal_downsample", config.temperal_downsample},
+                                      {"latents_mean", config.latents_mean},
+                                      {"latents_std", config.latents_std}});
+}
+
+void write_transformer_folder(const fs::path& folder, const Transformer& transformer,
+                              const TransformerConfig& config) {
+  make_folder(folder);
+  save_sharded_safetensors(folder, "diffusion_pytorch_model",
+                           weights_as(*transformer, at::kBFloat16), kMaxShardBytes);
+  nlohmann::json json = fields_to_json(config);
+  json["_class_name"] = "OSPNextModel";
+  json["model_type"] = "t2v";
+  write_json(folder / "config.json", json);
+}
+
+void write_text_encoder_folder(const fs::path& folder, const Umt5Encoder& encoder,
+                               const Umt5Config& config) {
+  make_folder(folder);
+  save_sharded_safetensors(folder, "model", weights_as(*encoder, at::kBFloat16), kMaxShardBytes);
+  nlohmann::json json = fields_to_json(config);
+  json["model_type"] = "umt5";
+  json["feed_forward_proj"] = "gated-gelu";
+  write_json(folder / "config.json", json);
+}
+
+void write_model_index(const fs::path& folder, const fs::path& tokenizer,
+                       const fs::path& generation_config) {
+  make_folder(folder / "tokenizer");
+  fs::copy_file(tokenizer, folder / "tokenizer" / "spiece.model",
+                fs::copy_options::overwrite_existing);
+  fs::copy_file(generation_config, folder / "generation_config.json",
+                fs::copy_options::overwrite_existing);
+  write_json(folder / "model_index.json", {{"_class_name", "OSPNextPipeline"},
+                                           {"transformer", {"ospnext", "OSPNextModel"}},
+                                           {"vae", {"diffusers", "AutoencoderKLWan"}},
+                                           {"text_encoder", {"transformers", "UMT5EncoderModel"}},
+                                           {"tokenizer", {"transformers", "T5TokenizerFast"}}});
+}
+
+}  // namespace ospnext

@@ -1,0 +1,165 @@
+#include "train/vae_training.h"
+
+#include <algorithm>
+#include <array>
+
+#include "core/torch/device.h"
+#include "core/torch/random.h"
+#include "data/procedural_clips.h"
+#include "io/readers/bounded_json.h"
+#include "io/weights.h"
+#include "train/model_folder_writer.h"
+
+namespace ospnext {
+namespace {
+
+constexpr int64_t kFullLength = kMotionFrames;
+constexpr double kTwoObjectsShare = 0.4;  // twice the edges to learn from
+constexpr std::array<int64_t, 2> kShortLengths = {9, 17};
+// Height and width; the square is drawn half of the time. Only whole clips vary in size, since cuDNN
+// spends seconds on choosing algorithms for each shape.
+constexpr std::array<std::array<int64_t, 2>, 4> kSizes = {
+    {{128, 128}, {128, 128}, {112, 144}, {144, 112}}};
+
+// The clips of one step. [B, 3, T, H, W] in [-1, 1]
+at::Tensor training_clips(const VaeTrainingConfig& config, int64_t step, at::Device device) {
+  at::Generator draw = seeded_generator(config.seed, "vae window", step);
+  const at::Tensor uniform = at::rand({3}, draw);
+  const bool full = uniform[0].item<double>() < config.full_length_share;
+  const auto pick = [&](int64_t which, size_t count) {
+    return static_cast<size_t>(uniform[which].item<double>() * static_cast<double>(count));
+  };
+  const int64_t frames = full ? kFullLength : kShortLengths[pick(1, kShortLengths.size())];
+  const auto [height, width] = kSizes[full ? pick(2, kSizes.size()) : 0];
+  const ClipOptions options{
+      .height = height, .width = width, .num_frames = frames, .two_objects = kTwoObjectsShare};
+  std::vector<ClipSpec> specs;
+  const int64_t clips = std::max<int64_t>(1, config.frames_per_step / frames);
+  for (int64_t i = 0; i < clips; ++i) {
+    specs.push_back(
+        sample_clip(config.seed, step * config.frames_per_step + i, ClipSplit::kTrain, options));
+  }
+  return render_clips(specs, device);
+}
+
+// Loss of reconstruction through a drawn latent, and the latent's divergence from N(0, 1).
+Losses vae_losses(Vae& vae, const at::Tensor& video, const VaeTrainingConfig& config,
+                  at::ScalarType precision, at::Generator noise) {
+  const at::Tensor input = video.to(precision).contiguous(at::MemoryFormat::ChannelsLast3d);
+  const at::Tensor moments = vae->encode_clip(input).to(at::kFloat);  // [B, 2z, F, h, w]
+  const at::Tensor mean = moments.narrow(1, 0, moments.size(1) / 2);
+  const at::Tensor log_variance =
+      moments.narrow(1, moments.size(1) / 2, moments.size(1) / 2).clamp(-20, 10);
+  const at::Tensor z =
+      mean + (0.5 * log_variance).exp() * at::randn(mean.sizes(), noise, mean.options());
+  const at::Tensor decoded = vae->decode_clip(z.to(precision)).to(at::kFloat);  // [B, 3, T, H, W]
+  const at::Tensor error = decoded - video;
+  const at::Tensor squared = error.square().mean();
+  const at::Tensor absolute = error.abs().mean();
+  const at::Tensor divergence =
+      0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).mean();
+  return {{"loss", squared + config.absolute_weight * absolute + config.kl_weight * divergence},
+          {"squared_error", squared},
+          {"absolute_error", absolute},
+          {"kl", divergence}};
+}
+
+// Mean and deviation of each latent channel over training clips, into `config`.
+void measure_latent_statistics(Vae& vae, VaeConfig& config, at::Device device,
+                               at::ScalarType precision, uint64_t seed,
+                               const CancellationToken& cancel) {
+  const at::NoGradGuard no_grad;
+  const ClipOptions options{
+      .height = 128, .width = 128, .num_frames = kFullLength, .two_objects = kTwoObjectsShare};
+  std::vector<at::Tensor> means;
+  for (int64_t batch = 0; batch < 32; ++batch) {
+    cancel.check();
+    std::vector<ClipSpec> specs;
+    for (int64_t i = 0; i < 4; ++i) {
+      specs.push_back(sample_clip(derived_seed(seed, "latent statistics"), batch * 4 + i,
+                                  ClipSplit::kTrain, options));
+    }
+    const at::Tensor moments =
+        vae->encode_clip(render_clips(specs, device).to(precision)).to(at::kFloat);
+    means.push_back(moments.narrow(1, 0, config.z_dim).transpose(0, 1).flatten(1));  // [z, B·F·h·w]
+  }
+  const at::Tensor all = at::cat(means, 1);
+  const at::Tensor mean = all.mean(1).cpu();
+  const at::Tensor deviation = all.std(1).clamp_min(1e-2).cpu();
+  config.latents_mean.assign(mean.data_ptr<float>(), mean.data_ptr<float>() + config.z_dim);
+  config.latents_std.assign(deviation.data_ptr<float>(),
+                            deviation.data_ptr<float>() + config.z_dim);
+}
+
+}  // namespace
+
+void VaeTrainingConfig::check() const {
+  TrainingConfig::check();
+  const auto require = [](bool fits, const std::string& message) {
+    if (!fits) {
+      throw InputError(message);
+    }
+  };
+  require(frames_per_step >= kFullLength, "frames_per_step: found " +
+                                              std::to_string(frames_per_step) +
+                                              ", expected at least one clip of 33 frames");
+  require(full_length_share >= 0 && full_length_share <= 1, "full_length_share: found " +
+                                                                std::to_string(full_length_share) +
+                                                                ", expected a share in 0…1");
+  require(kl_weight >= 0 && absolute_weight >= 0,
+          "kl_weight and absolute_weight: expected 0 or more");
+  require(evaluation_clips > 0, "evaluation_clips: expected a positive number");
+}
+
+std::optional<VaeQuality> train_vae(const VaeTrainingConfig& config, Progress& progress,
+                                    const CancellationToken& cancel) {
+  config.check();
+  const at::Device device = parse_device(config.device);
+  const at::ScalarType precision = parse_precision(config.precision);
+  VaeConfig vae_config = vae_config_from_json(read_json_file(config.vae_config), config.vae_config);
+  at::manual_seed(derived_seed(config.seed, "vae initial weights"));
+  Vae vae(vae_config);
+  vae->to(device);
+  vae->to_channels_last();
+  at::globalContext().setBenchmarkCuDNN(true);  // a few shapes, thousands of times each
+
+  TrainingRun run(config, named_parameters(*vae, ""), progress, cancel);
+  const bool finished = run.run([&](int64_t step) {
+    return vae_losses(vae, training_clips(config, step, device), config, precision,
+                      seeded_generator(device, config.seed, "vae latent noise", step));
+  });
+  if (!finished) {
+    return std::nullopt;
+  }
+  run.ema().swap();
+  measure_latent_statistics(vae, vae_config, device, precision, config.seed, cancel);
+  write_vae_folder(std::filesystem::path(config.output) / "vae", vae, vae_config);
+  return measure_vae(vae, device, precision, config.evaluation_clips, config.seed, cancel);
+}
+
+double VaeQuality::worst_position_db() const {
+  return *std::min_element(position_db.begin(), position_db.end());
+}
+
+VaeQuality measure_vae(Vae& vae, at::Device device, at::ScalarType precision, int64_t clips,
+                       uint64_t seed, const CancellationToken& cancel) {
+  const at::NoGradGuard no_grad;
+  const ClipOptions options{.height = 128, .width = 128, .num_frames = kFullLength};
+  at::Tensor sum = at::zeros({kFullLength}, at::kDouble);
+  for (int64_t i = 0; i < clips; ++i) {
+    cancel.check();
+    const at::Tensor video =
+        render_clips({sample_clip(seed, i, ClipSplit::kHeldOut, options)}, device);
+    const at::Tensor moments = vae->encode_clip(video.to(precision));
+    const at::Tensor decoded =
+        vae->decode_clip(moments.narrow(1, 0, moments.size(1) / 2)).to(at::kFloat).clamp(-1, 1);
+    const at::Tensor squared = (decoded - video).square().mean({0, 1, 3, 4});  // [T]
+    sum += (10.0 * (4.0 / squared.clamp_min(1e-10)).log10()).to(at::kDouble).cpu();
+  }
+  sum /= static_cast<double>(clips);
+  return {.mean_db = sum.mean().item<double>(),
+          .position_db =
+              std::vector<double>(sum.data_ptr<double>(), sum.data_ptr<double>() + kFullLength)};
+}
+
+}  // namespace ospnext

@@ -1,0 +1,44 @@
+#include "train/evaluation.h"
+
+#include <gtest/gtest.h>
+
+namespace ospnext {
+namespace {
+
+TEST(WilsonInterval, AgreesWithPublishedValues) {
+  // The formula evaluated in Python.
+  const auto [low, high] = wilson_interval(81, 263);
+  EXPECT_NEAR(low, 0.2552885, 1e-6);
+  EXPECT_NEAR(high, 0.3662096, 1e-6);
+  EXPECT_EQ(wilson_interval(0, 10)[0], 0.0);
+  EXPECT_NEAR(wilson_interval(10, 10)[1], 1.0, 1e-12);
+}
+
+TEST(EvaluationRow, CountsARenderedClipAsRightAndAnotherOneAsWrong) {
+  const ClipOptions options{.height = 128, .width = 128, .num_frames = 33};
+  const ClipSpec clip = sample_clip(4, 0, ClipSplit::kSeen, options);
+  ClipSpec other = clip;
+  other.objects[0].colour =
+      clip.objects[0].colour == ObjectColour::kRed ? ObjectColour::kBlue : ObjectColour::kRed;
+  const at::Tensor frames = render_clips({clip})[0];
+  EvaluationRow row{.name = "rendered"};
+  row.add(clip, frames);
+  EXPECT_EQ(row.clips, 1);
+  for (size_t i = 0; i < kAttributes.size(); ++i) {
+    EXPECT_EQ(row.right[i], 1) << kAttributes[i];
+  }
+  row.add(other, frames);
+  EXPECT_EQ(row.clips, 2);
+  EXPECT_EQ(row.right[0], 2) << "the background is the same";
+  EXPECT_EQ(row.right[1], 1) << "the colour is another";
+  EXPECT_EQ(row.right.back(), 1);
+}
+
+TEST(EvaluationTable, ShowsPerCentAndInterval) {
+  EvaluationRow row{.name = "seen", .clips = 100, .right = {99, 95, 90, 85, 80, 65}};
+  const std::string table = evaluation_table({row});
+  EXPECT_NE(table.find("| seen | 100 | 99.0 (94.6–99.8) |"), std::string::npos) << table;
+}
+
+}  // namespace
+}  // namespace ospnext
