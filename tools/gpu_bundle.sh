@@ -5,8 +5,8 @@
 #
 # Fills .carry/ with `ospnext`, the named test programs and the shared libraries they need beyond glibc,
 # libstdc++, zlib and torch's own; run from the repository root there as `.carry/ospnext`. FFmpeg is left
-# out, so videos are written as .y4m or PNG. With --packed only .carry/bundle.tar.xz is left, a third of
-# the size; there, `tar xf .carry/bundle.tar.xz` brings the files back.
+# out, so videos are written as .y4m or PNG. With --packed only .carry/bundle.tar.gz is left, under half
+# the size; there, `tar xf .carry/bundle.tar.gz` brings the files back.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 readonly max_mib=60
@@ -46,9 +46,9 @@ ldd "${programs[@]}" | awk '$2 == "=>" && $3 ~ /^\// {print $1, $3}' | sort -u |
   done
 
 if [ "$packed" = 1 ]; then
-  tar --remove-files -cf - .carry/* | xz -T0 -6 >bundle.tar.xz.part
+  tar --remove-files -cf - .carry/* | gzip -6 >bundle.tar.gz.part
   mkdir -p .carry
-  mv bundle.tar.xz.part .carry/bundle.tar.xz
+  mv bundle.tar.gz.part .carry/bundle.tar.gz
 fi
 size_mib=$(du -sm .carry | cut -f1)
 du -ah .carry
