@@ -4,10 +4,11 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <fstream>
 #include <iostream>
 #include <map>
 #include <numeric>
+
+#include "io/readers/bounded_json.h"
 
 namespace ospnext {
 namespace {
@@ -129,11 +130,7 @@ Arguments separate_values(const std::vector<Flag>& flags, const Arguments& argum
 }
 
 json read_config_file(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  if (!in) {
-    throw InputError("--config " + path + ": cannot be read");
-  }
-  json config = json::parse(in, nullptr, false);
+  json config = read_json_file(path);
   if (!config.is_object()) {
     throw InputError("--config " + path + ": expected a JSON object of flag names and values");
   }

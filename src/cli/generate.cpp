@@ -28,7 +28,7 @@ std::vector<Flag> generate_flags() {
   generation.visit([&](const std::string& name, const auto&, const char*) {
     for (Flag& flag : flags) {
       if (flag.name == name) {
-        flag.default_value = "the model's";
+        flag.default_value = nullptr;
       }
     }
   });

@@ -12,10 +12,10 @@ namespace ospnext {
 
 std::vector<std::string> read_prompts(const std::filesystem::path& file) {
   std::ifstream in(file, std::ios::binary);
-  const std::string text{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-  if (in.fail() || std::filesystem::is_directory(file)) {
+  if (!in || std::filesystem::is_directory(file)) {
     throw InputError("--prompts " + file.string() + ": cannot be read");
   }
+  const std::string text{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
   check_utf8(text, "--prompts " + file.string());
   std::vector<std::string> prompts;
   for (size_t begin = 0; begin < text.size();) {

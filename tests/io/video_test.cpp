@@ -122,7 +122,8 @@ TEST(Y4m, HoldsTheDefinedPlanes) {
       const int64_t step = plane == 0 ? 1 : 2;
       for (int64_t y = 0; y < kHeight; y += step) {
         for (int64_t x = 0; x < kWidth; x += step) {
-          const at::Tensor mean = rgb[i].slice(0, y, y + step).slice(1, x, x + step).mean({0, 1});
+          const at::Tensor mean =
+              rgb[i].slice(0, y, y + step).slice(1, x, x + step).mean(at::IntArrayRef({0, 1}));
           const double* c = mean.const_data_ptr<double>();
           worst = std::max(worst, std::abs(file.get() - bt601(plane, c[0], c[1], c[2])));
         }

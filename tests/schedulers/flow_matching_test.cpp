@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include <map>
+#include <cmath>
 #include <string>
 
 #include "core/error.h"
@@ -111,7 +111,7 @@ TEST(Sampler, AbsurdNumbersAreRefused) {
   for (const int64_t steps : {int64_t{0}, int64_t{-3}, int64_t{1} << 40}) {
     EXPECT_NE(refusal([&] { make_sampler("euler", steps, 7.0); }), "") << steps;
   }
-  for (const double shift : {0.0, -1.0, 1e9, NAN, INFINITY}) {
+  for (const double shift : {0.0, -1.0, 1e9, double{NAN}, double{INFINITY}}) {
     EXPECT_NE(refusal([&] { make_sampler("euler", 4, shift); }), "") << shift;
   }
 }

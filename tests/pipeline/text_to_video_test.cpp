@@ -1,0 +1,244 @@
+// The pipeline on a tiny random model: one code path for every package, batching and order change nothing.
+#include "pipeline/text_to_video.h"
+
+#include <gtest/gtest.h>
+
+#include "core/error.h"
+#include "pipeline/prompts.h"
+#include "support/compare.h"
+#include "support/tiny_model.h"
+
+namespace ospnext {
+namespace {
+
+// Sums of float32 in another order through 2 layers and 3 steps.
+constexpr double kRounding = 1e-5;
+
+struct Collected : VideoReceiver {
+  std::vector<at::Tensor> latents, videos;
+  std::vector<int64_t> pieces;  // frames of each call
+  std::vector<size_t> done;
+
+  void latent(size_t, const at::Tensor& latent) override { latents.push_back(latent.clone()); }
+  void frames(size_t sample, const at::Tensor& frames) override {
+    videos.resize(std::max(videos.size(), sample + 1));
+    pieces.push_back(frames.size(1));
+    videos[sample] =
+        videos[sample].defined() ? torch::cat({videos[sample], frames}, 1) : frames.clone();
+  }
+  void finished(size_t sample) override { done.push_back(sample); }
+};
+
+class TextToVideo : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    folder_ = std::make_unique<TemporaryFolder>();
+    write_tiny_diffusers_model(*folder_ / "diffusers");
+    write_tiny_wan_model(*folder_ / "wan");
+  }
+  static void TearDownTestSuite() { folder_.reset(); }
+
+  static ModelFiles model(const std::string& layout = "diffusers") {
+    return find_model_files({.model = *folder_ / layout,
+                             .transformer = {},
+                             .text_encoder = {},
+                             .vae = {},
+                             .tokenizer = {}});
+  }
+  static GenerationConfig defaults() {
+    return defaults_for(model(), read_transformer_config(model().require(ModelPart::kTransformer)));
+  }
+  static Collected run(const std::vector<VideoSample>& samples, const GenerationConfig& config,
+                       const ModelFiles& files = model()) {
+    Collected collected;
+    Progress silent(nullptr, false);
+    text_to_video(files, {}, config, samples, collected, silent, CancellationToken());
+    return collected;
+  }
+  static VideoSample sample(const std::string& prompt, uint64_t seed) {
+    return {.prompt = prompt, .seed = seed, .noise = {}};
+  }
+
+  static inline std::unique_ptr<TemporaryFolder> folder_;
+};
+
+TEST_F(TextToVideo, GivesAllFramesInOrder) {
+  const Collected result = run({sample("a red ball", 7)}, defaults());
+  ASSERT_EQ(result.videos.size(), 1u);
+  EXPECT_EQ(result.videos[0].sizes(), (at::IntArrayRef{3, 5, 32, 48}));
+  EXPECT_EQ(result.latents[0].sizes(), (at::IntArrayRef{16, 2, 4, 6}));
+  EXPECT_EQ(result.pieces, (std::vector<int64_t>{1, 4}));
+  EXPECT_EQ(result.done, std::vector<size_t>{0});
+  EXPECT_LE(result.videos[0].abs().max().item<float>(), 1.0f);
+  EXPECT_GT(result.videos[0].std().item<float>(), 0.05f);
+}
+
+TEST_F(TextToVideo, TheSameSeedGivesTheSameBits) {
+  const Collected first = run({sample("a red ball", 7)}, defaults());
+  const Collected second = run({sample("a red ball", 7)}, defaults());
+  EXPECT_TRUE(torch::equal(first.videos[0], second.videos[0]));
+  EXPECT_FALSE(
+      torch::equal(run({sample("a red ball", 8)}, defaults()).latents[0], first.latents[0]));
+  EXPECT_FALSE(
+      torch::equal(run({sample("a blue cube", 7)}, defaults()).latents[0], first.latents[0]));
+}
+
+TEST_F(TextToVideo, SamplesOfARunEqualRunsOfTheirOwn) {
+  const std::vector<VideoSample> samples = {sample("a red ball", 7),
+                                            sample("a blue cube spins", 8)};
+  const Collected together = run(samples, defaults());
+  for (size_t i = 0; i < samples.size(); ++i) {
+    EXPECT_TRUE(torch::equal(together.videos[i], run({samples[i]}, defaults()).videos[0])) << i;
+  }
+}
+
+TEST_F(TextToVideo, GuidanceAsOneBatchEqualsTwoPasses) {
+  GenerationConfig config = defaults();
+  config.batch_guidance = true;
+  const at::Tensor batched = run({sample("a red ball", 7)}, config).latents[0];
+  config.batch_guidance = false;
+  const at::Tensor passes = run({sample("a red ball", 7)}, config).latents[0];
+  EXPECT_LT(relative_l2(batched, passes), kRounding);
+  config.guidance_scale += 0.1;
+  EXPECT_GT(relative_l2(run({sample("a red ball", 7)}, config).latents[0], passes), kRounding);
+}
+
+TEST_F(TextToVideo, GuidanceUpToOneIgnoresTheNegativePrompt) {
+  GenerationConfig config = defaults();
+  config.guidance_scale = 1.0;
+  const at::Tensor plain = run({sample("a red ball", 7)}, config).latents[0];
+  config.negative_prompt = "green grass";
+  EXPECT_TRUE(torch::equal(run({sample("a red ball", 7)}, config).latents[0], plain));
+}
+
+TEST_F(TextToVideo, TheNegativePromptMatters) {
+  GenerationConfig config = defaults();
+  const at::Tensor plain = run({sample("a red ball", 7)}, config).latents[0];
+  config.negative_prompt = "green grass";
+  EXPECT_GT(relative_l2(run({sample("a red ball", 7)}, config).latents[0], plain), 1e-3);
+}
+
+TEST_F(TextToVideo, PackagesOfBothLayoutsGiveTheSameBits) {
+  const Collected diffusers = run({sample("a red ball", 7)}, defaults());
+  const Collected wan = run({sample("a red ball", 7)}, defaults(), model("wan"));
+  EXPECT_TRUE(torch::equal(diffusers.videos[0], wan.videos[0]));
+}
+
+TEST_F(TextToVideo, GivenNoiseReplacesTheSeed) {
+  VideoSample given = sample("a red ball", 99);
+  given.noise = initial_noise(7, 16, 2, 4, 6);
+  EXPECT_TRUE(torch::equal(run({given}, defaults()).latents[0],
+                           run({sample("a red ball", 7)}, defaults()).latents[0]));
+}
+
+TEST_F(TextToVideo, IsTheStagesOneAfterTheOther) {
+  const GenerationConfig config = defaults();
+  const Collected whole = run({sample("a red ball", 7)}, config);
+  const ModelFiles files = model();
+  const CancellationToken never;
+  Umt5Encoder encoder = load_text_encoder(files.require(ModelPart::kTextEncoder), {});
+  const Tokenizer tokenizer = load_tokenizer(files.require(ModelPart::kTokenizer));
+  const at::Tensor texts =
+      encode_prompts(encoder, tokenizer, {"a red ball", ""}, 512, never).embeddings;
+  Transformer transformer = load_transformer(files.require(ModelPart::kTransformer), {});
+  const torch::NoGradGuard no_grad;
+  const Schedule schedule = flow_matching_schedule(config.steps, config.shift);
+  at::Tensor latent = initial_noise(7, 16, 2, 4, 6).unsqueeze(0);
+  for (int64_t i = 0; i < config.steps; ++i) {
+    const at::Tensor time = schedule.timesteps.slice(0, i, i + 1);
+    const at::Tensor conditional = transformer->forward(latent, texts.slice(0, 0, 1), time);
+    const at::Tensor unconditional = transformer->forward(latent, texts.slice(0, 1, 2), time);
+    const at::Tensor velocity = unconditional + 3.0 * (conditional - unconditional);
+    latent = latent + velocity * (schedule.sigmas[i + 1] - schedule.sigmas[i]);
+  }
+  EXPECT_LT(relative_l2(whole.latents[0], latent[0]), kRounding);
+}
+
+TEST_F(TextToVideo, StopsWhenAskedTo) {
+  Collected collected;
+  Progress silent(nullptr, false);
+  CancellationToken cancel;
+  cancel.cancel();
+  EXPECT_THROW(text_to_video(model(), {}, defaults(), {sample("a", 7)}, collected, silent, cancel),
+               Cancelled);
+  EXPECT_TRUE(collected.latents.empty());
+}
+
+TEST_F(TextToVideo, RefusesPartsThatDoNotBelongTogether) {
+  TransformerConfig other = tiny_transformer_config();
+  other.text_dim = 40;
+  Transformer transformer(other);
+  const TemporaryFolder folder;
+  save_safetensors(folder / "other.safetensors", random_weights(*transformer, 4));
+  ModelFiles files = find_model_files({.model = *folder_ / "diffusers",
+                                       .transformer = folder / "other.safetensors",
+                                       .text_encoder = {},
+                                       .vae = {},
+                                       .tokenizer = {}});
+  EXPECT_THROW(run({sample("a", 7)}, defaults(), files), InputError);
+}
+
+TEST_F(TextToVideo, TakesItsDefaultsFromTheModel) {
+  const GenerationConfig config = defaults();
+  EXPECT_EQ(config.width, 48);
+  EXPECT_EQ(config.fps, 8);
+  EXPECT_EQ(config.negative_prompt, "");
+  ModelFiles bare = model();
+  bare.generation_config.reset();
+  TransformerConfig large;
+  const GenerationConfig small_defaults = defaults_for(bare, large);
+  EXPECT_EQ(small_defaults.width, 832);
+  EXPECT_EQ(small_defaults.steps, 50);
+  EXPECT_EQ(small_defaults.shift, 7.0);
+  EXPECT_EQ(small_defaults.guidance_scale, 5.0);
+  EXPECT_EQ(small_defaults.negative_prompt.substr(0, 12), "色调艳丽");
+  EXPECT_FALSE(small_defaults.batch_guidance);
+  large.dim = 5120;
+  EXPECT_EQ(defaults_for(bare, large).width, 1280);
+}
+
+TEST(GenerationConfig, NamesTheNearestSizes) {
+  const auto refusal = [](auto&& change) -> std::string {
+    GenerationConfig config;
+    change(config);
+    try {
+      config.check(VaeConfig());
+    } catch (const InputError& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_EQ(refusal([](auto&) {}), "");
+  EXPECT_EQ(refusal([](auto& c) { c.width = 850; }),
+            "--width: found 850, expected a multiple of 16: the nearest is 848 or 864");
+  EXPECT_EQ(refusal([](auto& c) { c.num_frames = 80; }),
+            "--num-frames: found 80, expected 4k + 1: the nearest is 77 or 81");
+  EXPECT_EQ(refusal([](auto& c) { c.height = 0; }), "--height: found 0, expected 16 to 8192");
+  EXPECT_NE(refusal([](auto& c) { c.num_frames = -3; }), "");
+  EXPECT_NE(refusal([](auto& c) { c.fps = NAN; }), "");
+  EXPECT_NE(refusal([](auto& c) { c.guidance_scale = -1; }), "");
+  EXPECT_NE(refusal([](auto& c) { c.guidance_scale = INFINITY; }), "");
+  EXPECT_NE(refusal([](auto& c) { c.steps = 0; }), "");
+  EXPECT_NE(refusal([](auto& c) { c.shift = 0; }), "");
+  EXPECT_NE(refusal([](auto& c) { c.scheduler = "x"; }), "");
+}
+
+TEST(Prompts, EndAtNewlinesOnly) {
+  const TemporaryFolder folder;
+  const auto prompts = [&](const std::string& text) {
+    write_file(folder / "p.txt", text);
+    return read_prompts(folder / "p.txt");
+  };
+  using List = std::vector<std::string>;
+  EXPECT_EQ(prompts("one\ntwo\n"), (List{"one", "two"}));
+  EXPECT_EQ(prompts("one\n\ntwo"), (List{"one", "", "two"}));
+  EXPECT_EQ(prompts("one\r\ntwo\u2028three\v\n"), (List{"one\r", "two\u2028three\v"}));
+  EXPECT_EQ(prompts("\n"), List{""});
+  EXPECT_THROW(prompts(""), InputError);
+  EXPECT_THROW(prompts("\xff\xfe"), InputError);
+  EXPECT_THROW(read_prompts(folder / "none.txt"), InputError);
+  EXPECT_THROW(read_prompts(folder.path()), InputError);
+}
+
+}  // namespace
+}  // namespace ospnext
