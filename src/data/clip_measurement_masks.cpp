@@ -2,7 +2,9 @@
 #include "data/clip_measurement_masks.h"
 
 #include <algorithm>
+#include <cmath>
 #include <deque>
+#include <functional>
 #include <numeric>
 
 namespace ospnext {
@@ -47,7 +49,14 @@ at::Tensor eroded(const at::Tensor& mask) {
   return -at::max_pool2d(-mask, {3, 3}, {1, 1}, {1, 1});
 }
 
-// The colours most pixels vote for. White is also the colour of marks, which must not count.
+// The object colour that a mark on an object of that colour looks like.
+size_t looks_of_mark(ObjectColour colour) {
+  const Rgb mark = mark_rgb(colour);
+  const at::Tensor pixel = at::tensor({mark[0], mark[1], mark[2]}).view({3, 1, 1, 1});
+  return colour_distances(pixel).flatten().argmin().item<int64_t>();
+}
+
+// The colours most pixels vote for; the marks of one colour do not count for another.
 std::vector<ObjectColour> vote_colours(const at::Tensor& distances, const at::Tensor& foreground,
                                        int64_t num_objects) {
   const at::Tensor inside = eroded((foreground > kForeground).to(at::kFloat));  // [T, H, W]
@@ -55,12 +64,10 @@ std::vector<ObjectColour> vote_colours(const at::Tensor& distances, const at::Te
   const at::Tensor valid = (nearest < kColourMatch).logical_and_(inside > 0.5);
   const at::Tensor counts =
       at::bincount(winner.masked_select(valid), {}, kNumColours).to(at::kDouble);
-  std::vector<double> votes(counts.data_ptr<double>(), counts.data_ptr<double>() + kNumColours);
-  const double all = std::accumulate(votes.begin(), votes.end(), 0.0);
-  double& white = votes[static_cast<size_t>(ObjectColour::kWhite)];
-  white -= kMarkShare * (all - white);
-  if (num_objects == 1 && white < 0.4 * all) {
-    white = 0;
+  const std::vector<double> all(counts.data_ptr<double>(), counts.data_ptr<double>() + kNumColours);
+  std::vector<double> votes = all;
+  for (size_t i = 0; i < kNumColours; ++i) {
+    votes[looks_of_mark(static_cast<ObjectColour>(i))] -= kMarkShare * all[i];
   }
   std::vector<size_t> order(kNumColours);
   std::iota(order.begin(), order.end(), 0);
@@ -165,25 +172,58 @@ Silhouette make_silhouette(const Grid& grid, const std::vector<uint8_t>& pixels)
   return silhouette;
 }
 
+// Whether a pixel lies within the circle around `pixels`.
+std::function<bool(int64_t)> circle_around(const Grid& grid, const std::vector<int64_t>& pixels) {
+  double x = 0;
+  double y = 0;
+  for (const int64_t i : pixels) {
+    x += static_cast<double>(i % grid.W) / static_cast<double>(pixels.size());
+    y += static_cast<double>(i / grid.W) / static_cast<double>(pixels.size());
+  }
+  const auto distance = [=](int64_t i) {
+    return std::hypot(static_cast<double>(i % grid.W) - x, static_cast<double>(i / grid.W) - y);
+  };
+  double radius = -1;
+  for (const int64_t i : pixels) {
+    radius = std::max(radius, distance(i));
+  }
+  return [=](int64_t i) { return distance(i) <= radius; };
+}
+
+// The largest part of each object's own colour. The first object's mark can have the second's colour,
+// so the second is looked for outside the circle around the first, if it is there at all.
+std::vector<std::vector<int64_t>> find_cores(const Grid& grid, const std::vector<const float*>& own,
+                                             const std::vector<const float*>& cover) {
+  const auto is_core = [&](size_t object, int64_t i) {
+    const bool nearest =
+        std::ranges::all_of(own, [&](const float* other) { return own[object][i] <= other[i]; });
+    return nearest && own[object][i] < kColourMatch && cover[object][i] > 0.5F;
+  };
+  std::vector<std::vector<int64_t>> cores{
+      largest_part(grid, [&](int64_t i) { return is_core(0, i); })};
+  if (own.size() == 2) {
+    const auto taken = circle_around(grid, cores[0]);
+    auto core = largest_part(grid, [&](int64_t i) { return is_core(1, i) && !taken(i); });
+    if (core.empty()) {
+      core = largest_part(grid, [&](int64_t i) { return is_core(1, i); });
+    }
+    cores.push_back(std::move(core));
+  }
+  return cores;
+}
+
 // One frame: which pixels are each object's. The cores, of each object's own colour, grow over all
 // pixels that are not background; so a mark belongs to the object around it.
 // own: per object, distance to its colour; cover: 1 where it is not background.
 std::vector<Silhouette> segment_frame(const Grid& grid, const std::vector<const float*>& own,
                                       const std::vector<const float*>& cover) {
   const size_t count = own.size();
-  const auto is_core = [&](size_t object, int64_t i) {
-    for (size_t other = 0; other < count; ++other) {
-      if (own[other][i] < own[object][i]) {
-        return false;
-      }
-    }
-    return own[object][i] < kColourMatch && cover[object][i] > 0.5F;
-  };
+  const auto cores = find_cores(grid, own, cover);
   std::vector<std::vector<uint8_t>> masks(count, std::vector<uint8_t>(grid.H * grid.W, 0));
   std::vector<uint8_t> taken(grid.H * grid.W, 0);
   std::deque<std::pair<int64_t, size_t>> front;
   for (size_t object = 0; object < count; ++object) {
-    for (const int64_t i : largest_part(grid, [&](int64_t j) { return is_core(object, j); })) {
+    for (const int64_t i : cores[object]) {
       taken[i] = 1;
       masks[object][i] = 1;
       front.emplace_back(i, object);
@@ -210,6 +250,12 @@ std::vector<Silhouette> segment_frame(const Grid& grid, const std::vector<const 
 // Gaps of up to two pixels closed, as between a white mark and a red object on pink. [T, H, W] -> same
 at::Tensor closed(const at::Tensor& mask) {
   return eroded(at::max_pool2d(mask, {3, 3}, {1, 1}, {1, 1}));
+}
+
+// Pixels nearer to a mark's colour than half way to the background's. -> [T, H, W]
+at::Tensor mark_cover(const at::Tensor& video, const Rgb& mark, const Rgb& background) {
+  const at::Tensor length = (as_column(mark) - as_column(background)).square().sum().sqrt();
+  return (video - as_column(mark)).square_().sum(0).sqrt_() < 0.5 * length;
 }
 
 // Distance of an object's colour, as the video shows it, from the background's.
@@ -247,7 +293,9 @@ std::vector<TrackedObject> track_objects(const at::Tensor& video, const Rgb& bac
   for (size_t i = 0; i < colours.size(); ++i) {
     objects[i].colour = colours[i];
     own.push_back(distances.select(0, static_cast<int64_t>(colours[i])).contiguous());
-    const at::Tensor is_cover = foreground > 0.5 * contrast(own[i], foreground);
+    const at::Tensor is_cover =
+        (foreground > 0.5 * contrast(own[i], foreground))
+            .logical_or_(mark_cover(video, mark_rgb(colours[i]), background));
     cover.push_back(closed(is_cover.to(at::kFloat)));
   }
   for (int64_t t = 0; t < T && !colours.empty(); ++t) {

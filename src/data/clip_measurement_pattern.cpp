@@ -22,8 +22,8 @@ at::Tensor visible_background(const std::vector<TrackedObject>& objects, int64_t
           at::from_blob(const_cast<uint8_t*>(frame.pixels.data()), {1, H, W}, at::kByte)
               .to(at::kFloat);
       const auto margin = static_cast<int64_t>(2 + 0.3 * std::sqrt(frame.area / std::numbers::pi));
-      const at::Tensor wide =
-          at::max_pool2d(pixels, {2 * margin + 1, 2 * margin + 1}, {1, 1}, {margin, margin});
+      const at::Tensor rows = at::max_pool2d(pixels, {2 * margin + 1, 1}, {1, 1}, {margin, 0});
+      const at::Tensor wide = at::max_pool2d(rows, {1, 2 * margin + 1}, {1, 1}, {0, margin});
       visible[static_cast<int64_t>(t)].mul_(1 - wide[0]);
     }
   }
