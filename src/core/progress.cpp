@@ -1,5 +1,6 @@
 #include "core/progress.h"
 
+#include <cmath>
 #include <cstdio>
 
 namespace ospnext {
@@ -7,7 +8,7 @@ namespace {
 
 // 75 -> "1:15", 3700 -> "1:01:40".
 std::string clock_text(double seconds) {
-  const auto whole = static_cast<long long>(seconds + 0.5);
+  const long long whole = std::llround(seconds);
   char text[32];
   if (whole >= 3600) {
     std::snprintf(text, sizeof text, "%lld:%02lld:%02lld", whole / 3600, whole / 60 % 60,
