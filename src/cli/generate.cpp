@@ -147,19 +147,24 @@ json run_record(const Progress& progress, const ComputeOptions& compute) {
 }
 
 void print_summary(const json& run) {
+  constexpr double kMebibyte = 1 << 20;
+  char line[160];
   double total = 0;
   for (const json& stage : run["stage_seconds"]) {
-    total += stage[1].get<double>();
-    std::fprintf(stderr, "%9.2f s  %s\n", stage[1].get<double>(),
-                 stage[0].get<std::string>().c_str());
+    const auto seconds = stage[1].get<double>();
+    total += seconds;
+    std::snprintf(line, sizeof line, "%9.2f s  %s\n", seconds, stage[0].get<std::string>().c_str());
+    std::cerr << line;
   }
-  constexpr double kMebibyte = 1 << 20;
-  std::fprintf(stderr, "%9.2f s  in all, %.0f MiB of host memory at most", total,
-               run["peak_host_bytes"].get<double>() / kMebibyte);
+  std::snprintf(line, sizeof line, "%9.2f s  in all, at most %.0f MiB of host memory", total,
+                run["peak_host_bytes"].get<double>() / kMebibyte);
+  std::cerr << line;
   if (run.contains("peak_cuda_bytes")) {
-    std::fprintf(stderr, ", %.0f MiB on the GPU", run["peak_cuda_bytes"].get<double>() / kMebibyte);
+    std::snprintf(line, sizeof line, " and %.0f MiB of the GPU's",
+                  run["peak_cuda_bytes"].get<double>() / kMebibyte);
+    std::cerr << line;
   }
-  std::fprintf(stderr, "\n");
+  std::cerr << std::endl;
 }
 
 }  // namespace
