@@ -52,9 +52,20 @@ const PartFacts& facts(ModelPart part) {
   return all[static_cast<size_t>(part)];
 }
 
+// The three below never throw: a path that cannot be looked at is none.
 bool is_file(const fs::path& path) {
   std::error_code ignored;
   return fs::is_regular_file(path, ignored);
+}
+
+bool is_folder(const fs::path& path) {
+  std::error_code ignored;
+  return fs::is_directory(path, ignored);
+}
+
+bool is_there(const fs::path& path) {
+  std::error_code ignored;
+  return fs::exists(path, ignored);
 }
 
 std::string lower_case(std::string text) {
@@ -119,7 +130,7 @@ std::optional<fs::path> file_by_hint(const fs::path& folder, ModelPart part) {
 std::optional<PartFiles> find_in_package(const fs::path& folder, ModelPart part) {
   if (part != ModelPart::kTokenizer) {
     const fs::path inner = folder / facts(part).folder;
-    if (fs::is_directory(inner)) {
+    if (is_folder(inner)) {
       if (const auto weights = find_checkpoint(inner)) {
         return with_config(*weights, part);
       }
@@ -140,11 +151,11 @@ std::optional<PartFiles> find_in_package(const fs::path& folder, ModelPart part)
 
 // The part at its own path: a file, a folder with nothing else, or a whole package.
 std::optional<PartFiles> find_at_own_path(const fs::path& path, ModelPart part) {
-  if (!fs::exists(path)) {
+  if (!is_there(path)) {
     throw InputError(std::string(facts(part).flag) + " " + path.string() +
                      ": no such file or directory");
   }
-  if (!fs::is_directory(path)) {
+  if (!is_folder(path)) {
     return with_config(path, part);
   }
   if (auto found = find_in_package(path, part)) {
@@ -187,7 +198,7 @@ ModelFamily family_of(const fs::path& package) {
   if (package.empty()) {
     return ModelFamily::kParts;
   }
-  if (is_file(package / "model_index.json") || fs::is_directory(package / "transformer")) {
+  if (is_file(package / "model_index.json") || is_folder(package / "transformer")) {
     return ModelFamily::kDiffusers;
   }
   if (const auto config = config_of(package, ModelPart::kTransformer)) {
@@ -224,9 +235,9 @@ const PartFiles& ModelFiles::require(ModelPart part) const {
 }
 
 ModelFiles find_model_files(const ModelPaths& paths) {
-  if (!paths.model.empty() && !fs::is_directory(paths.model)) {
+  if (!paths.model.empty() && !is_folder(paths.model)) {
     throw InputError("--model " + paths.model.string() + ": " +
-                     (fs::exists(paths.model)
+                     (is_there(paths.model)
                           ? "expected a directory, found a file: name it with --transformer"
                           : "no such directory"));
   }

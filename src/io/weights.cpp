@@ -166,8 +166,8 @@ LoadReport load_weights(torch::nn::Module& module, const Checkpoint& checkpoint,
     }
     const auto [place, is_new] = sources.emplace(name, &entry);
     if (!is_new) {
-      throw InputError(checkpoint.path() + ": the tensors \"" + place->second->first + "\" and \"" +
-                       entry.first + "\" are both " + name);
+      throw InputError(checkpoint.path() + ": the tensors " + quoted(place->second->first) +
+                       " and " + quoted(entry.first) + " are both " + name);
     }
   }
   std::vector<std::string> missing;
@@ -180,8 +180,8 @@ LoadReport load_weights(torch::nn::Module& module, const Checkpoint& checkpoint,
     }
     const auto& [file_name, record] = *source->second;
     if (record.shape != target.sizes().vec()) {
-      misshapen.push_back(file_name + " (found " + shape_text(record.shape) + ", expected " +
-                          shape_text(target.sizes().vec()) + ")");
+      misshapen.push_back(quoted(file_name) + " (found " + shape_text(record.shape) +
+                          ", expected " + shape_text(target.sizes().vec()) + ")");
     }
   }
   if (!missing.empty()) {
@@ -190,15 +190,16 @@ LoadReport load_weights(torch::nn::Module& module, const Checkpoint& checkpoint,
                      " tensors are missing: " + list_text(missing));
   }
   if (!misshapen.empty()) {
-    throw InputError(checkpoint.path() + ": " + std::to_string(misshapen.size()) +
+    throw InputError(checkpoint.path() + ": " + std::to_string(misshapen.size()) + " of " +
+                     std::to_string(targets.size()) +
                      " tensors have the wrong shape: " + list_text(misshapen));
   }
   for (const auto& [name, target] : targets) {
     const auto& [file_name, record] = *sources.at(name);
     if (!copy_streamed(target, record, checkpoint)) {
-      throw InputError(checkpoint.path() + ": tensor \"" + file_name +
-                       "\" holds NaN or infinite values (as " +
-                       c10::toString(target.scalar_type()) + "), expected finite numbers");
+      throw InputError(checkpoint.path() + ": tensor " + quoted(file_name) +
+                       " holds NaN or infinite values (as " + c10::toString(target.scalar_type()) +
+                       "), expected finite numbers");
     }
   }
   return report;

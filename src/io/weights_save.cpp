@@ -1,13 +1,12 @@
 // Writing of safetensors files.
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
+#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "io/output_file.h"
 #include "io/weights.h"
 
 namespace ospnext {
@@ -16,69 +15,14 @@ namespace {
 namespace fs = std::filesystem;
 using TensorList = std::map<std::string, at::Tensor>;
 
-// A file that appears under its name only when it is complete.
-class AtomicFile {
- public:
-  explicit AtomicFile(const fs::path& target)
-      : target_(target), temporary_(target.string() + ".XXXXXX") {
-    descriptor_ = ::mkstemp(temporary_.data());
-    if (descriptor_ < 0) {
-      const std::string reason = std::strerror(errno);
-      temporary_.clear();
-      throw InputError(target_.string() + ": cannot write here: " + reason);
-    }
+void write_bytes(std::ofstream& out, const void* data, size_t size, const fs::path& file) {
+  errno = 0;
+  out.write(static_cast<const char*>(data), static_cast<std::streamsize>(size));
+  if (!out.flush()) {
+    throw RunError(file.string() +
+                   ": cannot write: " + (errno == 0 ? "unknown reason" : std::strerror(errno)));
   }
-  AtomicFile(const AtomicFile&) = delete;
-  AtomicFile& operator=(const AtomicFile&) = delete;
-  ~AtomicFile() {
-    close();
-    if (!temporary_.empty()) {
-      ::unlink(temporary_.c_str());
-    }
-  }
-
-  void write(const void* data, size_t size) {
-    const char* rest = static_cast<const char*>(data);
-    while (size > 0) {
-      const ssize_t written = ::write(descriptor_, rest, size);
-      if (written < 0 && errno != EINTR) {
-        fail("write");
-      }
-      if (written > 0) {
-        rest += written;
-        size -= static_cast<size_t>(written);
-      }
-    }
-  }
-
-  void commit() {
-    const mode_t mask = ::umask(0);
-    ::umask(mask);
-    if (::fchmod(descriptor_, 0666 & ~mask) != 0 || ::fsync(descriptor_) != 0) {
-      fail("finish");
-    }
-    close();
-    if (::rename(temporary_.c_str(), target_.c_str()) != 0) {
-      fail("rename");
-    }
-    temporary_.clear();
-  }
-
- private:
-  [[noreturn]] void fail(const char* action) const {
-    throw RunError(target_.string() + ": cannot " + action + " the file: " + std::strerror(errno));
-  }
-  void close() {
-    if (descriptor_ >= 0) {
-      ::close(descriptor_);
-      descriptor_ = -1;
-    }
-  }
-
-  fs::path target_;
-  std::string temporary_;
-  int descriptor_ = -1;
-};
+}
 
 // The header with its length in front, padded with spaces to a multiple of 8 bytes.
 std::string header_text(const TensorList& tensors,
@@ -110,13 +54,15 @@ std::string header_text(const TensorList& tensors,
 void save_safetensors(const fs::path& file, const TensorList& tensors,
                       const std::map<std::string, std::string>& metadata) {
   const std::string header = header_text(tensors, metadata, file);
-  AtomicFile out(file);
-  out.write(header.data(), header.size());
+  PendingFile pending(file);
+  std::ofstream out(pending.path(), std::ios::binary);
+  write_bytes(out, header.data(), header.size(), file);
   for (const auto& [name, tensor] : tensors) {
     const at::Tensor data = tensor.detach().cpu().contiguous();
-    out.write(data.data_ptr(), data.nbytes());
+    write_bytes(out, data.data_ptr(), data.nbytes(), file);
   }
-  out.commit();
+  out.close();
+  pending.commit();
 }
 
 void save_sharded_safetensors(const fs::path& directory, const std::string& stem,
@@ -153,10 +99,7 @@ void save_sharded_safetensors(const fs::path& directory, const std::string& stem
       index["weight_map"][entry.first] = name;
     }
   }
-  const std::string text = index.dump(2) + "\n";
-  AtomicFile out(directory / index_name);
-  out.write(text.data(), text.size());
-  out.commit();
+  write_text_file(directory / index_name, index.dump(2) + "\n");
   fs::remove(directory / single, ignored);  // of an earlier, smaller checkpoint
 }
 

@@ -116,9 +116,10 @@ TEST_F(Weights, MissingMisshapenDoubleAndInfiniteTensorsAreNamed) {
   EXPECT_EQ(load(tensors), file.string() + ": 1 of 3 tensors are missing: bias");
   tensors = small_tensors();
   tensors["weight"] = torch::zeros({4, 3});
-  EXPECT_EQ(load(tensors), file.string() +
-                               ": 1 tensors have the wrong shape: weight (found [4, 3], "
-                               "expected [3, 4])");
+  EXPECT_EQ(
+      load(tensors),
+      file.string() +
+          ": 1 of 3 tensors have the wrong shape: \"weight\" (found [4, 3], expected [3, 4])");
   for (const float bad : {NAN, INFINITY, -INFINITY}) {
     tensors = small_tensors();
     tensors["bias"][1] = bad;
@@ -139,6 +140,34 @@ TEST_F(Weights, LargeFiniteValuesWhoseSumOverflowsAreAccepted) {
   SmallImpl module;
   load_weights(module, open_checkpoint(folder_ / "a.safetensors"));
   EXPECT_TRUE(module.weight.equal(tensors["weight"]));
+}
+
+// One parameter of this shape.
+struct LargeImpl : torch::nn::Module {
+  explicit LargeImpl(at::IntArrayRef shape) {
+    weight = register_parameter("weight", torch::zeros(shape, at::kBFloat16));
+  }
+  at::Tensor weight;
+};
+
+// A checkpoint of one tensor that lies in memory.
+Checkpoint checkpoint_of(const at::Tensor& tensor) {
+  const auto* data = static_cast<const std::byte*>(tensor.data_ptr());
+  const TensorRecord record{DType::kF32, tensor.sizes().vec(), tensor.strides().vec(), data,
+                            tensor.storage().nbytes()};
+  return Checkpoint("memory", {}, {{"weight", record}}, {});
+}
+
+TEST_F(Weights, LargeTensorsOfAnyOrderArriveWholeBlockByBlock) {
+  const at::Tensor plain = torch::randn({5000, 4000});  // 80 MB: more than one block
+  for (const at::Tensor& tensor : {plain, plain.t()}) {
+    LargeImpl module(tensor.sizes());
+    load_weights(module, checkpoint_of(tensor));
+    EXPECT_TRUE(module.weight.equal(tensor.to(at::kBFloat16)));
+  }
+  plain[4999][3999] = NAN;
+  LargeImpl module(plain.sizes());
+  EXPECT_NE(input_error([&] { load_weights(module, checkpoint_of(plain)); }), "");
 }
 
 TEST_F(Weights, ManyMissingTensorsAreCounted) {
@@ -201,13 +230,14 @@ TEST_F(Weights, FailedSaveLeavesNothing) {
 
 TEST_F(Weights, FullDiskIsAnErrorWhileRunning) {
   // a limit on the file size fails writes half way, as a full disk does
-  const pid_t child = ::fork();
+  const std::map<std::string, at::Tensor> tensors{{"x", torch::zeros({100000})}};
+  const pid_t child = ::fork();  // it must not start torch's threads
   if (child == 0) {
     ::signal(SIGXFSZ, SIG_IGN);
     const rlimit limit{4096, 4096};
     ::setrlimit(RLIMIT_FSIZE, &limit);
     try {
-      save_safetensors(folder_ / "big.safetensors", {{"x", torch::zeros({100000})}});
+      save_safetensors(folder_ / "big.safetensors", tensors);
     } catch (const RunError&) {
       ::_exit(files_in_folder() == 0 ? 0 : 2);
     }

@@ -27,6 +27,12 @@ constexpr const char* kUsualNames[] = {
     "ema_model_state_dict.pt",
 };
 
+// Without an exception where the path cannot be looked at.
+bool is_file(const fs::path& path) {
+  std::error_code ignored;
+  return fs::is_regular_file(path, ignored);
+}
+
 bool begins_with(std::span<const std::byte> bytes, std::string_view text) {
   return std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size())
       .starts_with(text);
@@ -128,7 +134,7 @@ bool is_tensor_file(const fs::path& path) {
 
 std::optional<fs::path> find_checkpoint(const fs::path& directory) {
   for (const char* name : kUsualNames) {
-    if (fs::is_regular_file(directory / name)) {
+    if (is_file(directory / name)) {
       return directory / name;
     }
   }
@@ -154,7 +160,8 @@ std::optional<fs::path> find_checkpoint(const fs::path& directory) {
 }
 
 Checkpoint open_checkpoint(const fs::path& path) {
-  if (fs::is_directory(path)) {
+  std::error_code ignored;
+  if (fs::is_directory(path, ignored)) {
     const auto found = find_checkpoint(path);
     if (!found) {
       throw InputError(

@@ -128,21 +128,24 @@ Names wan_vae_names(const std::vector<int>& dim_mult, int blocks, const std::vec
   return names;
 }
 
-// Expects that `rename` takes `from` onto `to`, one to one; "" leaves a name out.
+// What `rename` makes of the names; "" leaves a name out, two equal results count as a mistake.
 template <class Rename>
-void expect_onto(const std::vector<std::string>& from, const Names& to, Rename&& rename) {
-  Names renamed;
-  for (const std::string& name : from) {
+Names renamed(const std::vector<std::string>& names, Rename&& rename) {
+  Names results;
+  for (const std::string& name : names) {
     const std::string key = rename(name);
-    if (!key.empty()) {
-      EXPECT_TRUE(renamed.insert(key).second) << name << " -> " << key;
-      EXPECT_TRUE(to.contains(key)) << name << " -> " << key;
+    if (!key.empty() && !results.insert(key).second) {
+      results.insert("twice: " + key);
     }
   }
-  for (const std::string& name : to) {
-    EXPECT_TRUE(renamed.contains(name)) << "nothing maps to " << name;
-    EXPECT_EQ(rename(name), name);
-  }
+  return results;
+}
+
+// Expects that `rename` takes `from` onto `to`, one to one, and leaves `to` as it is.
+template <class Rename>
+void expect_onto(const std::vector<std::string>& from, const Names& to, Rename&& rename) {
+  EXPECT_EQ(renamed(from, rename), to);
+  EXPECT_EQ(renamed({to.begin(), to.end()}, rename), to);
 }
 
 TEST(KeyLayouts, TransformerOfDiffusersMapsOntoWan) {
@@ -176,6 +179,21 @@ TEST(KeyLayouts, VaeOfDiffusersMapsOntoWanForAnyConfiguration) {
     expect_onto(names, wan,
                 [&](const std::string& name) { return canonical_vae_key(name, offsets); });
   }
+}
+
+TEST(KeyLayouts, PlantedMistakesAreSeen) {
+  const Names transformer = wan_transformer_names(30);
+  const auto without_swap = [](const std::string& name) {
+    const bool swapped = name.find(".norm2.") != name.npos;
+    return swapped ? name : canonical_transformer_key(name);
+  };
+  EXPECT_NE(renamed(library_names("transformer"), without_swap), transformer);
+  // places counted for two residual blocks, names with one
+  const auto names = library_names("vae_one_block");
+  const auto offsets = up_block_offsets(library_names("vae"));
+  EXPECT_NE(
+      renamed(names, [&](const std::string& name) { return canonical_vae_key(name, offsets); }),
+      wan_vae_names({1, 2, 4, 4}, 1, {false, true, true}));
 }
 
 TEST(KeyLayouts, WrappersAreStripped) {
