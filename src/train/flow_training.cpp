@@ -23,11 +23,11 @@ struct FlowBatch {
   at::Tensor ids;     // [B, T] int64
 };
 
-FlowBatch draw_batch(const std::vector<LatentGroup>& groups, const FlowTrainingConfig& config,
-                     const at::Tensor& empty_caption, int64_t step, at::Device device) {
+FlowBatch draw_batch(const std::vector<LatentGroup>& groups, const std::vector<FrameSize>& sizes,
+                     const FlowTrainingConfig& config, const at::Tensor& empty_caption,
+                     int64_t step, at::Device device) {
   at::Generator choose = seeded_generator(config.seed, "frame size", step);
-  const double uniform = at::rand({1}, choose).item<double>();
-  const LatentGroup& group = groups[uniform < 0.5 ? 0 : (uniform < 0.75 ? 1 : 2)];
+  const LatentGroup& group = groups[pick_frame_size(sizes, at::rand({1}, choose).item<double>())];
   at::Generator draw = seeded_generator(device, config.seed, "clips and captions", step);
   const auto options = at::TensorOptions().device(device);
   const int64_t batch = config.batch_size;
@@ -66,6 +66,7 @@ Tokenizer tokenizer_of(const FlowTrainingConfig& config, int64_t vocab_size) {
 
 void FlowTrainingConfig::check() const {
   TrainingConfig::check();
+  parse_frame_sizes("sizes", sizes);
   if (clips < 1 || batch_size < 1) {
     throw InputError("clips and batch_size: found " + std::to_string(clips) + " and " +
                      std::to_string(batch_size) + ", expected positive numbers");
@@ -91,6 +92,7 @@ bool train_flow(const FlowTrainingConfig& config, Progress& progress,
   config.check();
   const at::Device device = parse_device(config.device);
   const at::ScalarType precision = parse_precision(config.precision);
+  const std::vector<FrameSize> sizes = parse_frame_sizes("sizes", config.sizes);
   const TransformerConfig transformer_config = transformer_config_from_json(
       read_json_file(config.transformer_config), config.transformer_config);
   const Umt5Config encoder_config =
@@ -104,8 +106,9 @@ bool train_flow(const FlowTrainingConfig& config, Progress& progress,
     const ModelFiles files = find_model_files({.vae = config.vae});
     Vae vae = load_vae(files.require(ModelPart::kVae), {.device = device, .dtype = precision});
     vae->to_channels_last();
-    groups = latent_cache({.clips = config.clips, .seed = static_cast<uint64_t>(config.seed)}, vae,
-                          precision, tokenizer, device, config.latent_cache, progress, cancel);
+    groups = latent_cache(
+        {.sizes = sizes, .clips = config.clips, .seed = static_cast<uint64_t>(config.seed)}, vae,
+        precision, tokenizer, device, config.latent_cache, progress, cancel);
   }
   Transformer transformer(transformer_config);
   transformer->reset_parameters(seeded_generator(config.seed, "transformer initial weights"));
@@ -123,7 +126,7 @@ bool train_flow(const FlowTrainingConfig& config, Progress& progress,
       at::tensor(tokenizer.encode("", groups[0].ids.size(2)).ids, at::kLong).to(device);  // [T]
   TrainingRun run(config, parameters, progress, cancel);
   const bool finished = run.run([&](int64_t step) -> Losses {
-    const FlowBatch batch = draw_batch(groups, config, empty_caption, step, device);
+    const FlowBatch batch = draw_batch(groups, sizes, config, empty_caption, step, device);
     at::Generator generator = seeded_generator(device, config.seed, "noise and noise level", step);
     const at::Tensor noise = at::randn(batch.latent.sizes(), generator, batch.latent.options());
     const at::Tensor sigma =

@@ -14,7 +14,8 @@ struct FlowTrainingConfig : TrainingConfig {
       "models/tiny/tokenizer/spiece.model";  // made from captions when it is not there
   std::string vae = "models/tiny/vae";       // folder
   std::string latent_cache;  // file to keep encoded clips in; empty: encode them at every start
-  int64_t clips = 24000;     // training clips
+  std::vector<std::string> sizes = {"128x128", "112x144", "144x112"};  // height x width
+  int64_t clips = 24000;                                               // training clips
   int64_t batch_size = 256;
   double shift = 3.0;         // of the noise level; larger trains more at high noise
   double text_dropout = 0.1;  // share of captions replaced by the empty one, for guidance
@@ -31,6 +32,7 @@ struct FlowTrainingConfig : TrainingConfig {
     field("tokenizer", tokenizer, "SentencePiece model; made from captions when it is not there");
     field("vae", vae, "folder of the VAE that encodes the clips");
     field("latent_cache", latent_cache, "file that keeps the encoded clips between runs");
+    field("sizes", sizes, "frame sizes, height x width; the first takes half of the clips");
     field("clips", clips, "training clips");
     field("batch_size", batch_size, "clips of a step");
     field("shift", shift, "shift of the noise level; larger trains more at high noise");

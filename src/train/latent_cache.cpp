@@ -1,6 +1,6 @@
 #include "train/latent_cache.h"
 
-#include <array>
+#include <cmath>
 #include <map>
 
 #include "core/error.h"
@@ -12,10 +12,6 @@
 namespace ospnext {
 namespace {
 
-struct SizeShare {
-  int64_t height, width, quarters;
-};
-constexpr std::array<SizeShare, 3> kSizes = {{{128, 128, 2}, {112, 144, 1}, {144, 112, 1}}};
 constexpr int64_t kClipsPerBatch = 8;
 constexpr int64_t kFormsPerClip = 8;
 constexpr double kTwoObjectsShare = 0.25;
@@ -36,11 +32,30 @@ at::Tensor caption_ids(const ClipSpec& spec, int64_t index, const Tokenizer& tok
   return at::stack(rows);
 }
 
-int64_t num_batches(const SizeShare& size, const LatentCacheRequest& request) {
-  return (request.clips * size.quarters / 4 + kClipsPerBatch - 1) / kClipsPerBatch;
+int64_t num_batches(const FrameSize& size, const LatentCacheRequest& request) {
+  return static_cast<int64_t>(
+      std::ceil(static_cast<double>(request.clips) * size.share / kClipsPerBatch));
 }
 
-LatentGroup make_group(const SizeShare& size, const LatentCacheRequest& request, Vae& vae,
+// What a cache file must have been made for: the request, and the VAE by the sum of its weights.
+std::map<std::string, std::string> description(const LatentCacheRequest& request, const Vae& vae) {
+  std::string sizes;
+  for (const FrameSize& size : request.sizes) {
+    sizes += std::to_string(size.height) + "x" + std::to_string(size.width) + " ";
+  }
+  const at::NoGradGuard no_grad;
+  double weights = 0;
+  for (const at::Tensor& parameter : vae->parameters()) {
+    weights += parameter.to(at::kDouble).sum().item<double>();
+  }
+  return {{"sizes", sizes},
+          {"clips", std::to_string(request.clips)},
+          {"seed", std::to_string(request.seed)},
+          {"max_tokens", std::to_string(request.max_tokens)},
+          {"vae", std::to_string(weights)}};
+}
+
+LatentGroup make_group(const FrameSize& size, const LatentCacheRequest& request, Vae& vae,
                        at::ScalarType precision, const Tokenizer& tokenizer, at::Device device,
                        Progress& progress, const CancellationToken& cancel) {
   const at::NoGradGuard no_grad;
@@ -76,10 +91,7 @@ std::vector<LatentGroup> latent_cache(const LatentCacheRequest& request, Vae& va
                                       at::ScalarType precision, const Tokenizer& tokenizer,
                                       at::Device device, const std::filesystem::path& file,
                                       Progress& progress, const CancellationToken& cancel) {
-  const std::map<std::string, std::string> made_for = {
-      {"clips", std::to_string(request.clips)},
-      {"seed", std::to_string(request.seed)},
-      {"max_tokens", std::to_string(request.max_tokens)}};
+  const std::map<std::string, std::string> made_for = description(request, vae);
   std::vector<LatentGroup> groups;
   if (!file.empty() && std::filesystem::exists(file)) {
     const Checkpoint checkpoint = open_checkpoint(file);
@@ -89,7 +101,7 @@ std::vector<LatentGroup> latent_cache(const LatentCacheRequest& request, Vae& va
       fits = fits && found != checkpoint.metadata().end() && found->second == value;
     }
     if (fits) {
-      for (size_t i = 0; i < kSizes.size(); ++i) {
+      for (size_t i = 0; i < request.sizes.size(); ++i) {
         const std::string index = std::to_string(i);
         groups.push_back(
             {.latents = to_tensor(checkpoint.tensors().at("latents." + index)).clone().to(device),
@@ -99,14 +111,14 @@ std::vector<LatentGroup> latent_cache(const LatentCacheRequest& request, Vae& va
     }
   }
   int64_t batches = 0;
-  for (const SizeShare& size : kSizes) {
+  for (const FrameSize& size : request.sizes) {
     batches += num_batches(size, request);
   }
   progress.begin("encoding clips", batches);
   std::map<std::string, at::Tensor> tensors;
-  for (size_t i = 0; i < kSizes.size(); ++i) {
+  for (size_t i = 0; i < request.sizes.size(); ++i) {
     groups.push_back(
-        make_group(kSizes[i], request, vae, precision, tokenizer, device, progress, cancel));
+        make_group(request.sizes[i], request, vae, precision, tokenizer, device, progress, cancel));
     tensors["latents." + std::to_string(i)] = groups.back().latents;
     tensors["ids." + std::to_string(i)] = groups.back().ids;
   }

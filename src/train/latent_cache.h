@@ -10,6 +10,7 @@
 #include "core/progress.h"
 #include "models/tokenizer.h"
 #include "models/vae.h"
+#include "train/frame_sizes.h"
 
 namespace ospnext {
 
@@ -20,12 +21,13 @@ struct LatentGroup {
 };
 
 struct LatentCacheRequest {
-  int64_t clips = 1024;  // over all sizes: half square, a quarter each of the two others
+  std::vector<FrameSize> sizes;
+  int64_t clips = 1024;  // over all sizes
   uint64_t seed = 0;
   int64_t max_tokens = 96;  // T; no caption may be longer
 };
 
-// The groups of `request`, read from `file` when it was written for the same request, else rendered,
+// One group a size, read from `file` when it was written for the same request, else rendered,
 // encoded and (with a non-empty `file`) written. Throws InputError when a caption has too many tokens.
 std::vector<LatentGroup> latent_cache(const LatentCacheRequest& request, Vae& vae,
                                       at::ScalarType precision, const Tokenizer& tokenizer,

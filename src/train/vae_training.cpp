@@ -8,6 +8,7 @@
 #include "data/procedural_clips.h"
 #include "io/readers/bounded_json.h"
 #include "io/weights.h"
+#include "train/frame_sizes.h"
 #include "train/model_folder_writer.h"
 
 namespace ospnext {
@@ -16,23 +17,21 @@ namespace {
 constexpr int64_t kFullLength = kMotionFrames;
 constexpr double kTwoObjectsShare = 0.4;  // twice the edges to learn from
 constexpr std::array<int64_t, 2> kShortLengths = {9, 17};
-// Height and width; the square is drawn half of the time. Only whole clips vary in size, since cuDNN
-// spends seconds on choosing algorithms for each shape.
-constexpr std::array<std::array<int64_t, 2>, 4> kSizes = {
-    {{128, 128}, {128, 128}, {112, 144}, {144, 112}}};
 
 // The clips of one step. [B, 3, T, H, W] in [-1, 1]
-at::Tensor training_clips(const VaeTrainingConfig& config, int64_t step, at::Device device) {
+at::Tensor training_clips(const VaeTrainingConfig& config, const std::vector<FrameSize>& sizes,
+                          int64_t step, at::Device device) {
   at::Generator draw = seeded_generator(config.seed, "vae window", step);
   const at::Tensor uniform = at::rand({3}, draw);
   const bool full = uniform[0].item<double>() < config.full_length_share;
-  const auto pick = [&](int64_t which, size_t count) {
-    return static_cast<size_t>(uniform[which].item<double>() * static_cast<double>(count));
-  };
-  const int64_t frames = full ? kFullLength : kShortLengths[pick(1, kShortLengths.size())];
-  const auto [height, width] = kSizes[full ? pick(2, kSizes.size()) : 0];
-  const ClipOptions options{
-      .height = height, .width = width, .num_frames = frames, .two_objects = kTwoObjectsShare};
+  const int64_t frames =
+      full ? kFullLength : kShortLengths[uniform[1].item<double>() < 0.5 ? 0 : 1];
+  // Only whole clips vary in size: cuDNN spends seconds on choosing algorithms for each shape.
+  const FrameSize& size = sizes[full ? pick_frame_size(sizes, uniform[2].item<double>()) : 0];
+  const ClipOptions options{.height = size.height,
+                            .width = size.width,
+                            .num_frames = frames,
+                            .two_objects = kTwoObjectsShare};
   std::vector<ClipSpec> specs;
   const int64_t clips = std::max<int64_t>(1, config.frames_per_step / frames);
   for (int64_t i = 0; i < clips; ++i) {
@@ -65,12 +64,14 @@ Losses vae_losses(Vae& vae, const at::Tensor& video, const VaeTrainingConfig& co
 }
 
 // Mean and deviation of each latent channel over training clips, into `config`.
-void measure_latent_statistics(Vae& vae, VaeConfig& config, at::Device device,
-                               at::ScalarType precision, uint64_t seed,
+void measure_latent_statistics(Vae& vae, VaeConfig& config, const FrameSize& size,
+                               at::Device device, at::ScalarType precision, uint64_t seed,
                                const CancellationToken& cancel) {
   const at::NoGradGuard no_grad;
-  const ClipOptions options{
-      .height = 128, .width = 128, .num_frames = kFullLength, .two_objects = kTwoObjectsShare};
+  const ClipOptions options{.height = size.height,
+                            .width = size.width,
+                            .num_frames = kFullLength,
+                            .two_objects = kTwoObjectsShare};
   std::vector<at::Tensor> means;
   for (int64_t batch = 0; batch < 32; ++batch) {
     cancel.check();
@@ -95,6 +96,7 @@ void measure_latent_statistics(Vae& vae, VaeConfig& config, at::Device device,
 
 void VaeTrainingConfig::check() const {
   TrainingConfig::check();
+  parse_frame_sizes("sizes", sizes);
   const auto require = [](bool fits, const std::string& message) {
     if (!fits) {
       throw InputError(message);
@@ -116,6 +118,7 @@ std::optional<VaeQuality> train_vae(const VaeTrainingConfig& config, Progress& p
   config.check();
   const at::Device device = parse_device(config.device);
   const at::ScalarType precision = parse_precision(config.precision);
+  const std::vector<FrameSize> sizes = parse_frame_sizes("sizes", config.sizes);
   VaeConfig vae_config = vae_config_from_json(read_json_file(config.vae_config), config.vae_config);
   at::manual_seed(derived_seed(config.seed, "vae initial weights"));
   Vae vae(vae_config);
@@ -125,14 +128,14 @@ std::optional<VaeQuality> train_vae(const VaeTrainingConfig& config, Progress& p
 
   TrainingRun run(config, named_parameters(*vae, ""), progress, cancel);
   const bool finished = run.run([&](int64_t step) {
-    return vae_losses(vae, training_clips(config, step, device), config, precision,
+    return vae_losses(vae, training_clips(config, sizes, step, device), config, precision,
                       seeded_generator(device, config.seed, "vae latent noise", step));
   });
   if (!finished) {
     return std::nullopt;
   }
   run.ema().swap();
-  measure_latent_statistics(vae, vae_config, device, precision, config.seed, cancel);
+  measure_latent_statistics(vae, vae_config, sizes[0], device, precision, config.seed, cancel);
   write_vae_folder(std::filesystem::path(config.output) / "vae", vae, vae_config);
   return measure_vae(vae, device, precision, config.evaluation_clips, config.seed, cancel);
 }

@@ -12,7 +12,8 @@ namespace ospnext {
 // 33 frames, and takes as many clips as fill about the same number of frames.
 struct VaeTrainingConfig : TrainingConfig {
   std::string vae_config = "configs/tiny/vae.json";  // sizes, as in a diffusers config.json
-  int64_t frames_per_step = 132;                     // 4 clips of 33 frames
+  std::vector<std::string> sizes = {"128x128", "112x144", "144x112"};  // height x width
+  int64_t frames_per_step = 132;                                       // 4 clips of 33 frames
   double full_length_share = 0.5;  // of the steps; the other steps divide between 9 and 17 frames
   double kl_weight = 3e-4;         // of the mean KL divergence of a latent value from N(0, 1)
   double absolute_weight = 0.1;    // of the mean absolute error, beside the mean squared error
@@ -25,6 +26,7 @@ struct VaeTrainingConfig : TrainingConfig {
   void visit(Visitor&& field) {
     TrainingConfig::visit(field);
     field("vae_config", vae_config, "JSON file of the VAE's sizes (diffusers' config.json)");
+    field("sizes", sizes, "frame sizes, height x width; the first takes half of the clips");
     field("frames_per_step", frames_per_step, "frames of a step, over all its clips");
     field("full_length_share", full_length_share, "share of steps on whole 33-frame clips");
     field("kl_weight", kl_weight, "weight of the latent's mean KL divergence from N(0, 1)");

@@ -1,0 +1,157 @@
+// The two trainings at the smallest sizes: what they write is a model that the pipeline loads.
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "core/torch/random.h"
+#include "data/captions.h"
+#include "pipeline/load_model.h"
+#include "train/flow_training.h"
+#include "train/latent_cache.h"
+#include "train/vae_training.h"
+
+namespace ospnext {
+namespace {
+
+namespace fs = std::filesystem;
+
+class TrainingsTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = fs::temp_directory_path() / ("ospnext_trainings_" + std::to_string(getpid()));
+    fs::remove_all(folder_);
+    fs::create_directories(folder_);
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  std::string write(const std::string& name, const nlohmann::json& json) const {
+    std::ofstream(folder_ / name) << json.dump();
+    return (folder_ / name).string();
+  }
+
+  template <class Config>
+  void make_short(Config& config, const std::string& name) const {
+    config.output = (folder_ / name).string();
+    config.steps = 2;
+    config.warmup_steps = 1;
+    config.log_interval = 1;
+  }
+
+  fs::path folder_;
+  Progress progress_{nullptr, false};
+  CancellationToken cancel_;
+};
+
+TEST_F(TrainingsTest, WriteAModelFolderThatThePipelineLoads) {
+  VaeTrainingConfig vae;
+  make_short(vae, "vae_run");
+  vae.vae_config = write("vae.json", {{"base_dim", 8},
+                                      {"z_dim", 16},
+                                      {"dim_mult", {1, 1, 1, 1}},
+                                      {"num_res_blocks", 1},
+                                      {"temperal_downsample", {false, true, true}}});
+  vae.frames_per_step = 33;
+  vae.sizes = {"32x48"};
+  vae.full_length_share = 0;
+  vae.evaluation_clips = 1;
+  const auto quality = train_vae(vae, progress_, cancel_);
+  ASSERT_TRUE(quality.has_value());
+  EXPECT_EQ(quality->position_db.size(), 33U);
+  EXPECT_LE(quality->worst_position_db(), quality->mean_db);
+
+  FlowTrainingConfig flow;
+  make_short(flow, "flow_run");
+  flow.vae = vae.output + "/vae";
+  flow.tokenizer = (folder_ / "tokenizer" / "spiece.model").string();
+  flow.transformer_config = write("transformer.json", {{"_class_name", "OSPNextModel"},
+                                                       {"model_type", "t2v"},
+                                                       {"dim", 32},
+                                                       {"ffn_dim", 32},
+                                                       {"freq_dim", 16},
+                                                       {"in_dim", 16},
+                                                       {"out_dim", 16},
+                                                       {"num_heads", 2},
+                                                       {"num_layers", 8},
+                                                       {"text_len", 64},
+                                                       {"text_dim", 16},
+                                                       {"skiparse_model_type", "dual_end"},
+                                                       {"sparse_ratio", 2},
+                                                       {"num_full_blocks", 4}});
+  flow.text_encoder_config = write("text_encoder.json", {{"model_type", "umt5"},
+                                                         {"vocab_size", 640},
+                                                         {"d_model", 16},
+                                                         {"num_heads", 1},
+                                                         {"d_kv", 16},
+                                                         {"d_ff", 16},
+                                                         {"num_layers", 1},
+                                                         {"feed_forward_proj", "gated-gelu"}});
+  flow.generation_config =
+      write("generation_config.json", {{"width", 128}, {"height", 128}, {"num_frames", 33}});
+  flow.latent_cache = (folder_ / "cache.safetensors").string();
+  flow.clips = 4;
+  flow.sizes = {"32x48", "32x32"};
+  flow.batch_size = 2;
+  ASSERT_TRUE(train_flow(flow, progress_, cancel_));
+
+  const ModelFiles files = find_model_files({.model = fs::path(flow.output) / "model"});
+  const ComputeOptions compute;
+  EXPECT_EQ(
+      load_transformer(files.require(ModelPart::kTransformer), compute)->config().num_full_blocks,
+      4);
+  EXPECT_EQ(load_vae(files.require(ModelPart::kVae), compute)->config.latents_std.size(), 16U);
+  EXPECT_EQ(load_text_encoder(files.require(ModelPart::kTextEncoder), compute)->config().d_model,
+            16);
+  EXPECT_LE(load_tokenizer(files.require(ModelPart::kTokenizer)).vocab_size(), 640);
+  EXPECT_TRUE(files.generation_config.has_value());
+
+  // A second start finds the cache and the finished checkpoint, and writes the same model.
+  const auto weights =
+      fs::path(flow.output) / "model/transformer/diffusion_pytorch_model.safetensors";
+  const auto bytes_of = [](const fs::path& file) {
+    std::ifstream in(file, std::ios::binary);
+    return std::string(std::istreambuf_iterator<char>(in), {});
+  };
+  const std::string before = bytes_of(weights);
+  ASSERT_TRUE(train_flow(flow, progress_, cancel_));
+  EXPECT_EQ(before, bytes_of(weights));
+}
+
+TEST_F(TrainingsTest, RefuseATokenizerWithMoreIdsThanTheEncoder) {
+  FlowTrainingConfig flow;
+  make_short(flow, "run");
+  flow.tokenizer = (folder_ / "spiece.model").string();
+  train_tokenizer(caption_corpus(1, 2000), 200, flow.tokenizer, 1);
+  flow.transformer_config = std::string(OSPNEXT_SOURCE) + "/configs/tiny/transformer.json";
+  flow.text_encoder_config = write("text_encoder.json", {{"model_type", "umt5"},
+                                                         {"vocab_size", 320},
+                                                         {"d_model", 128},
+                                                         {"num_heads", 2},
+                                                         {"d_kv", 64},
+                                                         {"d_ff", 64},
+                                                         {"num_layers", 1},
+                                                         {"feed_forward_proj", "gated-gelu"}});
+  EXPECT_THROW(train_flow(flow, progress_, cancel_), InputError);
+}
+
+TEST(FrameSizes, TheFirstTakesHalfAndBadOnesAreRefused) {
+  const auto sizes = parse_frame_sizes("sizes", {"128x128", "112x144", "144x112"});
+  EXPECT_EQ(pick_frame_size(sizes, 0.0), 0U);
+  EXPECT_EQ(pick_frame_size(sizes, 0.49), 0U);
+  EXPECT_EQ(pick_frame_size(sizes, 0.5), 1U);
+  EXPECT_EQ(pick_frame_size(sizes, 0.999), 2U);
+  for (const char* bad :
+       {"", "128", "128x", "128x100", "-16x32", "128x128x3", "99999999999999999999x32"}) {
+    EXPECT_THROW(parse_frame_sizes("sizes", {bad}), InputError) << bad;
+  }
+  EXPECT_THROW(parse_frame_sizes("sizes", {}), InputError);
+}
+
+TEST(LogitNormalSigmas, HaveTheShiftedMedianAndStayInside) {
+  const at::Tensor sigma = logit_normal_sigmas(20000, 3.0, seeded_generator(5, "test"), at::kCPU);
+  EXPECT_GT(sigma.min().item<double>(), 0.0);
+  EXPECT_LT(sigma.max().item<double>(), 1.0);
+  EXPECT_NEAR(sigma.median().item<double>(), 0.75, 0.01);  // of sigmoid(0) = 1/2, shifted by 3
+}
+
+}  // namespace
+}  // namespace ospnext
