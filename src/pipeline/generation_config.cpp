@@ -61,7 +61,6 @@ GenerationConfig defaults_for(const ModelFiles& files, const TransformerConfig& 
     config.width = 1280;
     config.height = 720;
   }
-  config.batch_guidance = transformer.dim < 1024;
   if (files.generation_config) {
     fields_from_json(config, read_json_file(*files.generation_config),
                      files.generation_config->string());

@@ -53,8 +53,8 @@ struct LatentSize {
 LatentSize latent_size(const GenerationConfig& config, const VaeConfig& vae);
 
 // The generation_config.json beside the model, over OSP-Next's defaults for the transformer's size:
-// 50 steps, shift 7, guidance 5, 81 frames at 16 fps; 720x1280 from width 5120 (14B) on, else 480x832;
-// guidance as one batch below width 1024, where a pass does not fill the machine. Throws InputError.
+// 50 steps, shift 7, guidance 5, 81 frames at 16 fps; 720x1280 from width 5120 (14B) on, else 480x832.
+// Throws InputError.
 GenerationConfig defaults_for(const ModelFiles& files, const TransformerConfig& transformer);
 
 }  // namespace ospnext

@@ -163,7 +163,9 @@ TEST_F(Stages, VideoRefusals) {
   expect_refusal(encode(torch::zeros({1, 3, 4, 32, 48})), "5");  // names the nearest counts
   expect_refusal(encode(torch::zeros({1, 3, 5, 33, 48})), "32");
   expect_refusal(encode(torch::zeros({1, 1, 5, 32, 48})), "video: found shape [1, 1, 5, 32, 48]");
-  expect_refusal(encode(torch::full({1, 3, 1, 32, 48}, 2.0)), "outside of [-1, 1]");
+  EXPECT_NE(stage(encode(torch::full({1, 3, 1, 32, 48}, 2.0))).err.find("warning"),
+            std::string::npos);
+  std::filesystem::remove(folder_ / "out.safetensors");
   expect_refusal(encode(torch::zeros({1, 3, 1, 32, 48}, torch::kUInt8)),
                  "expected a floating type");
   expect_refusal({"decode-latent", "--model", model(), "--input",
