@@ -47,7 +47,7 @@ TensorRecord read_entry(const nlohmann::json& entry, std::span<const std::byte> 
   const auto dtype_text = entry["dtype"].get<std::string>();
   const auto dtype = dtype_from_name(dtype_text);
   if (!dtype) {
-    throw InputError(origin + " has the dtype " + dtype_text + ", which is not read");
+    throw InputError(origin + " has the dtype " + quoted(dtype_text) + ", which is not read");
   }
   record.dtype = *dtype;
   const auto shape = sizes(entry["shape"]);

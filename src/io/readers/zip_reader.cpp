@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "io/readers/byte_cursor.h"
+#include "io/readers/tensor_file.h"
 
 namespace ospnext {
 namespace {
@@ -163,16 +164,16 @@ std::map<std::string, ZipEntry> read_zip(const MappedFile& file) {
     read_extra64(ByteCursor(cursor.take(extra_length), path), size, compressed, offset);
     cursor.take(comment_length);
     if ((flags & 1) != 0 || (method != kStored && method != kDeflated)) {
-      throw InputError(path + ": the zip entry " + name +
+      throw InputError(path + ": the zip entry " + quoted(name) +
                        " is encrypted or compressed in a way that "
                        "is not read");
     }
     if (method == kStored && compressed != size) {
-      refuse(path, "the stored entry " + name + " has two sizes");
+      refuse(path, "the stored entry " + quoted(name) + " has two sizes");
     }
     const ZipEntry entry{method == kStored, entry_data(file, offset, compressed), size};
     if (!entries.emplace(name, entry).second) {
-      throw InputError(path + ": the zip entry " + name + " occurs twice");
+      throw InputError(path + ": the zip entry " + quoted(name) + " occurs twice");
     }
   }
   return entries;

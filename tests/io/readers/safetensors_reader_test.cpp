@@ -82,7 +82,7 @@ TEST_F(Safetensors, HeadersThatAreNoValidJsonAreRefused) {
 TEST_F(Safetensors, EntriesThatDoNotFitAreRefused) {
   expect_header_refused(R"({"a":3})", "needs dtype");
   expect_header_refused(R"({"a":{"dtype":"F32","shape":[1]}})", "needs dtype");
-  expect_header_refused(entry("F4", "[2]", "[0,8]"), "dtype F4");
+  expect_header_refused(entry("F4", "[2]", "[0,8]"), "dtype \"F4\"");
   expect_header_refused(entry("F32", "[-2]", "[0,8]"), "whole numbers");
   expect_header_refused(entry("F32", "[2.0]", "[0,8]"), "whole numbers");
   expect_header_refused(entry("F32", "2", "[0,8]"), "whole numbers");
