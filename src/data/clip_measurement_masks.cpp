@@ -12,6 +12,7 @@ namespace {
 
 constexpr double kForeground = 0.20;   // least distance from the background of pixels that vote
 constexpr double kColourMatch = 0.22;  // largest distance from a colour of pixels that vote for it
+constexpr int64_t kColourStep = 4;     // every fourth frame shows which colours there are
 constexpr double kMarkShare = 0.12;    // of an object's area, at most, is its mark
 
 at::Tensor as_column(const Rgb& colour) {
@@ -26,22 +27,22 @@ at::Tensor background_distance(const at::Tensor& video, const Rgb& background) {
   return (difference - shade).square_().sum(0).sqrt_();
 }
 
-// Distance of each pixel to each object colour in the light that fits best.
-// video [3, T, H, W] -> [kNumColours, T, H, W]
+// Distance of each pixel to an object colour in the light that fits best.
+// video [3, T, H, W] -> [T, H, W]
+at::Tensor colour_distance(const at::Tensor& video, ObjectColour colour) {
+  const at::Tensor column = as_column(rgb(colour));
+  const double norm = column.square().sum().item<double>();
+  const at::Tensor light = (video * column).sum(0).div_(norm).clamp_(0.78, 1.12);
+  return (video - light * column).square_().sum(0).sqrt_();
+}
+
+// The same to every object colour. -> [kNumColours, T, H, W]
 at::Tensor colour_distances(const at::Tensor& video) {
-  std::vector<float> numbers;
+  std::vector<at::Tensor> distances;
   for (size_t i = 0; i < kNumColours; ++i) {
-    const Rgb colour = rgb(static_cast<ObjectColour>(i));
-    numbers.insert(numbers.end(), colour.begin(), colour.end());
+    distances.push_back(colour_distance(video, static_cast<ObjectColour>(i)));
   }
-  const at::Tensor colours = at::tensor(numbers).view({kNumColours, 3});
-  const at::Tensor pixels = video.reshape({3, -1});
-  const at::Tensor product = at::matmul(colours, pixels);             // [K, T*H*W]
-  const at::Tensor norm = colours.square().sum(1, /*keepdim=*/true);  // [K, 1]
-  const at::Tensor light = (product / norm).clamp_(0.78, 1.12);
-  const at::Tensor squared = pixels.square().sum(0) - light * (2 * product - light * norm);
-  return squared.clamp_min_(0).sqrt_().view(
-      {kNumColours, video.size(1), video.size(2), video.size(3)});
+  return at::stack(distances);
 }
 
 // Pixels whose neighbours are all set. mask [T, H, W] float -> same
@@ -51,14 +52,14 @@ at::Tensor eroded(const at::Tensor& mask) {
 
 // The object colour that a mark on an object of that colour looks like.
 size_t looks_of_mark(ObjectColour colour) {
-  const Rgb mark = mark_rgb(colour);
-  const at::Tensor pixel = at::tensor({mark[0], mark[1], mark[2]}).view({3, 1, 1, 1});
-  return colour_distances(pixel).flatten().argmin().item<int64_t>();
+  return colour_distances(as_column(mark_rgb(colour))).flatten().argmin().item<int64_t>();
 }
 
 // The colours most pixels vote for; the marks of one colour do not count for another.
-std::vector<ObjectColour> vote_colours(const at::Tensor& distances, const at::Tensor& foreground,
+// video [3, T, H, W], foreground [T, H, W]: distance from the background
+std::vector<ObjectColour> vote_colours(const at::Tensor& video, const at::Tensor& foreground,
                                        int64_t num_objects) {
+  const at::Tensor distances = colour_distances(video);
   const at::Tensor inside = eroded((foreground > kForeground).to(at::kFloat));  // [T, H, W]
   const auto [nearest, winner] = distances.min(0);
   const at::Tensor valid = (nearest < kColourMatch).logical_and_(inside > 0.5);
@@ -268,12 +269,13 @@ double contrast(const at::Tensor& own, const at::Tensor& foreground) {
 }  // namespace
 
 Rgb border_colour(const at::Tensor& video) {
-  const int64_t H = video.size(2);
-  const int64_t W = video.size(3);
+  const at::Tensor frames = video.slice(1, 0, video.size(1), kColourStep);
+  const int64_t H = frames.size(2);
+  const int64_t W = frames.size(3);
   const int64_t band = std::max<int64_t>(2, std::min(H, W) / 16);
   const at::Tensor border =
-      at::cat({video.narrow(2, 0, band).flatten(1), video.narrow(2, H - band, band).flatten(1),
-               video.narrow(3, 0, band).flatten(1), video.narrow(3, W - band, band).flatten(1)},
+      at::cat({frames.narrow(2, 0, band).flatten(1), frames.narrow(2, H - band, band).flatten(1),
+               frames.narrow(3, 0, band).flatten(1), frames.narrow(3, W - band, band).flatten(1)},
               1);
   const at::Tensor median = std::get<0>(border.median(1));
   return {median[0].item<float>(), median[1].item<float>(), median[2].item<float>()};
@@ -284,15 +286,15 @@ std::vector<TrackedObject> track_objects(const at::Tensor& video, const Rgb& bac
   const Grid grid{video.size(2), video.size(3)};
   const int64_t T = video.size(1);
   const at::Tensor foreground = background_distance(video, background);  // [T, H, W]
-  const at::Tensor distances = colour_distances(video);                  // [K, T, H, W]
-  const auto colours = vote_colours(distances, foreground, num_objects);
+  const auto colours = vote_colours(video.slice(1, 0, T, kColourStep),
+                                    foreground.slice(0, 0, T, kColourStep), num_objects);
 
   std::vector<TrackedObject> objects(num_objects);
   std::vector<at::Tensor> own;
   std::vector<at::Tensor> cover;
   for (size_t i = 0; i < colours.size(); ++i) {
     objects[i].colour = colours[i];
-    own.push_back(distances.select(0, static_cast<int64_t>(colours[i])).contiguous());
+    own.push_back(colour_distance(video, colours[i]));
     const at::Tensor is_cover =
         (foreground > 0.5 * contrast(own[i], foreground))
             .logical_or_(mark_cover(video, mark_rgb(colours[i]), background));
