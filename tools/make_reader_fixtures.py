@@ -137,7 +137,7 @@ def main():
             {f"{title}/{name}": tensor for name, tensor in flatten(value, "", {}).items()})
     for protocol in (3, 4, 5):
         torch.save(nested, FOLDER / f"protocol_{protocol}.pth", pickle_protocol=protocol)
-    save_file(expected, FOLDER / "expected.safetensors", metadata={"format": "pt", "note": "one"})
+    save_file(expected, FOLDER / "expected.safetensors", metadata={"format": "pt"})
 
     recompress(FOLDER / "parameters.pth", FOLDER / "deflated_pickle.pth", ("data.pkl",))
     recompress(FOLDER / "parameters.pth", FOLDER / "deflated_storage.pth", ("data/0",))
