@@ -70,7 +70,8 @@ void run_eval(const Arguments& arguments, const CancellationToken& cancel) {
   if (config.evaluation.vae_clips > 0) {
     Vae vae = load_vae(files.require(ModelPart::kVae), compute);
     const VaeQuality quality =
-        measure_vae(vae, compute.device, compute.dtype, config.evaluation.vae_clips,
+        measure_vae(vae, {.height = generation.height, .width = generation.width}, compute.device,
+                    compute.dtype, config.evaluation.vae_clips,
                     static_cast<uint64_t>(config.evaluation.seed), cancel);
     std::printf(
         "VAE, %lld held-out clips: %.2f dB on average, %.2f dB at the worst frame position\n",

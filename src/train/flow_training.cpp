@@ -47,6 +47,51 @@ at::Tensor encode_captions(Umt5Encoder& encoder, const at::Tensor& ids, int64_t 
   return at::constant_pad_nd(rows, {0, 0, 0, text_len - rows.size(1)});
 }
 
+// What is trained: float32 masters that compute in the run's precision.
+struct Trainees {
+  Transformer transformer{nullptr};
+  Umt5Encoder text_encoder{nullptr};
+
+  NamedTensors parameters() const {
+    NamedTensors named = named_parameters(*transformer, "transformer.");
+    const NamedTensors more = named_parameters(*text_encoder, "text_encoder.");
+    named.insert(named.end(), more.begin(), more.end());
+    return named;
+  }
+};
+
+// From nothing, or from the weights the config names.
+Trainees initial_trainees(const FlowTrainingConfig& config, at::Device device,
+                          at::ScalarType precision) {
+  Trainees trainees;
+  if (config.initial_model.empty()) {
+    trainees.transformer = Transformer(transformer_config_from_json(
+        read_json_file(config.transformer_config), config.transformer_config));
+    trainees.text_encoder = Umt5Encoder(umt5_config_from_json(
+        read_json_file(config.text_encoder_config), config.text_encoder_config));
+    trainees.transformer->reset_parameters(
+        seeded_generator(config.seed, "transformer initial weights"));
+    trainees.text_encoder->reset_parameters(
+        seeded_generator(config.seed, "text encoder initial weights"));
+    trainees.transformer->to(device);
+    trainees.text_encoder->to(device);
+  } else {
+    const ModelFiles files = find_model_files({.model = config.initial_model});
+    const ComputeOptions masters{.device = device, .dtype = at::kFloat};
+    trainees.transformer = load_transformer(files.require(ModelPart::kTransformer), masters);
+    trainees.text_encoder = load_text_encoder(files.require(ModelPart::kTextEncoder), masters);
+    for (torch::nn::Module* part : std::initializer_list<torch::nn::Module*>{
+             trainees.transformer.get(), trainees.text_encoder.get()}) {
+      for (at::Tensor& parameter : part->parameters()) {
+        parameter.set_requires_grad(true);
+      }
+    }
+  }
+  trainees.transformer->set_compute_dtype(precision);
+  trainees.text_encoder->set_compute_dtype(precision);
+  return trainees;
+}
+
 Tokenizer tokenizer_of(const FlowTrainingConfig& config, int64_t vocab_size) {
   if (!fs::exists(config.tokenizer)) {
     fs::create_directories(fs::path(config.tokenizer).parent_path());
@@ -93,11 +138,10 @@ bool train_flow(const FlowTrainingConfig& config, Progress& progress,
   const at::Device device = parse_device(config.device);
   const at::ScalarType precision = parse_precision(config.precision);
   const std::vector<FrameSize> sizes = parse_frame_sizes("sizes", config.sizes);
-  const TransformerConfig transformer_config = transformer_config_from_json(
-      read_json_file(config.transformer_config), config.transformer_config);
-  const Umt5Config encoder_config =
-      umt5_config_from_json(read_json_file(config.text_encoder_config), config.text_encoder_config);
-  const Tokenizer tokenizer = tokenizer_of(config, encoder_config.vocab_size);
+  Trainees trainees = initial_trainees(config, device, precision);
+  Transformer& transformer = trainees.transformer;
+  Umt5Encoder& encoder = trainees.text_encoder;
+  const Tokenizer tokenizer = tokenizer_of(config, encoder->config().vocab_size);
 
   at::globalContext().setBenchmarkCuDNN(true);  // a few shapes, thousands of times each
 
@@ -110,21 +154,9 @@ bool train_flow(const FlowTrainingConfig& config, Progress& progress,
         {.sizes = sizes, .clips = config.clips, .seed = static_cast<uint64_t>(config.seed)}, vae,
         precision, tokenizer, device, config.latent_cache, progress, cancel);
   }
-  Transformer transformer(transformer_config);
-  transformer->reset_parameters(seeded_generator(config.seed, "transformer initial weights"));
-  transformer->to(device);
-  transformer->set_compute_dtype(precision);
-  Umt5Encoder encoder(encoder_config);
-  encoder->reset_parameters(seeded_generator(config.seed, "text encoder initial weights"));
-  encoder->to(device);
-  encoder->set_compute_dtype(precision);
-  NamedTensors parameters = named_parameters(*transformer, "transformer.");
-  const NamedTensors encoder_parameters = named_parameters(*encoder, "text_encoder.");
-  parameters.insert(parameters.end(), encoder_parameters.begin(), encoder_parameters.end());
-
   const at::Tensor empty_caption =
       at::tensor(tokenizer.encode("", groups[0].ids.size(2)).ids, at::kLong).to(device);  // [T]
-  TrainingRun run(config, parameters, progress, cancel);
+  TrainingRun run(config, trainees.parameters(), progress, cancel);
   const bool finished = run.run([&](int64_t step) -> Losses {
     const FlowBatch batch = draw_batch(groups, sizes, config, empty_caption, step, device);
     at::Generator generator = seeded_generator(device, config.seed, "noise and noise level", step);
@@ -132,7 +164,7 @@ bool train_flow(const FlowTrainingConfig& config, Progress& progress,
     const at::Tensor sigma =
         logit_normal_sigmas(config.batch_size, config.shift, generator, device);
     const at::Tensor noised = at::lerp(batch.latent, noise, sigma.view({-1, 1, 1, 1, 1}));
-    const at::Tensor text = encode_captions(encoder, batch.ids, transformer_config.text_len);
+    const at::Tensor text = encode_captions(encoder, batch.ids, transformer->config().text_len);
     const at::Tensor velocity = transformer->forward(noised, text, sigma * 1000.0);
     return {{"loss", (velocity - (noise - batch.latent)).square().mean()}};
   });
@@ -141,8 +173,8 @@ bool train_flow(const FlowTrainingConfig& config, Progress& progress,
   }
   run.ema().swap();
   const fs::path folder = fs::path(config.output) / "model";
-  write_transformer_folder(folder / "transformer", transformer, transformer_config);
-  write_text_encoder_folder(folder / "text_encoder", encoder, encoder_config);
+  write_transformer_folder(folder / "transformer", transformer, transformer->config());
+  write_text_encoder_folder(folder / "text_encoder", encoder, encoder->config());
   fs::create_directories(folder / "vae");
   fs::copy(config.vae, folder / "vae",
            fs::copy_options::overwrite_existing | fs::copy_options::recursive);

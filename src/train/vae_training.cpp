@@ -7,8 +7,7 @@
 #include "core/torch/random.h"
 #include "data/procedural_clips.h"
 #include "io/readers/bounded_json.h"
-#include "io/weights.h"
-#include "train/frame_sizes.h"
+#include "pipeline/load_model.h"
 #include "train/model_folder_writer.h"
 
 namespace ospnext {
@@ -41,26 +40,66 @@ at::Tensor training_clips(const VaeTrainingConfig& config, const std::vector<Fra
   return render_clips(specs, device);
 }
 
+at::Tensor channels_last(const at::Tensor& video, at::ScalarType precision) {
+  return video.to(precision).contiguous(at::MemoryFormat::ChannelsLast3d);
+}
+
+// Squared and absolute error of a reconstruction, after the weighted sum that is minimised.
+Losses reconstruction_losses(const at::Tensor& decoded, const at::Tensor& video,
+                             const VaeTrainingConfig& config) {
+  const at::Tensor error = decoded.to(at::kFloat) - video;
+  const at::Tensor squared = error.square().mean();
+  const at::Tensor absolute = error.abs().mean();
+  return {{"loss", squared + config.absolute_weight * absolute},
+          {"squared_error", squared},
+          {"absolute_error", absolute}};
+}
+
 // Loss of reconstruction through a drawn latent, and the latent's divergence from N(0, 1).
 Losses vae_losses(Vae& vae, const at::Tensor& video, const VaeTrainingConfig& config,
                   at::ScalarType precision, at::Generator noise) {
-  const at::Tensor input = video.to(precision).contiguous(at::MemoryFormat::ChannelsLast3d);
-  const at::Tensor moments = vae->encode_clip(input).to(at::kFloat);  // [B, 2z, F, h, w]
-  const at::Tensor mean = moments.narrow(1, 0, moments.size(1) / 2);
-  const at::Tensor log_variance =
-      moments.narrow(1, moments.size(1) / 2, moments.size(1) / 2).clamp(-20, 10);
+  const auto moments = vae->encode_clip(channels_last(video, precision)).to(at::kFloat).chunk(2, 1);
+  const at::Tensor mean = moments[0];  // [B, z, F, h, w]
+  const at::Tensor log_variance = moments[1].clamp(-20, 10);
   const at::Tensor z =
       mean + (0.5 * log_variance).exp() * at::randn(mean.sizes(), noise, mean.options());
-  const at::Tensor decoded = vae->decode_clip(z.to(precision)).to(at::kFloat);  // [B, 3, T, H, W]
-  const at::Tensor error = decoded - video;
-  const at::Tensor squared = error.square().mean();
-  const at::Tensor absolute = error.abs().mean();
+  Losses losses = reconstruction_losses(vae->decode_clip(z.to(precision)), video, config);
   const at::Tensor divergence =
       0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).mean();
-  return {{"loss", squared + config.absolute_weight * absolute + config.kl_weight * divergence},
-          {"squared_error", squared},
-          {"absolute_error", absolute},
-          {"kl", divergence}};
+  losses[0].second = losses[0].second + config.kl_weight * divergence;
+  losses.emplace_back("kl", divergence);
+  return losses;
+}
+
+// Loss of reconstruction from the mean latent, which is what the decoder is given when videos are made.
+Losses decoder_losses(Vae& vae, const at::Tensor& video, const VaeTrainingConfig& config,
+                      at::ScalarType precision) {
+  at::Tensor mean;
+  {
+    const at::NoGradGuard no_grad;
+    mean = vae->encode_clip(channels_last(video, precision)).chunk(2, 1)[0];
+  }
+  return reconstruction_losses(vae->decode_clip(mean), video, config);
+}
+
+// The VAE to train: from nothing, or from the weights the config names.
+Vae initial_vae(const VaeTrainingConfig& config, at::Device device) {
+  Vae vae{nullptr};
+  if (config.initial_vae.empty()) {
+    at::manual_seed(derived_seed(config.seed, "vae initial weights"));
+    vae = Vae(vae_config_from_json(read_json_file(config.vae_config), config.vae_config));
+    vae->to(device);
+  } else {
+    const ModelFiles files = find_model_files({.vae = config.initial_vae});
+    vae = load_vae(files.require(ModelPart::kVae), {.device = device, .dtype = at::kFloat});
+  }
+  vae->to_channels_last();
+  for (const auto& entry : vae->named_parameters()) {
+    const bool of_encoder =
+        entry.key().starts_with("encoder.") || entry.key().starts_with("conv1.");
+    entry.value().set_requires_grad(!(config.decoder_only && of_encoder));
+  }
+  return vae;
 }
 
 // Mean and deviation of each latent channel over training clips, into `config`.
@@ -110,6 +149,8 @@ void VaeTrainingConfig::check() const {
                                                                 ", expected a share in 0…1");
   require(kl_weight >= 0 && absolute_weight >= 0,
           "kl_weight and absolute_weight: expected 0 or more");
+  require(!decoder_only || !initial_vae.empty(),
+          "decoder_only: expected an initial_vae, whose encoder is kept");
   require(evaluation_clips > 0, "evaluation_clips: expected a positive number");
 }
 
@@ -119,35 +160,38 @@ std::optional<VaeQuality> train_vae(const VaeTrainingConfig& config, Progress& p
   const at::Device device = parse_device(config.device);
   const at::ScalarType precision = parse_precision(config.precision);
   const std::vector<FrameSize> sizes = parse_frame_sizes("sizes", config.sizes);
-  VaeConfig vae_config = vae_config_from_json(read_json_file(config.vae_config), config.vae_config);
-  at::manual_seed(derived_seed(config.seed, "vae initial weights"));
-  Vae vae(vae_config);
-  vae->to(device);
-  vae->to_channels_last();
+  Vae vae = initial_vae(config, device);
   at::globalContext().setBenchmarkCuDNN(true);  // a few shapes, thousands of times each
 
   TrainingRun run(config, named_parameters(*vae, ""), progress, cancel);
   const bool finished = run.run([&](int64_t step) {
-    return vae_losses(vae, training_clips(config, sizes, step, device), config, precision,
-                      seeded_generator(device, config.seed, "vae latent noise", step));
+    const at::Tensor video = training_clips(config, sizes, step, device);
+    return config.decoder_only
+               ? decoder_losses(vae, video, config, precision)
+               : vae_losses(vae, video, config, precision,
+                            seeded_generator(device, config.seed, "vae latent noise", step));
   });
   if (!finished) {
     return std::nullopt;
   }
   run.ema().swap();
-  measure_latent_statistics(vae, vae_config, sizes[0], device, precision, config.seed, cancel);
+  VaeConfig vae_config = vae->config;
+  if (!config.decoder_only) {
+    measure_latent_statistics(vae, vae_config, sizes[0], device, precision, config.seed, cancel);
+  }
   write_vae_folder(std::filesystem::path(config.output) / "vae", vae, vae_config);
-  return measure_vae(vae, device, precision, config.evaluation_clips, config.seed, cancel);
+  return measure_vae(vae, sizes[0], device, precision, config.evaluation_clips, config.seed,
+                     cancel);
 }
 
 double VaeQuality::worst_position_db() const {
   return *std::min_element(position_db.begin(), position_db.end());
 }
 
-VaeQuality measure_vae(Vae& vae, at::Device device, at::ScalarType precision, int64_t clips,
-                       uint64_t seed, const CancellationToken& cancel) {
+VaeQuality measure_vae(Vae& vae, const FrameSize& size, at::Device device, at::ScalarType precision,
+                       int64_t clips, uint64_t seed, const CancellationToken& cancel) {
   const at::NoGradGuard no_grad;
-  const ClipOptions options{.height = 128, .width = 128, .num_frames = kFullLength};
+  const ClipOptions options{.height = size.height, .width = size.width, .num_frames = kFullLength};
   at::Tensor sum = at::zeros({kFullLength}, at::kDouble);
   for (int64_t i = 0; i < clips; ++i) {
     cancel.check();

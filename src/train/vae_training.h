@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "models/vae.h"
+#include "train/frame_sizes.h"
 #include "train/training_run.h"
 
 namespace ospnext {
@@ -12,6 +13,8 @@ namespace ospnext {
 // 33 frames, and takes as many clips as fill about the same number of frames.
 struct VaeTrainingConfig : TrainingConfig {
   std::string vae_config = "configs/tiny/vae.json";  // sizes, as in a diffusers config.json
+  std::string initial_vae;    // folder or file to go on from; empty: from nothing
+  bool decoder_only = false;  // keep the initial VAE's encoder, and so the meaning of its latents
   std::vector<std::string> sizes = {"128x128", "112x144", "144x112"};  // height x width
   int64_t frames_per_step = 132;                                       // 4 clips of 33 frames
   double full_length_share = 0.5;  // of the steps; the other steps divide between 9 and 17 frames
@@ -26,6 +29,9 @@ struct VaeTrainingConfig : TrainingConfig {
   void visit(Visitor&& field) {
     TrainingConfig::visit(field);
     field("vae_config", vae_config, "JSON file of the VAE's sizes (diffusers' config.json)");
+    field("initial_vae", initial_vae, "VAE to go on from, instead of from nothing");
+    field("decoder_only", decoder_only,
+          "keep the initial VAE's encoder, so that models of its latents stay valid");
     field("sizes", sizes, "frame sizes, height x width; the first takes half of the clips");
     field("frames_per_step", frames_per_step, "frames of a step, over all its clips");
     field("full_length_share", full_length_share, "share of steps on whole 33-frame clips");
@@ -42,9 +48,9 @@ struct VaeQuality {
   double worst_position_db() const;
 };
 
-// Reconstructs `clips` held-out clips by the mean latent. Throws Cancelled.
-VaeQuality measure_vae(Vae& vae, at::Device device, at::ScalarType precision, int64_t clips,
-                       uint64_t seed, const CancellationToken& cancel);
+// Reconstructs `clips` held-out clips of one size by the mean latent. Throws Cancelled.
+VaeQuality measure_vae(Vae& vae, const FrameSize& size, at::Device device, at::ScalarType precision,
+                       int64_t clips, uint64_t seed, const CancellationToken& cancel);
 
 // Trains, then writes `output`/vae/ (config.json with the latent's mean and deviation, weights in
 // float16) and measures it. Nothing when max_seconds ended the run with a checkpoint.

@@ -5,6 +5,8 @@
 
 #include "core/torch/random.h"
 #include "data/captions.h"
+#include "io/readers/bounded_json.h"
+#include "io/weights.h"
 #include "pipeline/load_model.h"
 #include "train/flow_training.h"
 #include "train/latent_cache.h"
@@ -58,6 +60,22 @@ TEST_F(TrainingsTest, WriteAModelFolderThatThePipelineLoads) {
   ASSERT_TRUE(quality.has_value());
   EXPECT_EQ(quality->position_db.size(), 33U);
   EXPECT_LE(quality->worst_position_db(), quality->mean_db);
+
+  // Training on of the decoder alone leaves the encoder and the statistics as they were.
+  VaeTrainingConfig decoder = vae;
+  make_short(decoder, "decoder_run");
+  decoder.initial_vae = vae.output + "/vae";
+  decoder.decoder_only = true;
+  ASSERT_TRUE(train_vae(decoder, progress_, cancel_).has_value());
+  const auto first = read_tensors(fs::path(vae.output) / "vae/diffusion_pytorch_model.safetensors");
+  const auto second =
+      read_tensors(fs::path(decoder.output) / "vae/diffusion_pytorch_model.safetensors");
+  EXPECT_TRUE(at::equal(first.at("encoder.conv1.weight"), second.at("encoder.conv1.weight")));
+  EXPECT_FALSE(at::equal(first.at("decoder.conv1.weight"), second.at("decoder.conv1.weight")));
+  const auto config_of = [](const VaeTrainingConfig& run) {
+    return read_json_file(fs::path(run.output) / "vae/config.json");
+  };
+  EXPECT_EQ(config_of(vae), config_of(decoder));
 
   FlowTrainingConfig flow;
   make_short(flow, "flow_run");
@@ -114,6 +132,21 @@ TEST_F(TrainingsTest, WriteAModelFolderThatThePipelineLoads) {
   const std::string before = bytes_of(weights);
   ASSERT_TRUE(train_flow(flow, progress_, cancel_));
   EXPECT_EQ(before, bytes_of(weights));
+
+  // Going on from the finished model starts at its weights.
+  FlowTrainingConfig more = flow;
+  make_short(more, "more_run");
+  more.initial_model = flow.output + "/model";
+  more.steps = 1;
+  more.learning_rate = 1e-9;
+  ASSERT_TRUE(train_flow(more, progress_, cancel_));
+  const std::string name = "transformer/diffusion_pytorch_model.safetensors";
+  const auto old_weights = read_tensors(fs::path(flow.output) / "model" / name);
+  const auto new_weights = read_tensors(fs::path(more.output) / "model" / name);
+  for (const auto& [key, tensor] : old_weights) {
+    EXPECT_TRUE(at::allclose(tensor.to(at::kFloat), new_weights.at(key).to(at::kFloat), 1e-2, 1e-6))
+        << key;
+  }
 }
 
 TEST_F(TrainingsTest, RefuseATokenizerWithMoreIdsThanTheEncoder) {
