@@ -24,9 +24,11 @@ struct Outcome {
   std::string out, err;
 };
 
-// The real binary. `while_running(pid)` is called once it has started.
-inline Outcome run_binary(
-    const Arguments& arguments, const std::function<void(pid_t)>& while_running = [](pid_t) {}) {
+// Called with the process's id and the file of its standard error once it has started.
+using WhileRunning = std::function<void(pid_t, const std::string& err_file)>;
+
+// The real binary.
+inline Outcome run_binary(const Arguments& arguments, const WhileRunning& while_running = {}) {
   const TemporaryFolder streams;
   const std::string out = (streams / "out").string();
   const std::string err = (streams / "err").string();
@@ -43,7 +45,9 @@ inline Outcome run_binary(
     ::execv(program.c_str(), words.data());
     ::_exit(127);
   }
-  while_running(pid);
+  if (while_running) {
+    while_running(pid, err);
+  }
   int status = 0;
   ::waitpid(pid, &status, 0);
   return {WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status), file_text(out),
