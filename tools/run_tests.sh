@@ -6,6 +6,9 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 readonly preset="$1" jobs="${2:-$(nproc)}"
 
+# Waiting OpenMP threads that spin would take the cores from other tests.
+export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}"
+
 ctest --preset "$preset" --parallel "$jobs" --no-tests=error
 status=$?
 
