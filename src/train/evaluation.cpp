@@ -5,7 +5,7 @@
 #include <cstdio>
 #include <mutex>
 
-#include "core/error.h"
+#include "core/number_check.h"
 #include "core/torch/random.h"
 #include "data/captions.h"
 #include "data/clip_measurement.h"
@@ -105,15 +105,11 @@ std::vector<ClipSpec> task_clips(const Task& task, const GenerationConfig& gener
 }  // namespace
 
 void EvaluationConfig::check() const {
-  const auto require = [](bool fits, const std::string& name, int64_t value, const char* rule) {
-    if (!fits) {
-      throw InputError(name + ": found " + std::to_string(value) + ", expected " + rule);
-    }
-  };
-  require(clips > 0, "clips", clips, "a positive number");
-  require(two_objects >= 0, "two_objects", two_objects, "0 or more");
-  require(vae_clips >= 0, "vae_clips", vae_clips, "0 or more");
-  require(batch_size > 0, "batch_size", batch_size, "a positive number");
+  constexpr int64_t kMost = 10'000'000;
+  check_range("--clips", clips, int64_t{1}, kMost);
+  check_range("--two-objects", two_objects, int64_t{0}, kMost);
+  check_range("--vae-clips", vae_clips, int64_t{0}, kMost);
+  check_range("--batch-size", batch_size, int64_t{1}, kMost);
 }
 
 void EvaluationRow::add(const ClipSpec& clip, const at::Tensor& frames) {

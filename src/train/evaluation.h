@@ -21,7 +21,7 @@ struct EvaluationConfig {
   int64_t batch_size = 16;    // clips denoised together
   int64_t seed = 1;
 
-  // Throws InputError naming field, value and rule.
+  // Throws InputError naming flag, value and rule.
   void check() const;
 
   template <class Visitor>

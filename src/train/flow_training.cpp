@@ -1,5 +1,6 @@
 #include "train/flow_training.h"
 
+#include "core/number_check.h"
 #include "core/torch/device.h"
 #include "core/torch/random.h"
 #include "data/captions.h"
@@ -111,18 +112,11 @@ Tokenizer tokenizer_of(const FlowTrainingConfig& config, int64_t vocab_size) {
 
 void FlowTrainingConfig::check() const {
   TrainingConfig::check();
-  parse_frame_sizes("sizes", sizes);
-  if (clips < 1 || batch_size < 1) {
-    throw InputError("clips and batch_size: found " + std::to_string(clips) + " and " +
-                     std::to_string(batch_size) + ", expected positive numbers");
-  }
-  if (!(shift > 0)) {
-    throw InputError("shift: found " + std::to_string(shift) + ", expected a positive number");
-  }
-  if (!(text_dropout >= 0 && text_dropout <= 1)) {
-    throw InputError("text_dropout: found " + std::to_string(text_dropout) +
-                     ", expected a share in 0…1");
-  }
+  parse_frame_sizes("--sizes", sizes);
+  check_range("--clips", clips, int64_t{1}, int64_t{100'000'000});
+  check_range("--batch-size", batch_size, int64_t{1}, int64_t{65'536});
+  check_range("--shift", shift, 1e-3, 1000.0);
+  check_range("--text-dropout", text_dropout, 0.0, 1.0);
 }
 
 at::Tensor logit_normal_sigmas(int64_t batch_size, double shift, at::Generator generator,
@@ -137,7 +131,7 @@ bool train_flow(const FlowTrainingConfig& config, Progress& progress,
   config.check();
   const at::Device device = parse_device(config.device);
   const at::ScalarType precision = parse_precision(config.precision);
-  const std::vector<FrameSize> sizes = parse_frame_sizes("sizes", config.sizes);
+  const std::vector<FrameSize> sizes = parse_frame_sizes("--sizes", config.sizes);
   Trainees trainees = initial_trainees(config, device, precision);
   Transformer& transformer = trainees.transformer;
   Umt5Encoder& encoder = trainees.text_encoder;

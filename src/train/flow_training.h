@@ -21,7 +21,7 @@ struct FlowTrainingConfig : TrainingConfig {
   double shift = 3.0;         // of the noise level; larger trains more at high noise
   double text_dropout = 0.1;  // share of captions replaced by the empty one, for guidance
 
-  // Throws InputError naming field, value and rule.
+  // Throws InputError naming flag, value and rule.
   void check() const;
 
   template <class Visitor>

@@ -1,9 +1,8 @@
 #include "train/training_run.h"
 
 #include <chrono>
-#include <cmath>
-#include <cstdlib>
 
+#include "core/number_check.h"
 #include "io/weights.h"
 
 namespace ospnext {
@@ -18,36 +17,26 @@ std::filesystem::path prepared_folder(const std::string& output) {
   return output;
 }
 
-void require(bool fits, const char* field, double value, const char* rule) {
-  if (!fits) {
-    throw InputError(std::string(field) + ": found " + nlohmann::json(value).dump() +
-                     ", expected " + rule);
-  }
-}
-
 }  // namespace
 
 void TrainingConfig::check() const {
+  constexpr int64_t kMost = 1'000'000'000;
+  constexpr double kBelowOne = 0.9999999;
   if (output.empty()) {
-    throw InputError("output: found nothing, expected a folder");
+    throw InputError("--output: found nothing, expected a folder");
   }
-  require(steps > 0, "steps", static_cast<double>(steps), "a positive number");
-  require(learning_rate > 0 && std::isfinite(learning_rate), "learning_rate", learning_rate,
-          "a positive number");
-  require(final_learning_rate >= 0 && final_learning_rate <= 1, "final_learning_rate",
-          final_learning_rate, "a fraction in 0…1");
-  require(warmup_steps >= 0 && warmup_steps <= steps, "warmup_steps",
-          static_cast<double>(warmup_steps), "0 up to the number of steps");
-  require(beta1 >= 0 && beta1 < 1, "beta1", beta1, "a number in [0, 1)");
-  require(beta2 >= 0 && beta2 < 1, "beta2", beta2, "a number in [0, 1)");
-  require(weight_decay >= 0 && std::isfinite(weight_decay), "weight_decay", weight_decay,
-          "0 or more");
-  require(max_gradient_norm > 0, "max_gradient_norm", max_gradient_norm, "a positive number");
-  require(ema_decay >= 0 && ema_decay < 1, "ema_decay", ema_decay, "a number in [0, 1)");
-  require(log_interval > 0, "log_interval", static_cast<double>(log_interval), "a positive number");
-  require(checkpoint_interval > 0, "checkpoint_interval", static_cast<double>(checkpoint_interval),
-          "a positive number");
-  require(max_seconds >= 0, "max_seconds", max_seconds, "0 or more");
+  check_range("--steps", steps, int64_t{1}, kMost);
+  check_range("--learning-rate", learning_rate, 1e-12, 10.0);
+  check_range("--final-learning-rate", final_learning_rate, 0.0, 1.0);
+  check_range("--warmup-steps", warmup_steps, int64_t{0}, steps);
+  check_range("--beta1", beta1, 0.0, kBelowOne);
+  check_range("--beta2", beta2, 0.0, kBelowOne);
+  check_range("--weight-decay", weight_decay, 0.0, 1.0);
+  check_range("--max-gradient-norm", max_gradient_norm, 1e-6, 1e6);
+  check_range("--ema-decay", ema_decay, 0.0, kBelowOne);
+  check_range("--log-interval", log_interval, int64_t{1}, kMost);
+  check_range("--checkpoint-interval", checkpoint_interval, int64_t{1}, kMost);
+  check_range("--max-seconds", max_seconds, 0.0, 1e9);
 }
 
 TrainingRun::TrainingRun(const TrainingConfig& config, const NamedTensors& parameters,

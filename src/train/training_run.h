@@ -35,7 +35,7 @@ struct TrainingConfig {
   int64_t checkpoint_interval = 500;  // steps
   double max_seconds = 0;             // stop with a checkpoint after so long; 0: never
 
-  // Throws InputError naming field, value and rule.
+  // Throws InputError naming flag, value and rule.
   void check() const;
 
   template <class Visitor>

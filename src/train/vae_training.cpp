@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "core/number_check.h"
 #include "core/torch/device.h"
 #include "core/torch/random.h"
 #include "data/procedural_clips.h"
@@ -135,23 +136,15 @@ void measure_latent_statistics(Vae& vae, VaeConfig& config, const FrameSize& siz
 
 void VaeTrainingConfig::check() const {
   TrainingConfig::check();
-  parse_frame_sizes("sizes", sizes);
-  const auto require = [](bool fits, const std::string& message) {
-    if (!fits) {
-      throw InputError(message);
-    }
-  };
-  require(frames_per_step >= kFullLength, "frames_per_step: found " +
-                                              std::to_string(frames_per_step) +
-                                              ", expected at least one clip of 33 frames");
-  require(full_length_share >= 0 && full_length_share <= 1, "full_length_share: found " +
-                                                                std::to_string(full_length_share) +
-                                                                ", expected a share in 0…1");
-  require(kl_weight >= 0 && absolute_weight >= 0,
-          "kl_weight and absolute_weight: expected 0 or more");
-  require(!decoder_only || !initial_vae.empty(),
-          "decoder_only: expected an initial_vae, whose encoder is kept");
-  require(evaluation_clips > 0, "evaluation_clips: expected a positive number");
+  parse_frame_sizes("--sizes", sizes);
+  check_range("--frames-per-step", frames_per_step, kFullLength, int64_t{100'000});
+  check_range("--full-length-share", full_length_share, 0.0, 1.0);
+  check_range("--kl-weight", kl_weight, 0.0, 1.0);
+  check_range("--absolute-weight", absolute_weight, 0.0, 100.0);
+  check_range("--evaluation-clips", evaluation_clips, int64_t{1}, int64_t{1'000'000});
+  if (decoder_only && initial_vae.empty()) {
+    throw InputError("--decoder-only: expected an --initial-vae, whose encoder is kept");
+  }
 }
 
 std::optional<VaeQuality> train_vae(const VaeTrainingConfig& config, Progress& progress,
@@ -159,7 +152,7 @@ std::optional<VaeQuality> train_vae(const VaeTrainingConfig& config, Progress& p
   config.check();
   const at::Device device = parse_device(config.device);
   const at::ScalarType precision = parse_precision(config.precision);
-  const std::vector<FrameSize> sizes = parse_frame_sizes("sizes", config.sizes);
+  const std::vector<FrameSize> sizes = parse_frame_sizes("--sizes", config.sizes);
   Vae vae = initial_vae(config, device);
   at::globalContext().setBenchmarkCuDNN(true);  // a few shapes, thousands of times each
 

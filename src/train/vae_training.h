@@ -22,7 +22,7 @@ struct VaeTrainingConfig : TrainingConfig {
   double absolute_weight = 0.1;    // of the mean absolute error, beside the mean squared error
   int64_t evaluation_clips = 64;   // held-out clips measured at the end
 
-  // Throws InputError naming field, value and rule.
+  // Throws InputError naming flag, value and rule.
   void check() const;
 
   template <class Visitor>
