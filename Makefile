@@ -11,7 +11,7 @@ CUDA ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo 1 || echo 0)
 PRESET := $(if $(filter 1,$(CUDA)),cuda,cpu)
 JOBS ?= $(shell awk -v cores="$$(nproc)" '/MemAvailable/ {n = int($$2 / 2097152); print n < 1 ? 1 : n < cores ? n : cores}' \
           /proc/meminfo)
-PROMPT ?= a small red ball bouncing on a blue background
+PROMPT ?= a large yellow star spinning on a plain navy background
 export LIBTORCH
 export CCACHE_DIR ?= $(CURDIR)/.cache/ccache
 
