@@ -86,6 +86,13 @@ std::vector<ObjectColour> vote_colours(const at::Tensor& video, const at::Tensor
 struct Grid {
   int64_t H, W;
 
+  // Column and row of pixel i.
+  double x(int64_t i) const { return static_cast<double>(i % W); }
+  double y(int64_t i) const {
+    const int64_t row = i / W;
+    return static_cast<double>(row);
+  }
+
   // Visits the four neighbours of pixel i.
   template <class Visit>
   void neighbours(int64_t i, Visit&& visit) const {
@@ -162,8 +169,8 @@ Silhouette make_silhouette(const Grid& grid, const std::vector<uint8_t>& pixels)
   for (int64_t i = 0; i < grid.H * grid.W; ++i) {
     covered += pixels[i];
     silhouette.area += silhouette.pixels[i];
-    silhouette.x += silhouette.pixels[i] * (static_cast<double>(i % grid.W) + 0.5);
-    silhouette.y += silhouette.pixels[i] * (static_cast<double>(i / grid.W) + 0.5);
+    silhouette.x += silhouette.pixels[i] * (grid.x(i) + 0.5);
+    silhouette.y += silhouette.pixels[i] * (grid.y(i) + 0.5);
   }
   if (silhouette.area > 0) {
     silhouette.x /= silhouette.area;
@@ -178,12 +185,10 @@ std::function<bool(int64_t)> circle_around(const Grid& grid, const std::vector<i
   double x = 0;
   double y = 0;
   for (const int64_t i : pixels) {
-    x += static_cast<double>(i % grid.W) / static_cast<double>(pixels.size());
-    y += static_cast<double>(i / grid.W) / static_cast<double>(pixels.size());
+    x += grid.x(i) / static_cast<double>(pixels.size());
+    y += grid.y(i) / static_cast<double>(pixels.size());
   }
-  const auto distance = [=](int64_t i) {
-    return std::hypot(static_cast<double>(i % grid.W) - x, static_cast<double>(i / grid.W) - y);
-  };
+  const auto distance = [=](int64_t i) { return std::hypot(grid.x(i) - x, grid.y(i) - y); };
   double radius = -1;
   for (const int64_t i : pixels) {
     radius = std::max(radius, distance(i));
@@ -242,6 +247,7 @@ std::vector<Silhouette> segment_frame(const Grid& grid, const std::vector<const 
     });
   }
   std::vector<Silhouette> silhouettes;
+  silhouettes.reserve(count);
   for (const auto& mask : masks) {
     silhouettes.push_back(make_silhouette(grid, mask));
   }

@@ -50,7 +50,8 @@ std::optional<double> mark_angle(const Silhouette& frame, ObjectColour colour, i
     const double w = aside < 0.3 ? std::clamp(along - 0.3, 0.0, 0.5) : 0.0;
     weight += w;
     x += w * (static_cast<double>(i % W) + 0.5 - frame.x);
-    y += w * (static_cast<double>(i / W) + 0.5 - frame.y);
+    const int64_t row = i / W;
+    y += w * (static_cast<double>(row) + 0.5 - frame.y);
   }
   if (weight < 0.005 * frame.area || std::hypot(x, y) < 0.5 * weight) {
     return std::nullopt;

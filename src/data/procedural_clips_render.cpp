@@ -18,10 +18,10 @@ constexpr double kCrossHalfWidth = 0.414;
 constexpr double kStarInner = 0.45;  // of the outer radius
 constexpr double kMarkRadius = 0.29;
 
-// 0 where edge <= 0, 1 where edge >= 1, smooth between. In place.
-at::Tensor smooth_step_(at::Tensor edge) {
-  edge.clamp_(0, 1);
-  return edge * edge * (3 - 2 * edge);
+// 0 where edge <= 0, 1 where edge >= 1, smooth between.
+at::Tensor smooth_step(const at::Tensor& edge) {
+  const at::Tensor inside = edge.clamp(0, 1);
+  return inside * inside * (3 - 2 * inside);
 }
 
 // Signed distance to a shape of the area of the unit disk (a ring: outer radius 1), pointing to +x,
@@ -123,7 +123,7 @@ at::Tensor render_backgrounds(const std::vector<ClipSpec>& specs, at::Device dev
   const at::Tensor checks = wave(x + column(6)) * wave(y + column(7));
   const auto from_centre = [](const at::Tensor& periods) { return periods - periods.round(); };
   const at::Tensor dot_distance = at::hypot(from_centre(x + column(6)), from_centre(y + column(7)));
-  const at::Tensor dots = 2 * smooth_step_((0.36 - dot_distance) / 0.12) - 0.6;
+  const at::Tensor dots = 2 * smooth_step((0.36 - dot_distance) / 0.12) - 0.6;
   const at::Tensor pattern = stripes * column(8) + checks * column(9) + dots * column(10);
   const at::Tensor light = 1.05 - 0.10 * pixel_centres(H, device).view({1, 1, H, 1}) / H;
   const at::Tensor tone = pattern.mul(kPatternContrast).unsqueeze(1);  // [N, 1, H, W]
@@ -199,7 +199,7 @@ at::Tensor layer_distance(const Layer& layer, const at::Tensor& x, const at::Ten
 }
 
 // Draws the objects of a layer over `video` [M, 3, T, H, W], their clips in the layer's order.
-void draw_layer_(at::Tensor& video, const Layer& layer, const ClipSpec& size) {
+void draw_layer(at::Tensor& video, const Layer& layer, const ClipSpec& size) {
   const at::Device device = video.device();
   const int64_t M = video.size(0);
   const int64_t T = size.num_frames;
@@ -217,9 +217,9 @@ void draw_layer_(at::Tensor& video, const Layer& layer, const ClipSpec& size) {
   const at::Tensor y = below * state(3) - right * state(4);
   const at::Tensor distance = layer_distance(layer, x, y);
   const at::Tensor softness = radius / edge;
-  const at::Tensor cover = smooth_step_((distance * softness).neg_().add_(0.5));
+  const at::Tensor cover = smooth_step((distance * softness).neg_().add_(0.5));
   const at::Tensor mark_distance = at::hypot(x - colours.select(1, 6).view({M, 1, 1, 1}), y);
-  const at::Tensor mark = smooth_step_((kMarkRadius - mark_distance).mul_(softness).add_(0.5));
+  const at::Tensor mark = smooth_step((kMarkRadius - mark_distance).mul_(softness).add_(0.5));
 
   // Light from the top left, a rim that falls off, and a faint shadow around.
   const at::Tensor rim = (1 + distance * 2.5).clamp_(0, 1).square_();
@@ -248,7 +248,7 @@ at::Tensor render_together(const std::vector<ClipSpec>& specs, at::Device device
     }
     const at::Tensor clips = at::tensor(layer.clips, at::kLong).to(device);
     at::Tensor part = video.index_select(0, clips);  // [M, 3, T, H, W]
-    draw_layer_(part, layer, specs[0]);
+    draw_layer(part, layer, specs[0]);
     video.index_copy_(0, clips, part);
   }
   return video.clamp_(0, 1).mul_(2).sub_(1);
@@ -269,6 +269,7 @@ at::Tensor render_clips(const std::vector<ClipSpec>& specs, at::Device device) {
   }
   // On a CPU one clip at a time: its intermediate tensors stay in the cache.
   std::vector<at::Tensor> clips;
+  clips.reserve(specs.size());
   for (const ClipSpec& clip : specs) {
     clips.push_back(render_together({clip}, device));
   }
