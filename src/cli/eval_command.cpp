@@ -64,9 +64,11 @@ void run_eval(const Arguments& arguments, const CancellationToken& cancel) {
   override_with(generation.shift, config.shift);
 
   Progress progress(&std::cerr, isatty(STDERR_FILENO) != 0);
-  const auto rows =
-      evaluate_prompt_following(files, compute, generation, config.evaluation, progress, cancel);
-  std::cout << evaluation_table(rows);
+  std::cout << evaluation_header() << std::flush;
+  const auto print = [](const EvaluationRow& row) {
+    std::cout << evaluation_line(row) << std::flush;
+  };
+  evaluate_prompt_following(files, compute, generation, config.evaluation, print, progress, cancel);
   if (config.evaluation.vae_clips > 0) {
     Vae vae = load_vae(files.require(ModelPart::kVae), compute);
     const VaeQuality quality =

@@ -137,9 +137,10 @@ void EvaluationRow::add(const EvaluationRow& other) {
   }
 }
 
-std::vector<EvaluationRow> evaluate_prompt_following(
-    const ModelFiles& files, const ComputeOptions& compute, const GenerationConfig& generation,
-    const EvaluationConfig& config, Progress& progress, const CancellationToken& cancel) {
+void evaluate_prompt_following(const ModelFiles& files, const ComputeOptions& compute,
+                               const GenerationConfig& generation, const EvaluationConfig& config,
+                               const std::function<void(const EvaluationRow&)>& on_row,
+                               Progress& progress, const CancellationToken& cancel) {
   config.check();
   const at::NoGradGuard no_grad;
   Model model = load_model(files, compute);
@@ -151,7 +152,6 @@ std::vector<EvaluationRow> evaluate_prompt_following(
   }
   EvaluationRow rendered{.name = "rendered clips"};
   EvaluationRow shuffled{.name = "shuffled captions"};
-  std::vector<EvaluationRow> rows;
   for (const Task& task : tasks) {
     EvaluationRow row{.name = task.name};
     const int64_t count = task.num_objects == 2 ? config.two_objects : config.clips;
@@ -179,11 +179,10 @@ std::vector<EvaluationRow> evaluate_prompt_following(
       }
     }
     progress.end();
-    rows.push_back(row);
+    on_row(row);
   }
-  rows.insert(rows.begin(), rendered);
-  rows.insert(rows.begin() + 3, shuffled);
-  return rows;
+  on_row(shuffled);
+  on_row(rendered);
 }
 
 std::array<double, 2> wilson_interval(int64_t right, int64_t total) {
@@ -197,27 +196,26 @@ std::array<double, 2> wilson_interval(int64_t right, int64_t total) {
   return {std::max(0.0, centre - half), std::min(1.0, centre + half)};
 }
 
-std::string evaluation_table(const std::vector<EvaluationRow>& rows) {
-  std::string table = "| captions | clips |";
+std::string evaluation_header() {
+  std::string names = "| captions | clips |";
   std::string rule = "| --- | --- |";
   for (const char* attribute : kAttributes) {
-    table += std::string(" ") + attribute + " % |";
+    names += std::string(" ") + attribute + " % |";
     rule += " --- |";
   }
-  table += "\n" + rule + "\n";
-  for (const EvaluationRow& row : rows) {
-    table += "| " + row.name + " | " + std::to_string(row.clips) + " |";
-    for (const int64_t right : row.right) {
-      const auto [low, high] = wilson_interval(right, row.clips);
-      char cell[64];
-      std::snprintf(cell, sizeof cell, " %.1f (%.1f–%.1f) |",
-                    100.0 * static_cast<double>(right) / static_cast<double>(row.clips), 100 * low,
-                    100 * high);
-      table += cell;
-    }
-    table += "\n";
+  return names + "\n" + rule + "\n";
+}
+
+std::string evaluation_line(const EvaluationRow& row) {
+  std::string line = "| " + row.name + " | " + std::to_string(row.clips) + " |";
+  for (const int64_t right : row.right) {
+    const auto [low, high] = wilson_interval(right, row.clips);
+    const double share = static_cast<double>(right) / static_cast<double>(row.clips);
+    char cell[64];
+    std::snprintf(cell, sizeof cell, " %.1f (%.1f–%.1f) |", 100 * share, 100 * low, 100 * high);
+    line += cell;
   }
-  return table;
+  return line + "\n";
 }
 
 }  // namespace ospnext

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -49,15 +50,18 @@ struct EvaluationRow {
   void add(const EvaluationRow& other);
 };
 
-// Rows: rendered clips (what the measurement itself gets right), seen and held-out captions with one
-// object, the same clips against each other's captions (chance), two objects seen and held out.
-// Throws InputError, Cancelled.
-std::vector<EvaluationRow> evaluate_prompt_following(
-    const ModelFiles& files, const ComputeOptions& compute, const GenerationConfig& generation,
-    const EvaluationConfig& config, Progress& progress, const CancellationToken& cancel);
+// Hands over each row as soon as it is counted: seen and held-out captions with one object, two objects
+// seen and held out, then the one-object clips against each other's captions (chance), and rendered
+// clips (what the measurement itself gets right). Throws InputError, Cancelled.
+void evaluate_prompt_following(const ModelFiles& files, const ComputeOptions& compute,
+                               const GenerationConfig& generation, const EvaluationConfig& config,
+                               const std::function<void(const EvaluationRow&)>& on_row,
+                               Progress& progress, const CancellationToken& cancel);
 
-// The rows as a Markdown table: per cent right and the 95 % interval of each.
-std::string evaluation_table(const std::vector<EvaluationRow>& rows);
+// The two first lines of a Markdown table of rows, and the line of a row: per cent right and the 95 %
+// interval of each attribute.
+std::string evaluation_header();
+std::string evaluation_line(const EvaluationRow& row);
 
 // Wilson's 95 % interval of a share of `right` among `total` > 0.
 // Source: Wilson 1927, Probable inference, the law of succession, and statistical inference.

@@ -34,10 +34,16 @@ TEST(EvaluationRow, CountsARenderedClipAsRightAndAnotherOneAsWrong) {
   EXPECT_EQ(row.right.back(), 1);
 }
 
-TEST(EvaluationTable, ShowsPerCentAndInterval) {
-  EvaluationRow row{.name = "seen", .clips = 100, .right = {99, 95, 90, 85, 80, 65}};
-  const std::string table = evaluation_table({row});
-  EXPECT_NE(table.find("| seen | 100 | 99.0 (94.6–99.8) |"), std::string::npos) << table;
+TEST(EvaluationTable, ShowsPerCentAndIntervalUnderItsHeader) {
+  const EvaluationRow row{.name = "seen", .clips = 100, .right = {99, 95, 90, 85, 80, 65}};
+  const std::string line = evaluation_line(row);
+  EXPECT_EQ(line.find("| seen | 100 | 99.0 (94.6–99.8) | 95.0 ("), 0U) << line;
+  const std::string header = evaluation_header();
+  EXPECT_EQ(header.find("| captions | clips | background % | colour % |"), 0U) << header;
+  const auto bars = [](const std::string& text) {
+    return std::count(text.begin(), text.end(), '|');
+  };
+  EXPECT_EQ(bars(header), 2 * bars(line));
 }
 
 }  // namespace
