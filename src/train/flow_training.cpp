@@ -1,7 +1,6 @@
 #include "train/flow_training.h"
 
 #include "core/number_check.h"
-#include "core/torch/device.h"
 #include "core/torch/random.h"
 #include "data/captions.h"
 #include "io/readers/bounded_json.h"
@@ -129,8 +128,7 @@ at::Tensor logit_normal_sigmas(int64_t batch_size, double shift, at::Generator g
 bool train_flow(const FlowTrainingConfig& config, Progress& progress,
                 const CancellationToken& cancel) {
   config.check();
-  const at::Device device = parse_device(config.device);
-  const at::ScalarType precision = parse_precision(config.precision);
+  const auto [device, precision] = parse_compute(config.device, config.precision);
   const std::vector<FrameSize> sizes = parse_frame_sizes("--sizes", config.sizes);
   Trainees trainees = initial_trainees(config, device, precision);
   Transformer& transformer = trainees.transformer;

@@ -1,10 +1,10 @@
 #include "train/model_folder_writer.h"
 
-#include <fstream>
 #include <map>
 
 #include "core/error.h"
 #include "core/fields.h"
+#include "io/output_file.h"
 #include "io/weights.h"
 
 namespace ospnext {
@@ -21,11 +21,7 @@ void make_folder(const fs::path& folder) {
 }
 
 void write_json(const fs::path& file, const nlohmann::json& json) {
-  std::ofstream out(file);
-  out << json.dump(1) << "\n";
-  if (!out.flush()) {
-    throw RunError(file.string() + ": cannot be written");
-  }
+  write_text_file(file, json.dump(1) + "\n");
 }
 
 std::map<std::string, at::Tensor> weights_as(const torch::nn::Module& module,
@@ -43,14 +39,9 @@ void write_vae_folder(const fs::path& folder, const Vae& vae, const VaeConfig& c
   make_folder(folder);
   save_sharded_safetensors(folder, "diffusion_pytorch_model", weights_as(*vae, at::kHalf),
                            kMaxShardBytes);
-  write_json(folder / "config.json", {{"_class_name", "AutoencoderKLWan"},
-                                      {"base_dim", config.dim},
-                                      {"z_dim", config.z_dim},
-                                      {"dim_mult", config.dim_mult},
-                                      {"num_res_blocks", config.num_res_blocks},
-                                      {"temperal_downsample", config.temperal_downsample},
-                                      {"latents_mean", config.latents_mean},
-                                      {"latents_std", config.latents_std}});
+  nlohmann::json json = fields_to_json(config);
+  json["_class_name"] = "AutoencoderKLWan";
+  write_json(folder / "config.json", json);
 }
 
 void write_transformer_folder(const fs::path& folder, const Transformer& transformer,
@@ -79,6 +70,10 @@ void write_model_index(const fs::path& folder, const fs::path& tokenizer,
   make_folder(folder / "tokenizer");
   fs::copy_file(tokenizer, folder / "tokenizer" / "spiece.model",
                 fs::copy_options::overwrite_existing);
+  write_json(folder / "tokenizer" / "tokenizer_config.json", {{"tokenizer_class", "T5Tokenizer"},
+                                                              {"add_prefix_space", true},
+                                                              {"legacy", true},
+                                                              {"extra_ids", 300}});
   fs::copy_file(generation_config, folder / "generation_config.json",
                 fs::copy_options::overwrite_existing);
   write_json(folder / "model_index.json", {{"_class_name", "OSPNextPipeline"},

@@ -4,7 +4,6 @@
 #include <array>
 
 #include "core/number_check.h"
-#include "core/torch/device.h"
 #include "core/torch/random.h"
 #include "data/procedural_clips.h"
 #include "io/readers/bounded_json.h"
@@ -150,8 +149,7 @@ void VaeTrainingConfig::check() const {
 std::optional<VaeQuality> train_vae(const VaeTrainingConfig& config, Progress& progress,
                                     const CancellationToken& cancel) {
   config.check();
-  const at::Device device = parse_device(config.device);
-  const at::ScalarType precision = parse_precision(config.precision);
+  const auto [device, precision] = parse_compute(config.device, config.precision);
   const std::vector<FrameSize> sizes = parse_frame_sizes("--sizes", config.sizes);
   Vae vae = initial_vae(config, device);
   at::globalContext().setBenchmarkCuDNN(true);  // a few shapes, thousands of times each
