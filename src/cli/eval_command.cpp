@@ -14,6 +14,7 @@ namespace {
 
 struct EvalConfig {
   ModelFlags model;
+  LoraFlags loras;
   EvaluationConfig evaluation;
   std::string device = "auto";
   std::string precision = "auto";
@@ -26,6 +27,7 @@ struct EvalConfig {
   template <class Visitor>
   void visit(Visitor&& field) {
     model.visit(field);
+    loras.visit(field);
     evaluation.visit(field);
     field("device", device, "cpu, cuda, cuda:N or auto");
     field("precision", precision, "float32, bf16 or auto");
@@ -54,7 +56,7 @@ void run_eval(const Arguments& arguments, const CancellationToken& cancel) {
     return;
   }
   const ComputeOptions compute = parse_compute(config.device, config.precision);
-  const ModelFiles files = config.model.find();
+  const ModelFiles files = config.model.find(config.loras);
   GenerationConfig generation =
       defaults_for(files, read_transformer_config(files.require(ModelPart::kTransformer)));
   override_with(generation.width, config.width);

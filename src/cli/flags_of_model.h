@@ -1,11 +1,32 @@
-// The flags that say which model to use.
+// The flags that say which model to use, and with which LoRAs.
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "io/model_folder.h"
 
 namespace ospnext {
+
+// Of the commands that run the transformer.
+struct LoraFlags {
+  std::vector<std::string> lora;
+
+  // Throws InputError for a strength that is no number.
+  std::vector<LoraChoice> choices() const {
+    std::vector<LoraChoice> choices;
+    for (const std::string& text : lora) {
+      choices.push_back(parse_lora_choice(text));
+    }
+    return choices;
+  }
+
+  template <class Visitor>
+  void visit(Visitor&& field) {
+    field("lora", lora,
+          "FILE or FILE:STRENGTH of a LoRA to add to the transformer; may be repeated");
+  }
+};
 
 struct ModelFlags {
   std::string model;
@@ -15,8 +36,8 @@ struct ModelFlags {
   std::string tokenizer;
 
   // Throws InputError for a path that does not exist.
-  ModelFiles find() const {
-    return find_model_files({model, transformer, text_encoder, vae, tokenizer});
+  ModelFiles find(const LoraFlags& loras = {}) const {
+    return find_model_files({model, transformer, text_encoder, vae, tokenizer, loras.choices()});
   }
 
   template <class Visitor>

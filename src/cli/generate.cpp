@@ -183,7 +183,7 @@ void run_generate(const Arguments& arguments, const CancellationToken& cancel) {
   if (!given->has("prompt") && !given->has("prompts")) {
     throw InputError("--prompt: missing, expected --prompt TEXT or --prompts FILE");
   }
-  const ModelFiles files = config.model.find();
+  const ModelFiles files = config.model.find(config.loras);
   config.generation =
       defaults_for(files, read_transformer_config(files.require(ModelPart::kTransformer)));
   given->apply(config);

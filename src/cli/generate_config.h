@@ -19,6 +19,7 @@ struct GenerateConfig {
   int64_t seed = 1024;
   int64_t num_videos = 1;
   ModelFlags model;
+  LoraFlags loras;
   std::string device = "auto";
   std::string precision = "auto";
   std::string output = "video.mp4";
@@ -34,6 +35,7 @@ struct GenerateConfig {
     field("seed", seed, "seed of the first video's noise; video i has seed + i");
     field("num_videos", num_videos, "videos of each prompt");
     model.visit(field);
+    loras.visit(field);
     field("device", device, "cpu, cuda or cuda:N; auto: cuda where there is a GPU");
     field("precision", precision, "float32 or bf16; auto: float32 on the CPU, bf16 on CUDA");
     field("output", output,

@@ -22,9 +22,20 @@ struct ModelStage {
   }
 };
 
+struct DenoiseStage : ModelStage {
+  LoraFlags loras;
+
+  template <class Visitor>
+  void visit(Visitor&& field) {
+    ModelStage::visit(field);
+    loras.visit(field);
+  }
+};
+
 // The flags of a stage, checked as far as can be without input and model. False after --help.
+template <class Stage>
 bool read_stage(const std::string& name, const std::string& summary, const Arguments& arguments,
-                ModelStage& config) {
+                Stage& config) {
   if (!parse_flags("stage " + name, summary, arguments, config)) {
     return false;
   }
@@ -43,7 +54,7 @@ void check_timesteps(const at::Tensor& timestep, const std::string& file) {
 
 void run_stage_denoise(const Arguments& arguments, const CancellationToken& cancel) {
   const torch::NoGradGuard no_grad;
-  ModelStage config;
+  DenoiseStage config;
   if (!read_stage("denoise",
                   "Run the transformer once: latent [B,16,F,H,W], text [B,512,D] and timestep [B] "
                   "(sigma * 1000) give velocity [B,16,F,H,W].",
@@ -52,7 +63,7 @@ void run_stage_denoise(const Arguments& arguments, const CancellationToken& canc
   }
   StageInput input(config.input);
   const ComputeOptions compute = config.common.compute();
-  const PartFiles files = config.model.find().require(ModelPart::kTransformer);
+  const PartFiles files = config.model.find(config.loras).require(ModelPart::kTransformer);
   const TransformerConfig sizes = read_transformer_config(files);
   const at::Tensor latent = input.floats("latent", "B," + std::to_string(sizes.in_dim) + ",F,H,W");
   const at::Tensor text = input.floats(

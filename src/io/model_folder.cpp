@@ -248,6 +248,9 @@ ModelFiles find_model_files(const ModelPaths& paths) {
   for (size_t i = 0; i < kModelParts; ++i) {
     files.parts[i] = search(paths.model, *own[i], static_cast<ModelPart>(i));
   }
+  if (auto& transformer = files.parts[static_cast<size_t>(ModelPart::kTransformer)].files) {
+    transformer->loras = paths.loras;
+  }
   auto& tokenizer = files.parts[static_cast<size_t>(ModelPart::kTokenizer)];
   if (paths.tokenizer.empty() && files.has(ModelPart::kTextEncoder)) {
     const fs::path& weights = files.require(ModelPart::kTextEncoder).weights;

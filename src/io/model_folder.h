@@ -5,6 +5,9 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
+
+#include "io/readers/lora_file.h"
 
 namespace ospnext {
 
@@ -21,12 +24,14 @@ struct ModelPaths {
   std::filesystem::path text_encoder{};
   std::filesystem::path vae{};
   std::filesystem::path tokenizer{};
+  std::vector<LoraChoice> loras{};  // for the transformer
 };
 
 // One part that was found.
 struct PartFiles {
   std::filesystem::path weights;                // for open_checkpoint, or for read_tokenizer_bytes
   std::optional<std::filesystem::path> config;  // config.json of this very part
+  std::vector<LoraChoice> loras{};              // added to the transformer's weights when loaded
 };
 
 struct ModelFiles {

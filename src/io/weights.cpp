@@ -6,14 +6,10 @@
 #include <cstring>
 
 #include "core/error.h"
+#include "io/weight_stream.h"
 
 namespace ospnext {
 namespace {
-
-// Larger tensors are copied and checked in blocks of rows of about this size, so that no temporary
-// of a conversion, transfer or check is as large as a 2 GiB embedding.
-constexpr size_t kBlockBytes = size_t{64} << 20;
-constexpr size_t kNamesShown = 5;
 
 constexpr std::array kTypePairs{
     std::pair{DType::kF64, at::kDouble},
@@ -33,32 +29,6 @@ constexpr std::array kTypePairs{
     std::pair{DType::kBool, at::kBool},
 };
 
-// "a, b, c and 7 more"
-std::string list_text(const std::vector<std::string>& entries) {
-  std::string text;
-  for (size_t i = 0; i < std::min(entries.size(), kNamesShown); ++i) {
-    text += (i == 0 ? "" : ", ") + entries[i];
-  }
-  if (entries.size() > kNamesShown) {
-    text += " and " + std::to_string(entries.size() - kNamesShown) + " more";
-  }
-  return text;
-}
-
-// Rows [begin, begin + count) of a tensor with at least one dimension.
-TensorRecord rows(const TensorRecord& record, int64_t begin, int64_t count) {
-  TensorRecord part = record;
-  const size_t item = item_size(record.dtype);
-  part.shape[0] = count;
-  part.data += static_cast<size_t>(begin * record.strides[0]) * item;
-  size_t last = 0;  // offset of the last element
-  for (size_t i = 0; i < part.shape.size(); ++i) {
-    last += static_cast<size_t>((part.shape[i] - 1) * part.strides[i]);
-  }
-  part.bytes = (last + 1) * item;
-  return part;
-}
-
 // A sum is finite only if all its terms are: one cheap pass. A sum of finite numbers can overflow, so
 // an infinite one is looked at again.
 bool all_finite(const at::Tensor& tensor) {
@@ -69,38 +39,6 @@ bool all_finite(const at::Tensor& tensor) {
       item_size(file_dtype(tensor.scalar_type(), "tensor")) == 1 ? tensor.to(at::kFloat) : tensor;
   const auto type = values.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   return std::isfinite(values.sum(type).item<double>()) || at::isfinite(values).all().item<bool>();
-}
-
-// Copies `record` into `target`, which has its shape, block by block. False when a value of `target`
-// is not finite afterwards.
-bool copy_streamed(const at::Tensor& target, const TensorRecord& record,
-                   const Checkpoint& checkpoint) {
-  if (target.numel() == 0) {
-    return true;
-  }
-  const auto copy = [&](at::Tensor into, const TensorRecord& part) {
-    checkpoint.fetch_pages(part);
-    at::Tensor source = to_tensor(part);
-    if (!into.device().is_cpu()) {
-      source = source.to(into.device());  // transfer in the file's type, convert over there
-    }
-    into.copy_(source);
-    checkpoint.drop_pages(part);
-    return all_finite(into);
-  };
-  if (record.bytes <= kBlockBytes || record.shape.empty()) {
-    return copy(target, record);
-  }
-  const int64_t num_rows = record.shape[0];
-  const int64_t row_bytes = std::max<int64_t>(1, static_cast<int64_t>(record.bytes) / num_rows);
-  const int64_t step = std::max<int64_t>(1, static_cast<int64_t>(kBlockBytes) / row_bytes);
-  for (int64_t begin = 0; begin < num_rows; begin += step) {
-    const int64_t count = std::min(step, num_rows - begin);
-    if (!copy(target.narrow(0, begin, count), rows(record, begin, count))) {
-      return false;
-    }
-  }
-  return true;
 }
 
 std::map<std::string, at::Tensor> parameters_and_buffers(torch::nn::Module& module) {
@@ -150,24 +88,14 @@ at::Tensor to_tensor(const TensorRecord& record) {
 }
 
 LoadReport load_weights(torch::nn::Module& module, const Checkpoint& checkpoint,
-                        const KeyMap& rename) {
+                        const KeyMap& rename, const Loras& loras) {
   const torch::NoGradGuard no_grad;
   LoadReport report;
   const auto targets = parameters_and_buffers(module);
-  std::map<std::string, const TensorMap::value_type*> sources;  // by module name
-  for (const auto& entry : checkpoint.tensors()) {
-    const std::string name = rename ? rename(entry.first) : entry.first;
-    if (name.empty()) {
-      continue;
-    }
+  const auto sources = weight_sources(checkpoint, rename);
+  for (const auto& [name, source] : sources) {
     if (!targets.contains(name)) {
-      report.ignored.push_back(entry.first);
-      continue;
-    }
-    const auto [place, is_new] = sources.emplace(name, &entry);
-    if (!is_new) {
-      throw InputError(checkpoint.path() + ": the tensors " + quoted(place->second->first) +
-                       " and " + quoted(entry.first) + " are both " + name);
+      report.ignored.push_back(source.file_name);
     }
   }
   std::vector<std::string> missing;
@@ -178,9 +106,9 @@ LoadReport load_weights(torch::nn::Module& module, const Checkpoint& checkpoint,
       missing.push_back(name);
       continue;
     }
-    const auto& [file_name, record] = *source->second;
+    const TensorRecord& record = source->second.record;
     if (record.shape != target.sizes().vec()) {
-      misshapen.push_back(quoted(file_name) + " (found " + shape_text(record.shape) +
+      misshapen.push_back(quoted(source->second.file_name) + " (found " + shape_text(record.shape) +
                           ", expected " + shape_text(target.sizes().vec()) + ")");
     }
   }
@@ -194,13 +122,25 @@ LoadReport load_weights(torch::nn::Module& module, const Checkpoint& checkpoint,
                      std::to_string(targets.size()) +
                      " tensors have the wrong shape: " + list_text(misshapen));
   }
+  TensorShapes shapes;
   for (const auto& [name, target] : targets) {
-    const auto& [file_name, record] = *sources.at(name);
-    if (!copy_streamed(target, record, checkpoint)) {
-      throw InputError(checkpoint.path() + ": tensor " + quoted(file_name) +
-                       " holds NaN or infinite values (as " + c10::toString(target.scalar_type()) +
-                       "), expected finite numbers");
-    }
+    shapes[name] = target.sizes().vec();
+  }
+  loras.check_fits(shapes);
+  for (const auto& [name, target] : targets) {
+    const WeightSource& source = sources.at(name);
+    const at::Tensor whole = target;
+    stream_weight(
+        source, checkpoint, loras, whole.device(), [&](int64_t first_row, const at::Tensor& rows) {
+          const at::Tensor into =
+              rows.dim() == 0 ? whole : whole.narrow(0, first_row, rows.size(0));
+          into.copy_(rows);
+          if (!all_finite(into)) {
+            throw InputError(checkpoint.path() + ": tensor " + quoted(source.file_name) +
+                             " holds NaN or infinite values (as " +
+                             c10::toString(whole.scalar_type()) + "), expected finite numbers");
+          }
+        });
   }
   return report;
 }

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "io/loras.h"
 #include "io/readers/key_layouts.h"
 #include "io/readers/tensor_file.h"
 
@@ -28,10 +29,11 @@ struct LoadReport {
 
 // Fills every parameter and buffer of `module` with the checkpoint tensors named by `rename`, one
 // after the other, converted to the dtype and device of the parameter, so that beside mapped pages
-// little host memory is used. Throws InputError that names file and tensors when tensors are missing
-// or misshapen (before anything is written), or NaN or infinite after the conversion.
+// little host memory is used. LoRAs are added in float32 before the one rounding. Throws InputError that
+// names file and tensors when tensors are missing or misshapen or a LoRA does not fit (before anything
+// is written), or NaN or infinite after the conversion.
 LoadReport load_weights(torch::nn::Module& module, const Checkpoint& checkpoint,
-                        const KeyMap& rename = {});
+                        const KeyMap& rename = {}, const Loras& loras = {});
 
 // All tensors of a file, copied (stage inputs, small files). Throws InputError.
 std::map<std::string, at::Tensor> read_tensors(const std::filesystem::path& file);

@@ -2,11 +2,11 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "io/readers/tensor_file.h"
 #include "models/layout.h"
 
 namespace ospnext {
@@ -61,9 +61,6 @@ struct TransformerConfig {
     field("scale_max_backward", scale_max_backward, "largest scaled magnitude of gradients");
   }
 };
-
-// Shapes of a checkpoint's tensors by their names in Wan's original spelling.
-using TensorShapes = std::map<std::string, std::vector<int64_t>>;
 
 // Reads a config.json of Wan-AI, OSP-Next or diffusers; keys that mean nothing here are skipped.
 // Throws InputError beginning with `origin`: a value of the wrong type, a missing dim, ffn_dim,

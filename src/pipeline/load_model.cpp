@@ -10,8 +10,9 @@ namespace ospnext {
 namespace {
 
 // Loads `module` and readies it for inference.
-void fill(torch::nn::Module& module, const Checkpoint& checkpoint, const KeyMap& keys) {
-  const LoadReport report = load_weights(module, checkpoint, keys);
+void fill(torch::nn::Module& module, const Checkpoint& checkpoint, const KeyMap& keys,
+          const Loras& loras = {}) {
+  const LoadReport report = load_weights(module, checkpoint, keys, loras);
   if (!report.ignored.empty()) {
     warn(checkpoint.path() + ": " + std::to_string(report.ignored.size()) +
          " tensor(s) belong to nothing and are ignored, the first is " +
@@ -24,7 +25,7 @@ void fill(torch::nn::Module& module, const Checkpoint& checkpoint, const KeyMap&
 }
 
 // A function from name to shape, empty for a name that is not there.
-auto lookup(std::map<std::string, std::vector<int64_t>> shapes) {
+auto lookup(TensorShapes shapes) {
   return [shapes = std::move(shapes)](const std::string& name) {
     const auto found = shapes.find(name);
     return found == shapes.end() ? std::vector<int64_t>{} : found->second;
@@ -77,13 +78,23 @@ Umt5Config read_text_encoder_config(const PartFiles& files) {
                            checkpoint.path());
 }
 
+Loras open_loras(const PartFiles& files) {
+  Loras loras(files.loras);
+  if (!files.loras.empty()) {
+    const Checkpoint checkpoint = open_checkpoint(files.weights);
+    loras.check_fits(renamed_shapes(checkpoint, transformer_keys(checkpoint)));
+  }
+  return loras;
+}
+
 Transformer load_transformer(const PartFiles& files, const ComputeOptions& compute) {
   const torch::NoGradGuard no_grad;
   const Checkpoint checkpoint = open_checkpoint(files.weights);
+  const Loras loras = open_loras(files);
   Transformer transformer(read_transformer_config(files),
                           at::TensorOptions().device(compute.device).dtype(compute.dtype));
   transformer->set_compute_dtype(compute.dtype);
-  fill(*transformer, checkpoint, transformer_keys(checkpoint));
+  fill(*transformer, checkpoint, transformer_keys(checkpoint), loras);
   return transformer;
 }
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 
+#include "io/loras.h"
 #include "io/model_folder.h"
 #include "models/tokenizer.h"
 #include "models/transformer.h"
@@ -30,6 +31,9 @@ ComputeOptions parse_compute(const std::string& device, const std::string& preci
 TransformerConfig read_transformer_config(const PartFiles& files);
 VaeConfig read_vae_config(const PartFiles& files);
 Umt5Config read_text_encoder_config(const PartFiles& files);
+
+// The LoRAs of a part, checked against the names and shapes of its weights. Throws InputError.
+Loras open_loras(const PartFiles& files);
 
 // Each loads and checks a whole part, in evaluation mode and without gradients. Throw InputError for
 // files that are broken or do not fit; tensors that belong to nothing are named in a warning.

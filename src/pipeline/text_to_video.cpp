@@ -55,6 +55,7 @@ class Run {
         transformer_config_(read_transformer_config(files.require(ModelPart::kTransformer))),
         vae_config_(read_vae_config(files.require(ModelPart::kVae))) {
     config_.check(vae_config_);
+    open_loras(files.require(ModelPart::kTransformer));  // refused before anything is computed
     check_parts_match(transformer_config_,
                       read_text_encoder_config(files.require(ModelPart::kTextEncoder)),
                       vae_config_);

@@ -135,9 +135,8 @@ KeyMap umt5_keys(const Checkpoint& checkpoint) {
   };
 }
 
-std::map<std::string, std::vector<int64_t>> renamed_shapes(const Checkpoint& checkpoint,
-                                                           const KeyMap& keys) {
-  std::map<std::string, std::vector<int64_t>> shapes;
+TensorShapes renamed_shapes(const Checkpoint& checkpoint, const KeyMap& keys) {
+  TensorShapes shapes;
   for (const auto& [name, record] : checkpoint.tensors()) {
     if (const std::string key = keys(name); !key.empty()) {
       shapes[key] = record.shape;

@@ -31,8 +31,7 @@ KeyMap vae_keys(const Checkpoint& checkpoint);
 KeyMap umt5_keys(const Checkpoint& checkpoint);
 
 // Module name -> shape, of the tensors that `keys` does not ignore: what a missing config is read from.
-std::map<std::string, std::vector<int64_t>> renamed_shapes(const Checkpoint& checkpoint,
-                                                           const KeyMap& keys);
+TensorShapes renamed_shapes(const Checkpoint& checkpoint, const KeyMap& keys);
 
 // One name on its own, without recognition.
 std::string canonical_transformer_key(const std::string& name);

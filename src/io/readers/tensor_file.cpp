@@ -1,7 +1,10 @@
 // Data types, sizes, and the checkpoint that owns its mapped files.
 #include "io/readers/tensor_file.h"
 
+#include <algorithm>
 #include <array>
+#include <cmath>
+#include <cstring>
 #include <utility>
 
 namespace ospnext {
@@ -23,6 +26,32 @@ constexpr std::array kDTypes{
     DTypeEntry{DType::kU16, "U16", 2},        DTypeEntry{DType::kU8, "U8", 1},
     DTypeEntry{DType::kBool, "BOOL", 1},
 };
+
+constexpr size_t kNamesShown = 5;
+
+// The first bytes of `record` as a number of this type; they need not be aligned.
+template <class Number>
+double number_at(const TensorRecord& record) {
+  Number number{};
+  std::memcpy(&number, record.data, sizeof(number));
+  return static_cast<double>(number);
+}
+
+double half_value(uint16_t bits) {
+  const int exponent = bits >> 10 & 0x1f;
+  const int mantissa = bits & 0x3ff;
+  const double magnitude = exponent == 0      ? std::ldexp(mantissa, -24)
+                           : exponent == 0x1f ? (mantissa == 0 ? INFINITY : NAN)
+                                              : std::ldexp(0x400 + mantissa, exponent - 25);
+  return bits >> 15 != 0 ? -magnitude : magnitude;
+}
+
+double bfloat16_value(uint16_t bits) {
+  const uint32_t wide = static_cast<uint32_t>(bits) << 16;
+  float number = 0;
+  std::memcpy(&number, &wide, sizeof(number));
+  return number;
+}
 
 }  // namespace
 
@@ -87,6 +116,54 @@ std::string shape_text(const std::vector<int64_t>& shape) {
     text += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
   }
   return text + "]";
+}
+
+std::string list_text(const std::vector<std::string>& entries) {
+  std::string text;
+  for (size_t i = 0; i < std::min(entries.size(), kNamesShown); ++i) {
+    text += (i == 0 ? "" : ", ") + entries[i];
+  }
+  if (entries.size() > kNamesShown) {
+    text += " and " + std::to_string(entries.size() - kNamesShown) + " more";
+  }
+  return text;
+}
+
+std::optional<double> scalar_value(const TensorRecord& record) {
+  if (record.element_count() != 1) {
+    return std::nullopt;
+  }
+  switch (record.dtype) {
+    case DType::kF64:
+      return number_at<double>(record);
+    case DType::kF32:
+      return number_at<float>(record);
+    case DType::kF16:
+      return half_value(static_cast<uint16_t>(number_at<uint16_t>(record)));
+    case DType::kBF16:
+      return bfloat16_value(static_cast<uint16_t>(number_at<uint16_t>(record)));
+    case DType::kI64:
+      return number_at<int64_t>(record);
+    case DType::kI32:
+      return number_at<int32_t>(record);
+    case DType::kI16:
+      return number_at<int16_t>(record);
+    case DType::kI8:
+      return number_at<int8_t>(record);
+    case DType::kU64:
+      return number_at<uint64_t>(record);
+    case DType::kU32:
+      return number_at<uint32_t>(record);
+    case DType::kU16:
+      return number_at<uint16_t>(record);
+    case DType::kU8:
+    case DType::kBool:
+      return number_at<uint8_t>(record);
+    case DType::kF8E4M3:
+    case DType::kF8E5M2:
+      break;
+  }
+  return std::nullopt;
 }
 
 std::string quoted(const std::string& name) {

@@ -50,6 +50,7 @@ struct TensorRecord {
 };
 
 using TensorMap = std::map<std::string, TensorRecord>;
+using TensorShapes = std::map<std::string, std::vector<int64_t>>;  // by name
 
 // Row-major strides of `shape`.
 std::vector<int64_t> contiguous_strides(const std::vector<int64_t>& shape);
@@ -62,6 +63,12 @@ std::string quoted(const std::string& name);
 
 // "[2, 3]"
 std::string shape_text(const std::vector<int64_t>& shape);
+
+// "a, b, c and 7 more"
+std::string list_text(const std::vector<std::string>& entries);
+
+// The number in a tensor of one element; nothing for other sizes and for fp8.
+std::optional<double> scalar_value(const TensorRecord& record);
 
 // The tensors of one file, or of the shards of an index. Keeps the files mapped.
 class Checkpoint {

@@ -1,0 +1,57 @@
+#include "io/loras.h"
+
+#include "core/error.h"
+#include "io/weights.h"
+
+namespace ospnext {
+namespace {
+
+// The values of a record as float32 on `device`.
+at::Tensor floats(const TensorRecord& record, const LoraFile& file, const std::string& name,
+                  at::Device device) {
+  const at::Tensor values = to_tensor(record).to(device).to(at::kFloat);
+  if (!at::isfinite(values).all().item<bool>()) {
+    throw InputError(file.checkpoint.path() + ": tensor " + quoted(name) +
+                     " or its partner holds NaN or infinite values, expected finite numbers");
+  }
+  return values;
+}
+
+}  // namespace
+
+Loras::Loras(const std::vector<LoraChoice>& choices) {
+  for (const LoraChoice& choice : choices) {
+    files_.push_back(open_lora(choice.path));
+  }
+  for (size_t i = 0; i < files_.size(); ++i) {  // the files stay where they are from here on
+    for (const LoraChange& content : files_[i].changes) {
+      changes_[content.target].push_back(
+          {&files_[i], &content, choices[i].strength * content.scale});
+    }
+  }
+}
+
+void Loras::check_fits(const TensorShapes& shapes) const {
+  for (const LoraFile& file : files_) {
+    file.check_fits(shapes);
+  }
+}
+
+void Loras::add_to(const std::string& parameter, int64_t first_row, const at::Tensor& rows) const {
+  const auto found = changes_.find(parameter);
+  TORCH_CHECK(found != changes_.end(), parameter, " is not changed");
+  const int64_t count = rows.size(0);
+  for (const auto& [file, content, factor] : found->second) {
+    const at::Tensor values =
+        floats(content->values, *file, content->name, rows.device()).narrow(0, first_row, count);
+    if (!content->down) {
+      rows.add_(values, factor);
+      continue;
+    }
+    const at::Tensor down =
+        floats(*content->down, *file, content->name, rows.device()).flatten(1);  // [r, in]
+    rows.view({count, -1}).addmm_(values.flatten(1), down, 1.0, factor);         // [count, in]
+  }
+}
+
+}  // namespace ospnext

@@ -1,0 +1,321 @@
+// Puts the tensors of a LoRA file together and checks them.
+#include "io/readers/lora_file.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <map>
+#include <utility>
+
+#include "core/error.h"
+#include "io/readers/bounded_json.h"
+
+namespace ospnext {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr double kLargestStrength = 100;
+constexpr const char* kAdapterConfig = "adapter_config.json";
+
+// How a PEFT adapter scales its pairs, where the file has no alpha tensors.
+struct AdapterConfig {
+  std::optional<double> alpha;
+  bool by_root_of_rank = false;  // "rslora": alpha / sqrt(r)
+  std::vector<std::pair<std::string, double>>
+      patterns;  // alphas of single layers, by name or its end
+
+  double scale(const std::string& layer, int64_t rank) const {
+    std::optional<double> value = alpha;
+    for (const auto& [pattern, pattern_alpha] : patterns) {
+      if (layer == pattern || layer.ends_with("." + pattern)) {
+        value = pattern_alpha;
+        break;
+      }
+    }
+    const auto r = static_cast<double>(rank);
+    return value ? *value / (by_root_of_rank ? std::sqrt(r) : r) : 1.0;
+  }
+};
+
+double finite_number(const json& value, const std::string& what) {
+  if (!value.is_number() || !std::isfinite(value.get<double>())) {
+    throw InputError(what + ": found " + quoted(value.dump()) + ", expected a finite number");
+  }
+  return value.get<double>();
+}
+
+// `prefix` stands before every key: "" in adapter_config.json, "transformer." in diffusers' metadata.
+AdapterConfig read_adapter_config(const json& source, const std::string& prefix,
+                                  const std::string& origin) {
+  if (!source.is_object()) {
+    throw InputError(origin + ": expected a JSON object, found " + source.type_name());
+  }
+  const auto value_of = [&](const char* key) {
+    const auto found = source.find(prefix + key);
+    return found == source.end() ? json() : *found;
+  };
+  const auto is_on = [&](const char* key) { return value_of(key) == json(true); };
+  if (const json type = value_of("peft_type"); !type.is_null() && type != "LORA") {
+    throw InputError(origin + ": peft_type: found " + quoted(type.dump()) + ", expected \"LORA\"");
+  }
+  for (const char* variant : {"use_dora", "use_qalora", "use_bdlora", "fan_in_fan_out"}) {
+    if (is_on(variant)) {
+      throw InputError(origin + ": " + variant + ": found true, expected a plain LoRA");
+    }
+  }
+  AdapterConfig config;
+  config.by_root_of_rank = is_on("use_rslora");
+  if (const json alpha = value_of("lora_alpha"); !alpha.is_null()) {
+    config.alpha = finite_number(alpha, origin + ": lora_alpha");
+  }
+  if (const json patterns = value_of("alpha_pattern"); patterns.is_object()) {
+    for (const auto& [pattern, alpha] : patterns.items()) {
+      if (pattern.find_first_of("\\^$*+?()[]{}|") != pattern.npos) {
+        throw InputError(origin + ": alpha_pattern: found the regular expression " +
+                         quoted(pattern) + ", expected names of layers or their ends");
+      }
+      config.patterns.emplace_back(
+          pattern, finite_number(alpha, origin + ": alpha_pattern " + quoted(pattern)));
+    }
+  }
+  return config;
+}
+
+AdapterConfig find_adapter_config(const fs::path& weights, const Checkpoint& checkpoint) {
+  const fs::path file = weights.parent_path() / kAdapterConfig;
+  std::error_code ignored;
+  if (weights.stem() == "adapter_model" && fs::is_regular_file(file, ignored)) {
+    return read_adapter_config(read_json_file(file), "", file.string());
+  }
+  const auto metadata = checkpoint.metadata().find("lora_adapter_metadata");
+  if (metadata != checkpoint.metadata().end()) {
+    const std::string origin = checkpoint.path() + ": metadata lora_adapter_metadata";
+    return read_adapter_config(parse_bounded_json(metadata->second, origin, 8), "transformer.",
+                               origin);
+  }
+  return {};
+}
+
+// The tensors of one layer, each with its name in the file.
+struct Layer {
+  using Entry = const TensorMap::value_type*;
+  std::map<LoraPart, Entry> parts;
+  LoraKey key{};
+
+  Entry part(LoraPart part) const {
+    const auto found = parts.find(part);
+    return found == parts.end() ? nullptr : found->second;
+  }
+};
+
+// Elements of a row: all but the first side count, so that a convolution's kernel is one matrix.
+std::optional<int64_t> row_size(const std::vector<int64_t>& shape) {
+  return byte_count({shape.begin() + 1, shape.end()}, 1);
+}
+
+// Fills `file` from the tensors of its checkpoint.
+class Assembly {
+ public:
+  Assembly(LoraFile& file, const AdapterConfig& config)
+      : file_(file), path_(file.checkpoint.path()), config_(config) {}
+
+  void run() {
+    group();
+    for (const auto& [name, layer] : layers_) {
+      add_pair(layer);
+      for (const LoraPart part :
+           {LoraPart::kWeightDiff, LoraPart::kBiasDiff, LoraPart::kModulationDiff}) {
+        if (const auto entry = layer.part(part)) {
+          add(layer, part, *entry, std::nullopt, 1.0);
+        }
+      }
+    }
+  }
+
+ private:
+  void group() {
+    const TensorMap& tensors = file_.checkpoint.tensors();
+    if (tensors.empty()) {
+      throw InputError(path_ + ": the LoRA is empty");
+    }
+    std::vector<std::string> unknown;
+    for (const auto& entry : tensors) {
+      const auto key = parse_lora_key(entry.first);
+      if (!key) {
+        unknown.push_back(quoted(entry.first));
+        continue;
+      }
+      if (key->part == LoraPart::kDora) {
+        throw InputError(path_ + ": found magnitudes of DoRA (tensor " + quoted(entry.first) +
+                         "), expected a LoRA without them");
+      }
+      Layer& layer = layers_[key->layer];
+      layer.key = *key;
+      file_.families.insert(key->family);
+      const auto [place, is_new] = layer.parts.emplace(key->part, &entry);
+      if (!is_new) {
+        throw InputError(path_ + ": the tensors " + quoted(place->second->first) + " and " +
+                         quoted(entry.first) + " are the same part of " + key->layer);
+      }
+    }
+    if (!unknown.empty()) {
+      throw InputError(path_ + ": " + std::to_string(unknown.size()) + " of " +
+                       std::to_string(tensors.size()) +
+                       " tensors have no name of a LoRA: " + list_text(unknown));
+    }
+  }
+
+  void add(const Layer& layer, LoraPart part, const TensorMap::value_type& entry,
+           const std::optional<TensorRecord>& down, double scale) {
+    LoraKey key = layer.key;
+    key.part = part;
+    file_.changes.push_back({key.target(), entry.first, entry.second, down, scale});
+  }
+
+  void add_pair(const Layer& layer) {
+    const auto down = layer.part(LoraPart::kDown);
+    const auto up = layer.part(LoraPart::kUp);
+    const auto bias = layer.part(LoraPart::kUpBias);
+    const auto alpha = layer.part(LoraPart::kAlpha);
+    const double alpha_value = alpha ? alpha_of(*alpha) : 0;
+    if (!down || !up) {
+      const bool is_diff = layer.part(LoraPart::kWeightDiff) != nullptr;  // its alpha says nothing
+      for (const auto alone : {down, up, bias, is_diff ? nullptr : alpha}) {
+        if (alone) {
+          throw InputError(path_ + ": tensor " + quoted(alone->first) +
+                           " stands alone, expected both matrices of its layer");
+        }
+      }
+      return;
+    }
+    const int64_t rank = check_shapes(*down, *up);
+    const double scale =
+        alpha ? alpha_value / static_cast<double>(rank) : config_.scale(layer.key.written, rank);
+    file_.ranks.insert(rank);
+    add(layer, LoraPart::kUp, *up, down->second, scale);
+    if (bias) {
+      add(layer, LoraPart::kUpBias, *bias, std::nullopt, scale);
+    }
+  }
+
+  int64_t check_shapes(const TensorMap::value_type& down, const TensorMap::value_type& up) const {
+    const auto& d = down.second.shape;
+    const auto& u = up.second.shape;
+    const std::string both = path_ + ": tensors " + quoted(down.first) + " " + shape_text(d) +
+                             " and " + quoted(up.first) + " " + shape_text(u);
+    if (d.size() < 2 || u.size() < 2 || row_size(u) != u[1]) {
+      throw InputError(both + ": expected matrices [r, in] and [out, r]");
+    }
+    if (d[0] != u[1]) {
+      throw InputError(both + ": expected the same rank in both");
+    }
+    if (d[0] == 0) {
+      throw InputError(both + ": found rank 0, expected at least 1");
+    }
+    return d[0];
+  }
+
+  double alpha_of(const TensorMap::value_type& entry) const {
+    const auto alpha = scalar_value(entry.second);
+    if (!alpha || !std::isfinite(*alpha)) {
+      throw InputError(path_ + ": tensor " + quoted(entry.first) + ": found " +
+                       (alpha ? std::to_string(*alpha)
+                              : dtype_name(entry.second.dtype) +
+                                    (" of shape " + shape_text(entry.second.shape))) +
+                       ", expected one finite number as alpha");
+    }
+    return *alpha;
+  }
+
+  LoraFile& file_;
+  const std::string path_;
+  const AdapterConfig& config_;
+  std::map<std::string, Layer> layers_;
+};
+
+fs::path weights_in(const fs::path& path) {
+  std::error_code ignored;
+  if (!fs::is_directory(path, ignored)) {
+    return path;
+  }
+  for (const char* name :
+       {"adapter_model.safetensors", "adapter_model.bin", "pytorch_lora_weights.safetensors"}) {
+    if (fs::is_regular_file(path / name, ignored)) {
+      return path / name;
+    }
+  }
+  throw InputError(path.string() +
+                   ": expected a directory with adapter_model.safetensors, adapter_model.bin or "
+                   "pytorch_lora_weights.safetensors, found none of them");
+}
+
+}  // namespace
+
+LoraChoice parse_lora_choice(const std::string& text) {
+  const size_t colon = text.rfind(':');
+  LoraChoice choice{text.substr(0, colon), 1.0};
+  if (colon != text.npos) {
+    const char* begin = text.data() + colon + 1;
+    const char* end = text.data() + text.size();
+    const auto [stop, error] = std::from_chars(begin, end, choice.strength);
+    if (error != std::errc() || stop != end || begin == end ||
+        !(std::abs(choice.strength) <= kLargestStrength)) {
+      throw InputError("--lora " + text + ": found the strength \"" + text.substr(colon + 1) +
+                       "\", expected a number from -100 to 100 behind the last colon");
+    }
+  }
+  if (choice.path.empty()) {
+    throw InputError("--lora " + text + ": expected FILE or FILE:STRENGTH");
+  }
+  return choice;
+}
+
+void LoraFile::check_fits(const TensorShapes& shapes) const {
+  std::vector<std::string> unmatched;
+  std::vector<std::string> misshapen;
+  for (const LoraChange& change : changes) {
+    const auto target = shapes.find(change.target);
+    if (target == shapes.end()) {
+      unmatched.push_back(quoted(change.name));
+      continue;
+    }
+    const auto& shape = target->second;
+    const auto& values = change.values.shape;
+    const bool fits = change.down ? shape.size() >= 2 && values[0] == shape[0] &&
+                                        row_size(change.down->shape) == row_size(shape)
+                                  : values == shape;
+    if (!fits) {
+      misshapen.push_back(quoted(change.name) + " (found " +
+                          (change.down ? shape_text(values) + " x " + shape_text(change.down->shape)
+                                       : shape_text(values)) +
+                          ", the weight is " + shape_text(shape) + ")");
+    }
+  }
+  if (!unmatched.empty()) {
+    throw InputError(checkpoint.path() + ": " + std::to_string(unmatched.size()) + " of " +
+                     std::to_string(changes.size()) +
+                     " changes fit no layer of the transformer: " + list_text(unmatched));
+  }
+  if (!misshapen.empty()) {
+    throw InputError(checkpoint.path() + ": " + std::to_string(misshapen.size()) + " of " +
+                     std::to_string(changes.size()) +
+                     " changes have the wrong shape: " + list_text(misshapen));
+  }
+}
+
+bool looks_like_lora(const Checkpoint& checkpoint) {
+  return std::any_of(checkpoint.tensors().begin(), checkpoint.tensors().end(),
+                     [](const auto& entry) { return parse_lora_key(entry.first).has_value(); });
+}
+
+LoraFile open_lora(const fs::path& file_or_directory) {
+  const fs::path weights = weights_in(file_or_directory);
+  LoraFile file{open_checkpoint(weights), {}, {}, {}};
+  const AdapterConfig config = find_adapter_config(weights, file.checkpoint);
+  Assembly(file, config).run();
+  return file;
+}
+
+}  // namespace ospnext

@@ -1,0 +1,53 @@
+// LoRA files: small sets of changes to a transformer's parameters (docs/lora.md).
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "io/readers/lora_keys.h"
+#include "io/readers/tensor_file.h"
+
+namespace ospnext {
+
+// A LoRA that was asked for.
+struct LoraChoice {
+  std::filesystem::path path;  // a tensor file, or a directory of PEFT or diffusers
+  double strength = 1;
+};
+
+// From "FILE" or "FILE:STRENGTH"; what stands behind the last colon is the strength. Throws InputError.
+LoraChoice parse_lora_choice(const std::string& text);
+
+// One change of one parameter W: W += scale · values · down, or W += values without `down`.
+struct LoraChange {
+  std::string target;                // parameter in the names of our modules
+  std::string name;                  // of `values` in the file, for messages
+  TensorRecord values;               // up [out, r, 1...], or the difference in W's shape
+  std::optional<TensorRecord> down;  // [r, in...]
+  double scale = 1;                  // alpha / r; 1 where no alpha is given
+};
+
+struct LoraFile {
+  Checkpoint checkpoint;  // keeps the records below valid
+  std::vector<LoraChange> changes;
+  std::set<LoraFamily> families;
+  std::set<int64_t> ranks;
+
+  // Throws InputError, listing the file's names, when changes fit no parameter of a model with these
+  // shapes by parameter name, or fit one of another shape.
+  void check_fits(const TensorShapes& shapes) const;
+};
+
+// Whether any tensor is named as in a LoRA.
+bool looks_like_lora(const Checkpoint& checkpoint);
+
+// Reads a LoRA from a tensor file, or from the directory that PEFT or diffusers saves. The scale comes
+// from alpha tensors, else from adapter_config.json beside adapter_model.*, else from diffusers'
+// metadata. Throws InputError for names of no known family (it lists them), an empty LoRA, a matrix
+// without its partner, ranks that differ or are 0, an alpha that is not finite, and DoRA.
+LoraFile open_lora(const std::filesystem::path& file_or_directory);
+
+}  // namespace ospnext

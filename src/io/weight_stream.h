@@ -1,0 +1,37 @@
+// Weights of a checkpoint as a model sees them, one block of rows after the other.
+#pragma once
+
+#include <torch/torch.h>
+
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "io/loras.h"
+#include "io/readers/key_layouts.h"
+#include "io/readers/tensor_file.h"
+
+namespace ospnext {
+
+// A tensor of a checkpoint under the name it has in our modules.
+struct WeightSource {
+  std::string name;       // in the module: "blocks.0.ffn.0.weight"
+  std::string file_name;  // in the checkpoint
+  TensorRecord record;
+};
+
+// The tensors that `rename` does not ignore, by module name. Throws InputError when two are the same.
+std::map<std::string, WeightSource> weight_sources(const Checkpoint& checkpoint,
+                                                   const KeyMap& rename);
+
+// Takes rows first_row, first_row + 1, ... of a tensor (a scalar whole).
+using RowSink = std::function<void(int64_t first_row, const at::Tensor& rows)>;
+
+// Gives `sink` all rows in order, in blocks of about 64 MiB of the file, on `device`, in the file's
+// dtype; in float32 where `loras` change the tensor, their sum with it. Beside mapped pages, which are
+// given back, one block is in memory at a time. Throws InputError for a LoRA of NaN.
+void stream_weight(const WeightSource& source, const Checkpoint& checkpoint, const Loras& loras,
+                   at::Device device, const RowSink& sink);
+
+}  // namespace ospnext

@@ -1,0 +1,90 @@
+// --lora on the commands that run the transformer.
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "cli/run_ospnext.h"
+#include "io/readers/tensor_file.h"
+#include "support/compare.h"
+#include "support/tiny_model.h"
+
+namespace ospnext {
+namespace {
+
+class LoraFlag : public testing::Test {
+ protected:
+  LoraFlag() {
+    torch::manual_seed(3);
+    write_tiny_diffusers_model(folder_ / "model");
+    down_ = torch::randn({2, 128}) * 0.1;
+    up_ = torch::randn({128, 2}) * 0.1;
+    save_safetensors(path("lora.safetensors"),
+                     {{"diffusion_model.blocks.0.cross_attn.v.lora_down.weight", down_},
+                      {"diffusion_model.blocks.0.cross_attn.v.lora_up.weight", up_}});
+    save_safetensors(path("in.safetensors"), {{"latent", torch::randn({1, 16, 2, 4, 6})},
+                                              {"text", torch::randn({1, 512, 32})},
+                                              {"timestep", torch::tensor({500.0f})}});
+  }
+
+  std::string path(const std::string& name) const { return (folder_ / name).string(); }
+  Outcome denoise(Arguments arguments) const {
+    arguments.insert(arguments.begin(), {"stage", "denoise", "--input", path("in.safetensors"),
+                                         "--output", path("out.safetensors")});
+    return run_here(arguments);
+  }
+  at::Tensor velocity(const Arguments& arguments) const {
+    const Outcome outcome = denoise(arguments);
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+    return read_tensors(path("out.safetensors")).at("velocity");
+  }
+
+  const TemporaryFolder folder_;
+  at::Tensor down_, up_;
+};
+
+TEST_F(LoraFlag, DenoiseEqualsTheModelThatWasMergedByHand) {
+  auto weights = read_tensors(folder_ / "model/transformer/diffusion_pytorch_model.safetensors");
+  at::Tensor& weight = weights.at("blocks.0.cross_attn.v.weight");
+  weight = torch::addmm(torch::addmm(weight, up_, down_, 1.0, 0.5), up_, down_, 1.0, 1.0);
+  save_safetensors(path("merged.safetensors"), weights);
+  const at::Tensor plain = velocity({"--model", path("model")});
+  const at::Tensor expected = velocity({"--transformer", path("merged.safetensors")});
+  const at::Tensor actual =
+      velocity({"--model", path("model"), "--lora", path("lora.safetensors:0.5"), "--lora",
+                path("lora.safetensors")});
+  EXPECT_LT(relative_l2(actual, expected), 1e-6);  // one rounding of a weight
+  EXPECT_GT(relative_l2(actual, plain), 1e-3);
+}
+
+TEST_F(LoraFlag, GenerateKeepsItInTheConfiguration) {
+  const Outcome outcome =
+      run_here({"generate", "--model", path("model"), "--prompt", "a", "--steps", "1", "--device",
+                "cpu", "--output", path("%d.png"), "--lora", path("lora.safetensors:0.25")});
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  const auto sidecar = nlohmann::json::parse(file_text(folder_ / "video.json"));
+  EXPECT_EQ(sidecar["config"]["lora"], nlohmann::json({path("lora.safetensors:0.25")}));
+}
+
+TEST_F(LoraFlag, Refusals) {
+  const auto refused = [&](const std::string& lora, const std::string& message) {
+    EXPECT_TRUE(refuses(denoise({"--model", path("model"), "--lora", lora}), message));
+    EXPECT_FALSE(std::filesystem::exists(folder_ / "out.safetensors"));
+    EXPECT_TRUE(refuses(run_here({"generate", "--model", path("model"), "--prompt", "a", "--device",
+                                  "cpu", "--output", path("%d.png"), "--lora", lora}),
+                        message));
+    EXPECT_FALSE(std::filesystem::exists(folder_ / "video.json"));
+  };
+  refused(path("none.safetensors"), "none.safetensors");
+  refused(path("lora.safetensors:strong"), "found the strength \"strong\"");
+  refused(path("model"), "adapter_model.safetensors");
+  refused(path("model/transformer/diffusion_pytorch_model.safetensors"), "have no name of a LoRA");
+  save_safetensors(path("other.safetensors"),
+                   {{"transformer.blocks.7.attn1.to_q.lora_A.weight", torch::zeros({1, 128})},
+                    {"transformer.blocks.7.attn1.to_q.lora_B.weight", torch::zeros({128, 1})}});
+  refused(path("other.safetensors"),
+          "1 of 1 changes fit no layer of the transformer: "
+          "\"transformer.blocks.7.attn1.to_q.lora_B.weight\"");
+}
+
+}  // namespace
+}  // namespace ospnext
