@@ -209,7 +209,9 @@ ModelFamily family_of(const fs::path& package) {
   return is_file(package / "diffusion_pytorch_model.safetensors") ||
                  is_file(package / "diffusion_pytorch_model.safetensors.index.json")
              ? ModelFamily::kWanAi
-             : ModelFamily::kOspNext;
+         : is_file(package / "ema_model_state_dict.pt") || is_file(package / "model_state_dict.pt")
+             ? ModelFamily::kOspNext
+             : ModelFamily::kParts;
 }
 
 // Whether a checkpoint file holds the tensor "spiece_model"; a broken one is reported when loaded.

@@ -14,7 +14,7 @@ namespace ospnext {
 enum class ModelPart { kTransformer, kTextEncoder, kVae, kTokenizer };
 constexpr size_t kModelParts = 4;
 
-// The layout of a package; kParts when there is no package, only paths of parts.
+// The layout of a package; kParts when there is none, only files of parts, as Comfy has them.
 enum class ModelFamily { kWanAi, kDiffusers, kOspNext, kParts };
 
 // What the flags --model, --transformer, ... name; an empty path was not given.

@@ -82,6 +82,45 @@ void PendingFile::commit() {
   path_.clear();
 }
 
+PendingFolder::PendingFolder(fs::path target, const std::string& flag)
+    : target_(std::move(target)) {
+  if (target_.empty()) {
+    throw InputError(flag + ": missing, expected the name of a folder");
+  }
+  if (target_.filename().empty()) {
+    target_ = target_.parent_path();  // "folder/"
+  }
+  const std::string what = flag + " " + target_.string() + ": ";
+  std::error_code error;
+  const bool is_there = fs::exists(fs::symlink_status(target_, error));
+  if (is_there && (!fs::is_directory(fs::symlink_status(target_, error)) ||
+                   !fs::is_empty(target_, error) || error)) {
+    throw InputError(what + "exists, expected a new or an empty folder");
+  }
+  std::string name = target_.string() + ".XXXXXX";
+  if (::mkdtemp(name.data()) == nullptr) {
+    throw InputError(what + "cannot write here: " + std::strerror(errno));
+  }
+  path_ = name;
+  const mode_t mask = ::umask(0);
+  ::umask(mask);
+  ::chmod(name.c_str(), 0777 & ~mask);
+}
+
+PendingFolder::~PendingFolder() {
+  if (!path_.empty()) {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+  }
+}
+
+void PendingFolder::commit() {
+  if (::rename(path_.c_str(), target_.c_str()) != 0) {
+    fail(target_, "rename the finished folder");
+  }
+  path_.clear();
+}
+
 void write_text_file(const fs::path& target, const std::string& text) {
   PendingFile file(target);
   std::ofstream out(file.path(), std::ios::binary);

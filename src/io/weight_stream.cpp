@@ -1,8 +1,12 @@
 #include "io/weight_stream.h"
 
 #include <algorithm>
+#include <cmath>
+#include <utility>
+#include <vector>
 
 #include "core/error.h"
+#include "io/readers/scaled_fp8.h"
 #include "io/weights.h"
 
 namespace ospnext {
@@ -26,15 +30,57 @@ TensorRecord rows_of(const TensorRecord& record, int64_t begin, int64_t count) {
 
 }  // namespace
 
+void check_complete(const std::map<std::string, WeightSource>& sources,
+                    const TensorShapes& expected, const std::string& path) {
+  std::vector<std::string> missing;
+  std::vector<std::string> misshapen;
+  for (const auto& [name, shape] : expected) {
+    const auto source = sources.find(name);
+    if (source == sources.end()) {
+      missing.push_back(name);
+    } else if (source->second.record.shape != shape) {
+      misshapen.push_back(quoted(source->second.file_name) + " (found " +
+                          shape_text(source->second.record.shape) + ", expected " +
+                          shape_text(shape) + ")");
+    }
+  }
+  const std::string of_all = " of " + std::to_string(expected.size()) + " tensors ";
+  if (!missing.empty()) {
+    throw InputError(path + ": " + std::to_string(missing.size()) + of_all +
+                     "are missing: " + list_text(missing));
+  }
+  if (!misshapen.empty()) {
+    throw InputError(path + ": " + std::to_string(misshapen.size()) + of_all +
+                     "have the wrong shape: " + list_text(misshapen));
+  }
+}
+
+// A sum is finite only if all its terms are: one cheap pass. A sum of finite numbers can overflow, so
+// an infinite one is looked at again.
+bool all_finite(const at::Tensor& tensor) {
+  if (!tensor.is_floating_point() || tensor.numel() == 0) {
+    return true;
+  }
+  const at::Tensor values =
+      item_size(file_dtype(tensor.scalar_type(), "tensor")) == 1 ? tensor.to(at::kFloat) : tensor;
+  const auto type = values.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  return std::isfinite(values.sum(type).item<double>()) || at::isfinite(values).all().item<bool>();
+}
+
 std::map<std::string, WeightSource> weight_sources(const Checkpoint& checkpoint,
                                                    const KeyMap& rename) {
   std::map<std::string, WeightSource> sources;
+  const auto scales = fp8_scales(checkpoint);
   for (const auto& [file_name, record] : checkpoint.tensors()) {
     const std::string name = rename ? rename(file_name) : file_name;
     if (name.empty()) {
       continue;
     }
-    const auto [place, is_new] = sources.emplace(name, WeightSource{name, file_name, record});
+    WeightSource source{name, file_name, record, {}};
+    if (const auto scale = scales.find(file_name); scale != scales.end()) {
+      source.scale = scale->second;
+    }
+    const auto [place, is_new] = sources.emplace(name, std::move(source));
     if (!is_new) {
       const WeightSource& first = place->second;
       throw InputError(checkpoint.path() + ": the tensors " + quoted(first.file_name) + " and " +
@@ -53,9 +99,14 @@ void stream_weight(const WeightSource& source, const Checkpoint& checkpoint, con
   const auto give = [&](int64_t first_row, const TensorRecord& part) {
     checkpoint.fetch_pages(part);
     at::Tensor rows = to_tensor(part).to(device);  // converted over there
-    if (loras.change(source.name)) {
+    if (source.scale || loras.change(source.name)) {
       rows =
           rows.to(at::kFloat, /*non_blocking=*/false, /*copy=*/true, at::MemoryFormat::Contiguous);
+    }
+    if (source.scale) {
+      rows.mul_(*source.scale);
+    }
+    if (loras.change(source.name)) {
       loras.add_to(source.name, first_row, rows);
     }
     sink(first_row, rows);

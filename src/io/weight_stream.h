@@ -5,8 +5,8 @@
 
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
-#include <vector>
 
 #include "io/loras.h"
 #include "io/readers/key_layouts.h"
@@ -19,18 +19,27 @@ struct WeightSource {
   std::string name;       // in the module: "blocks.0.ffn.0.weight"
   std::string file_name;  // in the checkpoint
   TensorRecord record;
+  std::optional<double> scale;  // of scaled fp8: the weight is the stored value times this
 };
 
-// The tensors that `rename` does not ignore, by module name. Throws InputError when two are the same.
+// The tensors that `rename` does not ignore, by module name, with their fp8 scales. Throws InputError
+// when two are the same and as fp8_scales does.
 std::map<std::string, WeightSource> weight_sources(const Checkpoint& checkpoint,
                                                    const KeyMap& rename);
 
 // Takes rows first_row, first_row + 1, ... of a tensor (a scalar whole).
 using RowSink = std::function<void(int64_t first_row, const at::Tensor& rows)>;
 
-// Gives `sink` all rows in order, in blocks of about 64 MiB of the file, on `device`, in the file's
-// dtype; in float32 where `loras` change the tensor, their sum with it. Beside mapped pages, which are
-// given back, one block is in memory at a time. Throws InputError for a LoRA of NaN.
+// Throws InputError, naming `path`, unless there is a source of every name and shape of `expected`.
+void check_complete(const std::map<std::string, WeightSource>& sources,
+                    const TensorShapes& expected, const std::string& path);
+
+// Whether no value is NaN or infinite; of any dtype and device.
+bool all_finite(const at::Tensor& tensor);
+
+// Gives `sink` all rows in order, in blocks of about 64 MiB of the file, on `device`: in the file's
+// dtype, or in float32 where a scale is applied or `loras` change the tensor. Beside mapped pages, which
+// are given back, one block is in memory at a time. Throws InputError for a LoRA of NaN.
 void stream_weight(const WeightSource& source, const Checkpoint& checkpoint, const Loras& loras,
                    at::Device device, const RowSink& sink);
 

@@ -2,7 +2,6 @@
 #include "io/weights.h"
 
 #include <array>
-#include <cmath>
 #include <cstring>
 
 #include "core/error.h"
@@ -28,18 +27,6 @@ constexpr std::array kTypePairs{
     std::pair{DType::kU8, at::kByte},
     std::pair{DType::kBool, at::kBool},
 };
-
-// A sum is finite only if all its terms are: one cheap pass. A sum of finite numbers can overflow, so
-// an infinite one is looked at again.
-bool all_finite(const at::Tensor& tensor) {
-  if (!tensor.is_floating_point() || tensor.numel() == 0) {
-    return true;
-  }
-  const at::Tensor values =
-      item_size(file_dtype(tensor.scalar_type(), "tensor")) == 1 ? tensor.to(at::kFloat) : tensor;
-  const auto type = values.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-  return std::isfinite(values.sum(type).item<double>()) || at::isfinite(values).all().item<bool>();
-}
 
 std::map<std::string, at::Tensor> parameters_and_buffers(torch::nn::Module& module) {
   std::map<std::string, at::Tensor> targets;
@@ -98,34 +85,11 @@ LoadReport load_weights(torch::nn::Module& module, const Checkpoint& checkpoint,
       report.ignored.push_back(source.file_name);
     }
   }
-  std::vector<std::string> missing;
-  std::vector<std::string> misshapen;
-  for (const auto& [name, target] : targets) {
-    const auto source = sources.find(name);
-    if (source == sources.end()) {
-      missing.push_back(name);
-      continue;
-    }
-    const TensorRecord& record = source->second.record;
-    if (record.shape != target.sizes().vec()) {
-      misshapen.push_back(quoted(source->second.file_name) + " (found " + shape_text(record.shape) +
-                          ", expected " + shape_text(target.sizes().vec()) + ")");
-    }
-  }
-  if (!missing.empty()) {
-    throw InputError(checkpoint.path() + ": " + std::to_string(missing.size()) + " of " +
-                     std::to_string(targets.size()) +
-                     " tensors are missing: " + list_text(missing));
-  }
-  if (!misshapen.empty()) {
-    throw InputError(checkpoint.path() + ": " + std::to_string(misshapen.size()) + " of " +
-                     std::to_string(targets.size()) +
-                     " tensors have the wrong shape: " + list_text(misshapen));
-  }
   TensorShapes shapes;
   for (const auto& [name, target] : targets) {
     shapes[name] = target.sizes().vec();
   }
+  check_complete(sources, shapes, checkpoint.path());
   loras.check_fits(shapes);
   for (const auto& [name, target] : targets) {
     const WeightSource& source = sources.at(name);

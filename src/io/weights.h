@@ -38,15 +38,12 @@ LoadReport load_weights(torch::nn::Module& module, const Checkpoint& checkpoint,
 // All tensors of a file, copied (stage inputs, small files). Throws InputError.
 std::map<std::string, at::Tensor> read_tensors(const std::filesystem::path& file);
 
-// Writes one safetensors file: names sorted, metadata "format": "pt" added. Atomic: written beside
-// `file`, flushed to disk, renamed; on failure nothing is left. Throws InputError when the place
-// cannot be written to, RunError when writing fails (disk full).
+// The two below write tensors that are in memory, as write_safetensors and write_sharded_safetensors
+// (safetensors_writer.h) do: atomically, with the same errors.
 void save_safetensors(const std::filesystem::path& file,
                       const std::map<std::string, at::Tensor>& tensors,
                       const std::map<std::string, std::string>& metadata = {});
 
-// Writes <stem>.safetensors when all tensors fit in `max_shard_bytes`, else shards
-// <stem>-00001-of-0000N.safetensors and <stem>.safetensors.index.json. A tensor is never split.
 void save_sharded_safetensors(const std::filesystem::path& directory, const std::string& stem,
                               const std::map<std::string, at::Tensor>& tensors,
                               int64_t max_shard_bytes);

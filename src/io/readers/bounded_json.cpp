@@ -50,4 +50,9 @@ nlohmann::json read_json_file(const std::filesystem::path& file, size_t max_byte
                             mapped.path());
 }
 
+std::string shown(const nlohmann::json& value) {
+  constexpr size_t kMaxLength = 120;
+  return value.is_string() ? quoted(value.get<std::string>()) : value.dump().substr(0, kMaxLength);
+}
+
 }  // namespace ospnext

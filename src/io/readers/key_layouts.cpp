@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "io/readers/key_rewriting.h"
+#include "io/readers/scaled_fp8.h"
 
 namespace ospnext {
 namespace {
@@ -87,6 +88,9 @@ std::set<std::string> renamed(const Checkpoint& checkpoint, const KeyMap& keys) 
 }  // namespace
 
 std::string canonical_transformer_key(const std::string& name) {
+  if (is_fp8_companion(name)) {
+    return "";
+  }
   const std::string bare = strip_wrappers(name);
   if (const auto block = split_number(bare, "blocks.")) {
     const auto inner = replace_prefix(block->rest, kBlockRules);
@@ -98,7 +102,7 @@ std::string canonical_transformer_key(const std::string& name) {
 
 std::string canonical_umt5_key(const std::string& name) {
   const std::string bare = strip_wrappers(name);
-  if (bare == kTiedEmbedding || bare == "spiece_model") {
+  if (bare == kTiedEmbedding || bare == "spiece_model" || is_fp8_companion(bare)) {
     return "";
   }
   if (const auto block = split_number(bare, "encoder.block.")) {
@@ -109,8 +113,25 @@ std::string canonical_umt5_key(const std::string& name) {
   return replace_prefix(bare, kUmt5Rules).value_or(bare);
 }
 
+std::string diffusers_transformer_key(const std::string& name) {
+  if (const auto block = split_number(name, "blocks.")) {
+    const auto inner = restore_prefix(block->rest, kBlockRules);
+    return "blocks." + std::to_string(block->number) + "." +
+           inner.value_or(std::string(block->rest));
+  }
+  return restore_prefix(name, kTransformerRules).value_or(name);
+}
+
+std::string hugging_face_umt5_key(const std::string& name) {
+  if (const auto block = split_number(name, "blocks.")) {
+    const auto inner = restore_prefix(block->rest, kUmt5BlockRules);
+    return "encoder.block." + std::to_string(block->number) + "." +
+           inner.value_or(std::string(block->rest));
+  }
+  return restore_prefix(name, kUmt5Rules).value_or(name);
+}
+
 KeyMap transformer_keys(const Checkpoint& checkpoint) {
-  refuse_scaled_fp8(checkpoint);
   const auto names = renamed(checkpoint, canonical_transformer_key);
   if (!names.contains("patch_embedding.weight") && !names.contains("head.modulation") &&
       !names.contains("blocks.0.modulation")) {
@@ -121,7 +142,6 @@ KeyMap transformer_keys(const Checkpoint& checkpoint) {
 }
 
 KeyMap umt5_keys(const Checkpoint& checkpoint) {
-  refuse_scaled_fp8(checkpoint);
   const auto names = renamed(checkpoint, canonical_umt5_key);
   if (!names.contains("blocks.0.ffn.gate.0.weight") &&
       !names.contains("blocks.0.pos_embedding.embedding.weight")) {

@@ -15,8 +15,8 @@ using KeyMap = std::function<std::string(const std::string&)>;
 
 // The maps below are recognised from the names in the file. All of them strip wrappers: "module.",
 // "_orig_mod.", "state_dict.", "model." and the prefixes of single-file packages. They throw
-// InputError, naming the file, when it holds another kind of model, and for weights that need more
-// than a new name (scaled fp8).
+// InputError, naming the file, when it holds another kind of model. Scales of fp8 weights are ignored
+// (scaled_fp8.h reads them).
 
 // Transformer: Wan-AI, OSP-Next and diffusers names. Refuses image-to-video checkpoints.
 // Source: diffusers scripts/convert_wan_to_diffusers.py:TRANSFORMER_KEYS_RENAME_DICT.
@@ -32,6 +32,12 @@ KeyMap umt5_keys(const Checkpoint& checkpoint);
 
 // Module name -> shape, of the tensors that `keys` does not ignore: what a missing config is read from.
 TensorShapes renamed_shapes(const Checkpoint& checkpoint, const KeyMap& keys);
+
+// The way back, from the names of our modules.
+std::string diffusers_transformer_key(const std::string& name);
+std::string hugging_face_umt5_key(const std::string& name);
+// Needs all names of the VAE: which block of the decoder a layer belongs to follows from those before.
+KeyMap diffusers_vae_keys(const std::vector<std::string>& names);
 
 // One name on its own, without recognition.
 std::string canonical_transformer_key(const std::string& name);

@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "io/readers/key_layouts.h"
 #include "io/readers/key_rewriting.h"
+#include "io/readers/scaled_fp8.h"
 
 namespace ospnext {
 namespace {
@@ -33,6 +34,7 @@ constexpr std::array kWan22Signs{"samples.0.upsamples.", "samples.0.downsamples.
                                  ".downsampler."};
 
 constexpr const char* kUpBlocks = "decoder.up_blocks.";
+constexpr const char* kUpsamples = "decoder.upsamples.";
 
 // "<place><number>.<inner name, translated>"
 std::string numbered(std::string_view place, int64_t number, std::string_view inner) {
@@ -53,6 +55,45 @@ std::string canonical_coder_key(std::string_view name) {
     return numbered("middle.", 2 * attention->number + 1, attention->rest);
   }
   return replace_prefix(name, kCoderRules).value_or(std::string(name));
+}
+
+// "<place><inner name, translated back>"
+std::string restored(const std::string& place, std::string_view inner) {
+  return place + restore_prefix(inner, kResidualRules).value_or(std::string(inner));
+}
+
+// What stands behind "encoder." or "decoder.", but for upsamples.
+std::string diffusers_coder_key(std::string_view name) {
+  if (const auto down = split_number(name, "downsamples.")) {
+    return restored("down_blocks." + std::to_string(down->number) + ".", down->rest);
+  }
+  if (const auto middle = split_number(name, "middle.")) {
+    const char* kind = middle->number % 2 == 0 ? "resnets." : "attentions.";
+    return restored("mid_block." + (kind + std::to_string(middle->number / 2)) + ".", middle->rest);
+  }
+  return restore_prefix(name, kCoderRules).value_or(std::string(name));
+}
+
+// Of each module in the decoder's flat list, where diffusers has it: "decoder.up_blocks.1.resnets.0.".
+std::map<int64_t, std::string> up_block_places(const std::vector<std::string>& names) {
+  std::map<int64_t, bool> is_upsampler;
+  for (const std::string& name : names) {
+    if (const auto layer = split_number(name, kUpsamples)) {
+      is_upsampler[layer->number] =
+          layer->rest.starts_with("resample.") || layer->rest.starts_with("time_conv.");
+    }
+  }
+  std::map<int64_t, std::string> places;
+  int64_t block = 0;
+  int64_t resnet = 0;
+  for (const auto& [number, ends_block] : is_upsampler) {
+    const std::string place = kUpBlocks + std::to_string(block);
+    places[number] =
+        place + (ends_block ? ".upsamplers.0." : ".resnets." + std::to_string(resnet) + ".");
+    resnet = ends_block ? 0 : resnet + 1;
+    block += ends_block ? 1 : 0;
+  }
+  return places;
 }
 
 }  // namespace
@@ -83,16 +124,19 @@ UpBlockOffsets up_block_offsets(const std::vector<std::string>& names) {
 }
 
 std::string canonical_vae_key(const std::string& name, const UpBlockOffsets& offsets) {
+  if (is_fp8_companion(name)) {
+    return "";
+  }
   const std::string bare = strip_wrappers(name);
   if (const auto block = split_number(bare, kUpBlocks); block && offsets.contains(block->number)) {
     const int64_t first = offsets.at(block->number);
     if (const auto resnet = split_number(block->rest, "resnets.")) {
-      return numbered("decoder.upsamples.", first + resnet->number, resnet->rest);
+      return numbered(kUpsamples, first + resnet->number, resnet->rest);
     }
     if (const auto upsampler = split_number(block->rest, "upsamplers.")) {
       const auto next = offsets.upper_bound(block->number);  // the upsampler ends the block
       if (next != offsets.end()) {
-        return numbered("decoder.upsamples.", next->second - 1, upsampler->rest);
+        return numbered(kUpsamples, next->second - 1, upsampler->rest);
       }
     }
     return bare;
@@ -105,8 +149,21 @@ std::string canonical_vae_key(const std::string& name, const UpBlockOffsets& off
   return replace_prefix(bare, kOuterRules).value_or(bare);
 }
 
+KeyMap diffusers_vae_keys(const std::vector<std::string>& names) {
+  return [places = up_block_places(names)](const std::string& name) {
+    if (const auto up = split_number(name, kUpsamples); up && places.contains(up->number)) {
+      return restored(places.at(up->number), up->rest);
+    }
+    for (const char* coder : {"encoder.", "decoder."}) {
+      if (name.starts_with(coder)) {
+        return coder + diffusers_coder_key(std::string_view(name).substr(8));
+      }
+    }
+    return restore_prefix(name, kOuterRules).value_or(name);
+  };
+}
+
 KeyMap vae_keys(const Checkpoint& checkpoint) {
-  refuse_scaled_fp8(checkpoint);
   const auto offsets = up_block_offsets(tensor_names(checkpoint));
   const KeyMap keys = [offsets](const std::string& name) {
     return canonical_vae_key(name, offsets);

@@ -9,9 +9,16 @@
 namespace ospnext {
 namespace {
 
-constexpr std::array<std::string_view, 8> kWrappers{
-    "module.", "state_dict.", "model.diffusion_model.", "diffusion_model.", "first_stage_model.",
-    "model.",  "net.",        "text_encoder.",
+constexpr std::array<std::string_view, 9> kWrappers{
+    "module.",
+    "state_dict.",
+    "model.diffusion_model.",
+    "diffusion_model.",
+    "first_stage_model.",
+    "model.",
+    "net.",
+    "text_encoder.",
+    "text_encoders.umt5xxl.transformer.",
 };
 // torch.compile and activation checkpointing wrap single layers, so these occur anywhere
 constexpr std::array<std::string_view, 2> kInnerWrappers{"_orig_mod.",
@@ -52,6 +59,16 @@ std::optional<std::string> replace_prefix(std::string_view name,
   return std::nullopt;
 }
 
+std::optional<std::string> restore_prefix(std::string_view name,
+                                          std::span<const PrefixRule> rules) {
+  for (const auto& [from, to] : rules) {
+    if (name.starts_with(to)) {
+      return std::string(from).append(name.substr(to.size()));
+    }
+  }
+  return std::nullopt;
+}
+
 std::optional<NumberedKey> split_number(std::string_view name, std::string_view prefix) {
   if (!name.starts_with(prefix)) {
     return std::nullopt;
@@ -74,24 +91,6 @@ std::vector<std::string> tensor_names(const Checkpoint& checkpoint) {
     names.push_back(entry.first);
   }
   return names;
-}
-
-void refuse_scaled_fp8(const Checkpoint& checkpoint) {
-  const auto refuse = [&](const std::string& sign) {
-    throw InputError(checkpoint.path() + ": expected plain weights, found scaled fp8 ones (" +
-                     sign + "), which are not read yet");
-  };
-  if (checkpoint.metadata().contains("_quantization_metadata")) {
-    refuse("metadata _quantization_metadata");
-  }
-  for (const auto& entry : checkpoint.tensors()) {
-    const std::string& name = entry.first;
-    for (const char* sign : {"scaled_fp8", ".scale_weight", ".weight_scale", ".comfy_quant"}) {
-      if (name.ends_with(sign)) {
-        refuse("tensor " + quoted(name));
-      }
-    }
-  }
 }
 
 void refuse_other_model(const Checkpoint& checkpoint, const std::string& expected) {

@@ -22,6 +22,8 @@ std::string strip_wrappers(const std::string& name);
 
 // `name` with the first rule applied whose `from` begins it; nothing when none fits.
 std::optional<std::string> replace_prefix(std::string_view name, std::span<const PrefixRule> rules);
+// The way back: the first rule whose `to` begins the name.
+std::optional<std::string> restore_prefix(std::string_view name, std::span<const PrefixRule> rules);
 
 // A name "<prefix><number>.<rest>" taken apart.
 struct NumberedKey {
@@ -31,9 +33,6 @@ struct NumberedKey {
 std::optional<NumberedKey> split_number(std::string_view name, std::string_view prefix);
 
 std::vector<std::string> tensor_names(const Checkpoint& checkpoint);
-
-// Throws InputError when the checkpoint's weights are scaled fp8, which renaming cannot serve.
-void refuse_scaled_fp8(const Checkpoint& checkpoint);
 
 // Throws the InputError of a checkpoint that is not `expected` ("a Wan transformer").
 [[noreturn]] void refuse_other_model(const Checkpoint& checkpoint, const std::string& expected);

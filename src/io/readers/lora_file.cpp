@@ -41,7 +41,7 @@ struct AdapterConfig {
 
 double finite_number(const json& value, const std::string& what) {
   if (!value.is_number() || !std::isfinite(value.get<double>())) {
-    throw InputError(what + ": found " + quoted(value.dump()) + ", expected a finite number");
+    throw InputError(what + ": found " + shown(value) + ", expected a finite number");
   }
   return value.get<double>();
 }
@@ -58,7 +58,7 @@ AdapterConfig read_adapter_config(const json& source, const std::string& prefix,
   };
   const auto is_on = [&](const char* key) { return value_of(key) == json(true); };
   if (const json type = value_of("peft_type"); !type.is_null() && type != "LORA") {
-    throw InputError(origin + ": peft_type: found " + quoted(type.dump()) + ", expected \"LORA\"");
+    throw InputError(origin + ": peft_type: found " + shown(type) + ", expected \"LORA\"");
   }
   for (const char* variant : {"use_dora", "use_qalora", "use_bdlora", "fan_in_fan_out"}) {
     if (is_on(variant)) {
@@ -235,22 +235,6 @@ class Assembly {
   std::map<std::string, Layer> layers_;
 };
 
-fs::path weights_in(const fs::path& path) {
-  std::error_code ignored;
-  if (!fs::is_directory(path, ignored)) {
-    return path;
-  }
-  for (const char* name :
-       {"adapter_model.safetensors", "adapter_model.bin", "pytorch_lora_weights.safetensors"}) {
-    if (fs::is_regular_file(path / name, ignored)) {
-      return path / name;
-    }
-  }
-  throw InputError(path.string() +
-                   ": expected a directory with adapter_model.safetensors, adapter_model.bin or "
-                   "pytorch_lora_weights.safetensors, found none of them");
-}
-
 }  // namespace
 
 LoraChoice parse_lora_choice(const std::string& text) {
@@ -310,8 +294,29 @@ bool looks_like_lora(const Checkpoint& checkpoint) {
                      [](const auto& entry) { return parse_lora_key(entry.first).has_value(); });
 }
 
+std::optional<fs::path> lora_weights_in(const fs::path& directory) {
+  std::error_code ignored;
+  for (const char* name :
+       {"adapter_model.safetensors", "adapter_model.bin", "pytorch_lora_weights.safetensors"}) {
+    if (fs::is_regular_file(directory / name, ignored)) {
+      return directory / name;
+    }
+  }
+  return std::nullopt;
+}
+
 LoraFile open_lora(const fs::path& file_or_directory) {
-  const fs::path weights = weights_in(file_or_directory);
+  fs::path weights = file_or_directory;
+  std::error_code ignored;
+  if (fs::is_directory(file_or_directory, ignored)) {
+    const auto found = lora_weights_in(file_or_directory);
+    if (!found) {
+      throw InputError(file_or_directory.string() +
+                       ": expected a directory with adapter_model.safetensors, adapter_model.bin "
+                       "or pytorch_lora_weights.safetensors, found none of them");
+    }
+    weights = *found;
+  }
   LoraFile file{open_checkpoint(weights), {}, {}, {}};
   const AdapterConfig config = find_adapter_config(weights, file.checkpoint);
   Assembly(file, config).run();

@@ -44,6 +44,9 @@ struct LoraFile {
 // Whether any tensor is named as in a LoRA.
 bool looks_like_lora(const Checkpoint& checkpoint);
 
+// The weights of a directory that PEFT or diffusers saved a LoRA to; nothing for other directories.
+std::optional<std::filesystem::path> lora_weights_in(const std::filesystem::path& directory);
+
 // Reads a LoRA from a tensor file, or from the directory that PEFT or diffusers saves. The scale comes
 // from alpha tensors, else from adapter_config.json beside adapter_model.*, else from diffusers'
 // metadata. Throws InputError for names of no known family (it lists them), an empty LoRA, a matrix
