@@ -13,6 +13,8 @@ const std::vector<Command>& commands() {
       {"train-vae", "train a video VAE on procedural clips", run_train_vae},
       {"train", "train a transformer and its text encoder on procedural clips", run_train},
       {"eval", "measure how a model follows prompts of the procedural world", run_eval},
+      {"convert", "write a model in another layout or dtype", run_convert},
+      {"merge-lora", "write a model with LoRAs in it", run_merge_lora},
   };
   return list;
 }

@@ -6,6 +6,7 @@
 #include "core/fields.h"
 #include "io/output_file.h"
 #include "io/weights.h"
+#include "pipeline/part_layouts.h"
 
 namespace ospnext {
 namespace {
@@ -70,17 +71,10 @@ void write_model_index(const fs::path& folder, const fs::path& tokenizer,
   make_folder(folder / "tokenizer");
   fs::copy_file(tokenizer, folder / "tokenizer" / "spiece.model",
                 fs::copy_options::overwrite_existing);
-  write_json(folder / "tokenizer" / "tokenizer_config.json", {{"tokenizer_class", "T5Tokenizer"},
-                                                              {"add_prefix_space", true},
-                                                              {"legacy", true},
-                                                              {"extra_ids", 300}});
+  write_json(folder / "tokenizer" / "tokenizer_config.json", tokenizer_config());
   fs::copy_file(generation_config, folder / "generation_config.json",
                 fs::copy_options::overwrite_existing);
-  write_json(folder / "model_index.json", {{"_class_name", "OSPNextPipeline"},
-                                           {"transformer", {"ospnext", "OSPNextModel"}},
-                                           {"vae", {"diffusers", "AutoencoderKLWan"}},
-                                           {"text_encoder", {"transformers", "UMT5EncoderModel"}},
-                                           {"tokenizer", {"transformers", "T5TokenizerFast"}}});
+  write_json(folder / "model_index.json", model_index("OSPNextModel"));
 }
 
 }  // namespace ospnext
