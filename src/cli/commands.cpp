@@ -13,6 +13,7 @@ const std::vector<Command>& commands() {
       {"train-vae", "train a video VAE on procedural clips", run_train_vae},
       {"train", "train a transformer and its text encoder on procedural clips", run_train},
       {"eval", "measure how a model follows prompts of the procedural world", run_eval},
+      {"inspect", "say what a file or folder of weights is", run_inspect},
       {"convert", "write a model in another layout or dtype", run_convert},
       {"merge-lora", "write a model with LoRAs in it", run_merge_lora},
   };

@@ -21,6 +21,7 @@ void run_stage(const Arguments& arguments, const CancellationToken& cancel);
 void run_train_vae(const Arguments& arguments, const CancellationToken& cancel);
 void run_train(const Arguments& arguments, const CancellationToken& cancel);
 void run_eval(const Arguments& arguments, const CancellationToken& cancel);
+void run_inspect(const Arguments& arguments, const CancellationToken& cancel);
 void run_convert(const Arguments& arguments, const CancellationToken& cancel);
 void run_merge_lora(const Arguments& arguments, const CancellationToken& cancel);
 

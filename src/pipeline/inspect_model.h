@@ -1,0 +1,20 @@
+// What a file or folder of weights is, told from headers alone.
+#pragma once
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+
+namespace ospnext {
+
+// A description of a tensor file, an index of shards, a LoRA, or a folder that holds a part, a LoRA or
+// a whole model. Of a checkpoint: "kind" (transformer, text encoder, VAE, LoRA, unknown), "names" (whose
+// tensor names), "tensors", "parameters", "bytes", "dtypes", "config" (sizes), "missing" and "unused"
+// tensors, and "problem", a sentence, where it cannot be used as it is. Of a package: "layout" and its
+// "parts". No weights are read. Throws InputError for files that cannot be read at all.
+nlohmann::ordered_json inspect_model(const std::filesystem::path& path);
+
+// The same for people, in lines.
+std::string description_text(const nlohmann::ordered_json& description);
+
+}  // namespace ospnext
