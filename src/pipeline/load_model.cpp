@@ -1,5 +1,9 @@
 #include "pipeline/load_model.h"
 
+#include <set>
+
+#include "core/error.h"
+#include "core/fields.h"
 #include "core/log.h"
 #include "core/torch/device.h"
 #include "io/readers/bounded_json.h"
@@ -32,6 +36,21 @@ auto lookup(TensorShapes shapes) {
   };
 }
 
+// Throws when the config.json names other sizes than the weights have, before anything is made of them.
+// `unseen` are the fields that shapes do not tell.
+template <class Config>
+void check_sizes(const Config& config, const Config& inferred, const std::set<std::string>& unseen,
+                 const PartFiles& files) {
+  const nlohmann::json found = fields_to_json(config);
+  const nlohmann::json held = fields_to_json(inferred);
+  for (const auto& [name, value] : found.items()) {
+    if (!unseen.contains(name) && value != held[name]) {
+      throw InputError(files.config->string() + ": " + name + ": found " + value.dump() + ", but " +
+                       files.weights.string() + " holds " + held[name].dump());
+    }
+  }
+}
+
 }  // namespace
 
 ComputeOptions parse_compute(const std::string& device, const std::string& precision) {
@@ -62,20 +81,32 @@ TransformerConfig read_transformer_config(const PartFiles& files) {
 }
 
 VaeConfig read_vae_config(const PartFiles& files) {
-  if (files.config) {
-    return vae_config_from_json(read_json_file(*files.config), files.config->string());
-  }
   const Checkpoint checkpoint = open_checkpoint(files.weights);
-  return infer_vae_config(lookup(renamed_shapes(checkpoint, vae_keys(checkpoint))));
+  const auto shapes = renamed_shapes(checkpoint, vae_keys(checkpoint));
+  VaeConfig inferred;
+  try {
+    inferred = infer_vae_config(lookup(shapes));
+  } catch (const InputError& error) {
+    throw InputError(checkpoint.path() + ": " + error.what());
+  }
+  if (!files.config) {
+    return inferred;
+  }
+  const auto config = vae_config_from_json(read_json_file(*files.config), files.config->string());
+  check_sizes(config, inferred, {"latents_mean", "latents_std"}, files);
+  return config;
 }
 
 Umt5Config read_text_encoder_config(const PartFiles& files) {
-  if (files.config) {
-    return umt5_config_from_json(read_json_file(*files.config), files.config->string());
-  }
   const Checkpoint checkpoint = open_checkpoint(files.weights);
-  return infer_umt5_config(lookup(renamed_shapes(checkpoint, umt5_keys(checkpoint))),
-                           checkpoint.path());
+  const auto inferred = infer_umt5_config(lookup(renamed_shapes(checkpoint, umt5_keys(checkpoint))),
+                                          checkpoint.path());
+  if (!files.config) {
+    return inferred;
+  }
+  const auto config = umt5_config_from_json(read_json_file(*files.config), files.config->string());
+  check_sizes(config, inferred, {"layer_norm_epsilon", "relative_attention_max_distance"}, files);
+  return config;
 }
 
 Loras open_loras(const PartFiles& files) {

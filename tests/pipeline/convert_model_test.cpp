@@ -188,6 +188,23 @@ TEST_F(Conversions, AVaeWithItsOwnStatisticsNeedsAConfig) {
             std::string::npos);
 }
 
+TEST_F(Conversions, AConfigThatContradictsItsWeightsIsRefusedBeforeAnythingIsMadeOfIt) {
+  convert(source_, "d", {ModelFamily::kDiffusers, {}, kNoLimit});
+  const auto refused = [&](const std::string& file, const std::string& field, int64_t value) {
+    const std::string good = file_text(folder_ / "d" / file);
+    nlohmann::json config = nlohmann::json::parse(good);
+    config[field] = value;
+    write_file(folder_ / "d" / file, config.dump());
+    EXPECT_NE(refusal(folder_ / "d", {ModelFamily::kWanAi, {}, kNoLimit})
+                  .find(field + ": found " + std::to_string(value) + ", but "),
+              std::string::npos);
+    write_file(folder_ / "d" / file, good);
+  };
+  refused("vae/config.json", "base_dim", 1024);
+  refused("vae/config.json", "num_res_blocks", 16);
+  refused("text_encoder/config.json", "d_model", 400'000);
+}
+
 TEST_F(Conversions, Refusals) {
   const Conversion plain{ModelFamily::kDiffusers, {}, kNoLimit};
   // broken weights, found after other parts were written
