@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "pipeline/memory.h"
 #include "pipeline/prompts.h"
+#include "schedulers/flow_matching.h"
 
 namespace ospnext {
 namespace {
@@ -101,7 +102,7 @@ class Run {
       if (config_.guidance_scale > 1) {
         guidance.negative_text = embeddings_.at(config_.negative_prompt);
       }
-      const auto sampler = make_sampler(config_.scheduler, config_.steps, config_.shift);
+      const auto sampler = config_.sampler();
       progress_.begin(stage_name("denoise", i, samples_.size()), config_.steps);
       latents_.push_back(
           denoise(transformer_, *sampler, noise_of(samples_[i]), guidance, progress_, cancel_));

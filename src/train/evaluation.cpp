@@ -8,7 +8,7 @@
 #include "core/torch/random.h"
 #include "data/captions.h"
 #include "pipeline/prompts.h"
-#include "schedulers/sampler.h"
+#include "schedulers/flow_matching.h"
 
 namespace ospnext {
 namespace {
@@ -50,7 +50,7 @@ at::Tensor sample_videos(Model& model, const GenerationConfig& generation,
                                    size.frames, size.height, size.width));
   }
   at::Tensor latent = at::stack(noises).to(model.device);  // [B, z, F, h, w]
-  const auto sampler = make_sampler(generation.scheduler, generation.steps, generation.shift);
+  const auto sampler = generation.sampler();
   for (int64_t step = 0; step < sampler->steps(); ++step) {
     cancel.check();
     const at::Tensor times =

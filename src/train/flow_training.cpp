@@ -6,7 +6,7 @@
 #include "data/captions.h"
 #include "io/readers/bounded_json.h"
 #include "pipeline/load_model.h"
-#include "schedulers/flow_matching.h"
+#include "schedulers/schedules.h"
 #include "train/latent_cache.h"
 #include "train/model_folder_writer.h"
 

@@ -3,8 +3,13 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
+#include <tuple>
+
 #include "core/error.h"
 #include "pipeline/prompts.h"
+#include "pipeline/scheduler_config.h"
+#include "schedulers/flow_matching.h"
 #include "support/compare.h"
 #include "support/tiny_model.h"
 
@@ -142,7 +147,7 @@ TEST_F(TextToVideo, IsTheStagesOneAfterTheOther) {
       encode_prompts(encoder, tokenizer, {"a red ball", ""}, 512, never).embeddings;
   Transformer transformer = load_transformer(files.require(ModelPart::kTransformer), {});
   const torch::NoGradGuard no_grad;
-  const Schedule schedule = flow_matching_schedule(config.steps, config.shift);
+  const Schedule schedule = exact_schedule(euler_levels(config.steps, config.shift));
   at::Tensor latent = initial_noise(7, 16, 2, 4, 6).unsqueeze(0);
   for (int64_t i = 0; i < config.steps; ++i) {
     const at::Tensor time = schedule.timesteps.slice(0, i, i + 1);
@@ -152,6 +157,21 @@ TEST_F(TextToVideo, IsTheStagesOneAfterTheOther) {
     latent = latent + velocity * (schedule.sigmas[i + 1] - schedule.sigmas[i]);
   }
   EXPECT_LT(relative_l2(whole.latents[0], latent[0]), kRounding);
+}
+
+TEST_F(TextToVideo, EverySamplerMakesItsOwnVideo) {
+  std::map<std::string, at::Tensor> latents;
+  for (const std::string& name : sampler_names()) {
+    GenerationConfig config = defaults();
+    config.scheduler = name;
+    const at::Tensor latent = run({sample("a red ball", 7)}, config).latents[0];
+    EXPECT_TRUE(torch::equal(run({sample("a red ball", 7)}, config).latents[0], latent)) << name;
+    for (const auto& [other, other_latent] : latents) {
+      const bool same_rule = name == "diffusers-unipc-0.36" && other == "unipc";
+      EXPECT_EQ(relative_l2(latent, other_latent) < kRounding, same_rule) << name << " " << other;
+    }
+    latents[name] = latent;
+  }
 }
 
 TEST_F(TextToVideo, StopsWhenAskedTo) {
@@ -195,6 +215,64 @@ TEST_F(TextToVideo, TakesItsDefaultsFromTheModel) {
   EXPECT_FALSE(small_defaults.batch_guidance);
   large.dim = 5120;
   EXPECT_EQ(defaults_for(bare, large).width, 1280);
+}
+
+TEST_F(TextToVideo, DefaultsFollowTheKindOfPackage) {
+  TransformerConfig size;
+  ModelFiles files;
+  const auto defaults_of = [&](ModelFamily family, int64_t dim) {
+    files.family = family;
+    size.dim = dim;
+    const GenerationConfig config = defaults_for(files, size);
+    return std::tuple{config.scheduler, config.shift, config.guidance_scale};
+  };
+  using Sampling = std::tuple<std::string, double, double>;
+  EXPECT_EQ(defaults_of(ModelFamily::kOspNext, 5120), (Sampling{"euler", 7, 5}));
+  EXPECT_EQ(defaults_of(ModelFamily::kParts, 1536), (Sampling{"euler", 7, 5}));
+  EXPECT_EQ(defaults_of(ModelFamily::kWanAi, 5120), (Sampling{"unipc", 5, 5}));
+  EXPECT_EQ(defaults_of(ModelFamily::kWanAi, 1536), (Sampling{"unipc", 8, 6}));
+  EXPECT_EQ(defaults_of(ModelFamily::kDiffusers, 1536), (Sampling{"euler", 7, 5}));
+  const TemporaryFolder folder;
+  std::filesystem::create_directories(folder / "transformer");
+  std::filesystem::create_directories(folder / "scheduler");
+  write_file(folder / "scheduler" / "scheduler_config.json", R"({
+    "_class_name": "UniPCMultistepScheduler", "_diffusers_version": "0.33.0.dev0",
+    "prediction_type": "flow_prediction", "use_flow_sigmas": true, "flow_shift": 3.0,
+    "solver_order": 2, "disable_corrector": [], "solver_p": null})");
+  files.scheduler_config = find_model_files({.model = folder.path()}).scheduler_config;
+  EXPECT_EQ(defaults_of(ModelFamily::kDiffusers, 1536), (Sampling{"diffusers-unipc", 3, 5}));
+  write_file(folder / "generation_config.json", R"({"scheduler": "dpm++"})");
+  files.generation_config = find_model_files({.model = folder.path()}).generation_config;
+  EXPECT_EQ(defaults_of(ModelFamily::kDiffusers, 1536), (Sampling{"dpm++", 3, 5}));
+}
+
+TEST(SchedulerChoice, ReadsWhatDiffusersWrites) {
+  const auto choice = [](const std::string& text) {
+    testing::internal::CaptureStderr();
+    const SchedulerChoice found = scheduler_choice(nlohmann::json::parse(text), "s.json", {});
+    return std::tuple{found.scheduler, found.shift, testing::internal::GetCapturedStderr()};
+  };
+  using Found = std::tuple<std::string, double, std::string>;
+  EXPECT_EQ(choice(R"({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 5})"),
+            (Found{"diffusers-euler", 5, ""}));
+  EXPECT_EQ(choice(R"({"_class_name": "UniPCMultistepScheduler", "use_flow_sigmas": true,
+                       "prediction_type": "flow_prediction"})"),
+            (Found{"diffusers-unipc", 1, ""}));
+  EXPECT_EQ(choice(R"({"_class_name": "UniPCMultistepScheduler", "use_flow_sigmas": true,
+                       "prediction_type": "flow_prediction", "solver_order": 3, "flow_shift": 8})"),
+            (Found{"diffusers-unipc", 8,
+                   "ospnext: warning: s.json: solver_order: found 3, which diffusers-unipc does "
+                   "not know: it samples as with 2\n"}));
+  EXPECT_EQ(choice(R"({"_class_name": "DDIMScheduler"})"),
+            (Found{"euler", 7,
+                   "ospnext: warning: s.json: _class_name: found \"DDIMScheduler\", which is not "
+                   "known here: sampling defaults to euler\n"}));
+  for (const char* shift : {"-1", "0", "\"3\"", "null"}) {
+    const std::string text = R"({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": )";
+    EXPECT_THROW(choice(text + shift + "}"), InputError) << shift;
+    testing::internal::GetCapturedStderr();
+  }
+  EXPECT_THROW(scheduler_choice(nlohmann::json::array(), "s.json", {}), InputError);
 }
 
 TEST(GenerationConfig, NamesTheNearestSizes) {
