@@ -199,6 +199,8 @@ void run_generate(const Arguments& arguments, const CancellationToken& cancel) {
   config.precision = compute.dtype == at::kFloat ? "float32" : "bf16";
   const VaeConfig vae = read_vae_config(files.require(ModelPart::kVae));
   config.generation.check(vae);
+  const auto tiling = vae_tiling_of(files, compute, config.generation);
+  config.generation.vae_tile = tiling ? tiling->text() : "none";  // for the record beside the video
   std::vector<VideoSample> samples = config.samples();
   FileReceiver receiver(config, samples);
   receiver.check_outputs();

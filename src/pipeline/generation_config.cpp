@@ -3,6 +3,7 @@
 #include "core/fields.h"
 #include "core/number_check.h"
 #include "io/readers/bounded_json.h"
+#include "models/vae_tiling.h"
 #include "pipeline/scheduler_config.h"
 
 namespace ospnext {
@@ -48,6 +49,9 @@ void GenerationConfig::check(const VaeConfig& vae) const {
   check_range("--fps", fps, 0.1, 1000.0);
   check_range("--guidance-scale", guidance_scale, 1e-3, 1000.0);
   sampler();
+  if (vae_tile != "auto") {
+    parse_vae_tiling(vae_tile, vae);
+  }
 }
 
 LatentSize latent_size(const GenerationConfig& config, const VaeConfig& vae) {

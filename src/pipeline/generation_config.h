@@ -29,6 +29,7 @@ struct GenerationConfig {
   std::string scheduler = "euler";
   std::vector<double> sigmas;  // noise levels to visit instead of the scheduler's own
   bool batch_guidance = false;
+  std::string vae_tile = "auto";  // resolve_vae_tiling()
 
   template <class Visitor>
   void visit(Visitor&& field) {
@@ -44,6 +45,9 @@ struct GenerationConfig {
     field("sigmas", sigmas, kSigmasHelp);
     field("batch_guidance", batch_guidance,
           "run prompt and negative prompt as one batch instead of two passes");
+    field("vae_tile", vae_tile,
+          "decode in tiles: SIZE,STRIDE in pixels such as 256,192; none; auto: only when the whole "
+          "frame would not fit");
   }
 
   // Throws InputError naming the flag, the value and what was expected (for a size the nearest ones

@@ -1,5 +1,6 @@
 #include "pipeline/text_to_video.h"
 
+#include <algorithm>
 #include <map>
 #include <set>
 
@@ -56,6 +57,7 @@ class Run {
         transformer_config_(read_transformer_config(files.require(ModelPart::kTransformer))),
         vae_config_(read_vae_config(files.require(ModelPart::kVae))) {
     config_.check(vae_config_);
+    tiling_ = vae_tiling_of(files, compute, config);
     check_parts_match(transformer_config_,
                       read_text_encoder_config(files.require(ModelPart::kTextEncoder)),
                       vae_config_);
@@ -115,13 +117,24 @@ class Run {
   }
 
   void decode_all(VideoReceiver& receiver) {
+    const int64_t tiles = tiling_ ? tiling_->count(config_.height, config_.width) : 1;
     for (size_t i = 0; i < samples_.size(); ++i) {
-      progress_.begin(stage_name("decode", i, samples_.size()), latents_[i].size(1));
+      progress_.begin(stage_name(tiles > 1 ? "decode in tiles" : "decode", i, samples_.size()),
+                      tiles * latents_[i].size(1));
+      const at::Tensor latent = latents_[i].unsqueeze(0);
       const auto sink = [&](const at::Tensor& frames) {  // [1, 3, n, H, W]
         receiver.frames(i, frames[0]);
-        progress_.step();
       };
-      vae_->decode(latents_[i].unsqueeze(0), sink, &cancel_);
+      const auto on_piece = [&] { progress_.step(); };
+      if (tiling_) {
+        decode_tiled(vae_, latent, *tiling_, sink, on_piece, &cancel_);
+      } else {
+        const auto whole = [&](const at::Tensor& frames) {
+          sink(frames);
+          on_piece();
+        };
+        vae_->decode(latent, whole, &cancel_);
+      }
       receiver.finished(i);
     }
     progress_.end();
@@ -143,6 +156,7 @@ class Run {
   const CancellationToken& cancel_;
   TransformerConfig transformer_config_;
   VaeConfig vae_config_;
+  std::optional<VaeTiling> tiling_;
   Vae vae_{nullptr};
   Transformer transformer_{nullptr};
   std::map<std::string, at::Tensor> embeddings_;  // text -> [T, D]
@@ -150,6 +164,15 @@ class Run {
 };
 
 }  // namespace
+
+std::optional<VaeTiling> vae_tiling_of(const ModelFiles& files, const ComputeOptions& compute,
+                                       const GenerationConfig& config) {
+  const PartFiles& part = files.require(ModelPart::kVae);
+  const int64_t free = free_memory(compute.device);
+  const int64_t left = std::max<int64_t>(free - weight_bytes(part, compute.dtype), 1);
+  return resolve_vae_tiling(config.vae_tile, read_vae_config(part), config.height, config.width,
+                            compute.dtype, free == 0 ? 0 : left);
+}
 
 void text_to_video(const ModelFiles& files, const ComputeOptions& compute,
                    const GenerationConfig& config, const std::vector<VideoSample>& samples,

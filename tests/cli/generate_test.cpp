@@ -109,6 +109,16 @@ TEST_F(Generate, WrittenLevelsAreKeptInTheRecord) {
   EXPECT_EQ(other_config["steps"], 3);
 }
 
+TEST_F(Generate, TilesAreKeptInTheRecord) {
+  make({"--prompt=a", "--output", path("a.y4m")});
+  EXPECT_EQ(json::parse(text("a.json"))["config"]["vae_tile"], "none");  // what "auto" came to
+  make({"--prompt=a", "--vae-tile=32,16", "--output", path("b.y4m")});
+  EXPECT_EQ(json::parse(text("b.json"))["config"]["vae_tile"], "32,16");
+  EXPECT_NE(text("a.y4m"), text("b.y4m"));
+  make({"--config", path("b.json"), "--output", path("c.y4m")});
+  EXPECT_EQ(text("c.y4m"), text("b.y4m"));
+}
+
 TEST_F(Generate, TakesPromptsFromAFile) {
   write_file(folder_ / "p.txt", "a red ball\na blue cube\n");
   make({"--prompts", path("p.txt"), "--seed=7", "--output", path("%02d.png"), "--num-frames=1"});
@@ -155,6 +165,7 @@ TEST_F(Generate, RefusesBadFlags) {
                  "expected one of: euler");
   expect_refusal({"--prompt", "a", "--output", out, "--sigmas=1,0.5", "--shift=3"}, "found both");
   expect_refusal({"--prompt", "a", "--output", out, "--sigmas=0.5,1"}, "expected falling ones");
+  expect_refusal({"--prompt", "a", "--output", out, "--vae-tile=30,20"}, "multiples of 8");
   expect_refusal({"--prompt", "a", "--prompts", "b", "--output", out}, "found both");
   expect_refusal({"--prompt", "\xc3", "--output", out}, "--prompt: expected UTF-8");
   expect_refusal({"--prompt", "a", "--output", path("a.avi")}, "a.avi");

@@ -7,6 +7,8 @@
 #include "io/readers/tensor_file.h"
 #include "io/weights.h"
 #include "models/layout.h"
+#include "models/vae_tiling.h"
+#include "pipeline/load_model.h"
 #include "schedulers/sampler.h"
 #include "support/compare.h"
 #include "support/tiny_model.h"
@@ -156,12 +158,34 @@ TEST_F(Stages, VideoToLatentAndBack) {
   EXPECT_LE(decoded.abs().max().item<float>(), 1.0f);
 }
 
+TEST_F(Stages, VideoInTiles) {
+  const at::Tensor video = torch::rand({1, 3, 5, 32, 48}) * 2 - 1;
+  const auto stage_of = [&](const char* name, const char* tensor, const at::Tensor& value,
+                            const std::string& tile) {
+    return result(
+        {name, "--vae", part("vae"), "--vae-tile", tile, "--input", input({{tensor, value}})});
+  };
+  const at::Tensor latent = stage_of("encode-video", "video", video, "32,16").at("latent");
+  const at::Tensor decoded = stage_of("decode-latent", "latent", latent, "32,16").at("video");
+  Vae vae = load_vae(find_model_files({.vae = part("vae")}).require(ModelPart::kVae), {});
+  EXPECT_TRUE(torch::equal(latent, encode_tiled(vae, video, {32, 16})));
+  std::vector<at::Tensor> pieces;
+  decode_tiled(vae, latent, {32, 16}, [&](const at::Tensor& frames) { pieces.push_back(frames); });
+  EXPECT_TRUE(torch::equal(decoded, torch::cat(pieces, 2)));
+  EXPECT_FALSE(torch::equal(latent, stage_of("encode-video", "video", video, "none").at("latent")));
+}
+
 TEST_F(Stages, VideoRefusals) {
   const auto encode = [&](const at::Tensor& video) {
     return Arguments{"encode-video", "--model", model(), "--input", input({{"video", video}})};
   };
   expect_refusal(encode(torch::zeros({1, 3, 4, 32, 48})), "5");  // names the nearest counts
   expect_refusal(encode(torch::zeros({1, 3, 5, 33, 48})), "32");
+  for (const char* tile : {"256", "256,300", "250,192", "auto"}) {
+    Arguments arguments = encode(torch::zeros({1, 3, 5, 32, 48}));
+    arguments.insert(arguments.end(), {"--vae-tile", tile});
+    expect_refusal(arguments, "--vae-tile: found");
+  }
   expect_refusal(encode(torch::zeros({1, 1, 5, 32, 48})), "video: found shape [1, 1, 5, 32, 48]");
   EXPECT_NE(stage(encode(torch::full({1, 3, 1, 32, 48}, 2.0))).err.find("warning"),
             std::string::npos);
