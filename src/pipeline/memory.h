@@ -23,10 +23,10 @@ struct PeakMemory {
 // Since the start of the program.
 PeakMemory peak_memory(at::Device device);
 
-// An estimate from above of the bytes that Vae::decode() of one video takes, weights apart: what the
-// decoder remembers of the frames before (two frames of every convolution's input) and the working set of
-// its largest layer, times 1.6, and 384 MiB. It grows with the frame's area, not with the clip's length.
-// docs/vae_tiling.md compares it with what was measured.
+// An estimate from above of the bytes that Vae::decode() of one video takes, weights apart: what
+// the decoder remembers of the frames before (two frames of every convolution's input) and the
+// working set of its largest layer, times 1.6, and 384 MiB. It grows with the frame's area, not
+// with the clip's length. docs/vae_tiling.md compares it with what was measured.
 int64_t vae_decode_bytes(const VaeConfig& vae, int64_t height, int64_t width, at::ScalarType dtype);
 
 // How a video of this size is decoded when --vae-tile is `setting`: whole ("none"), in those tiles

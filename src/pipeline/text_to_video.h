@@ -37,8 +37,8 @@ class VideoReceiver {
   virtual void finished(size_t sample) = 0;
 };
 
-// How the videos of a run will be decoded: resolve_vae_tiling() with the device's free memory now, before
-// anything is loaded. Throws InputError.
+// How the videos of a run will be decoded: resolve_vae_tiling() with the device's free memory now,
+// before anything is loaded. Throws InputError.
 std::optional<VaeTiling> vae_tiling_of(const ModelFiles& files, const ComputeOptions& compute,
                                        const GenerationConfig& config);
 

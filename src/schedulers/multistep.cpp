@@ -5,9 +5,9 @@
 namespace ospnext {
 namespace {
 
-// What UniC's weights are made of, for a step of length h in lambda: the solution of its 2 x 2 system has
-// these right-hand sides. Both formulas lose all digits for short steps; there a series stands in, whose
-// first omitted term is below 1e-9.
+// What UniC's weights are made of, for a step of length h in lambda: the solution of its 2 x 2
+// system has these right-hand sides. Both formulas lose all digits for short steps; there a series
+// stands in, whose first omitted term is below 1e-12.
 struct CorrectorMoments {
   double first;   // ((e^-h - 1) / -h - 1) / (e^-h - 1): 1/2 for short steps
   double second;  // 2 (((e^-h - 1) / -h - 1) / -h - 1/2) / (e^-h - 1): 1/3 for short steps

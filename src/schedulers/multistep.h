@@ -1,13 +1,14 @@
 // The arithmetic of DPM-Solver++ and UniPC for flow matching: steps that remember earlier velocities.
 //
-// Both follow the estimate of the clean latent, clean = latent - sigma * velocity, instead of the velocity.
-// Were it constant, the latent would go from level s to level t by
+// Both follow the estimate of the clean latent, clean = latent - sigma * velocity, instead of the
+// velocity. Were it constant, the latent would go from level s to level t by
 //   latent_t = (t / s) * latent_s + (1 - t / s) * clean,
-// which is Euler's step. Second order lets it move on in a straight line of lambda = log((1 - sigma) / sigma),
-// half of the log signal-to-noise ratio. UniPC then looks back: once the model has been asked at t, the
-// step to t is done again with what it said there.
-// Sources: Lu et al. 2022, DPM-Solver++, arXiv:2211.01095, algorithm 2 (2M); Zhao et al. 2023, UniPC,
-// arXiv:2302.04867, the variant B(h) = exp(h) - 1 ("bh2") of order 2; Wan2.1 wan/utils/fm_solvers*.py.
+// which is Euler's step. Second order lets it move on in a straight line of
+// lambda = log((1 - sigma) / sigma), half of the log signal-to-noise ratio. UniPC then looks back: once the model has
+// been asked at t, the step to t is done again with what it said there.
+// Sources: Lu et al. 2022, DPM-Solver++, arXiv:2211.01095, algorithm 2 (2M); Zhao et al. 2023,
+// UniPC, arXiv:2302.04867, the variant B(h) = exp(h) - 1 ("bh2") of order 2; Wan2.1
+// wan/utils/fm_solvers*.py.
 #pragma once
 
 #include <torch/torch.h>

@@ -48,10 +48,11 @@ inline constexpr const char* kSigmasHelp =
     "noise levels of the steps, falling from at most 1, as they are: instead of --steps and "
     "--shift";
 
-// A run of the sampler `name`: over its own levels for `steps` and `shift`, or over the levels `sigmas`
-// as they are, when there are any: falling, from at most 1; a 0 at the end is added if it is missing.
-// Throws InputError for a name it does not know, naming those it does, for steps or a shift out of range,
-// for `sigmas` that are no such levels, and unless `sigmas` are as many as `steps`.
+// A run of the sampler `name`: over its own levels for `steps` and `shift`, or over the levels
+// `sigmas` as they are, when there are any: falling, from at most 1; a 0 at the end is added if it
+// is missing. Throws InputError for a name it does not know, naming those it does, for steps or a
+// shift out of range, for `sigmas` that are no such levels, and unless `sigmas` are as many as
+// `steps`.
 std::unique_ptr<Sampler> make_sampler(const std::string& name, int64_t steps, double shift,
                                       const std::vector<double>& sigmas = {});
 
