@@ -1,4 +1,8 @@
-"""Makes tests/fixtures/vae/: small random Wan VAEs of diffusers with what they encode and decode."""
+"""Makes tests/fixtures/vae/: small random Wan VAEs of diffusers with what they encode and decode.
+
+tiled.safetensors holds what the VAE of wan.safetensors makes of frames larger than a tile, case by case:
+NAME.tiling (size, stride), pixels, latent, given, kept and video as in the other files.
+"""
 
 import json
 import math
@@ -52,7 +56,7 @@ def wan_name(name: str, blocks: int, levels: int) -> str:
     return name.replace(".conv_shortcut.", ".shortcut.")
 
 
-def make(stem: str, frames: tuple, height: int, width: int, **config) -> None:
+def make(stem: str, frames: tuple, height: int, width: int, **config) -> AutoencoderKLWan:
     torch.manual_seed(len(frames))
     vae = AutoencoderKLWan(**config).eval()
     with torch.no_grad():
@@ -90,15 +94,42 @@ def make(stem: str, frames: tuple, height: int, width: int, **config) -> None:
     save_file({n: t.contiguous() for n, t in tensors.items()}, OUT / f"{stem}.safetensors")
     keys = {k: v for k, v in vae.config.items() if k != "_use_default_values"}
     (OUT / f"{stem}.json").write_text(json.dumps(keys, indent=2, sort_keys=True) + "\n")
+    return vae
+
+
+# name: tile size, stride, height, width, frames. The last tiles are 8 pixels thin in `thin`, and in `narrow`
+# the second last one is clipped as well; `low` is cut one way only; `apart` has no overlap.
+TILED = {"thin": (32, 24, 56, 56, 5), "narrow": (40, 16, 40, 72, 9), "low": (32, 16, 16, 56, 5),
+         "apart": (24, 24, 48, 32, 5)}
+
+
+def make_tiled(vae: AutoencoderKLWan) -> None:
+    generator = torch.Generator().manual_seed(11)
+    mean = torch.tensor(vae.config.latents_mean).view(1, -1, 1, 1, 1)
+    std = torch.tensor(vae.config.latents_std).view(1, -1, 1, 1, 1)
+    tensors = {}
+    for name, (size, stride, height, width, frames) in TILED.items():
+        vae.enable_tiling(size, size, stride, stride)
+        pixels = torch.randint(0, 256, (1, 3, frames, height, width), dtype=torch.uint8, generator=generator)
+        with torch.no_grad():
+            latent = (vae.encode(pixels.float() / 127.5 - 1).latent_dist.mean - mean) / std
+            given = torch.randn(latent.shape, generator=generator).bfloat16()
+            decoded = vae.decode(given.float() * std + mean).sample
+        kept = [0, frames - 1]
+        parts = {"tiling": torch.tensor([size, stride]), "pixels": pixels, "latent": latent, "given": given,
+                 "kept": torch.tensor(kept), "video": decoded[:, :, kept]}
+        tensors.update({f"{name}.{part}": tensor.contiguous() for part, tensor in parts.items()})
+    save_file(tensors, OUT / "tiled.safetensors")
 
 
 def main() -> None:
     OUT.mkdir(parents=True, exist_ok=True)
     generator = torch.Generator().manual_seed(7)
-    make("wan", (1, 17, 81), 16, 24, base_dim=6, z_dim=16, dim_mult=[1, 2, 4, 4],
+    wan = make("wan", (1, 17, 81), 16, 24, base_dim=6, z_dim=16, dim_mult=[1, 2, 4, 4],
          num_res_blocks=2, attn_scales=[], temperal_downsample=[False, True, True],
          latents_mean=torch.randn(16, generator=generator).tolist(),
          latents_std=(0.5 + torch.rand(16, generator=generator)).tolist())
+    make_tiled(wan)
     make("other", (5,), 12, 8, base_dim=4, z_dim=4, dim_mult=[2, 1, 3],
          num_res_blocks=1, attn_scales=[], temperal_downsample=[True, False],
          latents_mean=[0.5, -0.25, 0.0, 1.0], latents_std=[2.0, 0.5, 1.0, 1.5])

@@ -103,6 +103,24 @@ install_libtorch() {
   say "LibTorch $torch_version ($kind) is in .deps/torch ($(du -sh .deps | cut -f1)), in $((SECONDS - start)) s"
 }
 
+# The CUDA toolkit's nvcc where there is one, else PyPI's in .deps/nvcc.
+install_nvcc() {
+  local start=$SECONDS
+  if command -v nvcc >/dev/null || [ -x "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" ] ||
+    [ -x .deps/nvcc/nvidia/cu13/bin/nvcc ]; then
+    return 0
+  fi
+  rm -rf .deps/wheels .deps/nvcc.part
+  mkdir -p .deps/wheels .deps/nvcc.part
+  download tools/requirements-nvcc.txt "99 MB"
+  for wheel in .deps/wheels/nvidia_*.whl; do
+    unzip -q -o "$wheel" 'nvidia/*' -d .deps/nvcc.part
+  done
+  rm -rf .deps/wheels .deps/nvcc
+  mv .deps/nvcc.part .deps/nvcc
+  say "nvcc is in .deps/nvcc, in $((SECONDS - start)) s"
+}
+
 [ "$kind" = cpu ] || [ "$kind" = cuda ] || fail "expected cpu or cuda, got '$kind'"
 [ -n "${SKIP_PACKAGES:-}" ] || install_packages
 missing=$(missing_from_libtorch "${LIBTORCH:-.deps/torch}")
@@ -111,3 +129,4 @@ if [ -n "$missing" ]; then
     "$torch_version; it lacks" $missing
   install_libtorch
 fi
+[ "$kind" = cpu ] || install_nvcc

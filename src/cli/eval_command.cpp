@@ -6,6 +6,7 @@
 
 #include "cli/commands.h"
 #include "cli/flags_of_model.h"
+#include "cli/sampling_flags.h"
 #include "train/evaluation.h"
 #include "train/vae_training.h"
 
@@ -18,11 +19,13 @@ struct EvalConfig {
   EvaluationConfig evaluation;
   std::string device = "auto";
   std::string precision = "auto";
-  int64_t width = 0;          // 0: the model's
-  int64_t height = 0;         // 0: the model's
-  int64_t steps = 0;          // 0: the model's
-  double guidance_scale = 0;  // 0: the model's
-  double shift = 0;           // 0: the model's
+  int64_t width = 0;           // 0: the model's
+  int64_t height = 0;          // 0: the model's
+  int64_t steps = 0;           // 0: the model's
+  double guidance_scale = 0;   // 0: the model's
+  double shift = 0;            // 0: the model's
+  std::string scheduler;       // empty: the model's
+  std::vector<double> sigmas;  // empty: the model's
 
   template <class Visitor>
   void visit(Visitor&& field) {
@@ -36,12 +39,14 @@ struct EvalConfig {
     field("steps", steps, "denoising steps (0: the model's)");
     field("guidance_scale", guidance_scale, "strength of the prompt (0: the model's)");
     field("shift", shift, "time shift (0: the model's)");
+    field("scheduler", scheduler, sampler_help().c_str());
+    field("sigmas", sigmas, kSigmasHelp);
   }
 };
 
 template <class Value>
-void override_with(Value& value, Value given) {
-  if (given != 0) {
+void override_with(Value& value, const Value& given) {
+  if (given != Value()) {
     value = given;
   }
 }
@@ -51,10 +56,13 @@ void override_with(Value& value, Value given) {
 void run_eval(const Arguments& arguments, const CancellationToken& cancel) {
   EvalConfig config;
   config.model.model = "models/tiny";
-  if (!parse_flags("eval", "Measure how a model of the procedural world follows its prompts.",
-                   arguments, config)) {
+  const auto given =
+      read_flags("eval", "Measure how a model of the procedural world follows its prompts.",
+                 flags_of(config), arguments);
+  if (!given) {
     return;
   }
+  given->apply(config);
   const ComputeOptions compute = parse_compute(config.device, config.precision);
   const ModelFiles files = config.model.find(config.loras);
   GenerationConfig generation =
@@ -64,6 +72,9 @@ void run_eval(const Arguments& arguments, const CancellationToken& cancel) {
   override_with(generation.steps, config.steps);
   override_with(generation.guidance_scale, config.guidance_scale);
   override_with(generation.shift, config.shift);
+  override_with(generation.scheduler, config.scheduler);
+  override_with(generation.sigmas, config.sigmas);
+  settle_sigmas(*given, generation.sigmas, generation.steps);
 
   Progress progress(&std::cerr, isatty(STDERR_FILENO) != 0);
   std::cout << evaluation_header() << std::flush;

@@ -7,6 +7,7 @@
 
 #include "cli/commands.h"
 #include "cli/generate_config.h"
+#include "cli/sampling_flags.h"
 #include "cli/stage_files.h"
 #include "core/error.h"
 #include "core/version.h"
@@ -191,12 +192,15 @@ void run_generate(const Arguments& arguments, const CancellationToken& cancel) {
     // A flag goes before the other one in a --config file.
     (given->flags.contains("prompt") ? config.prompts : config.prompt).clear();
   }
+  settle_sigmas(*given, config.generation.sigmas, config.generation.steps);
   config.check();
   const ComputeOptions compute = parse_compute(config.device, config.precision);
   config.device = compute.device.str();
   config.precision = compute.dtype == at::kFloat ? "float32" : "bf16";
   const VaeConfig vae = read_vae_config(files.require(ModelPart::kVae));
   config.generation.check(vae);
+  const auto tiling = vae_tiling_of(files, compute, config.generation);
+  config.generation.vae_tile = tiling ? tiling->text() : "none";  // for the record beside the video
   std::vector<VideoSample> samples = config.samples();
   FileReceiver receiver(config, samples);
   receiver.check_outputs();

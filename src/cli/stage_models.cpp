@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "io/weights.h"
+#include "models/vae_tiling.h"
 
 namespace ospnext {
 namespace {
@@ -29,6 +30,17 @@ struct DenoiseStage : ModelStage {
   void visit(Visitor&& field) {
     ModelStage::visit(field);
     loras.visit(field);
+  }
+};
+
+// Of the stages that run the VAE.
+struct VaeStage : ModelStage {
+  std::string vae_tile = "none";
+
+  template <class Visitor>
+  void visit(Visitor&& field) {
+    ModelStage::visit(field);
+    field("vae_tile", vae_tile, "work in tiles: SIZE,STRIDE in pixels such as 256,192; or none");
   }
 };
 
@@ -86,7 +98,7 @@ void run_stage_denoise(const Arguments& arguments, const CancellationToken& canc
 
 void run_stage_encode_video(const Arguments& arguments, const CancellationToken& cancel) {
   const torch::NoGradGuard no_grad;
-  ModelStage config;
+  VaeStage config;
   if (!read_stage(
           "encode-video",
           "Run the VAE's encoder: video [B,3,T,H,W] in [-1,1] gives latent [B,16,F,h,w], the "
@@ -102,14 +114,17 @@ void run_stage_encode_video(const Arguments& arguments, const CancellationToken&
          ", expected -1 to 1");
   }
   const PartFiles files = config.model.find().require(ModelPart::kVae);
+  const auto tiling = parse_vae_tiling(config.vae_tile, read_vae_config(files));
   Vae vae = load_vae(files, config.common.compute());
+  const at::Tensor clip = video.to(torch::kFloat32);
   save_safetensors(config.common.output,
-                   {{"latent", vae->encode(video.to(torch::kFloat32), &cancel)}});
+                   {{"latent", tiling ? encode_tiled(vae, clip, *tiling, &cancel)
+                                      : vae->encode(clip, &cancel)}});
 }
 
 void run_stage_decode_latent(const Arguments& arguments, const CancellationToken& cancel) {
   const torch::NoGradGuard no_grad;
-  ModelStage config;
+  VaeStage config;
   if (!read_stage(
           "decode-latent",
           "Run the VAE's decoder: latent [B,16,F,h,w] (normalised) gives video [B,3,T,H,W], "
@@ -120,14 +135,20 @@ void run_stage_decode_latent(const Arguments& arguments, const CancellationToken
   StageInput input(config.input);
   const ComputeOptions compute = config.common.compute();
   const PartFiles files = config.model.find().require(ModelPart::kVae);
-  const at::Tensor latent =
-      input.floats("latent", "B," + std::to_string(read_vae_config(files).z_dim) + ",F,h,w");
+  const VaeConfig sizes = read_vae_config(files);
+  const auto tiling = parse_vae_tiling(config.vae_tile, sizes);
+  const at::Tensor latent = input.floats("latent", "B," + std::to_string(sizes.z_dim) + ",F,h,w");
   input.warn_of_rest();
   Vae vae = load_vae(files, compute);
   std::vector<at::Tensor> pieces;
-  vae->decode(
-      latent.to(compute.device, torch::kFloat32),
-      [&](const at::Tensor& frames) { pieces.push_back(frames.cpu()); }, &cancel);
+  const auto sink = [&](const at::Tensor& frames) { pieces.push_back(frames.cpu()); };
+  const at::Tensor on_device = latent.to(compute.device, torch::kFloat32);
+  if (tiling) {
+    decode_tiled(
+        vae, on_device, *tiling, sink, [] {}, &cancel);
+  } else {
+    vae->decode(on_device, sink, &cancel);
+  }
   save_safetensors(config.common.output, {{"video", torch::cat(pieces, 2)}});
 }
 

@@ -1,4 +1,5 @@
 // ospnext stage schedule: the noise levels of a run, and the sampler driven by given velocities.
+#include "cli/sampling_flags.h"
 #include "cli/stage.h"
 #include "cli/stage_files.h"
 #include "core/error.h"
@@ -12,14 +13,16 @@ struct ScheduleStage {
   std::string scheduler = sampler_names().front();
   int64_t steps = 50;
   double shift = 7.0;
+  std::vector<double> sigmas;
   std::string input;
   StageOutput common;
 
   template <class Visitor>
   void visit(Visitor&& field) {
-    field("scheduler", scheduler, "sampler: euler");
+    field("scheduler", scheduler, sampler_help().c_str());
     field("steps", steps, "steps N from noise to video");
     field("shift", shift, "time shift; larger spends more steps at high noise");
+    field("sigmas", sigmas, kSigmasHelp);
     field("input", input, "optional: safetensors with latent [...] and velocity [N, ...]");
     common.visit(field);
   }
@@ -38,15 +41,19 @@ at::Tensor drive(Sampler& sampler, const at::Tensor& latent, const at::Tensor& v
 
 void run_stage_schedule(const Arguments& arguments, const CancellationToken&) {
   ScheduleStage config;
-  if (!parse_flags("stage schedule",
-                   "Write the sigmas [N+1] and timesteps [N] of a schedule; with --input also the "
-                   "latents [N+1, ...] that the sampler makes of the given velocities.",
-                   arguments, config)) {
+  const auto given =
+      read_flags("stage schedule",
+                 "Write the sigmas [N+1] and timesteps [N] of a schedule; with --input also the "
+                 "latents [N+1, ...] that the sampler makes of the given velocities.",
+                 flags_of(config), arguments);
+  if (!given) {
     return;
   }
+  given->apply(config);
+  settle_sigmas(*given, config.sigmas, config.steps);
   config.common.check();
   const at::Device device = config.common.compute().device;
-  const auto sampler = make_sampler(config.scheduler, config.steps, config.shift);
+  const auto sampler = make_sampler(config.scheduler, config.steps, config.shift, config.sigmas);
   std::map<std::string, at::Tensor> result = {{"sigmas", sampler->schedule().sigmas},
                                               {"timesteps", sampler->schedule().timesteps}};
   if (!config.input.empty()) {

@@ -263,6 +263,10 @@ ModelFiles find_model_files(const ModelPaths& paths) {
   if (!paths.model.empty() && is_file(paths.model / "generation_config.json")) {
     files.generation_config = paths.model / "generation_config.json";
   }
+  if (const fs::path file = paths.model / "scheduler" / "scheduler_config.json";
+      files.family == ModelFamily::kDiffusers && is_file(file)) {
+    files.scheduler_config = file;
+  }
   return files;
 }
 

@@ -37,6 +37,7 @@ struct PartFiles {
 struct ModelFiles {
   ModelFamily family = ModelFamily::kParts;
   std::optional<std::filesystem::path> generation_config;  // generation_config.json of the package
+  std::optional<std::filesystem::path> scheduler_config;  // scheduler/scheduler_config.json, if any
 
   // The files of a part. Throws InputError that says where it was looked for when there are none.
   const PartFiles& require(ModelPart part) const;
@@ -52,7 +53,7 @@ struct ModelFiles {
 // Finds the parts of a model. A part's own path goes before the package. Package layouts:
 //   Wan-AI    config.json, diffusion_pytorch_model*.safetensors, models_t5_*.pth, Wan2.1_VAE.pth,
 //             google/umt5-xxl/spiece.model
-//   diffusers model_index.json, transformer/, vae/, text_encoder/, tokenizer/spiece.model
+//   diffusers model_index.json, transformer/, vae/, text_encoder/, tokenizer/spiece.model, scheduler/
 //   OSP-Next  ema_model_state_dict.pt (or other weights with a config.json of class OSPNextModel),
 //             and the other parts as in Wan-AI's
 // A text encoder file with a tensor "spiece_model" brings its own tokenizer. Throws InputError for a

@@ -103,7 +103,6 @@ void TransformerImpl::to_inference_precision(at::ScalarType dtype) {
 
 void TransformerImpl::reset_parameters(at::Generator generator) {
   torch::NoGradGuard no_grad;
-  constexpr double kEmbeddingDeviation = 0.02;
   for (auto& item : named_parameters()) {
     const std::string& name = item.key();
     at::Tensor& parameter = item.value();
@@ -115,7 +114,8 @@ void TransformerImpl::reset_parameters(at::Generator generator) {
     } else if (is_norm) {
       parameter.fill_(1);
     } else if (name.starts_with("text_embedding") || name.starts_with("time_embedding")) {
-      fill_normal(parameter, kEmbeddingDeviation, generator);
+      // Keeps the input's scale, where a fixed 0.02 shrinks narrow texts to a tenth.
+      fill_normal(parameter, 1 / std::sqrt(static_cast<double>(parameter.size(1))), generator);
     } else {
       fill_xavier_uniform(parameter, generator);
     }

@@ -180,13 +180,7 @@ at::Tensor VaeImpl::encode(const at::Tensor& video, const CancellationToken* can
     if (cancel != nullptr) {
       cancel->check();
     }
-    stream.begin_piece();
-    const at::Tensor piece = video.narrow(2, begin, count)
-                                 .to(conv1->weight.options())
-                                 .contiguous(at::MemoryFormat::ChannelsLast3d);
-    const at::Tensor moments =
-        vae::pixelwise(encoder->forward(piece, &stream), conv1->weight, conv1->bias);
-    means.push_back(moments.narrow(1, 0, config.z_dim));
+    means.push_back(encode_piece(video.narrow(2, begin, count), stream));
   }
   return normalise(at::cat(means, 2)).contiguous();
 }
@@ -200,14 +194,25 @@ void VaeImpl::decode(const at::Tensor& latent, const std::function<void(const at
     if (cancel != nullptr) {
       cancel->check();
     }
-    stream.begin_piece();
-    const at::Tensor piece = denormalise(latent.narrow(2, frame, 1))
-                                 .to(conv2->weight.options())
-                                 .contiguous(at::MemoryFormat::ChannelsLast3d);
-    const at::Tensor video =
-        decoder->forward(vae::pixelwise(piece, conv2->weight, conv2->bias), &stream);
+    const at::Tensor video = decode_piece(latent.narrow(2, frame, 1), stream);
     sink(video.to(at::kFloat).clamp(-1, 1).contiguous());
   }
+}
+
+at::Tensor VaeImpl::encode_piece(const at::Tensor& video, vae::Stream& stream) {
+  stream.begin_piece();
+  const at::Tensor piece =
+      video.to(conv1->weight.options()).contiguous(at::MemoryFormat::ChannelsLast3d);
+  const at::Tensor moments =
+      vae::pixelwise(encoder->forward(piece, &stream), conv1->weight, conv1->bias);
+  return moments.narrow(1, 0, config.z_dim);
+}
+
+at::Tensor VaeImpl::decode_piece(const at::Tensor& latent, vae::Stream& stream) {
+  stream.begin_piece();
+  const at::Tensor piece =
+      denormalise(latent).to(conv2->weight.options()).contiguous(at::MemoryFormat::ChannelsLast3d);
+  return decoder->forward(vae::pixelwise(piece, conv2->weight, conv2->bias), &stream);
 }
 
 void VaeImpl::to_channels_last() {

@@ -79,6 +79,13 @@ struct VaeImpl : torch::nn::Module {
   void decode(const at::Tensor& latent, const std::function<void(const at::Tensor&)>& sink,
               const CancellationToken* cancel = nullptr);
 
+  // What encode() and decode() do with each piece, for callers that keep the stream: the next
+  // frames of a video (first one, then temporal_factor), [B, 3, n, H, W] -> mean [B, z, 1, h, w],
+  // not normalised; the next normalised latent frame, [B, z, 1, h, w] -> [B, 3, n, H, W], not
+  // clamped. In the dtype and on the device of the parameters.
+  at::Tensor encode_piece(const at::Tensor& video, vae::Stream& stream);
+  at::Tensor decode_piece(const at::Tensor& latent, vae::Stream& stream);
+
   // Lays convolution weights out channels-last in place, which convolutions on CUDA run fastest with.
   void to_channels_last();
 

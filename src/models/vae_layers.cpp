@@ -81,6 +81,14 @@ at::Tensor split_into_two_frames(const at::Tensor& x) {
 
 }  // namespace
 
+void Stream::to(at::Device device) {
+  for (at::Tensor& history : histories_) {
+    if (history.defined()) {
+      history = history.to(device);
+    }
+  }
+}
+
 int64_t Stream::bytes() const {
   int64_t total = 0;
   for (const at::Tensor& history : histories_) {

@@ -33,6 +33,8 @@ class Stream {
     }
     return histories_[next_++];
   }
+  // Moves what is remembered to a device.
+  void to(at::Device device);
   // Bytes held between pieces.
   int64_t bytes() const;
 

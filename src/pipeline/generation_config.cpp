@@ -3,7 +3,8 @@
 #include "core/fields.h"
 #include "core/number_check.h"
 #include "io/readers/bounded_json.h"
-#include "schedulers/sampler.h"
+#include "models/vae_tiling.h"
+#include "pipeline/scheduler_config.h"
 
 namespace ospnext {
 namespace {
@@ -47,7 +48,10 @@ void GenerationConfig::check(const VaeConfig& vae) const {
   check_step("--num-frames", num_frames, vae.temporal_factor(), 1, kLongestVideo);
   check_range("--fps", fps, 0.1, 1000.0);
   check_range("--guidance-scale", guidance_scale, 1e-3, 1000.0);
-  make_sampler(scheduler, steps, shift);
+  sampler();
+  if (vae_tile != "auto") {
+    parse_vae_tiling(vae_tile, vae);
+  }
 }
 
 LatentSize latent_size(const GenerationConfig& config, const VaeConfig& vae) {
@@ -57,9 +61,22 @@ LatentSize latent_size(const GenerationConfig& config, const VaeConfig& vae) {
 
 GenerationConfig defaults_for(const ModelFiles& files, const TransformerConfig& transformer) {
   GenerationConfig config;
-  if (transformer.dim >= 5120) {
+  const bool large = transformer.dim >= 5120;  // 14B
+  if (large) {
     config.width = 1280;
     config.height = 720;
+  }
+  if (files.family == ModelFamily::kWanAi) {
+    config.scheduler = "unipc";
+    config.shift = large ? 5.0 : 8.0;
+    config.guidance_scale = large ? 5.0 : 6.0;
+  }
+  if (files.scheduler_config) {
+    const SchedulerChoice choice =
+        scheduler_choice(read_json_file(*files.scheduler_config), files.scheduler_config->string(),
+                         {config.scheduler, config.shift});
+    config.scheduler = choice.scheduler;
+    config.shift = choice.shift;
   }
   if (files.generation_config) {
     fields_from_json(config, read_json_file(*files.generation_config),

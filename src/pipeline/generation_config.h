@@ -2,11 +2,14 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "io/model_folder.h"
 #include "models/transformer_config.h"
 #include "models/vae_config.h"
+#include "schedulers/sampler.h"
 
 namespace ospnext {
 
@@ -24,7 +27,9 @@ struct GenerationConfig {
   double guidance_scale = 5.0;  // up to 1: no guidance, and no negative prompt
   double shift = 7.0;           // of time; larger spends more steps at high noise
   std::string scheduler = "euler";
+  std::vector<double> sigmas;  // noise levels to visit instead of the scheduler's own
   bool batch_guidance = false;
+  std::string vae_tile = "auto";  // resolve_vae_tiling()
 
   template <class Visitor>
   void visit(Visitor&& field) {
@@ -36,14 +41,20 @@ struct GenerationConfig {
     field("steps", steps, "denoising steps");
     field("guidance_scale", guidance_scale, "strength of the prompt; up to 1: no guidance");
     field("shift", shift, "time shift; larger spends more steps at high noise");
-    field("scheduler", scheduler, "sampler: euler");
+    field("scheduler", scheduler, sampler_help().c_str());
+    field("sigmas", sigmas, kSigmasHelp);
     field("batch_guidance", batch_guidance,
           "run prompt and negative prompt as one batch instead of two passes");
+    field("vae_tile", vae_tile,
+          "decode in tiles: SIZE,STRIDE in pixels such as 256,192; none; auto: only when the whole "
+          "frame would not fit");
   }
 
   // Throws InputError naming the flag, the value and what was expected (for a size the nearest ones
   // that fit the model's parts).
   void check(const VaeConfig& vae) const;
+  // A run of the scheduler. Throws InputError as make_sampler() does.
+  std::unique_ptr<Sampler> sampler() const { return make_sampler(scheduler, steps, shift, sigmas); }
 };
 
 // Shape of one sample's latent: frames, height, width.
@@ -52,9 +63,12 @@ struct LatentSize {
 };
 LatentSize latent_size(const GenerationConfig& config, const VaeConfig& vae);
 
-// The generation_config.json beside the model, over OSP-Next's defaults for the transformer's size:
-// 50 steps, shift 7, guidance 5, 81 frames at 16 fps; 720x1280 from width 5120 (14B) on, else 480x832.
-// Throws InputError.
+// The generation_config.json beside the model, over the defaults of its kind and size: 50 steps, 81
+// frames at 16 fps; 720x1280 from width 5120 (14B) on, else 480x832; and
+//   OSP-Next  euler, shift 7, guidance 5; so also for parts named one by one
+//   Wan-AI    unipc; shift 5, guidance 5 for 14B, shift 8, guidance 6 for smaller ones
+//   diffusers what scheduler_config.json says (scheduler_choice()), guidance 5; without it as OSP-Next
+// Throws InputError. Sources: OSP-Next configs/; Wan2.1 generate.py and, for 1.3B, its README.
 GenerationConfig defaults_for(const ModelFiles& files, const TransformerConfig& transformer);
 
 }  // namespace ospnext

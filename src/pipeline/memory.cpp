@@ -6,6 +6,7 @@
 #include <fstream>
 #include <limits>
 #include <string>
+#include <utility>
 
 namespace ospnext {
 namespace {
@@ -37,8 +38,11 @@ at::DeviceIndex index_of(at::Device device) {
 
 int64_t free_memory(at::Device device) {
   if (device.is_cuda()) {
-    return static_cast<int64_t>(
-        at::getDeviceAllocator(at::kCUDA)->getMemoryInfo(index_of(device)).first);
+    at::globalContext().lazyInitDevice(at::kCUDA);
+    auto* const allocator = at::getDeviceAllocator(at::kCUDA);
+    const auto stats = allocator->getDeviceStats(index_of(device));
+    return static_cast<int64_t>(allocator->getMemoryInfo(index_of(device)).first) +
+           stats.reserved_bytes[0].current - stats.allocated_bytes[0].current;
   }
   constexpr int64_t kNoLimit = std::numeric_limits<int64_t>::max();
   const int64_t limit = group_bytes("/sys/fs/cgroup/memory.max", kNoLimit);
@@ -54,6 +58,62 @@ PeakMemory peak_memory(at::Device device) {
     peak.cuda_bytes = stats.allocated_bytes[0].peak;  // [0]: over all pools
   }
   return peak;
+}
+
+int64_t vae_decode_bytes(const VaeConfig& vae, int64_t height, int64_t width,
+                         at::ScalarType dtype) {
+  constexpr double kOnTop = 1.6;            // workspaces of convolutions, gaps between blocks
+  constexpr int64_t kAlways = 384ll << 20;  // bytes; for a frame of any size
+  constexpr int64_t kHistory = 2;           // frames that a convolution looks back
+  // Values a pixel of the frame; a level's pixels are a quarter of those of the next wider one.
+  double remembered = 0, largest = 0;
+  int64_t width_in = vae.dim * vae.dim_mult.back(), frames = 1;  // of a piece
+  double share = 1.0 / static_cast<double>(vae.spatial_factor() * vae.spatial_factor());
+  const auto convolution = [&](int64_t channels) {
+    remembered += share * static_cast<double>(kHistory * channels);
+  };
+  // Input, norm, extended input and output of a convolution at once, and the block's input beside them.
+  const auto block = [&](int64_t in, int64_t out) {
+    convolution(in);
+    convolution(out);
+    largest =
+        std::max(largest, share * static_cast<double>((5 * frames + kHistory) * std::max(in, out)));
+  };
+  convolution(vae.z_dim);
+  block(width_in, width_in);
+  block(width_in, width_in);
+  for (size_t level = vae.dim_mult.size(); level-- > 0;) {
+    const int64_t width_out = vae.dim * vae.dim_mult[level];
+    for (int64_t i = 0; i <= vae.num_res_blocks; ++i) {
+      block(std::exchange(width_in, width_out), width_out);
+    }
+    if (level > 0) {
+      if (vae.temperal_downsample[level - 1]) {
+        convolution(width_in);
+        frames *= 2;
+      }
+      // Before, enlarged, and the halved output twice: the convolution may want another layout.
+      largest = std::max(largest, share * static_cast<double>(frames * width_in * (1 + 4 + 4)));
+      width_in /= 2;
+      share *= 4;
+    }
+  }
+  convolution(width_in);
+  const double values =
+      (remembered + largest) * static_cast<double>(height) * static_cast<double>(width);
+  return kAlways +
+         static_cast<int64_t>(kOnTop * values * static_cast<double>(at::elementSize(dtype)));
+}
+
+std::optional<VaeTiling> resolve_vae_tiling(const std::string& setting, const VaeConfig& vae,
+                                            int64_t height, int64_t width, at::ScalarType dtype,
+                                            int64_t free) {
+  if (setting != "auto") {
+    return parse_vae_tiling(setting, vae);
+  }
+  const VaeTiling usual;
+  const bool fits = free == 0 || vae_decode_bytes(vae, height, width, dtype) <= free;
+  return fits || !usual.cuts(height, width) ? std::nullopt : std::optional(usual);
 }
 
 }  // namespace ospnext

@@ -1,11 +1,13 @@
 #include "pipeline/text_to_video.h"
 
+#include <algorithm>
 #include <map>
 #include <set>
 
 #include "core/error.h"
 #include "pipeline/memory.h"
 #include "pipeline/prompts.h"
+#include "schedulers/flow_matching.h"
 
 namespace ospnext {
 namespace {
@@ -56,6 +58,7 @@ class Run {
         vae_config_(read_vae_config(files.require(ModelPart::kVae))) {
     config_.check(vae_config_);
     open_loras(files.require(ModelPart::kTransformer));  // refused before anything is computed
+    tiling_ = vae_tiling_of(files, compute, config);
     check_parts_match(transformer_config_,
                       read_text_encoder_config(files.require(ModelPart::kTextEncoder)),
                       vae_config_);
@@ -102,7 +105,7 @@ class Run {
       if (config_.guidance_scale > 1) {
         guidance.negative_text = embeddings_.at(config_.negative_prompt);
       }
-      const auto sampler = make_sampler(config_.scheduler, config_.steps, config_.shift);
+      const auto sampler = config_.sampler();
       progress_.begin(stage_name("denoise", i, samples_.size()), config_.steps);
       latents_.push_back(
           denoise(transformer_, *sampler, noise_of(samples_[i]), guidance, progress_, cancel_));
@@ -115,13 +118,24 @@ class Run {
   }
 
   void decode_all(VideoReceiver& receiver) {
+    const int64_t tiles = tiling_ ? tiling_->count(config_.height, config_.width) : 1;
     for (size_t i = 0; i < samples_.size(); ++i) {
-      progress_.begin(stage_name("decode", i, samples_.size()), latents_[i].size(1));
+      progress_.begin(stage_name(tiles > 1 ? "decode in tiles" : "decode", i, samples_.size()),
+                      tiles * latents_[i].size(1));
+      const at::Tensor latent = latents_[i].unsqueeze(0);
       const auto sink = [&](const at::Tensor& frames) {  // [1, 3, n, H, W]
         receiver.frames(i, frames[0]);
-        progress_.step();
       };
-      vae_->decode(latents_[i].unsqueeze(0), sink, &cancel_);
+      const auto on_piece = [&] { progress_.step(); };
+      if (tiling_) {
+        decode_tiled(vae_, latent, *tiling_, sink, on_piece, &cancel_);
+      } else {
+        const auto whole = [&](const at::Tensor& frames) {
+          sink(frames);
+          on_piece();
+        };
+        vae_->decode(latent, whole, &cancel_);
+      }
       receiver.finished(i);
     }
     progress_.end();
@@ -143,6 +157,7 @@ class Run {
   const CancellationToken& cancel_;
   TransformerConfig transformer_config_;
   VaeConfig vae_config_;
+  std::optional<VaeTiling> tiling_;
   Vae vae_{nullptr};
   Transformer transformer_{nullptr};
   std::map<std::string, at::Tensor> embeddings_;  // text -> [T, D]
@@ -150,6 +165,15 @@ class Run {
 };
 
 }  // namespace
+
+std::optional<VaeTiling> vae_tiling_of(const ModelFiles& files, const ComputeOptions& compute,
+                                       const GenerationConfig& config) {
+  const PartFiles& part = files.require(ModelPart::kVae);
+  const int64_t free = free_memory(compute.device);
+  const int64_t left = std::max<int64_t>(free - weight_bytes(part, compute.dtype), 1);
+  return resolve_vae_tiling(config.vae_tile, read_vae_config(part), config.height, config.width,
+                            compute.dtype, free == 0 ? 0 : left);
+}
 
 void text_to_video(const ModelFiles& files, const ComputeOptions& compute,
                    const GenerationConfig& config, const std::vector<VideoSample>& samples,

@@ -4,12 +4,14 @@
 #include <torch/torch.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "core/cancel.h"
 #include "core/progress.h"
 #include "io/model_folder.h"
+#include "models/vae_tiling.h"
 #include "pipeline/generation_config.h"
 #include "pipeline/load_model.h"
 #include "schedulers/sampler.h"
@@ -34,6 +36,11 @@ class VideoReceiver {
   // All frames of the sample have come.
   virtual void finished(size_t sample) = 0;
 };
+
+// How the videos of a run will be decoded: resolve_vae_tiling() with the device's free memory now,
+// before anything is loaded. Throws InputError.
+std::optional<VaeTiling> vae_tiling_of(const ModelFiles& files, const ComputeOptions& compute,
+                                       const GenerationConfig& config);
 
 // Makes one video a sample. Parts are loaded whole before they compute anything and freed when they are
 // done, the text encoder before the transformer runs; when all fit in memory at once (with room

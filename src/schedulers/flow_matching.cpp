@@ -1,28 +1,8 @@
 #include "schedulers/flow_matching.h"
 
-#include <cmath>
-
-#include "core/error.h"
 #include "core/torch/random.h"
 
 namespace ospnext {
-
-at::Tensor shifted_sigma(const at::Tensor& sigma, double shift) {
-  return shift * sigma / (1.0 + (shift - 1.0) * sigma);
-}
-
-Schedule flow_matching_schedule(int64_t steps, double shift) {
-  if (steps < 1 || steps > 10000) {
-    throw InputError("--steps: found " + std::to_string(steps) + ", expected 1 to 10000");
-  }
-  if (!std::isfinite(shift) || shift <= 0 || shift > 1000) {
-    throw InputError("--shift: found " + std::to_string(shift) +
-                     ", expected a number above 0 and at most 1000");
-  }
-  const at::Tensor even = torch::linspace(1, 0, steps + 1, torch::kFloat32);
-  const at::Tensor sigmas = shifted_sigma(even, shift);
-  return {sigmas, sigmas.slice(0, 0, steps) * 1000.0};
-}
 
 at::Tensor euler_step(const at::Tensor& latent, const at::Tensor& velocity, double sigma,
                       double next_sigma) {

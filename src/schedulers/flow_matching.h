@@ -1,4 +1,4 @@
-// Flow matching as OSP-Next samples it: the noise levels of a run, one Euler step, guidance.
+// Flow matching as OSP-Next samples it: one Euler step, guidance, the noise of a seed.
 //
 // A latent at level sigma is x = sigma * noise + (1 - sigma) * clean; the model predicts the velocity
 // dx/dsigma = noise - clean, and sampling follows it from sigma = 1 (noise) to 0 (clean).
@@ -9,20 +9,6 @@
 #include <cstdint>
 
 namespace ospnext {
-
-struct Schedule {
-  at::Tensor sigmas;     // [N + 1] float32, falling, the last is 0
-  at::Tensor timesteps;  // [N] float32: what the model is told at each step
-};
-
-// s * sigma / (1 + (s - 1) * sigma), elementwise: a shift s above 1 spends more of the time at high
-// noise, and 0 and 1 stay where they are. `sigma` any shape, float32.
-at::Tensor shifted_sigma(const at::Tensor& sigma, double shift);
-
-// `steps` even steps from 1 to 0, shifted, all in float32; a timestep is sigma * 1000, not rounded.
-// Throws InputError unless 1 <= steps <= 10000 and 0 < shift <= 1000.
-// Source: OSP-Next flow_matching scheduler.
-Schedule flow_matching_schedule(int64_t steps, double shift);
 
 // One Euler step from level `sigma` to `next_sigma`: latent + velocity * (next_sigma - sigma), in
 // float32 whatever the inputs' dtype. OSP-Next rounds the result to bf16; here latents stay float32.

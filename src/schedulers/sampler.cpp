@@ -1,57 +1,182 @@
 #include "schedulers/sampler.h"
 
-#include <functional>
-#include <utility>
+#include <array>
 
-#include "core/error.h"
+#include "core/number_check.h"
+#include "schedulers/flow_matching.h"
+#include "schedulers/multistep.h"
 
 namespace ospnext {
 namespace {
 
 class EulerSampler final : public Sampler {
  public:
-  EulerSampler(int64_t steps, double shift) : Sampler(flow_matching_schedule(steps, shift)) {}
+  explicit EulerSampler(Schedule schedule) : Sampler(std::move(schedule)) {}
 
-  at::Tensor step(int64_t step, const at::Tensor& latent, const at::Tensor& velocity) override {
-    const float* sigmas = schedule().sigmas.const_data_ptr<float>();
-    TORCH_CHECK(step >= 0 && step < steps(), "step ", step, " of ", steps());
-    return euler_step(latent, velocity, sigmas[step], sigmas[step + 1]);
+ private:
+  at::Tensor advance(int64_t step, const at::Tensor& latent, const at::Tensor& velocity) override {
+    return euler_step(latent, velocity, sigma(step), sigma(step + 1));
   }
 };
 
-using Factory = std::function<std::unique_ptr<Sampler>(int64_t steps, double shift)>;
+// DPM-Solver++ of second order, of first order where there is no straight line: in the first step, which
+// has nothing to draw it from, and in the last, whose lambda is infinite.
+class DpmSampler : public Sampler {
+ public:
+  explicit DpmSampler(Schedule schedule) : Sampler(std::move(schedule)) {}
+
+ protected:
+  at::Tensor advance(int64_t step, const at::Tensor& latent, const at::Tensor& velocity) override {
+    earlier_ = clean_;
+    clean_ = clean_estimate(latent, velocity, sigma(step));
+    return leave(step, latent);
+  }
+
+  // From `latent` at the level of `step` on to the next one.
+  at::Tensor leave(int64_t step, const at::Tensor& latent) const {
+    const bool second_order = earlier_.defined() && step + 1 < steps();
+    const at::Tensor ahead = second_order ? extrapolated_clean(clean_, earlier_, sigma(step - 1),
+                                                               sigma(step), sigma(step + 1))
+                                          : clean_;
+    return toward_clean(latent, ahead, sigma(step), sigma(step + 1));
+  }
+
+  at::Tensor clean_;    // estimate of the clean latent at the latest step
+  at::Tensor earlier_;  // and at the step before
+};
+
+// DPM-Solver++ whose every step is done again, of one order more, once the next velocity is known.
+class UniPcSampler final : public DpmSampler {
+ public:
+  explicit UniPcSampler(Schedule schedule) : DpmSampler(std::move(schedule)) {}
+
+ private:
+  at::Tensor advance(int64_t step, const at::Tensor& latent, const at::Tensor& velocity) override {
+    const at::Tensor arrived = clean_estimate(latent, velocity, sigma(step));
+    start_ = step == 0 ? latent.to(torch::kFloat32) : corrected(step, arrived);
+    earlier_ = clean_;
+    clean_ = arrived;
+    return leave(step, start_);
+  }
+
+  // The latent at the level of `step`, by the way from the level before.
+  at::Tensor corrected(int64_t step, const at::Tensor& arrived) const {
+    const at::Tensor mean = earlier_.defined()
+                                ? corrected_clean(clean_, arrived, earlier_, sigma(step - 2),
+                                                  sigma(step - 1), sigma(step))
+                                : corrected_clean(clean_, arrived);
+    return toward_clean(start_, mean, sigma(step - 1), sigma(step));
+  }
+
+  at::Tensor start_;  // where the latest step set out from, corrected
+};
+
+template <class Kind>
+std::unique_ptr<Sampler> make(Schedule schedule) {
+  return std::make_unique<Kind>(std::move(schedule));
+}
+
+struct Recipe {
+  const char* name;
+  at::Tensor (*levels)(int64_t steps, double shift);
+  Schedule (*schedule)(const at::Tensor& levels);
+  std::unique_ptr<Sampler> (*sampler)(Schedule schedule);
+};
 
 // A new sampler is one line here.
-const std::vector<std::pair<std::string, Factory>>& factories() {
-  static const std::vector<std::pair<std::string, Factory>> all = {
-      {"euler",
-       [](int64_t steps, double shift) { return std::make_unique<EulerSampler>(steps, shift); }},
-  };
-  return all;
+constexpr std::array<Recipe, 6> kRecipes = {{
+    {"euler", euler_levels, exact_schedule, make<EulerSampler>},
+    {"unipc", unipc_levels, whole_schedule, make<UniPcSampler>},
+    {"dpm++", dpm_levels, whole_schedule, make<DpmSampler>},
+    {"diffusers-unipc", diffusers_unipc_levels, whole_schedule_below_one, make<UniPcSampler>},
+    {"diffusers-unipc-0.36", diffusers_unipc_036_levels, whole_schedule, make<UniPcSampler>},
+    {"diffusers-euler", diffusers_euler_levels, exact_schedule, make<EulerSampler>},
+}};
+
+constexpr int64_t kMostSteps = 10000;
+
+// The levels a user wrote down. -> [N] float64
+at::Tensor given_levels(const std::vector<double>& sigmas, int64_t steps) {
+  if (num_steps(sigmas) != steps) {
+    throw InputError("--sigmas: found " + std::to_string(num_steps(sigmas)) +
+                     " noise levels above 0, expected as many as --steps, " +
+                     std::to_string(steps));
+  }
+  const at::Tensor levels = torch::tensor(sigmas, torch::kFloat64).slice(0, 0, steps);
+  for (int64_t i = 0; i < steps; ++i) {
+    check_range("--sigmas", levels[i].item<double>(), 1e-6, 1.0);
+  }
+  return levels;
+}
+
+// "euler, unipc, ..."
+std::string joined_names() {
+  std::string text;
+  for (const Recipe& recipe : kRecipes) {
+    text.append(text.empty() ? "" : ", ").append(recipe.name);
+  }
+  return text;
+}
+
+// Levels that do not fall would divide by zero.
+void check_falling(const at::Tensor& sigmas) {  // [N + 1]
+  const at::Tensor bad = (sigmas.diff() >= 0).nonzero();
+  if (bad.numel() > 0) {
+    const auto i = bad[0].item<int64_t>();
+    const auto text = [&](int64_t at) { return nlohmann::json(sigmas[at].item<float>()).dump(); };
+    throw InputError("noise levels: found " + text(i + 1) + " after " + text(i) +
+                     ", expected falling ones: check --sigmas, or --steps and --shift");
+  }
 }
 
 }  // namespace
 
+Sampler::Sampler(Schedule schedule) : schedule_(std::move(schedule)) {
+  const float* sigmas = schedule_.sigmas.const_data_ptr<float>();
+  sigmas_.assign(sigmas, sigmas + schedule_.sigmas.size(0));
+}
+
+at::Tensor Sampler::step(int64_t step, const at::Tensor& latent, const at::Tensor& velocity) {
+  TORCH_CHECK(step == next_step_ && step < steps(), "step ", step, " of ", steps(), ", expected ",
+              next_step_);
+  ++next_step_;
+  return advance(step, latent, velocity);
+}
+
 const std::vector<std::string>& sampler_names() {
   static const std::vector<std::string> names = [] {
     std::vector<std::string> list;
-    for (const auto& [name, factory] : factories()) {
-      list.push_back(name);
+    for (const Recipe& recipe : kRecipes) {
+      list.emplace_back(recipe.name);
     }
     return list;
   }();
   return names;
 }
 
-std::unique_ptr<Sampler> make_sampler(const std::string& name, int64_t steps, double shift) {
-  std::string known;
-  for (const auto& [candidate, factory] : factories()) {
-    if (candidate == name) {
-      return factory(steps, shift);
+const std::string& sampler_help() {
+  static const std::string text = "sampler: " + joined_names();
+  return text;
+}
+
+std::unique_ptr<Sampler> make_sampler(const std::string& name, int64_t steps, double shift,
+                                      const std::vector<double>& sigmas) {
+  check_range("--steps", steps, int64_t{1}, kMostSteps);
+  check_range("--shift", shift, 1e-3, 1000.0);
+  for (const Recipe& recipe : kRecipes) {
+    if (name == recipe.name) {
+      Schedule schedule = recipe.schedule(sigmas.empty() ? recipe.levels(steps, shift)
+                                                         : given_levels(sigmas, steps));
+      check_falling(schedule.sigmas);
+      return recipe.sampler(std::move(schedule));
     }
-    known += (known.empty() ? "" : ", ") + candidate;
   }
-  throw InputError("--scheduler: found \"" + name + "\", expected one of: " + known);
+  throw InputError("--scheduler: found \"" + name + "\", expected one of: " + joined_names());
+}
+
+int64_t num_steps(const std::vector<double>& sigmas) {
+  const auto count = static_cast<int64_t>(sigmas.size());
+  return count > 0 && sigmas.back() == 0 ? count - 1 : count;
 }
 
 }  // namespace ospnext

@@ -3,14 +3,12 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <mutex>
 
 #include "core/number_check.h"
 #include "core/torch/random.h"
 #include "data/captions.h"
-#include "data/clip_measurement.h"
 #include "pipeline/prompts.h"
-#include "schedulers/sampler.h"
+#include "schedulers/flow_matching.h"
 
 namespace ospnext {
 namespace {
@@ -52,7 +50,7 @@ at::Tensor sample_videos(Model& model, const GenerationConfig& generation,
                                    size.frames, size.height, size.width));
   }
   at::Tensor latent = at::stack(noises).to(model.device);  // [B, z, F, h, w]
-  const auto sampler = make_sampler(generation.scheduler, generation.steps, generation.shift);
+  const auto sampler = generation.sampler();
   for (int64_t step = 0; step < sampler->steps(); ++step) {
     cancel.check();
     const at::Tensor times =
@@ -67,18 +65,30 @@ at::Tensor sample_videos(Model& model, const GenerationConfig& generation,
   return at::cat(pieces, 2);
 }
 
-// Adds every clip of `videos` [B, 3, T, H, W] to `row`, on all cores.
-void add_all(EvaluationRow& row, const std::vector<ClipSpec>& clips, const at::Tensor& videos) {
-  std::mutex mutex;
-  at::parallel_for(0, static_cast<int64_t>(clips.size()), 1, [&](int64_t begin, int64_t end) {
+// What every clip of `videos` [B, 3, T, H, W] shows, on all cores.
+std::vector<MeasuredClip> measure_all(const at::Tensor& videos, size_t num_objects) {
+  std::vector<MeasuredClip> measured(static_cast<size_t>(videos.size(0)));
+  at::parallel_for(0, videos.size(0), 1, [&](int64_t begin, int64_t end) {
     const at::NoGradGuard no_grad;
-    EvaluationRow part;
     for (int64_t i = begin; i < end; ++i) {
-      part.add(clips[static_cast<size_t>(i)], videos[i]);
+      measured[static_cast<size_t>(i)] = measure_clip(videos[i], static_cast<int64_t>(num_objects));
     }
-    const std::lock_guard lock(mutex);
-    row.add(part);
   });
+  return measured;
+}
+
+void add_all(EvaluationRow& row, const std::vector<ClipSpec>& clips,
+             const std::vector<MeasuredClip>& measured) {
+  for (size_t i = 0; i < clips.size(); ++i) {
+    row.add(clips[i], measured[i]);
+  }
+}
+
+// Clips through the VAE and back. [B, 3, T, H, W] in [-1, 1] -> the same, on the CPU
+at::Tensor reconstruct(Vae& vae, const at::Tensor& videos, at::ScalarType precision) {
+  const at::Tensor moments = vae->encode_clip(videos.to(precision));
+  const at::Tensor mean = moments.narrow(1, 0, moments.size(1) / 2);
+  return vae->decode_clip(mean).to(at::kFloat).clamp(-1, 1).cpu();
 }
 
 // One kind of clips to sample.
@@ -112,9 +122,8 @@ void EvaluationConfig::check() const {
   check_range("--batch-size", batch_size, int64_t{1}, kMost);
 }
 
-void EvaluationRow::add(const ClipSpec& clip, const at::Tensor& frames) {
-  const auto num_objects = static_cast<int64_t>(clip.objects.size());
-  const AttributeMatch match = compare(clip, measure_clip(frames, num_objects));
+void EvaluationRow::add(const ClipSpec& clip, const MeasuredClip& measured) {
+  const AttributeMatch match = compare(clip, measured);
   const auto all_objects = [&](bool AttributeMatch::Object::*attribute) {
     return std::ranges::all_of(match.objects,
                                [&](const auto& object) { return object.*attribute; });
@@ -128,13 +137,6 @@ void EvaluationRow::add(const ClipSpec& clip, const at::Tensor& frames) {
     right[i] += now[i] ? 1 : 0;
   }
   ++clips;
-}
-
-void EvaluationRow::add(const EvaluationRow& other) {
-  clips += other.clips;
-  for (size_t i = 0; i < right.size(); ++i) {
-    right[i] += other.right[i];
-  }
 }
 
 void evaluate_prompt_following(const ModelFiles& files, const ComputeOptions& compute,
@@ -151,6 +153,7 @@ void evaluate_prompt_following(const ModelFiles& files, const ComputeOptions& co
     tasks.push_back({"two objects, held out", ClipSplit::kHeldOut, 2});
   }
   EvaluationRow rendered{.name = "rendered clips"};
+  EvaluationRow reconstructed{.name = "rendered, through the VAE"};
   EvaluationRow shuffled{.name = "shuffled captions"};
   for (const Task& task : tasks) {
     EvaluationRow row{.name = task.name};
@@ -167,12 +170,16 @@ void evaluate_prompt_following(const ModelFiles& files, const ComputeOptions& co
       const uint64_t seed = derived_seed(config.seed, "evaluation noise " + task.name);
       const at::Tensor videos =
           sample_videos(model, generation, captions, seed + static_cast<uint64_t>(first), cancel);
-      add_all(row, clips, videos);
+      const std::vector<MeasuredClip> measured = measure_all(videos, task.num_objects);
+      add_all(row, clips, measured);
       if (task.num_objects == 1) {
         std::vector<ClipSpec> others = clips;
         std::ranges::rotate(others, others.begin() + batch / 2);
-        add_all(shuffled, others, videos);
-        add_all(rendered, clips, render_clips(clips));
+        add_all(shuffled, others, measured);
+        const at::Tensor drawn = render_clips(clips, model.device);
+        add_all(rendered, clips, measure_all(drawn.cpu(), 1));
+        const at::Tensor decoded = reconstruct(model.vae, drawn, compute.dtype);
+        add_all(reconstructed, clips, measure_all(decoded, 1));
       }
       for (int64_t i = 0; i < batch; ++i) {
         progress.step();
@@ -183,6 +190,7 @@ void evaluate_prompt_following(const ModelFiles& files, const ComputeOptions& co
   }
   on_row(shuffled);
   on_row(rendered);
+  on_row(reconstructed);
 }
 
 std::array<double, 2> wilson_interval(int64_t right, int64_t total) {

@@ -9,7 +9,7 @@
 
 #include "core/cancel.h"
 #include "core/progress.h"
-#include "data/procedural_clips.h"
+#include "data/clip_measurement.h"
 #include "pipeline/generation_config.h"
 #include "pipeline/load_model.h"
 
@@ -45,14 +45,14 @@ struct EvaluationRow {
   int64_t clips = 0;
   std::array<int64_t, kAttributes.size()> right{};
 
-  // Compares what `frames` [3, T, H, W] in [-1, 1] show with what the clip's caption says.
-  void add(const ClipSpec& clip, const at::Tensor& frames);
-  void add(const EvaluationRow& other);
+  // Compares what frames show with what the clip's caption says.
+  void add(const ClipSpec& clip, const MeasuredClip& measured);
 };
 
 // Hands over each row as soon as it is counted: seen and held-out captions with one object, two objects
-// seen and held out, then the one-object clips against each other's captions (chance), and rendered
-// clips (what the measurement itself gets right). Throws InputError, Cancelled.
+// seen and held out, then the one-object clips against each other's captions (chance), rendered clips
+// (what the measurement itself gets right) and these through the VAE (what its loss of detail leaves).
+// Throws InputError, Cancelled.
 void evaluate_prompt_following(const ModelFiles& files, const ComputeOptions& compute,
                                const GenerationConfig& generation, const EvaluationConfig& config,
                                const std::function<void(const EvaluationRow&)>& on_row,

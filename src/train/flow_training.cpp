@@ -1,11 +1,12 @@
 #include "train/flow_training.h"
 
 #include "core/number_check.h"
+#include "core/torch/cuda_graph.h"
 #include "core/torch/random.h"
 #include "data/captions.h"
 #include "io/readers/bounded_json.h"
 #include "pipeline/load_model.h"
-#include "schedulers/flow_matching.h"
+#include "schedulers/schedules.h"
 #include "train/latent_cache.h"
 #include "train/model_folder_writer.h"
 
@@ -129,6 +130,7 @@ bool train_flow(const FlowTrainingConfig& config, Progress& progress,
                 const CancellationToken& cancel) {
   config.check();
   const auto [device, precision] = parse_compute(config.device, config.precision);
+  const SideStream stream(device);
   const std::vector<FrameSize> sizes = parse_frame_sizes("--sizes", config.sizes);
   Trainees trainees = initial_trainees(config, device, precision);
   Transformer& transformer = trainees.transformer;
@@ -149,6 +151,17 @@ bool train_flow(const FlowTrainingConfig& config, Progress& progress,
   const at::Tensor empty_caption =
       at::tensor(tokenizer.encode("", groups[0].ids.size(2)).ids, at::kLong).to(device);  // [T]
   TrainingRun run(config, trainees.parameters(), progress, cancel);
+  const int64_t text_len = transformer->config().text_len;
+  RecordedFunction add_gradients(
+      [&](const std::vector<at::Tensor>& inputs) {
+        const at::Tensor &noised = inputs[0], &sigma = inputs[1], &target = inputs[2];
+        const at::Tensor text = encode_captions(encoder, /*ids=*/inputs[3], text_len);
+        const at::Tensor velocity = transformer->forward(noised, text, sigma * 1000.0);
+        const at::Tensor loss = (velocity - target).square().mean();
+        loss.backward();
+        return loss.detach();
+      },
+      config.cuda_graph);
   const bool finished = run.run([&](int64_t step) -> Losses {
     const FlowBatch batch = draw_batch(groups, sizes, config, empty_caption, step, device);
     at::Generator generator = seeded_generator(device, config.seed, "noise and noise level", step);
@@ -156,9 +169,7 @@ bool train_flow(const FlowTrainingConfig& config, Progress& progress,
     const at::Tensor sigma =
         logit_normal_sigmas(config.batch_size, config.shift, generator, device);
     const at::Tensor noised = at::lerp(batch.latent, noise, sigma.view({-1, 1, 1, 1, 1}));
-    const at::Tensor text = encode_captions(encoder, batch.ids, transformer->config().text_len);
-    const at::Tensor velocity = transformer->forward(noised, text, sigma * 1000.0);
-    return {{"loss", (velocity - (noise - batch.latent)).square().mean()}};
+    return {{"loss", add_gradients({noised, sigma, noise - batch.latent, batch.ids})}};
   });
   if (!finished) {
     return false;

@@ -20,6 +20,7 @@ struct FlowTrainingConfig : TrainingConfig {
   int64_t batch_size = 256;
   double shift = 3.0;         // of the noise level; larger trains more at high noise
   double text_dropout = 0.1;  // share of captions replaced by the empty one, for guidance
+  bool cuda_graph = true;     // on a GPU, record a step's kernels once a frame size and replay them
 
   // Throws InputError naming flag, value and rule.
   void check() const;
@@ -39,6 +40,7 @@ struct FlowTrainingConfig : TrainingConfig {
     field("batch_size", batch_size, "clips of a step");
     field("shift", shift, "shift of the noise level; larger trains more at high noise");
     field("text_dropout", text_dropout, "share of captions replaced by the empty one");
+    field("cuda_graph", cuda_graph, "on a GPU, record a step's kernels and replay them");
   }
 };
 

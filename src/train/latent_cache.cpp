@@ -7,6 +7,7 @@
 #include "core/torch/random.h"
 #include "data/captions.h"
 #include "data/procedural_clips.h"
+#include "io/output_file.h"
 #include "io/weights.h"
 
 namespace ospnext {
@@ -109,6 +110,9 @@ std::vector<LatentGroup> latent_cache(const LatentCacheRequest& request, Vae& va
       }
       return groups;
     }
+  }
+  if (!file.empty()) {
+    check_writable(file, "--latent-cache");
   }
   int64_t batches = 0;
   for (const FrameSize& size : request.sizes) {

@@ -37,6 +37,7 @@ AdamW::AdamW(NamedTensors parameters, const AdamWConfig& config) : config_(confi
     group.second.push_back(at::zeros_like(parameter));
     group.steps.push_back(at::zeros({}, parameter.options().dtype(at::kFloat)));
   }
+  zero_grad();
 }
 
 std::vector<at::Tensor> AdamW::gradients(const Group& group) const {
@@ -65,9 +66,10 @@ void AdamW::step(double learning_rate) {
 }
 
 void AdamW::zero_grad() {
-  for (Group& group : groups_) {
-    for (const at::Tensor& parameter : group.parameters) {
-      parameter.mutable_grad().reset();
+  const at::NoGradGuard no_grad;
+  for (const Group& group : groups_) {
+    if (!group.parameters.empty()) {
+      at::_foreach_zero_(gradients(group));
     }
   }
 }

@@ -53,7 +53,7 @@ TrainingRun::TrainingRun(const TrainingConfig& config, const NamedTensors& param
   log_.emplace(prepared_folder(config.output) / "log.csv", step_);
 }
 
-bool TrainingRun::run(const std::function<Losses(int64_t)>& losses_of) {
+bool TrainingRun::run(const std::function<Losses(int64_t)>& add_gradients) {
   using Clock = std::chrono::steady_clock;
   const Clock::time_point began = Clock::now();
   const auto seconds_since = [](Clock::time_point then) {
@@ -68,8 +68,7 @@ bool TrainingRun::run(const std::function<Losses(int64_t)>& losses_of) {
       save_checkpoint();
       throw Cancelled();
     }
-    Losses losses = losses_of(step_);
-    losses.front().second.backward();
+    Losses losses = add_gradients(step_);
     losses.emplace_back("gradient_norm", optimizer_.clip_gradients(config_.max_gradient_norm));
     const double learning_rate = warmup_cosine(step_, config_.warmup_steps, config_.steps,
                                                config_.learning_rate, config_.final_learning_rate);

@@ -60,7 +60,7 @@ struct TrainingConfig {
   }
 };
 
-// Named scalars of one step; the first is minimised, all are logged.
+// Named scalars of one step, for the log; the first is what is minimised.
 using Losses = std::vector<std::pair<std::string, at::Tensor>>;
 
 // Trains `parameters`; goes on from `output`/checkpoint.safetensors if it is there.
@@ -71,10 +71,11 @@ class TrainingRun {
   TrainingRun(const TrainingConfig& config, const NamedTensors& parameters, Progress& progress,
               const CancellationToken& cancel);
 
-  // Steps until all are done (true) or max_seconds have passed (false). losses_of(step) must depend on
-  // nothing but the parameters and `step`, so that a resumed run repeats an uninterrupted one. Leaves a
-  // checkpoint whenever it returns and when cancelled; throws RunError when a loss is not finite.
-  bool run(const std::function<Losses(int64_t step)>& losses_of);
+  // Steps until all are done (true) or max_seconds have passed (false). add_gradients(step) adds the
+  // step's gradients to the parameters' and returns what to log; it must depend on nothing but the
+  // parameters and `step`, so that a resumed run repeats an uninterrupted one. Leaves a checkpoint whenever
+  // it returns and when cancelled; throws RunError when a loss is not finite.
+  bool run(const std::function<Losses(int64_t step)>& add_gradients);
 
   Ema& ema() { return ema_; }
   int64_t step() const { return step_; }

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
+#include <utility>
 
 #include "core/number_check.h"
 #include "core/torch/random.h"
@@ -17,9 +19,9 @@ constexpr int64_t kFullLength = kMotionFrames;
 constexpr double kTwoObjectsShare = 0.4;  // twice the edges to learn from
 constexpr std::array<int64_t, 2> kShortLengths = {9, 17};
 
-// The clips of one step. [B, 3, T, H, W] in [-1, 1]
-at::Tensor training_clips(const VaeTrainingConfig& config, const std::vector<FrameSize>& sizes,
-                          int64_t step, at::Device device) {
+// The clips of one step, not drawn yet.
+std::vector<ClipSpec> clips_of_step(const VaeTrainingConfig& config,
+                                    const std::vector<FrameSize>& sizes, int64_t step) {
   at::Generator draw = seeded_generator(config.seed, "vae window", step);
   const at::Tensor uniform = at::rand({3}, draw);
   const bool full = uniform[0].item<double>() < config.full_length_share;
@@ -37,8 +39,51 @@ at::Tensor training_clips(const VaeTrainingConfig& config, const std::vector<Fra
     specs.push_back(
         sample_clip(config.seed, step * config.frames_per_step + i, ClipSplit::kTrain, options));
   }
-  return render_clips(specs, device);
+  return specs;
 }
+
+// Draws the clips of some steps at once: drawing waits for the device, which a step should not.
+class TrainingClips {
+ public:
+  TrainingClips(const VaeTrainingConfig& config, std::vector<FrameSize> sizes, at::Device device)
+      : config_(config), sizes_(std::move(sizes)), device_(device) {}
+
+  // Each step is asked for once, in order. -> [B, 3, T, H, W] in [-1, 1]
+  at::Tensor take(int64_t step) {
+    if (!drawn_.contains(step)) {
+      draw(step, std::min(step + kStepsAtOnce, config_.steps));
+    }
+    return drawn_.extract(step).mapped();
+  }
+
+ private:
+  static constexpr int64_t kStepsAtOnce = 32;
+
+  void draw(int64_t begin, int64_t end) {
+    using Shape = std::array<int64_t, 3>;
+    std::map<Shape, std::vector<ClipSpec>> clips;  // of all steps with that shape
+    std::map<Shape, std::vector<std::pair<int64_t, int64_t>>> shares;  // step and its clips
+    for (int64_t step = begin; step < end; ++step) {
+      const std::vector<ClipSpec> specs = clips_of_step(config_, sizes_, step);
+      const Shape shape = {specs[0].num_frames, specs[0].height, specs[0].width};
+      clips[shape].insert(clips[shape].end(), specs.begin(), specs.end());
+      shares[shape].emplace_back(step, static_cast<int64_t>(specs.size()));
+    }
+    for (const auto& [shape, specs] : clips) {
+      const at::Tensor videos = render_clips(specs, device_);
+      int64_t first = 0;
+      for (const auto& [step, count] : shares[shape]) {
+        drawn_[step] = videos.narrow(0, first, count);
+        first += count;
+      }
+    }
+  }
+
+  const VaeTrainingConfig& config_;
+  std::vector<FrameSize> sizes_;
+  at::Device device_;
+  std::map<int64_t, at::Tensor> drawn_;
+};
 
 at::Tensor channels_last(const at::Tensor& video, at::ScalarType precision) {
   return video.to(precision).contiguous(at::MemoryFormat::ChannelsLast3d);
@@ -154,13 +199,17 @@ std::optional<VaeQuality> train_vae(const VaeTrainingConfig& config, Progress& p
   Vae vae = initial_vae(config, device);
   at::globalContext().setBenchmarkCuDNN(true);  // a few shapes, thousands of times each
 
+  TrainingClips clips(config, sizes, device);
   TrainingRun run(config, named_parameters(*vae, ""), progress, cancel);
   const bool finished = run.run([&](int64_t step) {
-    const at::Tensor video = training_clips(config, sizes, step, device);
-    return config.decoder_only
-               ? decoder_losses(vae, video, config, precision)
-               : vae_losses(vae, video, config, precision,
-                            seeded_generator(device, config.seed, "vae latent noise", step));
+    const at::Tensor video = clips.take(step);
+    const Losses losses =
+        config.decoder_only
+            ? decoder_losses(vae, video, config, precision)
+            : vae_losses(vae, video, config, precision,
+                         seeded_generator(device, config.seed, "vae latent noise", step));
+    losses.front().second.backward();
+    return losses;
   });
   if (!finished) {
     return std::nullopt;

@@ -8,6 +8,7 @@
 #include "cli/generate_config.h"
 #include "cli/run_ospnext.h"
 #include "io/weights.h"
+#include "schedulers/flow_matching.h"
 #include "support/compare.h"
 #include "support/tiny_model.h"
 
@@ -91,6 +92,33 @@ TEST_F(Generate, ItsRecordMakesTheSameVideoAgain) {
   EXPECT_EQ(text("c.y4m"), text("a-1.y4m"));
 }
 
+TEST_F(Generate, WrittenLevelsAreKeptInTheRecord) {
+  const auto made = [&](Arguments arguments) {
+    arguments.insert(arguments.end(), {"--output", path("a.y4m")});
+    make(arguments);
+    return std::pair{text("a.y4m"), json::parse(text("a.json"))["config"]};
+  };
+  const auto [video, config] = made({"--prompt=a", "--scheduler=unipc", "--sigmas=0.9,0.4"});
+  EXPECT_EQ(config["sigmas"], json({0.9, 0.4}));
+  EXPECT_EQ(config["steps"], 2);
+  std::filesystem::copy(path("a.json"), path("record.json"));
+  EXPECT_EQ(made({"--config", path("record.json")}).first, video);
+  const auto [other, other_config] = made({"--config", path("record.json"), "--steps=3"});
+  EXPECT_NE(other, video);  // steps on the command line go before levels of the file
+  EXPECT_EQ(other_config["sigmas"], json::array());
+  EXPECT_EQ(other_config["steps"], 3);
+}
+
+TEST_F(Generate, TilesAreKeptInTheRecord) {
+  make({"--prompt=a", "--output", path("a.y4m")});
+  EXPECT_EQ(json::parse(text("a.json"))["config"]["vae_tile"], "none");  // what "auto" came to
+  make({"--prompt=a", "--vae-tile=32,16", "--output", path("b.y4m")});
+  EXPECT_EQ(json::parse(text("b.json"))["config"]["vae_tile"], "32,16");
+  EXPECT_NE(text("a.y4m"), text("b.y4m"));
+  make({"--config", path("b.json"), "--output", path("c.y4m")});
+  EXPECT_EQ(text("c.y4m"), text("b.y4m"));
+}
+
 TEST_F(Generate, TakesPromptsFromAFile) {
   write_file(folder_ / "p.txt", "a red ball\na blue cube\n");
   make({"--prompts", path("p.txt"), "--seed=7", "--output", path("%02d.png"), "--num-frames=1"});
@@ -135,6 +163,9 @@ TEST_F(Generate, RefusesBadFlags) {
   expect_refusal({"--prompt", "a", "--output", out, "--num-videos", "0"}, "--num-videos: found 0");
   expect_refusal({"--prompt", "a", "--output", out, "--scheduler", "magic"},
                  "expected one of: euler");
+  expect_refusal({"--prompt", "a", "--output", out, "--sigmas=1,0.5", "--shift=3"}, "found both");
+  expect_refusal({"--prompt", "a", "--output", out, "--sigmas=0.5,1"}, "expected falling ones");
+  expect_refusal({"--prompt", "a", "--output", out, "--vae-tile=30,20"}, "multiples of 8");
   expect_refusal({"--prompt", "a", "--prompts", "b", "--output", out}, "found both");
   expect_refusal({"--prompt", "\xc3", "--output", out}, "--prompt: expected UTF-8");
   expect_refusal({"--prompt", "a", "--output", path("a.avi")}, "a.avi");

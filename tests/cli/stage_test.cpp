@@ -7,7 +7,9 @@
 #include "io/readers/tensor_file.h"
 #include "io/weights.h"
 #include "models/layout.h"
-#include "schedulers/flow_matching.h"
+#include "models/vae_tiling.h"
+#include "pipeline/load_model.h"
+#include "schedulers/sampler.h"
 #include "support/compare.h"
 #include "support/tiny_model.h"
 
@@ -156,12 +158,34 @@ TEST_F(Stages, VideoToLatentAndBack) {
   EXPECT_LE(decoded.abs().max().item<float>(), 1.0f);
 }
 
+TEST_F(Stages, VideoInTiles) {
+  const at::Tensor video = torch::rand({1, 3, 5, 32, 48}) * 2 - 1;
+  const auto stage_of = [&](const char* name, const char* tensor, const at::Tensor& value,
+                            const std::string& tile) {
+    return result(
+        {name, "--vae", part("vae"), "--vae-tile", tile, "--input", input({{tensor, value}})});
+  };
+  const at::Tensor latent = stage_of("encode-video", "video", video, "32,16").at("latent");
+  const at::Tensor decoded = stage_of("decode-latent", "latent", latent, "32,16").at("video");
+  Vae vae = load_vae(find_model_files({.vae = part("vae")}).require(ModelPart::kVae), {});
+  EXPECT_TRUE(torch::equal(latent, encode_tiled(vae, video, {32, 16})));
+  std::vector<at::Tensor> pieces;
+  decode_tiled(vae, latent, {32, 16}, [&](const at::Tensor& frames) { pieces.push_back(frames); });
+  EXPECT_TRUE(torch::equal(decoded, torch::cat(pieces, 2)));
+  EXPECT_FALSE(torch::equal(latent, stage_of("encode-video", "video", video, "none").at("latent")));
+}
+
 TEST_F(Stages, VideoRefusals) {
   const auto encode = [&](const at::Tensor& video) {
     return Arguments{"encode-video", "--model", model(), "--input", input({{"video", video}})};
   };
   expect_refusal(encode(torch::zeros({1, 3, 4, 32, 48})), "5");  // names the nearest counts
   expect_refusal(encode(torch::zeros({1, 3, 5, 33, 48})), "32");
+  for (const char* tile : {"256", "256,300", "250,192", "auto"}) {
+    Arguments arguments = encode(torch::zeros({1, 3, 5, 32, 48}));
+    arguments.insert(arguments.end(), {"--vae-tile", tile});
+    expect_refusal(arguments, "--vae-tile: found");
+  }
   expect_refusal(encode(torch::zeros({1, 1, 5, 32, 48})), "video: found shape [1, 1, 5, 32, 48]");
   EXPECT_NE(stage(encode(torch::full({1, 3, 1, 32, 48}, 2.0))).err.find("warning"),
             std::string::npos);
@@ -176,8 +200,8 @@ TEST_F(Stages, VideoRefusals) {
 TEST_F(Stages, ScheduleWritesLevels) {
   const Tensors out = result({"schedule", "--scheduler", "euler", "--steps", "20", "--shift", "5"});
   EXPECT_EQ(out.size(), 2u);
-  EXPECT_TRUE(torch::equal(out.at("sigmas"), flow_matching_schedule(20, 5).sigmas));
-  EXPECT_TRUE(torch::equal(out.at("timesteps"), flow_matching_schedule(20, 5).timesteps));
+  EXPECT_TRUE(torch::equal(out.at("sigmas"), exact_schedule(euler_levels(20, 5)).sigmas));
+  EXPECT_TRUE(torch::equal(out.at("timesteps"), exact_schedule(euler_levels(20, 5)).timesteps));
 }
 
 TEST_F(Stages, ScheduleDrivesTheSamplerWithGivenVelocities) {
@@ -195,6 +219,33 @@ TEST_F(Stages, ScheduleDrivesTheSamplerWithGivenVelocities) {
       1e-6);
 }
 
+TEST_F(Stages, ScheduleKnowsEverySampler) {
+  const at::Tensor latent = torch::randn({16, 2, 3}), velocity = torch::randn({5, 16, 2, 3});
+  const std::string in = input({{"latent", latent}, {"velocity", velocity}});
+  for (const std::string& name : sampler_names()) {
+    const Tensors out =
+        result({"schedule", "--scheduler", name, "--steps=5", "--shift=3", "--input", in});
+    const auto sampler = make_sampler(name, 5, 3);
+    at::Tensor expected = latent;
+    for (int64_t i = 0; i < 5; ++i) {
+      expected = sampler->step(i, expected, velocity[i]);
+      EXPECT_TRUE(torch::equal(out.at("latents")[i + 1], expected)) << name << " " << i;
+    }
+    EXPECT_EQ(out.at("sigmas").sizes(), at::IntArrayRef{6}) << name;
+    EXPECT_EQ(out.at("sigmas")[5].item<float>(), 0.0f) << name;
+    EXPECT_EQ(out.at("timesteps").sizes(), at::IntArrayRef{5}) << name;
+    EXPECT_EQ(out.at("timesteps").scalar_type(), torch::kFloat32) << name;
+  }
+}
+
+TEST_F(Stages, ScheduleTakesWrittenLevels) {
+  const Tensors out = result({"schedule", "--scheduler=dpm++", "--sigmas", "1,0.75,0.5"});
+  EXPECT_TRUE(torch::equal(out.at("sigmas"), torch::tensor({1.0f, 0.75f, 0.5f, 0.0f})));
+  EXPECT_TRUE(torch::equal(out.at("timesteps"), torch::tensor({1000.0f, 750.0f, 500.0f})));
+  const Tensors same = result({"schedule", "--sigmas=1,0.75,0.5,0", "--steps=3"});
+  EXPECT_TRUE(torch::equal(same.at("sigmas"), out.at("sigmas")));
+}
+
 TEST_F(Stages, ScheduleRefusals) {
   const std::string in =
       input({{"latent", torch::randn({16, 2})}, {"velocity", torch::randn({4, 16, 3})}});
@@ -203,6 +254,12 @@ TEST_F(Stages, ScheduleRefusals) {
   expect_refusal({"schedule", "--steps", "0"}, "--steps: found 0");
   expect_refusal({"schedule", "--shift", "-1"}, "--shift: found -1");
   expect_refusal({"schedule", "--scheduler", "eular"}, "expected one of: euler");
+  expect_refusal({"schedule", "--sigmas", "0.5,0.75"}, "expected falling ones");
+  expect_refusal({"schedule", "--sigmas", "2,1"}, "--sigmas: found 2.0");
+  expect_refusal({"schedule", "--sigmas", "1,x"}, "--sigmas: found \"x\"");
+  expect_refusal({"schedule", "--sigmas", "1,0.5", "--shift", "3"}, "found both");
+  expect_refusal({"schedule", "--sigmas", "1,0.5", "--steps", "4"},
+                 "--sigmas: found 2 noise levels above 0, expected as many as --steps, 4");
   expect_refusal({"schedule", "--device", "tpu"}, "--device");
   expect_refusal({"schedule", "--precision", "fp7"}, "--precision");
 }

@@ -100,6 +100,21 @@ TEST_P(Kernels, LayerNormModulateHandlesASingleToken) {
       {draw({2, 1, 24}, "x"), draw({2, 1, 24}, "shift"), draw({2, 1, 24}, "scale")}, {0});
 }
 
+// Rows shared by a warp or by a whole block, in one and in several vectors a thread.
+TEST_P(Kernels, ModulationMatchesItsEquationsAtEveryWidth) {
+  for (const int64_t C : {256, 264, 520, 1536, 4104, 5120}) {
+    SCOPED_TRACE(C);
+    expect_agreement(
+        device(), [](const Inputs& in) { return layer_norm_modulate(in[0], in[1], in[2], kEps); },
+        [](const Inputs& in) { return plain_layer_norm(in[0]) * (1 + in[2]) + in[1]; },
+        {draw({2, 70, C}, "x"), draw({2, 1, C}, "shift"), draw({2, 1, C}, "scale")}, {0});
+    expect_agreement(
+        device(), [](const Inputs& in) { return add_gated(in[0], in[1], in[2]); },
+        [](const Inputs& in) { return in[0] + in[1] * in[2]; },
+        {draw({2, 70, C}, "x"), draw({2, 70, C}, "y"), draw({2, 1, C}, "gate")}, {0, 1});
+  }
+}
+
 TEST_P(Kernels, AddGatedMatchesItsEquation) {
   expect_agreement(
       device(), [](const Inputs& in) { return add_gated(in[0], in[1], in[2]); },

@@ -4,49 +4,17 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <fstream>
 #include <iostream>
-#include <map>
 #include <string>
 #include <tuple>
 
 #include "core/error.h"
-#include "io/weights.h"
-#include "support/paths.h"
+#include "models/vae_fixture.h"
 
 namespace ospnext {
 namespace {
 
 constexpr double kTolerance = 1e-4;  // of the largest value, float32: other order of summation
-
-// A fixture: the VAE of <stem>.safetensors and <stem>.json, and the cases in the same file.
-struct Fixture {
-  explicit Fixture(const std::string& stem)
-      : tensors(read_tensors(fixture_path("vae/" + stem + ".safetensors"))),
-        vae(vae_config_from_json(
-            nlohmann::json::parse(std::ifstream(fixture_path("vae/" + stem + ".json"))), stem)) {
-    const Checkpoint checkpoint = open_checkpoint(fixture_path("vae/" + stem + ".safetensors"));
-    at::set_num_threads(1);  // on tensors this small, more threads only wait for each other
-    load_weights(*vae, checkpoint, [](const std::string& name) {
-      return name.rfind("case.", 0) == 0 ? std::string() : name;
-    });
-  }
-
-  at::Tensor of(int64_t frames, const std::string& name) const {
-    return tensors.at("case." + std::to_string(frames) + "." + name);
-  }
-  at::Tensor video(int64_t frames) const { return of(frames, "pixels").to(at::kFloat) / 127.5 - 1; }
-  at::Tensor given(int64_t frames) const { return of(frames, "given").to(at::kFloat); }
-
-  std::map<std::string, at::Tensor> tensors;
-  Vae vae;
-};
-
-// Largest difference, as a share of the largest expected value.
-double difference(const at::Tensor& actual, const at::Tensor& expected) {
-  EXPECT_EQ(actual.sizes(), expected.sizes());
-  return ((actual - expected).abs().max() / expected.abs().max()).item<double>();
-}
 
 // Root mean square of the difference, as a share of that of the expected values.
 double mean_difference(const at::Tensor& actual, const at::Tensor& expected) {
@@ -69,7 +37,7 @@ at::Tensor whole_clip_video(Vae& vae, const at::Tensor& latent) {
 
 class VaeCase : public testing::TestWithParam<std::tuple<std::string, int64_t>> {
  protected:
-  Fixture fixture{std::get<0>(GetParam())};
+  VaeFixture fixture{std::get<0>(GetParam())};
   int64_t frames = std::get<1>(GetParam());
 };
 
@@ -108,7 +76,7 @@ INSTANTIATE_TEST_SUITE_P(Vae, VaeCase,
                                          std::tuple{"wan", 81}, std::tuple{"other", 5}));
 
 TEST(Vae, BatchIsIndependentSamples) {
-  Fixture fixture("wan");
+  VaeFixture fixture("wan");
   const at::Tensor first = fixture.video(17), second = first.flip(3);
   const at::Tensor both = fixture.vae->encode(at::cat({first, second}));
   EXPECT_LE(difference(both.narrow(0, 0, 1), fixture.of(17, "latent")), kTolerance);
@@ -119,7 +87,7 @@ TEST(Vae, BatchIsIndependentSamples) {
 }
 
 TEST(Vae, ChannelsLastWeightsChangeNothing) {
-  Fixture fixture("wan");
+  VaeFixture fixture("wan");
   fixture.vae->to_channels_last();
   EXPECT_TRUE(fixture.vae->encoder->conv1->weight.is_contiguous(at::MemoryFormat::ChannelsLast3d));
   EXPECT_LE(difference(fixture.vae->encode(fixture.video(17)), fixture.of(17, "latent")),
@@ -129,7 +97,7 @@ TEST(Vae, ChannelsLastWeightsChangeNothing) {
 }
 
 TEST(Vae, Bfloat16StaysNearFloat32) {
-  Fixture fixture("wan");
+  VaeFixture fixture("wan");
   const torch::NoGradGuard no_grad;
   const at::Tensor moments = fixture.vae->encode_clip(fixture.video(17).to(at::kBFloat16));
   EXPECT_EQ(moments.scalar_type(), at::kBFloat16);  // float32 weights, bfloat16 input
@@ -148,7 +116,7 @@ TEST(Vae, Bfloat16StaysNearFloat32) {
 }
 
 TEST(Vae, GradientReachesEveryParameter) {
-  Fixture fixture("other");
+  VaeFixture fixture("other");
   const at::Tensor moments = fixture.vae->encode_clip(fixture.video(5));
   const at::Tensor video = fixture.vae->decode_clip(moments.narrow(1, 0, 4));
   (video.square().mean() + moments.square().mean()).backward();
@@ -162,7 +130,7 @@ TEST(Vae, GradientReachesEveryParameter) {
 
 // A step along the gradient changes the loss by the squared length of the gradient.
 TEST(Vae, GradientPredictsTheChangeOfTheLoss) {
-  Fixture fixture("other");
+  VaeFixture fixture("other");
   const auto loss = [&] {
     return fixture.vae->decode_clip(fixture.vae->encode_clip(fixture.video(5)).narrow(1, 0, 4))
         .to(at::kDouble)
@@ -197,7 +165,7 @@ TEST(Vae, FreshParametersReconstructNothingButStayFinite) {
 }
 
 TEST(Vae, MemoryOfTheStreamDoesNotGrow) {
-  Fixture fixture("wan");
+  VaeFixture fixture("wan");
   const torch::NoGradGuard no_grad;
   vae::Stream encoding, decoding;
   std::vector<int64_t> encoder_bytes, decoder_bytes;
@@ -214,7 +182,7 @@ TEST(Vae, MemoryOfTheStreamDoesNotGrow) {
 }
 
 TEST(Vae, FramesLeaveAsTheyAreMade) {
-  Fixture fixture("wan");
+  VaeFixture fixture("wan");
   CancellationToken cancel;
   std::vector<int64_t> counts;
   const auto sink = [&](const at::Tensor& frames) {
@@ -229,7 +197,7 @@ TEST(Vae, FramesLeaveAsTheyAreMade) {
 }
 
 TEST(Vae, SizesThatDoNotFitAreRefusedWithTheNearest) {
-  Fixture fixture("wan");
+  VaeFixture fixture("wan");
   const auto message = [&](int64_t frames, int64_t height, int64_t width) -> std::string {
     try {
       fixture.vae->encode(at::zeros({1, 3, frames, height, width}));
@@ -250,7 +218,7 @@ TEST(Vae, CudaEqualsCpu) {
   }
   at::globalContext().setAllowTF32CuDNN(false);
   at::globalContext().setAllowTF32CuBLAS(false);
-  Fixture fixture("wan");
+  VaeFixture fixture("wan");
   fixture.vae->to(at::kCUDA);
   fixture.vae->to_channels_last();
   const auto device = at::Device(at::kCUDA);
@@ -270,7 +238,7 @@ TEST(Vae, CudaEqualsCpu) {
 // Planted mistakes: what the comparisons above must notice.
 
 TEST(VaePlanted, OneForgottenHistoryIsNoticed) {
-  Fixture fixture("wan");
+  VaeFixture fixture("wan");
   const torch::NoGradGuard no_grad;
   const at::Tensor z = at::randn({1, 16, 3, 2, 3});
   const at::Tensor whole = fixture.vae->decoder->forward(z, nullptr);
@@ -291,7 +259,7 @@ TEST(VaePlanted, OneForgottenHistoryIsNoticed) {
 }
 
 TEST(VaePlanted, SwappedFramesOfAPairAreNoticed) {
-  Fixture fixture("wan");
+  VaeFixture fixture("wan");
   const torch::NoGradGuard no_grad;
   for (auto& parameter : fixture.vae->decoder->named_parameters()) {
     if (parameter.key().find("time_conv") != std::string::npos) {
@@ -307,7 +275,7 @@ TEST(VaePlanted, SwappedFramesOfAPairAreNoticed) {
 // Mirroring kernels, input and output swaps left and right padding: the decoder pads both sides
 // alike, the encoder's downsampling pads on the right only.
 TEST(VaePlanted, PaddingOnTheWrongSideIsNoticed) {
-  Fixture fixture("wan");
+  VaeFixture fixture("wan");
   const torch::NoGradGuard no_grad;
   for (at::Tensor& parameter : fixture.vae->parameters()) {
     if (parameter.dim() >= 4) {

@@ -3,8 +3,14 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
+#include <tuple>
+
 #include "core/error.h"
+#include "pipeline/memory.h"
 #include "pipeline/prompts.h"
+#include "pipeline/scheduler_config.h"
+#include "schedulers/flow_matching.h"
 #include "support/compare.h"
 #include "support/tiny_model.h"
 
@@ -142,7 +148,7 @@ TEST_F(TextToVideo, IsTheStagesOneAfterTheOther) {
       encode_prompts(encoder, tokenizer, {"a red ball", ""}, 512, never).embeddings;
   Transformer transformer = load_transformer(files.require(ModelPart::kTransformer), {});
   const torch::NoGradGuard no_grad;
-  const Schedule schedule = flow_matching_schedule(config.steps, config.shift);
+  const Schedule schedule = exact_schedule(euler_levels(config.steps, config.shift));
   at::Tensor latent = initial_noise(7, 16, 2, 4, 6).unsqueeze(0);
   for (int64_t i = 0; i < config.steps; ++i) {
     const at::Tensor time = schedule.timesteps.slice(0, i, i + 1);
@@ -152,6 +158,71 @@ TEST_F(TextToVideo, IsTheStagesOneAfterTheOther) {
     latent = latent + velocity * (schedule.sigmas[i + 1] - schedule.sigmas[i]);
   }
   EXPECT_LT(relative_l2(whole.latents[0], latent[0]), kRounding);
+}
+
+TEST_F(TextToVideo, EverySamplerMakesItsOwnVideo) {
+  std::map<std::string, at::Tensor> latents;
+  for (const std::string& name : sampler_names()) {
+    GenerationConfig config = defaults();
+    config.scheduler = name;
+    const at::Tensor latent = run({sample("a red ball", 7)}, config).latents[0];
+    EXPECT_TRUE(torch::equal(run({sample("a red ball", 7)}, config).latents[0], latent)) << name;
+    for (const auto& [other, other_latent] : latents) {
+      const bool same_rule = name == "diffusers-unipc-0.36" && other == "unipc";
+      EXPECT_EQ(relative_l2(latent, other_latent) < kRounding, same_rule) << name << " " << other;
+    }
+    latents[name] = latent;
+  }
+}
+
+TEST_F(TextToVideo, DecodesInTilesWhenAskedTo) {
+  GenerationConfig config = defaults();
+  const Collected whole = run({sample("a red ball", 7)}, config);
+  config.vae_tile = "32,16";
+  const Collected tiled = run({sample("a red ball", 7)}, config);
+  EXPECT_TRUE(torch::equal(tiled.latents[0], whole.latents[0]));
+  EXPECT_EQ(tiled.pieces, whole.pieces);
+  EXPECT_EQ(tiled.done, whole.done);
+  EXPECT_FALSE(torch::equal(tiled.videos[0], whole.videos[0]));
+  std::vector<at::Tensor> pieces;
+  Vae vae = load_vae(model().require(ModelPart::kVae), {});
+  decode_tiled(vae, whole.latents[0].unsqueeze(0), {32, 16},
+               [&](const at::Tensor& frames) { pieces.push_back(frames[0]); });
+  EXPECT_TRUE(torch::equal(tiled.videos[0], torch::cat(pieces, 1)));
+  config.vae_tile = "48,16";  // no smaller than the frame
+  EXPECT_TRUE(torch::equal(run({sample("a red ball", 7)}, config).videos[0], whole.videos[0]));
+}
+
+TEST(VaeMemory, TilesAreChosenWhenTheWholeFrameDoesNotFit) {
+  const VaeConfig vae;
+  constexpr int64_t kGibibyte = int64_t{1} << 30;
+  const auto chosen = [&](const std::string& setting, int64_t height, int64_t width, int64_t free) {
+    const auto tiling = resolve_vae_tiling(setting, vae, height, width, at::kBFloat16, free);
+    return tiling ? tiling->text() : "none";
+  };
+  EXPECT_EQ(chosen("auto", 720, 1280, 80 * kGibibyte), "none");
+  EXPECT_EQ(chosen("auto", 720, 1280, 8 * kGibibyte), "256,192");
+  EXPECT_EQ(chosen("auto", 720, 1280, 0), "none");       // unknown
+  EXPECT_EQ(chosen("auto", 256, 256, 1 << 20), "none");  // no larger than a tile
+  EXPECT_EQ(chosen("none", 720, 1280, 8 * kGibibyte), "none");
+  EXPECT_EQ(chosen("512,384", 720, 1280, 80 * kGibibyte), "512,384");
+  EXPECT_THROW(chosen("512", 720, 1280, 0), InputError);
+}
+
+TEST(VaeMemory, GrowsWithTheAreaAndTheTypesSize) {
+  const VaeConfig vae;
+  const auto bytes = [&](int64_t height, int64_t width, at::ScalarType dtype) {
+    return static_cast<double>(vae_decode_bytes(vae, height, width, dtype));
+  };
+  const double none = bytes(0, 0, at::kFloat);
+  const double small = bytes(480, 832, at::kFloat) - none;
+  EXPECT_NEAR((bytes(960, 832, at::kFloat) - none) / small, 2, 1e-6);
+  EXPECT_NEAR((bytes(480, 832, at::kBFloat16) - none) / small, 0.5, 1e-6);
+  // Measured peaks, less weights: ours on the CPU; diffusers' of the same network at 720P on an H200.
+  EXPECT_GT(bytes(128, 256, at::kFloat), 1147.0 * (1 << 20));
+  EXPECT_GT(bytes(720, 1280, at::kBFloat16), 10.8 * (1 << 30));
+  EXPECT_GT(bytes(720, 1280, at::kFloat), 20.7 * (1 << 30));
+  EXPECT_LT(bytes(720, 1280, at::kBFloat16), 16.0 * (1 << 30));
 }
 
 TEST_F(TextToVideo, StopsWhenAskedTo) {
@@ -197,6 +268,64 @@ TEST_F(TextToVideo, TakesItsDefaultsFromTheModel) {
   EXPECT_EQ(defaults_for(bare, large).width, 1280);
 }
 
+TEST_F(TextToVideo, DefaultsFollowTheKindOfPackage) {
+  TransformerConfig size;
+  ModelFiles files;
+  const auto defaults_of = [&](ModelFamily family, int64_t dim) {
+    files.family = family;
+    size.dim = dim;
+    const GenerationConfig config = defaults_for(files, size);
+    return std::tuple{config.scheduler, config.shift, config.guidance_scale};
+  };
+  using Sampling = std::tuple<std::string, double, double>;
+  EXPECT_EQ(defaults_of(ModelFamily::kOspNext, 5120), (Sampling{"euler", 7, 5}));
+  EXPECT_EQ(defaults_of(ModelFamily::kParts, 1536), (Sampling{"euler", 7, 5}));
+  EXPECT_EQ(defaults_of(ModelFamily::kWanAi, 5120), (Sampling{"unipc", 5, 5}));
+  EXPECT_EQ(defaults_of(ModelFamily::kWanAi, 1536), (Sampling{"unipc", 8, 6}));
+  EXPECT_EQ(defaults_of(ModelFamily::kDiffusers, 1536), (Sampling{"euler", 7, 5}));
+  const TemporaryFolder folder;
+  std::filesystem::create_directories(folder / "transformer");
+  std::filesystem::create_directories(folder / "scheduler");
+  write_file(folder / "scheduler" / "scheduler_config.json", R"({
+    "_class_name": "UniPCMultistepScheduler", "_diffusers_version": "0.33.0.dev0",
+    "prediction_type": "flow_prediction", "use_flow_sigmas": true, "flow_shift": 3.0,
+    "solver_order": 2, "disable_corrector": [], "solver_p": null})");
+  files.scheduler_config = find_model_files({.model = folder.path()}).scheduler_config;
+  EXPECT_EQ(defaults_of(ModelFamily::kDiffusers, 1536), (Sampling{"diffusers-unipc", 3, 5}));
+  write_file(folder / "generation_config.json", R"({"scheduler": "dpm++"})");
+  files.generation_config = find_model_files({.model = folder.path()}).generation_config;
+  EXPECT_EQ(defaults_of(ModelFamily::kDiffusers, 1536), (Sampling{"dpm++", 3, 5}));
+}
+
+TEST(SchedulerChoice, ReadsWhatDiffusersWrites) {
+  const auto choice = [](const std::string& text) {
+    testing::internal::CaptureStderr();
+    const SchedulerChoice found = scheduler_choice(nlohmann::json::parse(text), "s.json", {});
+    return std::tuple{found.scheduler, found.shift, testing::internal::GetCapturedStderr()};
+  };
+  using Found = std::tuple<std::string, double, std::string>;
+  EXPECT_EQ(choice(R"({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 5})"),
+            (Found{"diffusers-euler", 5, ""}));
+  EXPECT_EQ(choice(R"({"_class_name": "UniPCMultistepScheduler", "use_flow_sigmas": true,
+                       "prediction_type": "flow_prediction"})"),
+            (Found{"diffusers-unipc", 1, ""}));
+  EXPECT_EQ(choice(R"({"_class_name": "UniPCMultistepScheduler", "use_flow_sigmas": true,
+                       "prediction_type": "flow_prediction", "solver_order": 3, "flow_shift": 8})"),
+            (Found{"diffusers-unipc", 8,
+                   "ospnext: warning: s.json: solver_order: found 3, which diffusers-unipc does "
+                   "not know: it samples as with 2\n"}));
+  EXPECT_EQ(choice(R"({"_class_name": "DDIMScheduler"})"),
+            (Found{"euler", 7,
+                   "ospnext: warning: s.json: _class_name: found \"DDIMScheduler\", which is not "
+                   "known here: sampling defaults to euler\n"}));
+  for (const char* shift : {"-1", "0", "\"3\"", "null"}) {
+    const std::string text = R"({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": )";
+    EXPECT_THROW(choice(text + shift + "}"), InputError) << shift;
+    testing::internal::GetCapturedStderr();
+  }
+  EXPECT_THROW(scheduler_choice(nlohmann::json::array(), "s.json", {}), InputError);
+}
+
 TEST(GenerationConfig, NamesTheNearestSizes) {
   const auto refusal = [](auto&& change) -> std::string {
     GenerationConfig config;
@@ -221,6 +350,7 @@ TEST(GenerationConfig, NamesTheNearestSizes) {
   EXPECT_NE(refusal([](auto& c) { c.steps = 0; }), "");
   EXPECT_NE(refusal([](auto& c) { c.shift = 0; }), "");
   EXPECT_NE(refusal([](auto& c) { c.scheduler = "x"; }), "");
+  EXPECT_NE(refusal([](auto& c) { c.vae_tile = "x"; }), "");
 }
 
 TEST(Prompts, EndAtNewlinesOnly) {

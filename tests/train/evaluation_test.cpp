@@ -20,14 +20,14 @@ TEST(EvaluationRow, CountsARenderedClipAsRightAndAnotherOneAsWrong) {
   ClipSpec other = clip;
   other.objects[0].colour =
       clip.objects[0].colour == ObjectColour::kRed ? ObjectColour::kBlue : ObjectColour::kRed;
-  const at::Tensor frames = render_clips({clip})[0];
+  const MeasuredClip measured = measure_clip(render_clips({clip})[0], 1);
   EvaluationRow row{.name = "rendered"};
-  row.add(clip, frames);
+  row.add(clip, measured);
   EXPECT_EQ(row.clips, 1);
   for (size_t i = 0; i < kAttributes.size(); ++i) {
     EXPECT_EQ(row.right[i], 1) << kAttributes[i];
   }
-  row.add(other, frames);
+  row.add(other, measured);
   EXPECT_EQ(row.clips, 2);
   EXPECT_EQ(row.right[0], 2) << "the background is the same";
   EXPECT_EQ(row.right[1], 1) << "the colour is another";

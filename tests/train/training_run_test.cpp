@@ -41,7 +41,9 @@ class TrainingRunTest : public testing::Test {
         before_step(step);
       }
       const at::Tensor x = at::randn({8, 4}, seeded_generator(3, "toy data", step));
-      return {{"loss", (x.matmul(weight) - x.sum(1) * 2).square().mean()}};
+      const at::Tensor loss = (x.matmul(weight) - x.sum(1) * 2).square().mean();
+      loss.backward();
+      return {{"loss", loss}};
     });
     return weight.detach().clone();
   }
@@ -99,7 +101,9 @@ TEST_F(TrainingRunTest, StopsWithARunErrorWhenTheLossIsNotFinite) {
   Progress progress(nullptr, false);
   TrainingRun run(config("nan"), {{"weight", weight}}, progress, *cancel_);
   EXPECT_THROW(run.run([&](int64_t) -> Losses {
-    return {{"loss", (weight / 0.0).sum()}};
+    const at::Tensor loss = (weight / 0.0).sum();
+    loss.backward();
+    return {{"loss", loss}};
   }),
                RunError);
 }

@@ -1,0 +1,92 @@
+#include "core/torch/cuda_graph.h"
+
+#include <map>
+#include <utility>
+
+#ifdef OSPNEXT_CUDA
+#include <ATen/cuda/CUDAGraph.h>
+#include <c10/cuda/CUDAGuard.h>
+#endif
+
+namespace ospnext {
+
+#ifdef OSPNEXT_CUDA
+
+struct SideStream::Guard {
+  c10::cuda::CUDAStream before;
+  c10::cuda::CUDAStreamGuard guard;
+
+  explicit Guard(at::Device device)
+      : before(c10::cuda::getCurrentCUDAStream(device.index())),
+        guard(c10::cuda::getStreamFromPool(/*isHighPriority=*/false, device.index())) {
+    before.synchronize();
+  }
+  ~Guard() { guard.current_stream().synchronize(); }
+};
+
+SideStream::SideStream(at::Device device)
+    : guard_(device.is_cuda() ? std::make_unique<Guard>(device) : nullptr) {}
+
+struct RecordedFunction::Recordings {
+  struct Recording {
+    std::vector<at::Tensor> inputs;
+    at::Tensor output;
+    at::cuda::CUDAGraph graph;
+  };
+  std::map<std::vector<int64_t>, std::unique_ptr<Recording>> by_shape;  // null: called once
+  at::cuda::MempoolId_t pool = at::cuda::graph_pool_handle();           // one graph runs at a time
+};
+
+at::Tensor RecordedFunction::operator()(const std::vector<at::Tensor>& inputs) {
+  if (!recordings_ || !inputs.at(0).is_cuda()) {
+    return function_(inputs);
+  }
+  std::vector<int64_t> shape;
+  for (const at::Tensor& input : inputs) {
+    shape.insert(shape.end(), input.sizes().begin(), input.sizes().end());
+  }
+  const auto [entry, is_new] = recordings_->by_shape.try_emplace(shape);
+  if (is_new) {
+    return function_(inputs);  // libraries choose their algorithms, caches fill
+  }
+  if (!entry->second) {
+    entry->second = std::make_unique<Recordings::Recording>();
+    Recordings::Recording& recording = *entry->second;
+    for (const at::Tensor& input : inputs) {
+      recording.inputs.push_back(input.clone());
+    }
+    c10::cuda::getCurrentCUDAStream().synchronize();
+    recording.graph.capture_begin(recordings_->pool);
+    recording.output = function_(recording.inputs);
+    recording.graph.capture_end();
+  }
+  Recordings::Recording& recording = *entry->second;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    recording.inputs[i].copy_(inputs[i]);
+  }
+  recording.graph.replay();
+  return recording.output;
+}
+
+RecordedFunction::RecordedFunction(Function function, bool record)
+    : function_(std::move(function)),
+      recordings_(record ? std::make_unique<Recordings>() : nullptr) {}
+
+#else
+
+struct SideStream::Guard {};
+SideStream::SideStream(at::Device /*device*/) {}
+
+struct RecordedFunction::Recordings {};
+at::Tensor RecordedFunction::operator()(const std::vector<at::Tensor>& inputs) {
+  return function_(inputs);
+}
+RecordedFunction::RecordedFunction(Function function, bool /*record*/)
+    : function_(std::move(function)) {}
+
+#endif
+
+SideStream::~SideStream() = default;
+RecordedFunction::~RecordedFunction() = default;
+
+}  // namespace ospnext

@@ -1,0 +1,109 @@
+// What the CUDA kernels on rows of channels share: eight channels at a time as floats, sums over a group
+// of threads, column sums.
+#pragma once
+
+#include <cuda_bf16.h>
+
+#include <cstdint>
+
+namespace ospnext::cuda {
+
+constexpr int kVector = 8;  // channels a thread reads or writes at once
+
+struct Channels {
+  float value[kVector];
+};
+
+__device__ inline Channels load_channels(const __nv_bfloat16* at) {
+  const uint4 raw = *reinterpret_cast<const uint4*>(at);
+  const auto* pairs = reinterpret_cast<const __nv_bfloat162*>(&raw);
+  Channels out;
+#pragma unroll
+  for (int i = 0; i < kVector / 2; ++i) {
+    const float2 pair = __bfloat1622float2(pairs[i]);
+    out.value[2 * i] = pair.x;
+    out.value[2 * i + 1] = pair.y;
+  }
+  return out;
+}
+
+__device__ inline Channels load_channels(const float* at) {
+  const float4 low = reinterpret_cast<const float4*>(at)[0];
+  const float4 high = reinterpret_cast<const float4*>(at)[1];
+  return {{low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w}};
+}
+
+__device__ inline void store_channels(__nv_bfloat16* at, const Channels& channels) {
+  uint4 raw;
+  auto* pairs = reinterpret_cast<__nv_bfloat162*>(&raw);
+#pragma unroll
+  for (int i = 0; i < kVector / 2; ++i) {
+    pairs[i] = __floats2bfloat162_rn(channels.value[2 * i], channels.value[2 * i + 1]);
+  }
+  *reinterpret_cast<uint4*>(at) = raw;
+}
+
+__device__ inline void store_channels(float* at, const Channels& channels) {
+  const float* v = channels.value;
+  reinterpret_cast<float4*>(at)[0] = make_float4(v[0], v[1], v[2], v[3]);
+  reinterpret_cast<float4*>(at)[1] = make_float4(v[4], v[5], v[6], v[7]);
+}
+
+// Sum over the kThreads threads (a warp, or a whole block) that share a row; every one gets it.
+template <int kThreads>
+__device__ inline float row_sum(float value) {
+#pragma unroll
+  for (int offset = 16; offset > 0; offset /= 2) {
+    value += __shfl_xor_sync(0xffffffffU, value, offset);
+  }
+  if constexpr (kThreads > 32) {
+    __shared__ float parts[kThreads / 32];
+    __syncthreads();  // the sum before this one has been read
+    if (threadIdx.x % 32 == 0) {
+      parts[threadIdx.x / 32] = value;
+    }
+    __syncthreads();
+    value = 0;
+#pragma unroll
+    for (int i = 0; i < kThreads / 32; ++i) {
+      value += parts[i];
+    }
+  }
+  return value;
+}
+
+// How rows [B, L] of C channels are shared out. Threads (x of a block) stand beside each other on a row,
+// kChunks vectors each; groups of threads (y of a block, times x of the grid) take rows of one sample
+// (y of the grid) in turn.
+template <int kThreads, int kChunks>
+struct RowShare {
+  static constexpr int kGroups = kThreads == 32 ? 8 : 1;  // of a block
+
+  __device__ static int64_t sample() { return blockIdx.y; }
+  __device__ static int64_t first_row() { return blockIdx.x * kGroups + threadIdx.y; }
+  __device__ static int64_t row_step() { return int64_t{gridDim.x} * kGroups; }
+  __device__ static int channel(int chunk) {
+    return (chunk * kThreads + static_cast<int>(threadIdx.x)) * kVector;
+  }
+};
+
+constexpr int64_t kMaxChannels = int64_t{256} * 4 * kVector;
+
+// Calls launch.operator()<threads, chunks>() with the smallest share that holds C <= kMaxChannels.
+template <class Launch>
+void with_row_share(int64_t C, Launch&& launch) {
+  const int64_t vectors = C / kVector;
+  if (vectors <= 32) {
+    launch.template operator()<32, 1>();
+  } else if (vectors <= 64) {
+    launch.template operator()<32, 2>();
+  } else if (vectors <= 256) {
+    launch.template operator()<256, 1>();
+  } else if (vectors <= 512) {
+    launch.template operator()<256, 2>();
+  } else {
+    launch.template operator()<256, 4>();
+  }
+}
+
+}  // namespace ospnext::cuda

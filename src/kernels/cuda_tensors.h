@@ -1,0 +1,35 @@
+// Tensors as the launchers of our CUDA kernels take them; for builds with CUDA only.
+#pragma once
+
+#include <c10/cuda/CUDAException.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+#include <torch/torch.h>
+
+#include "kernels/cuda_launch.h"
+
+namespace ospnext::cuda {
+
+inline Element element_of(const at::Tensor& x) {
+  return x.scalar_type() == at::kBFloat16 ? Element::kBf16 : Element::kFloat;
+}
+
+// Whether our kernels take activations like x, whose last dimension is that of channels.
+inline bool takes(const at::Tensor& x) {
+  constexpr int64_t kVector = 8, kMostChannels = 8192;
+  return x.is_cuda() && x.numel() > 0 && x.size(-1) % kVector == 0 && x.size(-1) <= kMostChannels &&
+         (x.scalar_type() == at::kBFloat16 || x.scalar_type() == at::kFloat);
+}
+
+// [B, L, C]
+inline Rows rows_of(const at::Tensor& x) {
+  return {x.size(0), x.size(1), x.size(2)};
+}
+
+// A packed float32 tensor's memory; `x` outlives its use.
+inline const float* floats(const at::Tensor& x) {
+  TORCH_CHECK(x.is_contiguous() && x.scalar_type() == at::kFloat, "expected packed float32");
+  return x.const_data_ptr<float>();
+}
+
+}  // namespace ospnext::cuda
