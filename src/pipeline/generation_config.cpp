@@ -2,6 +2,7 @@
 
 #include "core/fields.h"
 #include "core/number_check.h"
+#include "core/torch/device.h"
 #include "io/readers/bounded_json.h"
 #include "schedulers/sampler.h"
 
@@ -48,6 +49,11 @@ void GenerationConfig::check(const VaeConfig& vae) const {
   check_range("--fps", fps, 0.1, 1000.0);
   check_range("--guidance-scale", guidance_scale, 1e-3, 1000.0);
   make_sampler(scheduler, steps, shift);
+  vae_dtype(at::kFloat);
+}
+
+at::ScalarType GenerationConfig::vae_dtype(at::ScalarType dtype) const {
+  return vae_precision == "auto" ? dtype : parse_precision(vae_precision, "--vae-precision");
 }
 
 LatentSize latent_size(const GenerationConfig& config, const VaeConfig& vae) {

@@ -1,6 +1,8 @@
 // What one video is made with: size, steps, guidance; and where its defaults come from.
 #pragma once
 
+#include <torch/torch.h>
+
 #include <cstdint>
 #include <string>
 
@@ -25,6 +27,7 @@ struct GenerationConfig {
   double shift = 7.0;           // of time; larger spends more steps at high noise
   std::string scheduler = "euler";
   bool batch_guidance = false;
+  std::string vae_precision = "auto";  // of the VAE alone
 
   template <class Visitor>
   void visit(Visitor&& field) {
@@ -39,8 +42,12 @@ struct GenerationConfig {
     field("scheduler", scheduler, "sampler: euler");
     field("batch_guidance", batch_guidance,
           "run prompt and negative prompt as one batch instead of two passes");
+    field("vae_precision", vae_precision,
+          "float32 or bf16 for the VAE alone; auto: as --precision");
   }
 
+  // The VAE's number format where the rest has `dtype`. Throws InputError.
+  at::ScalarType vae_dtype(at::ScalarType dtype) const;
   // Throws InputError naming the flag, the value and what was expected (for a size the nearest ones
   // that fit the model's parts).
   void check(const VaeConfig& vae) const;

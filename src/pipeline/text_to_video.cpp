@@ -62,7 +62,8 @@ class Run {
 
   void load() {
     progress_.begin("load", 0);
-    vae_ = load_vae(files_.require(ModelPart::kVae), compute_);
+    vae_ = load_vae(files_.require(ModelPart::kVae),
+                    {compute_.device, config_.vae_dtype(compute_.dtype)});
     if (fit_together(files_, compute_)) {
       transformer_ = load_transformer(files_.require(ModelPart::kTransformer), compute_);
     }
@@ -80,53 +81,67 @@ class Run {
     if (config_.guidance_scale > 1) {
       distinct.insert(config_.negative_prompt);
     }
-    const std::vector<std::string> texts(distinct.begin(), distinct.end());
-    const EncodedPrompts encoded =
-        encode_prompts(encoder, tokenizer, texts, transformer_config_.text_len, cancel_);
-    for (size_t i = 0; i < texts.size(); ++i) {
-      embeddings_[texts[i]] = encoded.embeddings[static_cast<int64_t>(i)];  // [T, D]
+    for (const std::string& text : distinct) {  // one by one to the CPU: there may be thousands
+      const EncodedPrompts encoded =
+          encode_prompts(encoder, tokenizer, {text}, transformer_config_.text_len, cancel_);
+      embeddings_[text] = encoded.embeddings[0].cpu();  // [T, D]
     }
   }
 
-  void denoise_all(VideoReceiver& receiver) {
+  void make_videos(VideoReceiver& receiver) {
     if (!transformer_) {
       progress_.begin("load transformer", 0);
       transformer_ = load_transformer(files_.require(ModelPart::kTransformer), compute_);
     }
     for (size_t i = 0; i < samples_.size(); ++i) {
-      Guidance guidance{.text = embeddings_.at(samples_[i].prompt),
-                        .negative_text = {},
-                        .scale = config_.guidance_scale,
-                        .batched = config_.batch_guidance};
-      if (config_.guidance_scale > 1) {
-        guidance.negative_text = embeddings_.at(config_.negative_prompt);
+      const at::Tensor latent = denoise_sample(i, receiver);  // [16, F, h, w]
+      if (i + 1 == samples_.size()) {
+        transformer_ = nullptr;
       }
-      const auto sampler = make_sampler(config_.scheduler, config_.steps, config_.shift);
-      progress_.begin(stage_name("denoise", i, samples_.size()), config_.steps);
-      latents_.push_back(
-          denoise(transformer_, *sampler, noise_of(samples_[i]), guidance, progress_, cancel_));
-      if (!torch::isfinite(latents_.back()).all().item<bool>()) {
-        throw RunError("the denoised latent holds NaN or infinite values");
-      }
-      receiver.latent(i, latents_.back());
+      decode_sample(i, latent, receiver);
     }
-    transformer_ = nullptr;
-  }
-
-  void decode_all(VideoReceiver& receiver) {
-    for (size_t i = 0; i < samples_.size(); ++i) {
-      progress_.begin(stage_name("decode", i, samples_.size()), latents_[i].size(1));
-      const auto sink = [&](const at::Tensor& frames) {  // [1, 3, n, H, W]
-        receiver.frames(i, frames[0]);
-        progress_.step();
-      };
-      vae_->decode(latents_[i].unsqueeze(0), sink, &cancel_);
-      receiver.finished(i);
-    }
-    progress_.end();
   }
 
  private:
+  at::Tensor denoise_sample(size_t index, VideoReceiver& receiver) {
+    const VideoSample& sample = samples_[index];
+    Guidance guidance{.text = embeddings_.at(sample.prompt).to(compute_.device),
+                      .negative_text = {},
+                      .scale = config_.guidance_scale,
+                      .batched = config_.batch_guidance};
+    if (config_.guidance_scale > 1) {
+      guidance.negative_text = embeddings_.at(config_.negative_prompt).to(compute_.device);
+    }
+    const auto sampler = make_sampler(config_.scheduler, config_.steps, config_.shift);
+    const auto watch = [&](int64_t done, const at::Tensor& estimate) {
+      if (receiver.wants_preview(index, done)) {
+        const at::Tensor first = estimate.unsqueeze(0).narrow(2, 0, 1);  // [1, 16, 1, h, w]
+        vae_->decode(first, [&](const at::Tensor& frame) {
+          receiver.preview(index, done, frame[0]);  // [3, 1, H, W]
+        });
+      }
+    };
+    progress_.begin(stage_name("denoise", index, samples_.size()), config_.steps);
+    const at::Tensor latent =
+        denoise(transformer_, *sampler, noise_of(sample), guidance, progress_, cancel_, watch);
+    if (!torch::isfinite(latent).all().item<bool>()) {
+      throw RunError("the denoised latent holds NaN or infinite values");
+    }
+    receiver.latent(index, latent);
+    return latent;
+  }
+
+  void decode_sample(size_t index, const at::Tensor& latent, VideoReceiver& receiver) {
+    progress_.begin(stage_name("decode", index, samples_.size()), latent.size(1));
+    const auto sink = [&](const at::Tensor& frames) {  // [1, 3, n, H, W]
+      receiver.frames(index, frames[0]);
+      progress_.step();
+    };
+    vae_->decode(latent.unsqueeze(0), sink, &cancel_);
+    progress_.end();
+    receiver.finished(index);
+  }
+
   at::Tensor noise_of(const VideoSample& sample) const {
     const LatentSize size = latent_size(config_, vae_config_);
     return sample.noise.defined() ? sample.noise
@@ -144,8 +159,7 @@ class Run {
   VaeConfig vae_config_;
   Vae vae_{nullptr};
   Transformer transformer_{nullptr};
-  std::map<std::string, at::Tensor> embeddings_;  // text -> [T, D]
-  std::vector<at::Tensor> latents_;               // [16, F, h, w] a sample
+  std::map<std::string, at::Tensor> embeddings_;  // text -> [T, D] on the CPU
 };
 
 }  // namespace
@@ -157,8 +171,7 @@ void text_to_video(const ModelFiles& files, const ComputeOptions& compute,
   Run run(files, compute, config, samples, progress, cancel);
   run.load();
   run.encode_texts();
-  run.denoise_all(receiver);
-  run.decode_all(receiver);
+  run.make_videos(receiver);
 }
 
 at::Tensor predict_velocity(Transformer& transformer, const at::Tensor& latent, double timestep,
@@ -185,7 +198,8 @@ at::Tensor predict_velocity(Transformer& transformer, const at::Tensor& latent, 
 }
 
 at::Tensor denoise(Transformer& transformer, Sampler& sampler, const at::Tensor& noise,
-                   const Guidance& guidance, Progress& progress, const CancellationToken& cancel) {
+                   const Guidance& guidance, Progress& progress, const CancellationToken& cancel,
+                   const EstimateWatcher& watch) {
   const torch::NoGradGuard no_grad;
   const at::Tensor timesteps = sampler.schedule().timesteps;
   at::Tensor latent = noise.to(guidance.text.device(), torch::kFloat32);
@@ -193,7 +207,11 @@ at::Tensor denoise(Transformer& transformer, Sampler& sampler, const at::Tensor&
     cancel.check();
     const at::Tensor velocity =
         predict_velocity(transformer, latent, timesteps[i].item<double>(), guidance, cancel);
-    latent = sampler.step(i, latent, velocity);
+    const at::Tensor before = latent;
+    latent = sampler.step(i, before, velocity);
+    if (watch) {
+      watch(i + 1, before - sampler.schedule().sigmas[i].item<float>() * velocity);
+    }
     if (latent.is_cuda()) {
       torch::cuda::synchronize(latent.device().index());  // else steps would only be queued
     }
