@@ -8,6 +8,7 @@
 
 #include "cli/commands.h"
 #include "cli/generate_config.h"
+#include "cli/ospnext_yaml.h"
 #include "cli/stage_files.h"
 #include "cli/video_files.h"
 #include "core/error.h"
@@ -82,14 +83,28 @@ void print_summary(const json& run) {
   std::cerr << std::endl;
 }
 
+void make_folder_of(const std::filesystem::path& output) {
+  std::error_code error;
+  std::filesystem::create_directories(output.parent_path(), error);
+  if (error) {
+    throw InputError("output_dir " + output.parent_path().string() +
+                     ": cannot make it: " + error.message());
+  }
+}
+
 }  // namespace
 
 void run_generate(const Arguments& arguments, const CancellationToken& cancel) {
+  bool is_theirs = false;
+  const auto translate = [&](const json& config, const std::filesystem::path& file) {
+    is_theirs = is_ospnext_yaml(config);
+    return is_theirs ? flags_from_ospnext_yaml(config, file) : config;
+  };
   const auto given =
       read_flags("generate",
                  "Make videos from prompts. Size, steps and guidance default to the model's own "
                  "values. Beside each video a .json keeps what made it; --config reads it back.",
-                 generate_flags(), arguments);
+                 generate_flags(), arguments, translate);
   if (!given) {
     return;
   }
@@ -112,6 +127,9 @@ void run_generate(const Arguments& arguments, const CancellationToken& cancel) {
   config.precision = compute.dtype == at::kFloat ? "float32" : "bf16";
   const VaeConfig vae = read_vae_config(files.require(ModelPart::kVae));
   config.generation.check(vae);
+  if (is_theirs && !given->flags.contains("output")) {
+    make_folder_of(config.output);  // as OSP-Next does
+  }
   std::vector<VideoSample> samples = config.samples();
   Progress progress(&std::cerr, isatty(STDERR_FILENO) != 0);
   VideoFiles files_to_write(config, samples, compute.device, progress);
