@@ -8,8 +8,6 @@
 #include <map>
 #include <numeric>
 
-#include "io/readers/bounded_json.h"
-
 namespace ospnext {
 namespace {
 
@@ -129,24 +127,6 @@ Arguments separate_values(const std::vector<Flag>& flags, const Arguments& argum
   return words;
 }
 
-json read_config_file(const std::string& path) {
-  json config = read_json_file(path);
-  if (!config.is_object()) {
-    throw InputError("--config " + path + ": expected a JSON object of flag names and values");
-  }
-  // The file that `generate` leaves beside a video holds its configuration under this key.
-  if (config.contains("config") && config["config"].is_object()) {
-    config = config["config"];
-  }
-  json renamed = json::object();
-  for (const auto& [key, value] : config.items()) {
-    std::string name = key;
-    std::replace(name.begin(), name.end(), '-', '_');
-    renamed[name] = value;
-  }
-  return renamed;
-}
-
 [[noreturn]] void refuse_unknown(const std::string& word, const std::vector<Flag>& flags) {
   if (!word.starts_with('-')) {
     throw InputError("found \"" + word + "\" where a flag was expected");
@@ -164,12 +144,14 @@ json read_config_file(const std::string& path) {
 }  // namespace
 
 std::optional<GivenFlags> read_flags(const std::string& command, const std::string& summary,
-                                     const std::vector<Flag>& flags, const Arguments& arguments) {
+                                     const std::vector<Flag>& flags, const Arguments& arguments,
+                                     const ConfigTranslator& translate) {
   CLI::App app(summary, "ospnext " + command);
   app.allow_extras();
   GivenFlags given;
-  app.add_option(kConfigFlag, given.config_path,
-                 "JSON file of flag names and values; flags override it")
+  app.add_option(
+         kConfigFlag, given.config_path,
+         "flag names and values in JSON or YAML, or a video that keeps them; flags override it")
       ->type_name("FILE");
   std::vector<std::pair<const Flag*, CLI::Option*>> options;
   for (const Flag& flag : flags) {
@@ -198,7 +180,7 @@ std::optional<GivenFlags> read_flags(const std::string& command, const std::stri
     }
   }
   if (!given.config_path.empty()) {
-    given.config_file = read_config_file(given.config_path);
+    given.config_file = read_config_file(given.config_path, translate);
   }
   return given;
 }

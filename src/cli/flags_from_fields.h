@@ -1,8 +1,8 @@
 // Flags of a command, made from the field list of its config (core/fields.h).
 //
 // A field num_frames is the flag --num-frames; what is not given keeps the value the config holds.
-// Every command also takes --help and --config FILE, a JSON object of the same names, which flags
-// override.
+// Every command also takes --help and --config FILE, the same names and values in JSON or YAML
+// (cli/config_file.h), which flags override.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -11,6 +11,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "cli/config_file.h"
 #include "core/fields.h"
 
 namespace ospnext {
@@ -84,9 +85,11 @@ struct GivenFlags {
 
 // Reads `arguments` (--flag=value and --flag value). Nothing when help was asked for: it has been
 // printed to standard output. Throws InputError for an unknown flag (naming the likely one), a missing
-// or malformed value, a flag given twice, or a broken --config file.
+// or malformed value, a flag given twice, or a broken --config file. `translate`, where given, turns the
+// content of the --config file into flags.
 std::optional<GivenFlags> read_flags(const std::string& command, const std::string& summary,
-                                     const std::vector<Flag>& flags, const Arguments& arguments);
+                                     const std::vector<Flag>& flags, const Arguments& arguments,
+                                     const ConfigTranslator& translate = {});
 
 // The usual case: lays what was given over `config`. False when help was printed.
 template <class Config>

@@ -34,10 +34,17 @@ struct ModelFlags {
   std::string text_encoder;
   std::string vae;
   std::string tokenizer;
+  std::string transformer_config;
 
   // Throws InputError for a path that does not exist.
   ModelFiles find(const LoraFlags& loras = {}) const {
-    return find_model_files({model, transformer, text_encoder, vae, tokenizer, loras.choices()});
+    ModelFiles files =
+        find_model_files({model, transformer, text_encoder, vae, tokenizer, loras.choices()});
+    auto& found = files.parts[static_cast<size_t>(ModelPart::kTransformer)].files;
+    if (found && !transformer_config.empty()) {
+      found->config = transformer_config;
+    }
+    return files;
   }
 
   template <class Visitor>
@@ -47,6 +54,8 @@ struct ModelFlags {
     field("text_encoder", text_encoder, "file or directory of the text encoder alone");
     field("vae", vae, "file or directory of the VAE alone");
     field("tokenizer", tokenizer, "spiece.model, or the directory that holds it");
+    field("transformer_config", transformer_config,
+          "config.json for a transformer that has none beside it, or OSP-Next's YAML");
   }
 };
 

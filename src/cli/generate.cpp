@@ -2,19 +2,17 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <filesystem>
 #include <iostream>
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
 #include "cli/generate_config.h"
+#include "cli/ospnext_yaml.h"
 #include "cli/sampling_flags.h"
 #include "cli/stage_files.h"
+#include "cli/video_files.h"
 #include "core/error.h"
-#include "core/version.h"
-#include "io/output_file.h"
-#include "io/video.h"
-#include "io/weights.h"
-#include "pipeline/memory.h"
 #include "pipeline/prompts.h"
 
 namespace ospnext {
@@ -36,115 +34,33 @@ std::vector<Flag> generate_flags() {
   return flags;
 }
 
-// Writes what the pipeline makes.
-class FileReceiver final : public VideoReceiver {
- public:
-  FileReceiver(const GenerateConfig& config, const std::vector<VideoSample>& samples)
-      : config_(config), samples_(samples) {}
-
-  // Throws InputError when anything could not be written. Leaves nothing.
-  void check_outputs() const {
-    for (size_t i = 0; i < samples_.size(); ++i) {
-      check_video_output(config_of(i).output, "--output");
-      check_writable(sidecar_of(i), "--output");
-    }
-    if (!config_.save_latent.empty()) {
-      check_writable(config_.save_latent, "--save-latent");
-    }
-    if (!config_.save_video_tensor.empty()) {
-      check_writable(config_.save_video_tensor, "--save-video-tensor");
-    }
-  }
-
-  void latent(size_t sample, const at::Tensor& latent) override {
-    if (config_.save_latent.empty()) {
-      return;
-    }
-    latents_.push_back(latent.cpu());
-    if (sample + 1 == samples_.size()) {
-      save_safetensors(config_.save_latent, {{"latent", torch::stack(latents_)}});
-      latents_.clear();
-    }
-  }
-
-  void frames(size_t sample, const at::Tensor& frames) override {
-    if (!writer_) {
-      const GenerateConfig one = config_of(sample);
-      writer_ = open_video(one.output, {.width = one.generation.width,
-                                        .height = one.generation.height,
-                                        .fps = one.generation.fps,
-                                        .comment = fields_to_json(one).dump()});
-    }
-    writer_->write(video_to_pixels(frames));
-    if (!config_.save_video_tensor.empty()) {
-      frames_.push_back(frames.cpu());
-    }
-  }
-
-  void finished(size_t sample) override {
-    writer_->finish();
-    writer_.reset();
-    write_sidecar(sample, nullptr);
-    if (config_.save_video_tensor.empty()) {
-      return;
-    }
-    videos_.push_back(torch::cat(frames_, 1));  // [3, T, H, W]
-    frames_.clear();
-    if (sample + 1 == samples_.size()) {
-      save_safetensors(config_.save_video_tensor, {{"video", torch::stack(videos_)}});
-    }
-  }
-
-  // The configuration that makes the video again, and apart from it what this run took.
-  void write_sidecar(size_t sample, const json& run) const {
-    json record = {{"ospnext", kVersion}, {"config", fields_to_json(config_of(sample))}};
-    if (!run.is_null()) {
-      record["run"] = run;
-    }
-    write_text_file(sidecar_of(sample), record.dump(2) + "\n");
-  }
-
- private:
-  GenerateConfig config_of(size_t sample) const { return config_.of_sample(samples_, sample); }
-  std::filesystem::path sidecar_of(size_t sample) const {
-    return sidecar_file(config_.output, sample, samples_.size());
-  }
-
-  const GenerateConfig& config_;
-  const std::vector<VideoSample>& samples_;
-  std::unique_ptr<VideoWriter> writer_;
-  std::vector<at::Tensor> latents_, frames_, videos_;
-};
-
-// Noise from --initial-noise, one latent a sample.
+// Noise from --initial-noise: one latent a sample, or the one that --initial-noise-index says.
 void set_noise(std::vector<VideoSample>& samples, const GenerateConfig& config,
                const VaeConfig& vae) {
+  const int64_t chosen = config.initial_noise_index;
+  if (chosen >= 0 && (config.initial_noise.empty() || samples.size() != 1)) {
+    throw InputError("--initial-noise-index: found " + std::to_string(samples.size()) +
+                     " video(s)" + (config.initial_noise.empty() ? " and no --initial-noise" : "") +
+                     ", expected --initial-noise and a single video");
+  }
   if (config.initial_noise.empty()) {
     return;
   }
   const LatentSize size = latent_size(config.generation, vae);
-  std::string shape = std::to_string(samples.size());
+  std::string shape = chosen < 0 ? std::to_string(samples.size()) : "n";
   for (const int64_t side : {vae.z_dim, size.frames, size.height, size.width}) {
     shape.append(",").append(std::to_string(side));
   }
   StageInput input(config.initial_noise);
-  const at::Tensor noise = input.floats("latent", shape);
+  const at::Tensor noise = input.floats("latent", shape);  // [n, 16, F, h, w]
+  if (chosen >= noise.size(0)) {
+    throw InputError("--initial-noise-index: found " + std::to_string(chosen) + ", expected 0 to " +
+                     std::to_string(noise.size(0) - 1));
+  }
   for (size_t i = 0; i < samples.size(); ++i) {
-    samples[i].noise = noise[static_cast<int64_t>(i)].to(torch::kFloat32);
+    const int64_t index = chosen < 0 ? static_cast<int64_t>(i) : chosen;
+    samples[i].noise = noise[index].to(torch::kFloat32);
   }
-}
-
-json run_record(const Progress& progress, const ComputeOptions& compute) {
-  const PeakMemory peak = peak_memory(compute.device);
-  json seconds = json::array();
-  for (const auto& [stage, duration] : progress.stage_seconds()) {
-    seconds.push_back({stage, duration});
-  }
-  json record = {{"stage_seconds", seconds}, {"peak_host_bytes", peak.host_bytes}};
-  if (compute.device.is_cuda()) {
-    record["peak_cuda_bytes"] = peak.cuda_bytes;
-  }
-  return record;
 }
 
 void print_summary(const json& run) {
@@ -168,14 +84,28 @@ void print_summary(const json& run) {
   std::cerr << std::endl;
 }
 
+void make_folder_of(const std::filesystem::path& output) {
+  std::error_code error;
+  std::filesystem::create_directories(output.parent_path(), error);
+  if (error) {
+    throw InputError("output_dir " + output.parent_path().string() +
+                     ": cannot make it: " + error.message());
+  }
+}
+
 }  // namespace
 
 void run_generate(const Arguments& arguments, const CancellationToken& cancel) {
+  bool is_theirs = false;
+  const auto translate = [&](const json& config, const std::filesystem::path& file) {
+    is_theirs = is_ospnext_yaml(config);
+    return is_theirs ? flags_from_ospnext_yaml(config, file) : config;
+  };
   const auto given =
       read_flags("generate",
                  "Make videos from prompts. Size, steps and guidance default to the model's own "
                  "values. Beside each video a .json keeps what made it; --config reads it back.",
-                 generate_flags(), arguments);
+                 generate_flags(), arguments, translate);
   if (!given) {
     return;
   }
@@ -199,21 +129,28 @@ void run_generate(const Arguments& arguments, const CancellationToken& cancel) {
   config.precision = compute.dtype == at::kFloat ? "float32" : "bf16";
   const VaeConfig vae = read_vae_config(files.require(ModelPart::kVae));
   config.generation.check(vae);
-  const auto tiling = vae_tiling_of(files, compute, config.generation);
+  const auto tiling = vae_tiling_of(files, compute, config.generation, config.samples().size());
   config.generation.vae_tile = tiling ? tiling->text() : "none";  // for the record beside the video
-  std::vector<VideoSample> samples = config.samples();
-  FileReceiver receiver(config, samples);
-  receiver.check_outputs();
-  set_noise(samples, config, vae);
-
-  Progress progress(&std::cerr, isatty(STDERR_FILENO) != 0);
-  text_to_video(files, compute, config.generation, samples, receiver, progress, cancel);
-  const json run = run_record(progress, compute);
-  for (size_t i = 0; i < samples.size(); ++i) {
-    receiver.write_sidecar(i, run);
-    std::cout << sample_output(config.output, i, samples.size()).string() << "\n";
+  if (is_theirs && !given->flags.contains("output")) {
+    make_folder_of(config.output);  // as OSP-Next does
   }
-  print_summary(run);
+  std::vector<VideoSample> samples = config.samples();
+  Progress progress(&std::cerr, isatty(STDERR_FILENO) != 0);
+  VideoFiles files_to_write(config, samples, compute.device, progress);
+  set_noise(samples, config, vae);
+  std::vector<VideoSample> missing;
+  for (const size_t index : files_to_write.to_make()) {
+    missing.push_back(samples[index]);
+  }
+  if (missing.size() < samples.size()) {
+    std::cerr << samples.size() - missing.size() << " of " << samples.size()
+              << " videos are there already" << std::endl;
+  }
+  if (missing.empty()) {
+    return;
+  }
+  text_to_video(files, compute, config.generation, missing, files_to_write, progress, cancel);
+  print_summary(run_record(progress, 0, compute.device));
 }
 
 }  // namespace ospnext

@@ -1,14 +1,15 @@
-// Ctrl-C and SIGTERM as a cancellation token.
+// Ctrl-C, SIGTERM and the end of the terminal as a cancellation token.
 #pragma once
 
 #include "core/cancel.h"
 
 namespace ospnext {
 
-// The program's token: set by the first SIGINT or SIGTERM once catch_interrupts() was called. A second
-// one ends the program at once.
+// The program's token: set by the first SIGINT, SIGTERM or SIGHUP once catch_interrupts() was called. A
+// second one ends the program at once.
 CancellationToken& interrupt_token();
 
+// Also ignores SIGPIPE and SIGXFSZ, so that a failed write is an error and not the end.
 void catch_interrupts();
 
 }  // namespace ospnext

@@ -1,13 +1,30 @@
 #include "io/image.h"
 
 #include <png.h>
+#include <zlib.h>
 
 #include "core/error.h"
 #include "core/torch/shape_check.h"
 
 namespace ospnext {
+namespace {
 
-void write_png(const std::filesystem::path& file, const at::Tensor& pixels) {
+std::string big_endian(uint32_t value) {
+  return {static_cast<char>(value >> 24), static_cast<char>(value >> 16),
+          static_cast<char>(value >> 8), static_cast<char>(value)};
+}
+
+// An iTXt chunk, uncompressed: keyword, no language, text. Source: PNG specification, 11.3.3.4.
+std::string text_chunk(const std::string& text) {
+  const std::string checked = std::string("iTXtComment") + std::string(5, '\0') + text;
+  const auto crc = static_cast<uint32_t>(
+      crc32(0, reinterpret_cast<const Bytef*>(checked.data()), static_cast<uInt>(checked.size())));
+  return big_endian(static_cast<uint32_t>(checked.size() - 4)) + checked + big_endian(crc);
+}
+
+}  // namespace
+
+std::string encode_png(const at::Tensor& pixels, const std::string& comment) {
   CHECK_SHAPE(pixels, -1, -1, 3);
   TORCH_CHECK(pixels.scalar_type() == torch::kUInt8, "pixels: expected uint8");
   const at::Tensor rows = pixels.cpu().contiguous();
@@ -16,10 +33,18 @@ void write_png(const std::filesystem::path& file, const at::Tensor& pixels) {
   image.height = static_cast<png_uint_32>(rows.size(0));
   image.width = static_cast<png_uint_32>(rows.size(1));
   image.format = PNG_FORMAT_RGB;
-  if (png_image_write_to_file(&image, file.c_str(), 0, rows.const_data_ptr<uint8_t>(), 0,
-                              nullptr) == 0) {
-    throw RunError(file.string() + ": cannot write the image: " + image.message);
+  png_alloc_size_t size = PNG_IMAGE_PNG_SIZE_MAX(image);
+  std::string bytes(size, '\0');
+  if (png_image_write_to_memory(&image, bytes.data(), &size, 0, rows.const_data_ptr<uint8_t>(), 0,
+                                nullptr) == 0) {
+    throw RunError(std::string("cannot make a PNG image: ") + image.message);
   }
+  bytes.resize(size);
+  if (!comment.empty()) {
+    constexpr size_t kBehindHeader = 8 + 25;  // the signature and IHDR
+    bytes.insert(kBehindHeader, text_chunk(comment));
+  }
+  return bytes;
 }
 
 }  // namespace ospnext

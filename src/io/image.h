@@ -3,11 +3,12 @@
 
 #include <torch/torch.h>
 
-#include <filesystem>
+#include <string>
 
 namespace ospnext {
 
-// Writes pixels [H, W, 3] uint8 RGB as an 8-bit PNG file, in place (not atomic). Throws RunError.
-void write_png(const std::filesystem::path& file, const at::Tensor& pixels);
+// Pixels [H, W, 3] uint8 RGB as the bytes of an 8-bit PNG file, with `comment` (UTF-8) as its text
+// "Comment" unless that is empty.
+std::string encode_png(const at::Tensor& pixels, const std::string& comment = "");
 
 }  // namespace ospnext

@@ -1,13 +1,16 @@
 #include "io/output_file.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <fstream>
 #include <system_error>
+#include <thread>
 #include <utility>
 
 #include "core/error.h"
@@ -16,9 +19,92 @@ namespace ospnext {
 namespace {
 
 namespace fs = std::filesystem;
+using Kind = LockedEntry::Kind;
 
-[[noreturn]] void fail(const fs::path& target, const std::string& action) {
-  throw RunError(target.string() + ": cannot " + action + ": " + std::strerror(errno));
+[[noreturn]] void fail(const fs::path& target, const std::string& action, int error) {
+  std::string reason = std::strerror(error);
+  if (error == ENOENT) {
+    reason = "its folder, or what was written there, has been removed";
+  }
+  throw RunError(target.string() + ": cannot " + action + ": " + reason);
+}
+
+[[noreturn]] void refuse(const fs::path& target, int error) {
+  throw InputError(target.string() + ": cannot write here: " + std::strerror(error));
+}
+
+// A new file or folder, open; -1 and errno when it cannot be made.
+int create(const fs::path& path, Kind kind) {
+  if (kind == Kind::kFile) {
+    return ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+  }
+  return ::mkdir(path.c_str(), 0777) != 0
+             ? -1
+             : ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+}
+
+bool same_entry(int descriptor, const fs::path& path) {
+  struct stat opened {};
+  struct stat named {};
+  return ::fstat(descriptor, &opened) == 0 && ::lstat(path.c_str(), &named) == 0 &&
+         opened.st_dev == named.st_dev && opened.st_ino == named.st_ino;
+}
+
+// Whether the lock was free. Where a file system knows no locks, it is.
+bool lock(int descriptor) {
+  return ::flock(descriptor, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK;
+}
+
+void remove_entry(const fs::path& path, Kind kind) {
+  std::error_code ignored;
+  if (kind == Kind::kFile) {
+    ::unlink(path.c_str());
+  } else {
+    fs::remove_all(path, ignored);
+  }
+}
+
+// One attempt to create and lock `path`: the descriptor, or -1 when another program holds it or came
+// between. What nobody holds was left by a program that was killed, and is removed.
+int try_create_locked(const fs::path& path, Kind kind, const fs::path& target) {
+  const int made = create(path, kind);
+  if (made >= 0) {
+    if (lock(made) && same_entry(made, path)) {
+      return made;
+    }
+    ::close(made);  // whoever holds the lock is about to remove it
+    return -1;
+  }
+  if (errno != EEXIST) {
+    refuse(target, errno);
+  }
+  const int left = ::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+  if (left < 0) {
+    if (errno == ENOENT) {
+      return -1;
+    }
+    refuse(target, errno);
+  }
+  if (lock(left) && same_entry(left, path)) {
+    remove_entry(path, kind);
+  }
+  ::close(left);
+  return -1;
+}
+
+int create_locked(const fs::path& path, Kind kind, const fs::path& target) {
+  constexpr int kAttempts = 50;
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    const int descriptor = try_create_locked(path, kind, target);
+    if (descriptor >= 0) {
+      return descriptor;
+    }
+    if (attempt > 1) {  // the first failure may have cleared the way
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+  }
+  throw InputError(target.string() + ": another program is writing it (it holds " + path.string() +
+                   ")");
 }
 
 }  // namespace
@@ -47,88 +133,84 @@ void check_writable(const fs::path& target, const std::string& flag) {
   }
 }
 
-PendingFile::PendingFile(fs::path target) : target_(std::move(target)) {
-  std::string name = target_.string() + ".XXXXXX";
-  const int descriptor = ::mkstemp(name.data());
-  if (descriptor < 0) {
-    throw InputError(target_.string() + ": cannot write here: " + std::strerror(errno));
+LockedEntry::LockedEntry(fs::path target, const std::string& suffix, Kind kind)
+    : target_(std::move(target)),
+      path_(target_.parent_path() /
+            std::string(".").append(target_.filename().string()).append(suffix)),
+      kind_(kind),
+      descriptor_(create_locked(path_, kind, target_)) {}
+
+LockedEntry::~LockedEntry() {
+  if (!path_.empty() && same_entry(descriptor_, path_)) {
+    remove_entry(path_, kind_);
   }
-  path_ = name;
-  const mode_t mask = ::umask(0);
-  ::umask(mask);
-  ::fchmod(descriptor, 0666 & ~mask);
-  ::close(descriptor);
+  ::close(descriptor_);
 }
 
-PendingFile::~PendingFile() {
-  if (!path_.empty()) {
-    ::unlink(path_.c_str());
-  }
+void LockedEntry::flush() const {
+  flush_file(path_, target_);
 }
 
-void PendingFile::commit() {
-  const int descriptor = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
+void LockedEntry::move_to_target() {
+  move_file(path_, target_);
+  path_.clear();
+}
+
+void flush_file(const fs::path& file, const fs::path& target) {
+  const int descriptor = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
   if (descriptor < 0) {
-    fail(target_, "finish the file");
+    fail(target, "finish the file", errno);
   }
   const int flushed = ::fsync(descriptor);
+  const int error = errno;
   ::close(descriptor);
   if (flushed != 0) {
-    fail(target_, "flush the file to disk");
+    fail(target, "flush the file to disk", error);
   }
-  if (::rename(path_.c_str(), target_.c_str()) != 0) {
-    fail(target_, "rename the finished file");
-  }
-  path_.clear();
 }
 
-PendingFolder::PendingFolder(fs::path target, const std::string& flag)
-    : target_(std::move(target)) {
-  if (target_.empty()) {
+void move_file(const fs::path& file, const fs::path& target) {
+  if (::rename(file.c_str(), target.c_str()) != 0) {
+    fail(target, "rename the finished file", errno);
+  }
+}
+
+void PendingFile::write(const std::string& text) const {
+  std::ofstream out(path(), std::ios::binary);
+  out << text << std::flush;
+  check_written(out, target());
+}
+
+void check_written(const std::ostream& stream, const fs::path& target) {
+  if (!stream) {
+    throw RunError(target.string() + ": cannot write: " +
+                   (errno != 0 ? std::strerror(errno) : "the disk may be full"));
+  }
+}
+
+fs::path new_folder(fs::path target, const std::string& flag) {
+  if (target.empty()) {
     throw InputError(flag + ": missing, expected the name of a folder");
   }
-  if (target_.filename().empty()) {
-    target_ = target_.parent_path();  // "folder/"
+  if (target.filename().empty()) {
+    target = target.parent_path();  // "folder/"
   }
-  const std::string what = flag + " " + target_.string() + ": ";
   std::error_code error;
-  const bool is_there = fs::exists(fs::symlink_status(target_, error));
-  if (is_there && (!fs::is_directory(fs::symlink_status(target_, error)) ||
-                   !fs::is_empty(target_, error) || error)) {
-    throw InputError(what + "exists, expected a new or an empty folder");
+  const fs::file_status status = fs::symlink_status(target, error);
+  if (fs::exists(status) && (!fs::is_directory(status) || !fs::is_empty(target, error) || error)) {
+    throw InputError(flag + " " + target.string() + ": exists, expected a new or an empty folder");
   }
-  std::string name = target_.string() + ".XXXXXX";
-  if (::mkdtemp(name.data()) == nullptr) {
-    throw InputError(what + "cannot write here: " + std::strerror(errno));
+  try {
+    const PendingFolder probe(target);
+  } catch (const InputError& refused) {
+    throw InputError(flag + " " + refused.what());
   }
-  path_ = name;
-  const mode_t mask = ::umask(0);
-  ::umask(mask);
-  ::chmod(name.c_str(), 0777 & ~mask);
-}
-
-PendingFolder::~PendingFolder() {
-  if (!path_.empty()) {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-}
-
-void PendingFolder::commit() {
-  if (::rename(path_.c_str(), target_.c_str()) != 0) {
-    fail(target_, "rename the finished folder");
-  }
-  path_.clear();
+  return target;
 }
 
 void write_text_file(const fs::path& target, const std::string& text) {
   PendingFile file(target);
-  std::ofstream out(file.path(), std::ios::binary);
-  out << text << std::flush;
-  if (!out) {
-    fail(target, "write");
-  }
-  out.close();
+  file.write(text);
   file.commit();
 }
 

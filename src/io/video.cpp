@@ -1,127 +1,48 @@
 #include "io/video.h"
 
+#include <array>
 #include <cmath>
-#include <cstdlib>
-#include <fstream>
 #include <numeric>
-#include <system_error>
-#include <utility>
 #include <vector>
 
 #include "core/error.h"
 #include "core/torch/shape_check.h"
-#include "io/image.h"
 #include "io/output_file.h"
+#include "io/video_writers.h"
 
 namespace ospnext {
 namespace {
 
 namespace fs = std::filesystem;
 
-void check_frames(const at::Tensor& frames, const VideoFormat& format) {
-  CHECK_SHAPE(frames, -1, format.height, format.width, 3);
-  TORCH_CHECK(frames.scalar_type() == torch::kUInt8, "frames: expected uint8");
-}
-
-// Weights of R, G, B (0 to 255) in Y, Cb, Cr of limited range. Source: ITU-R BT.601-7, 2.5.
-at::Tensor bt601_matrix() {
-  return torch::tensor(
-             {{65.481, 128.553, 24.966}, {-37.797, -74.203, 112.0}, {112.0, -93.786, -18.214}},
-             torch::kFloat32) /
-         255.0;
-}
-
-// rgb [n, h, w, 3] float 0..255 -> one plane [n, h, w] uint8; `row` 0 is Y, 1 Cb, 2 Cr.
-at::Tensor yuv_plane(const at::Tensor& rgb, int64_t row) {
-  const at::Tensor plane = torch::matmul(rgb, bt601_matrix()[row]) + (row == 0 ? 16.0 : 128.0);
-  return (plane + 0.5).floor().to(torch::kUInt8).contiguous();
-}
-
-class Y4mWriter final : public VideoWriter {
- public:
-  Y4mWriter(const fs::path& output, const VideoFormat& format)
-      : format_(format), file_(output), out_(file_.path(), std::ios::binary) {
-    const FrameRate rate = frame_rate(format.fps);
-    out_ << "YUV4MPEG2 W" << format.width << " H" << format.height << " F" << rate.numerator << ":"
-         << rate.denominator << " Ip A1:1 C420jpeg XYSCSS=420JPEG XCOLORRANGE=LIMITED\n";
-  }
-
-  void write(const at::Tensor& frames) override {
-    check_frames(frames, format_);
-    const at::Tensor rgb = frames.cpu().to(torch::kFloat32);  // [n, H, W, 3]
-    const at::Tensor quarter =
-        torch::avg_pool2d(rgb.permute({0, 3, 1, 2}), 2).permute({0, 2, 3, 1});  // [n, H/2, W/2, 3]
-    const at::Tensor planes[] = {yuv_plane(rgb, 0), yuv_plane(quarter, 1), yuv_plane(quarter, 2)};
-    for (int64_t i = 0; i < frames.size(0); ++i) {
-      out_ << "FRAME\n";
-      for (const at::Tensor& plane : planes) {
-        const at::Tensor one = plane[i];
-        out_.write(reinterpret_cast<const char*>(one.const_data_ptr<uint8_t>()), one.numel());
-      }
-    }
-    check_stream();
-  }
-
-  void finish() override {
-    out_.close();
-    check_stream();
-    file_.commit();
-  }
-
- private:
-  void check_stream() const {
-    if (!out_) {
-      throw RunError(file_.target().string() + ": cannot write: the disk may be full");
-    }
-  }
-
-  VideoFormat format_;
-  PendingFile file_;
-  std::ofstream out_;
+// What a format asks for.
+struct Container {
+  const char* extension;
+  const char* encoder;  // of FFmpeg, "" where FFmpeg is not needed
+  bool even_sides;      // chroma of half resolution
+  int64_t largest_side;
+  double fastest;  // frames a second
+  std::unique_ptr<VideoWriter> (*open)(const fs::path&, const VideoFormat&);
 };
 
-// Frames wait in a hidden folder beside their place until the last one is there.
-class PngWriter final : public VideoWriter {
- public:
-  PngWriter(const fs::path& pattern, const VideoFormat& format)
-      : pattern_(pattern), format_(format) {
-    std::string folder = (pattern.parent_path() / ".frames.XXXXXX").string();
-    if (::mkdtemp(folder.data()) == nullptr) {
-      throw InputError(pattern.string() + ": cannot write here");
-    }
-    folder_ = folder;
-  }
+#ifdef OSPNEXT_FFMPEG
+constexpr auto* kOpenMuxed = open_muxed_video;
+constexpr auto* kOpenWebp = open_webp;
+constexpr auto* kOpenGif = open_gif;
+#else
+constexpr decltype(&open_y4m) kOpenMuxed = nullptr, kOpenWebp = nullptr, kOpenGif = nullptr;
+#endif
 
-  ~PngWriter() override {
-    std::error_code ignored;
-    fs::remove_all(folder_, ignored);
-  }
-
-  void write(const at::Tensor& frames) override {
-    check_frames(frames, format_);
-    for (int64_t i = 0; i < frames.size(0); ++i) {
-      write_png(folder_ / std::to_string(count_), frames[i]);
-      ++count_;
-    }
-  }
-
-  void finish() override {
-    for (int64_t i = 0; i < count_; ++i) {
-      std::error_code error;
-      fs::rename(folder_ / std::to_string(i), numbered_file(pattern_, i), error);
-      if (error) {
-        throw RunError(numbered_file(pattern_, i).string() +
-                       ": cannot rename the finished file: " + error.message());
-      }
-    }
-  }
-
- private:
-  fs::path pattern_;
-  VideoFormat format_;
-  fs::path folder_;
-  int64_t count_ = 0;
-};
+constexpr int64_t kAnySide = 1 << 24;
+constexpr double kAnyRate = 1e6;
+constexpr std::array<Container, 6> kContainers{{
+    {".mp4", "libx264", true, 16384, kAnyRate, kOpenMuxed},
+    {".webm", "libvpx-vp9", true, 16384, kAnyRate, kOpenMuxed},
+    {".webp", "libwebp", false, 16383, 1000, kOpenWebp},
+    {".gif", "gif", false, 65535, 50, kOpenGif},  // viewers slow down what is faster
+    {".y4m", "", true, kAnySide, kAnyRate, open_y4m},
+    {".png", "", false, kAnySide, kAnyRate, open_png_frames},
+}};
 
 struct NumberPlace {
   size_t begin;
@@ -151,38 +72,56 @@ bool is_frame_pattern(const fs::path& output) {
   return output.extension() == ".png" && places.size() == 1 && places[0].end > places[0].begin;
 }
 
+const Container& container_of(const fs::path& output, const std::string& what) {
+  for (const Container& container : kContainers) {
+    if (output.extension() == container.extension &&
+        (output.extension() != ".png" || is_frame_pattern(output))) {
+      return container;
+    }
+  }
+  throw InputError(what +
+                   "expected a name ending in .mp4, .webm, .webp, .gif or .y4m, or one for PNG "
+                   "frames with one number in it, such as %04d.png");
+}
+
+// Throws InputError beginning with `what`.
+void check_fits(const Container& container, const VideoFormat& format, const std::string& what) {
+  const std::string extension = container.extension;
+  const std::string size = std::to_string(format.width) + "x" + std::to_string(format.height);
+  if (container.even_sides && (format.width % 2 != 0 || format.height % 2 != 0)) {
+    throw InputError(what + size + ", expected even sides");
+  }
+  if (std::max(format.width, format.height) > container.largest_side) {
+    throw InputError(what + size + ", expected sides of at most " +
+                     std::to_string(container.largest_side) + " in " + extension);
+  }
+  if (format.fps > container.fastest) {
+    throw InputError(what + std::to_string(format.fps) + " frames a second, expected at most " +
+                     std::to_string(static_cast<int64_t>(container.fastest)) + " in " + extension);
+  }
+  if (*container.encoder != '\0') {
+#ifdef OSPNEXT_FFMPEG
+    check_encoder(container.encoder, what);
+#else
+    throw InputError(what + "this program was built without FFmpeg; use .y4m or %04d.png");
+#endif
+  }
+}
+
 }  // namespace
 
-void check_video_output(const fs::path& output, const std::string& flag) {
+void check_video_output(const fs::path& output, const VideoFormat& format,
+                        const std::string& flag) {
   const std::string what = flag + " " + output.string() + ": ";
-  const fs::path extension = output.extension();
-  if (extension != ".mp4" && extension != ".y4m" && !is_frame_pattern(output)) {
-    throw InputError(
-        what +
-        "expected a name ending in .mp4 or .y4m, or one for PNG frames with one number "
-        "in it, such as %04d.png");
-  }
-#ifndef OSPNEXT_FFMPEG
-  if (extension == ".mp4") {
-    throw InputError(what + "this program was built without FFmpeg; use .y4m or %04d.png");
-  }
-#endif
-  check_writable(extension == ".png" ? numbered_file(output, 0) : output, flag);
+  check_fits(container_of(output, what), format, what);
+  check_writable(output.extension() == ".png" ? numbered_file(output, 0) : output, flag);
 }
 
 std::unique_ptr<VideoWriter> open_video(const fs::path& output, const VideoFormat& format) {
-  check_video_output(output, "output");
-  if (output.extension() == ".png") {
-    return std::make_unique<PngWriter>(output, format);
-  }
-  if (format.width % 2 != 0 || format.height % 2 != 0) {
-    throw InputError(output.string() + ": " + std::to_string(format.width) + "x" +
-                     std::to_string(format.height) + ", expected even sides");
-  }
-  if (output.extension() == ".y4m") {
-    return std::make_unique<Y4mWriter>(output, format);
-  }
-  return open_mp4(output, format);
+  const std::string what = output.string() + ": ";
+  const Container& container = container_of(output, what);
+  check_fits(container, format, what);
+  return container.open(output, format);
 }
 
 fs::path numbered_file(const fs::path& pattern, int64_t index) {
@@ -221,10 +160,10 @@ FrameRate frame_rate(double fps) {
   return {thousandths / divisor, 1000 / divisor};
 }
 
-#ifndef OSPNEXT_FFMPEG
-std::unique_ptr<VideoWriter> open_mp4(const fs::path& output, const VideoFormat&) {
-  throw InputError(output.string() + ": this program was built without FFmpeg");
+at::Tensor checked_frames(const at::Tensor& frames, const VideoFormat& format) {
+  CHECK_SHAPE(frames, -1, format.height, format.width, 3);
+  TORCH_CHECK(frames.scalar_type() == torch::kUInt8, "frames: expected uint8");
+  return frames.cpu().contiguous();  // [n, H, W, 3]
 }
-#endif
 
 }  // namespace ospnext

@@ -259,7 +259,7 @@ std::vector<WrittenPart> convert_model(const ModelFiles& files, const Conversion
                                        const fs::path& output, Progress& progress,
                                        const CancellationToken& cancel) {
   const torch::NoGradGuard no_grad;
-  PendingFolder folder(output, "--output");
+  PendingFolder folder(new_folder(output, "--output"));
   auto written = Converter(files, conversion, folder.path(), progress, cancel).run();
   folder.commit();
   return written;

@@ -2,6 +2,7 @@
 
 #include "core/fields.h"
 #include "core/number_check.h"
+#include "core/torch/device.h"
 #include "io/readers/bounded_json.h"
 #include "models/vae_tiling.h"
 #include "pipeline/scheduler_config.h"
@@ -52,6 +53,11 @@ void GenerationConfig::check(const VaeConfig& vae) const {
   if (vae_tile != "auto") {
     parse_vae_tiling(vae_tile, vae);
   }
+  vae_dtype(at::kFloat);
+}
+
+at::ScalarType GenerationConfig::vae_dtype(at::ScalarType dtype) const {
+  return vae_precision == "auto" ? dtype : parse_precision(vae_precision, "--vae-precision");
 }
 
 LatentSize latent_size(const GenerationConfig& config, const VaeConfig& vae) {

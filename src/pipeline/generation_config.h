@@ -1,6 +1,8 @@
 // What one video is made with: size, steps, guidance; and where its defaults come from.
 #pragma once
 
+#include <torch/torch.h>
+
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -29,7 +31,8 @@ struct GenerationConfig {
   std::string scheduler = "euler";
   std::vector<double> sigmas;  // noise levels to visit instead of the scheduler's own
   bool batch_guidance = false;
-  std::string vae_tile = "auto";  // resolve_vae_tiling()
+  std::string vae_tile = "auto";       // resolve_vae_tiling()
+  std::string vae_precision = "auto";  // of the VAE alone
 
   template <class Visitor>
   void visit(Visitor&& field) {
@@ -48,8 +51,12 @@ struct GenerationConfig {
     field("vae_tile", vae_tile,
           "decode in tiles: SIZE,STRIDE in pixels such as 256,192; none; auto: only when the whole "
           "frame would not fit");
+    field("vae_precision", vae_precision,
+          "float32 or bf16 for the VAE alone; auto: as --precision");
   }
 
+  // The VAE's number format where the rest has `dtype`. Throws InputError.
+  at::ScalarType vae_dtype(at::ScalarType dtype) const;
   // Throws InputError naming the flag, the value and what was expected (for a size the nearest ones
   // that fit the model's parts).
   void check(const VaeConfig& vae) const;

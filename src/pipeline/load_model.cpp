@@ -7,6 +7,7 @@
 #include "core/log.h"
 #include "core/torch/device.h"
 #include "io/readers/bounded_json.h"
+#include "io/readers/bounded_yaml.h"
 #include "io/readers/key_layouts.h"
 #include "io/weights.h"
 
@@ -51,6 +52,16 @@ void check_sizes(const Config& config, const Config& inferred, const std::set<st
   }
 }
 
+// config.json, or the section model_config of OSP-Next's YAML.
+nlohmann::json read_transformer_json(const std::filesystem::path& file) {
+  if (file.extension() != ".yaml" && file.extension() != ".yml") {
+    return read_json_file(file);
+  }
+  nlohmann::json yaml = read_yaml_file(file);
+  const bool has_section = yaml.is_object() && yaml.contains("model_config");
+  return has_section ? nlohmann::json(yaml["model_config"]) : yaml;
+}
+
 }  // namespace
 
 ComputeOptions parse_compute(const std::string& device, const std::string& precision) {
@@ -76,8 +87,8 @@ TransformerConfig read_transformer_config(const PartFiles& files) {
   if (!files.config) {
     return infer_transformer_config(shapes, checkpoint.path());
   }
-  return resolve_transformer_config(read_json_file(*files.config), files.config->string(), shapes,
-                                    checkpoint.path());
+  return resolve_transformer_config(read_transformer_json(*files.config), files.config->string(),
+                                    shapes, checkpoint.path());
 }
 
 VaeConfig read_vae_config(const PartFiles& files) {

@@ -26,7 +26,8 @@ struct ComputeOptions {
 // float32 on CUDA switches TF32 off, for the whole program. Throws InputError.
 ComputeOptions parse_compute(const std::string& device, const std::string& precision);
 
-// Configurations: the part's config.json where there is one, else from names and shapes of the tensors
+// Configurations: the part's config.json where there is one (for the transformer YAML is taken as well, and
+// in it the section model_config), else from names and shapes of the tensors
 // alone. Throw InputError.
 TransformerConfig read_transformer_config(const PartFiles& files);
 VaeConfig read_vae_config(const PartFiles& files);

@@ -130,7 +130,7 @@ TransformerConfig released_transformer(const std::string& size, const std::strin
 void write_random_model(const RandomModel& model, const fs::path& output, Progress& progress,
                         const CancellationToken& cancel) {
   const torch::NoGradGuard no_grad;
-  PendingFolder folder(output, "--output");
+  PendingFolder folder(new_folder(output, "--output"));
   const RandomWriter writer(model, progress, cancel);
   for (const ModelPart part : model.parts) {
     if (part == ModelPart::kTransformer) {

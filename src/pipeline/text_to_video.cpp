@@ -58,7 +58,7 @@ class Run {
         vae_config_(read_vae_config(files.require(ModelPart::kVae))) {
     config_.check(vae_config_);
     open_loras(files.require(ModelPart::kTransformer));  // refused before anything is computed
-    tiling_ = vae_tiling_of(files, compute, config);
+    tiling_ = vae_tiling_of(files, compute, config, samples.size());
     check_parts_match(transformer_config_,
                       read_text_encoder_config(files.require(ModelPart::kTextEncoder)),
                       vae_config_);
@@ -66,7 +66,8 @@ class Run {
 
   void load() {
     progress_.begin("load", 0);
-    vae_ = load_vae(files_.require(ModelPart::kVae), compute_);
+    vae_ = load_vae(files_.require(ModelPart::kVae),
+                    {compute_.device, config_.vae_dtype(compute_.dtype)});
     if (fit_together(files_, compute_)) {
       transformer_ = load_transformer(files_.require(ModelPart::kTransformer), compute_);
     }
@@ -84,64 +85,87 @@ class Run {
     if (config_.guidance_scale > 1) {
       distinct.insert(config_.negative_prompt);
     }
-    const std::vector<std::string> texts(distinct.begin(), distinct.end());
-    const EncodedPrompts encoded =
-        encode_prompts(encoder, tokenizer, texts, transformer_config_.text_len, cancel_);
-    for (size_t i = 0; i < texts.size(); ++i) {
-      embeddings_[texts[i]] = encoded.embeddings[static_cast<int64_t>(i)];  // [T, D]
+    for (const std::string& text : distinct) {  // one by one to the CPU: there may be thousands
+      const EncodedPrompts encoded =
+          encode_prompts(encoder, tokenizer, {text}, transformer_config_.text_len, cancel_);
+      embeddings_[text] = encoded.embeddings[0].cpu();  // [T, D]
     }
   }
 
-  void denoise_all(VideoReceiver& receiver) {
+  void make_videos(VideoReceiver& receiver) {
     if (!transformer_) {
       progress_.begin("load transformer", 0);
       transformer_ = load_transformer(files_.require(ModelPart::kTransformer), compute_);
     }
     for (size_t i = 0; i < samples_.size(); ++i) {
-      Guidance guidance{.text = embeddings_.at(samples_[i].prompt),
-                        .negative_text = {},
-                        .scale = config_.guidance_scale,
-                        .batched = config_.batch_guidance};
-      if (config_.guidance_scale > 1) {
-        guidance.negative_text = embeddings_.at(config_.negative_prompt);
+      const at::Tensor latent = denoise_sample(i, receiver);  // [16, F, h, w]
+      if (i + 1 == samples_.size()) {
+        transformer_ = nullptr;
       }
-      const auto sampler = config_.sampler();
-      progress_.begin(stage_name("denoise", i, samples_.size()), config_.steps);
-      latents_.push_back(
-          denoise(transformer_, *sampler, noise_of(samples_[i]), guidance, progress_, cancel_));
-      if (!torch::isfinite(latents_.back()).all().item<bool>()) {
-        throw RunError("the denoised latent holds NaN or infinite values");
-      }
-      receiver.latent(i, latents_.back());
+      decode_sample(i, latent, receiver);
     }
-    transformer_ = nullptr;
-  }
-
-  void decode_all(VideoReceiver& receiver) {
-    const int64_t tiles = tiling_ ? tiling_->count(config_.height, config_.width) : 1;
-    for (size_t i = 0; i < samples_.size(); ++i) {
-      progress_.begin(stage_name(tiles > 1 ? "decode in tiles" : "decode", i, samples_.size()),
-                      tiles * latents_[i].size(1));
-      const at::Tensor latent = latents_[i].unsqueeze(0);
-      const auto sink = [&](const at::Tensor& frames) {  // [1, 3, n, H, W]
-        receiver.frames(i, frames[0]);
-      };
-      const auto on_piece = [&] { progress_.step(); };
-      if (tiling_) {
-        decode_tiled(vae_, latent, *tiling_, sink, on_piece, &cancel_);
-      } else {
-        const auto whole = [&](const at::Tensor& frames) {
-          sink(frames);
-          on_piece();
-        };
-        vae_->decode(latent, whole, &cancel_);
-      }
-      receiver.finished(i);
-    }
-    progress_.end();
   }
 
  private:
+  at::Tensor denoise_sample(size_t index, VideoReceiver& receiver) {
+    const VideoSample& sample = samples_[index];
+    Guidance guidance{.text = embeddings_.at(sample.prompt).to(compute_.device),
+                      .negative_text = {},
+                      .scale = config_.guidance_scale,
+                      .batched = config_.batch_guidance};
+    if (config_.guidance_scale > 1) {
+      guidance.negative_text = embeddings_.at(config_.negative_prompt).to(compute_.device);
+    }
+    const auto sampler = config_.sampler();
+    const auto watch = [&](int64_t done, const at::Tensor& estimate) {
+      if (receiver.wants_preview(index, done)) {
+        const at::Tensor first = estimate.unsqueeze(0).narrow(2, 0, 1);  // [1, 16, 1, h, w]
+        decode(
+            first,
+            [&](const at::Tensor& frame) {
+              receiver.preview(index, done, frame[0]);  // [3, 1, H, W]
+            },
+            [] {});
+      }
+    };
+    progress_.begin(stage_name("denoise", index, samples_.size()), config_.steps);
+    const at::Tensor latent =
+        denoise(transformer_, *sampler, noise_of(sample), guidance, progress_, cancel_, watch);
+    if (!torch::isfinite(latent).all().item<bool>()) {
+      throw RunError("the denoised latent holds NaN or infinite values");
+    }
+    receiver.latent(index, latent);
+    return latent;
+  }
+
+  void decode_sample(size_t index, const at::Tensor& latent, VideoReceiver& receiver) {
+    const int64_t tiles = tiling_ ? tiling_->count(config_.height, config_.width) : 1;
+    progress_.begin(stage_name(tiles > 1 ? "decode in tiles" : "decode", index, samples_.size()),
+                    tiles * latent.size(1));
+    decode(
+        latent.unsqueeze(0),
+        [&](const at::Tensor& frames) {  // [1, 3, n, H, W]
+          receiver.frames(index, frames[0]);
+        },
+        [&] { progress_.step(); });
+    progress_.end();
+    receiver.finished(index);
+  }
+
+  // Whole frames or in tiles; `on_piece` is called after each latent frame (of each tile).
+  void decode(const at::Tensor& latent, const std::function<void(const at::Tensor&)>& sink,
+              const std::function<void()>& on_piece) {
+    if (tiling_) {
+      decode_tiled(vae_, latent, *tiling_, sink, on_piece, &cancel_);
+      return;
+    }
+    const auto whole = [&](const at::Tensor& frames) {
+      sink(frames);
+      on_piece();
+    };
+    vae_->decode(latent, whole, &cancel_);
+  }
+
   at::Tensor noise_of(const VideoSample& sample) const {
     const LatentSize size = latent_size(config_, vae_config_);
     return sample.noise.defined() ? sample.noise
@@ -160,19 +184,23 @@ class Run {
   std::optional<VaeTiling> tiling_;
   Vae vae_{nullptr};
   Transformer transformer_{nullptr};
-  std::map<std::string, at::Tensor> embeddings_;  // text -> [T, D]
-  std::vector<at::Tensor> latents_;               // [16, F, h, w] a sample
+  std::map<std::string, at::Tensor> embeddings_;  // text -> [T, D] on the CPU
 };
 
 }  // namespace
 
 std::optional<VaeTiling> vae_tiling_of(const ModelFiles& files, const ComputeOptions& compute,
-                                       const GenerationConfig& config) {
+                                       const GenerationConfig& config, size_t num_samples) {
   const PartFiles& part = files.require(ModelPart::kVae);
+  const at::ScalarType dtype = config.vae_dtype(compute.dtype);
   const int64_t free = free_memory(compute.device);
-  const int64_t left = std::max<int64_t>(free - weight_bytes(part, compute.dtype), 1);
+  int64_t left = free - weight_bytes(part, dtype);
+  if (num_samples > 1) {  // the transformer stays until the last one is denoised
+    left -= weight_bytes(files.require(ModelPart::kTransformer), compute.dtype);
+  }
+  left = std::max<int64_t>(left, 1);
   return resolve_vae_tiling(config.vae_tile, read_vae_config(part), config.height, config.width,
-                            compute.dtype, free == 0 ? 0 : left);
+                            dtype, free == 0 ? 0 : left);
 }
 
 void text_to_video(const ModelFiles& files, const ComputeOptions& compute,
@@ -182,8 +210,7 @@ void text_to_video(const ModelFiles& files, const ComputeOptions& compute,
   Run run(files, compute, config, samples, progress, cancel);
   run.load();
   run.encode_texts();
-  run.denoise_all(receiver);
-  run.decode_all(receiver);
+  run.make_videos(receiver);
 }
 
 at::Tensor predict_velocity(Transformer& transformer, const at::Tensor& latent, double timestep,
@@ -210,7 +237,8 @@ at::Tensor predict_velocity(Transformer& transformer, const at::Tensor& latent, 
 }
 
 at::Tensor denoise(Transformer& transformer, Sampler& sampler, const at::Tensor& noise,
-                   const Guidance& guidance, Progress& progress, const CancellationToken& cancel) {
+                   const Guidance& guidance, Progress& progress, const CancellationToken& cancel,
+                   const EstimateWatcher& watch) {
   const torch::NoGradGuard no_grad;
   const at::Tensor timesteps = sampler.schedule().timesteps;
   at::Tensor latent = noise.to(guidance.text.device(), torch::kFloat32);
@@ -218,7 +246,11 @@ at::Tensor denoise(Transformer& transformer, Sampler& sampler, const at::Tensor&
     cancel.check();
     const at::Tensor velocity =
         predict_velocity(transformer, latent, timesteps[i].item<double>(), guidance, cancel);
-    latent = sampler.step(i, latent, velocity);
+    const at::Tensor before = latent;
+    latent = sampler.step(i, before, velocity);
+    if (watch) {
+      watch(i + 1, before - sampler.schedule().sigmas[i].item<float>() * velocity);
+    }
     if (latent.is_cuda()) {
       torch::cuda::synchronize(latent.device().index());  // else steps would only be queued
     }

@@ -4,6 +4,7 @@
 #include <torch/torch.h>
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -29,7 +30,11 @@ struct VideoSample {
 class VideoReceiver {
  public:
   virtual ~VideoReceiver() = default;
-  // The denoised latent [16, F, h, w] float32, normalised. Comes for all samples before any frame.
+  // Whether preview() is wanted when `done` steps (1 to all) of the sample's denoising are done.
+  virtual bool wants_preview(size_t /*sample*/, int64_t /*done*/) { return false; }
+  // The first frame [3, 1, H, W] float32 in [-1, 1] of the clean video as that step estimates it.
+  virtual void preview(size_t /*sample*/, int64_t /*done*/, const at::Tensor& /*frame*/) {}
+  // The denoised latent [16, F, h, w] float32, normalised.
   virtual void latent(size_t sample, const at::Tensor& latent) = 0;
   // The next frames [3, n, H, W] float32 in [-1, 1], on any device.
   virtual void frames(size_t sample, const at::Tensor& frames) = 0;
@@ -38,13 +43,15 @@ class VideoReceiver {
 };
 
 // How the videos of a run will be decoded: resolve_vae_tiling() with the device's free memory now,
-// before anything is loaded. Throws InputError.
+// before anything is loaded; with several samples the transformer stays in memory beside the VAE. Throws
+// InputError.
 std::optional<VaeTiling> vae_tiling_of(const ModelFiles& files, const ComputeOptions& compute,
-                                       const GenerationConfig& config);
+                                       const GenerationConfig& config, size_t num_samples);
 
-// Makes one video a sample. Parts are loaded whole before they compute anything and freed when they are
-// done, the text encoder before the transformer runs; when all fit in memory at once (with room
-// to work in), all are loaded before the first computation, so that a broken one is refused at once.
+// Makes one video a sample, each whole before the next is begun. Parts are loaded whole before they
+// compute anything and freed when they are done: the text encoder before the transformer runs, the
+// transformer before the last sample is decoded. When all fit in memory at once (with room to work in),
+// all are loaded before the first computation, so that a broken one is refused at once.
 // Throws InputError, RunError (a result that is NaN), Cancelled.
 void text_to_video(const ModelFiles& files, const ComputeOptions& compute,
                    const GenerationConfig& config, const std::vector<VideoSample>& samples,
@@ -63,8 +70,13 @@ struct Guidance {
 at::Tensor predict_velocity(Transformer& transformer, const at::Tensor& latent, double timestep,
                             const Guidance& guidance, const CancellationToken& cancel);
 
+// Called when `done` steps (1 to all) are done, with the clean latent that the last one points to,
+// latent - sigma * velocity, [16, F, h, w] float32.
+using EstimateWatcher = std::function<void(int64_t done, const at::Tensor& estimate)>;
+
 // Follows the sampler from noise to a latent, [16, F, h, w] float32 both.
 at::Tensor denoise(Transformer& transformer, Sampler& sampler, const at::Tensor& noise,
-                   const Guidance& guidance, Progress& progress, const CancellationToken& cancel);
+                   const Guidance& guidance, Progress& progress, const CancellationToken& cancel,
+                   const EstimateWatcher& watch = {});
 
 }  // namespace ospnext

@@ -27,8 +27,9 @@ struct Outcome {
 // Called with the process's id and the file of its standard error once it has started.
 using WhileRunning = std::function<void(pid_t, const std::string& err_file)>;
 
-// The real binary.
-inline Outcome run_binary(const Arguments& arguments, const WhileRunning& while_running = {}) {
+// The real binary. `in_child` runs in its process before it starts.
+inline Outcome run_binary(const Arguments& arguments, const WhileRunning& while_running = {},
+                          const std::function<void()>& in_child = {}) {
   const TemporaryFolder streams;
   const std::string out = (streams / "out").string();
   const std::string err = (streams / "err").string();
@@ -42,6 +43,9 @@ inline Outcome run_binary(const Arguments& arguments, const WhileRunning& while_
   if (pid == 0) {
     ::dup2(::open(out.c_str(), O_WRONLY | O_CREAT, 0600), STDOUT_FILENO);
     ::dup2(::open(err.c_str(), O_WRONLY | O_CREAT, 0600), STDERR_FILENO);
+    if (in_child) {
+      in_child();
+    }
     ::execv(program.c_str(), words.data());
     ::_exit(127);
   }

@@ -29,14 +29,14 @@ at::Device parse_device(const std::string& text) {
   return *device;
 }
 
-at::ScalarType parse_precision(const std::string& text) {
+at::ScalarType parse_precision(const std::string& text, const std::string& flag) {
   if (text == "float32" || text == "fp32") {
     return at::kFloat;
   }
   if (text == "bf16" || text == "bfloat16") {
     return at::kBFloat16;
   }
-  throw InputError("--precision: found \"" + text + "\", expected float32 or bf16");
+  throw InputError(flag + ": found \"" + text + "\", expected float32 or bf16");
 }
 
 }  // namespace ospnext

@@ -11,7 +11,7 @@ namespace ospnext {
 // program built without CUDA.
 at::Device parse_device(const std::string& text);
 
-// "float32" or "bf16" (also "bfloat16", "fp32"). Throws InputError for another text.
-at::ScalarType parse_precision(const std::string& text);
+// "float32" or "bf16" (also "bfloat16", "fp32"). Throws InputError, naming `flag`, for another text.
+at::ScalarType parse_precision(const std::string& text, const std::string& flag = "--precision");
 
 }  // namespace ospnext

@@ -1,0 +1,82 @@
+// H.264 in .mp4 and VP9 in .webm, through FFmpeg.
+#ifdef OSPNEXT_FFMPEG
+
+#include "io/ffmpeg.h"
+#include "io/output_file.h"
+#include "io/video_writers.h"
+
+namespace ospnext {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct MuxedFormat {
+  const char* name;  // as FFmpeg calls the container
+  FfmpegOptions options;
+  EncoderSettings encoder;
+};
+
+const MuxedFormat& format_of(const fs::path& output) {
+  static const MuxedFormat mp4{"mp4",
+                               {{"movflags", "+faststart"}},
+                               {.name = "libx264",
+                                .pixels = AV_PIX_FMT_YUV420P,
+                                .options = {{"preset", "medium"}, {"crf", "18"}},
+                                .global_header = true}};
+  // Constant quality (no bit rate); 24 looks as 18 does in H.264. cpu-used 2 costs a third of the time
+  // of 0 at nearly the same size.
+  static const MuxedFormat webm{"webm",
+                                {},
+                                {.name = "libvpx-vp9",
+                                 .pixels = AV_PIX_FMT_YUV420P,
+                                 .options = {{"b", "0"},
+                                             {"crf", "24"},
+                                             {"deadline", "good"},
+                                             {"cpu-used", "2"},
+                                             {"row-mt", "1"},
+                                             {"threads", "auto"}},
+                                 .global_header = true}};
+  return output.extension() == ".mp4" ? mp4 : webm;
+}
+
+class MuxedWriter final : public VideoWriter {
+ public:
+  MuxedWriter(const fs::path& output, const VideoFormat& format)
+      : format_(format),
+        file_(output),
+        encoder_(format_of(output).encoder, format, output,
+                 [this](AVPacket& packet) { muxer_.write(packet); }),
+        muxer_(format_of(output).name, file_.path(), output, encoder_.context(), format.comment,
+               format_of(output).options) {}
+
+  void write(const at::Tensor& frames) override {
+    const at::Tensor pixels = checked_frames(frames, format_);  // [n, H, W, 3]
+    for (int64_t i = 0; i < pixels.size(0); ++i) {
+      encoder_.encode(pixels[i]);
+    }
+  }
+
+  void finish() override {
+    encoder_.finish();
+    muxer_.finish();
+    file_.flush();
+  }
+
+  void commit() override { file_.commit(); }
+
+ private:
+  VideoFormat format_;
+  PendingFile file_;  // destroyed last: the muxer closes the file before it is removed
+  FrameEncoder encoder_;
+  FileMuxer muxer_;
+};
+
+}  // namespace
+
+std::unique_ptr<VideoWriter> open_muxed_video(const fs::path& output, const VideoFormat& format) {
+  return std::make_unique<MuxedWriter>(output, format);
+}
+
+}  // namespace ospnext
+
+#endif  // OSPNEXT_FFMPEG
