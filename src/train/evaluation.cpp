@@ -173,9 +173,7 @@ void evaluate_prompt_following(const ModelFiles& files, const ComputeOptions& co
       const std::vector<MeasuredClip> measured = measure_all(videos, task.num_objects);
       add_all(row, clips, measured);
       if (task.num_objects == 1) {
-        std::vector<ClipSpec> others = clips;
-        std::ranges::rotate(others, others.begin() + batch / 2);
-        add_all(shuffled, others, measured);
+        add_all(shuffled, task_clips(task, generation, config, first + 1, batch), measured);
         const at::Tensor drawn = render_clips(clips, model.device);
         add_all(rendered, clips, measure_all(drawn.cpu(), 1));
         const at::Tensor decoded = reconstruct(model.vae, drawn, compute.dtype);

@@ -50,7 +50,7 @@ struct EvaluationRow {
 };
 
 // Hands over each row as soon as it is counted: seen and held-out captions with one object, two objects
-// seen and held out, then the one-object clips against each other's captions (chance), rendered clips
+// seen and held out, then each one-object clip against the next one's caption (chance), rendered clips
 // (what the measurement itself gets right) and these through the VAE (what its loss of detail leaves).
 // Throws InputError, Cancelled.
 void evaluate_prompt_following(const ModelFiles& files, const ComputeOptions& compute,
