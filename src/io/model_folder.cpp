@@ -271,11 +271,11 @@ ModelFiles find_model_files(const ModelPaths& paths) {
 }
 
 std::string read_tokenizer_bytes(const fs::path& file) {
-  constexpr size_t kMaxBytes = size_t{64} << 20;
+  constexpr size_t kMaxBytes = size_t{16} << 20;
   const auto text = [&](const std::byte* data, size_t size) {
     if (size > kMaxBytes) {
       throw InputError(file.string() +
-                       ": expected a SentencePiece model of at most 64 MiB, found " +
+                       ": expected a SentencePiece model of at most 16 MiB, found " +
                        std::to_string(size) + " bytes");
     }
     return std::string(reinterpret_cast<const char*>(data), size);

@@ -11,6 +11,7 @@ namespace ospnext {
 namespace {
 
 constexpr size_t kMaxReplacement = 1024;  // bytes one character may become; NFKC needs 33
+constexpr size_t kMaxPieces = 400'000;    // UMT5 has 256,000
 constexpr size_t kTrieBlock =
     256;  // a double-array trie's units come in blocks of one byte's range
 
@@ -138,11 +139,13 @@ SpieceSummary check_spiece_model(std::string_view bytes, const std::string& orig
   constexpr uint64_t kUserDefined = 4;
   SpieceSummary summary;
   Scanner model(bytes, origin);
-  bool has_pieces = false;
+  size_t pieces = 0;
   model.for_each_field([&](const Field& part) {
     Scanner inside(part.bytes, origin);
     if (part.number == 1) {
-      has_pieces = true;
+      if (++pieces > kMaxPieces) {
+        model.fail("more than " + std::to_string(kMaxPieces) + " pieces");
+      }
       std::string_view piece;
       uint64_t type = 1;
       inside.for_each_field([&](const Field& field) {
@@ -179,7 +182,7 @@ SpieceSummary check_spiece_model(std::string_view bytes, const std::string& orig
       });
     }
   });
-  if (!has_pieces) {
+  if (pieces == 0) {
     model.fail("no pieces");
   }
   return summary;

@@ -8,7 +8,7 @@
 
 namespace ospnext {
 
-inline constexpr uint64_t kMaxSpieceBytes = uint64_t{64} << 20;  // UMT5's has 4.5 MB
+inline constexpr uint64_t kMaxSpieceBytes = uint64_t{16} << 20;  // UMT5's has 4.5 MB
 
 // What the checks found worth keeping.
 struct SpieceSummary {

@@ -9,11 +9,21 @@
 #include "io/readers/tensor_file.h"
 
 namespace ospnext {
+namespace {
+
+// Keys and values of one text; each may cost 100 bytes. An index of a 14B model has some 3,000.
+constexpr size_t kMaxParts = 500'000;
+
+}  // namespace
 
 nlohmann::json parse_bounded_json(std::string_view text, const std::string& origin, int max_depth) {
   using Event = nlohmann::json::parse_event_t;
   std::vector<std::set<std::string>> keys;  // of the objects that are open, outermost first
+  size_t parts = 0;
   const auto watch = [&](int depth, Event event, nlohmann::json& parsed) {
+    if (++parts > kMaxParts) {
+      throw InputError(origin + ": JSON holds more than " + std::to_string(kMaxParts) + " parts");
+    }
     if (event == Event::object_start || event == Event::array_start) {
       if (depth >= max_depth) {
         throw InputError(origin + ": JSON nested deeper than " + std::to_string(max_depth) +

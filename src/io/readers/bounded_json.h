@@ -9,12 +9,12 @@
 namespace ospnext {
 
 // Parses `text`. Throws InputError, beginning with `origin`, when it is no JSON, nests deeper than
-// `max_depth` or names a key of an object twice.
+// `max_depth`, names a key of an object twice or holds half a million parts.
 nlohmann::json parse_bounded_json(std::string_view text, const std::string& origin,
                                   int max_depth = 32);
 
 // Reads a JSON file of at most `max_bytes`; errors as above, also for a file that cannot be read.
-nlohmann::json read_json_file(const std::filesystem::path& file, size_t max_bytes = 64 << 20);
+nlohmann::json read_json_file(const std::filesystem::path& file, size_t max_bytes = 16 << 20);
 
 // A value as messages show it: text in quotes, cut when long.
 std::string shown(const nlohmann::json& value);

@@ -174,7 +174,7 @@ json parse_bounded_yaml(std::string_view text, const std::string& origin, int ma
     return document;
   } catch (const YAML::Exception& error) {
     throw InputError(origin + ": line " + std::to_string(error.mark.line + 1) +
-                     ": expected YAML: " + error.msg);
+                     ": expected YAML: " + quoted(error.msg));  // it may cite the file
   } catch (const json::exception&) {
     throw InputError(origin + ": expected UTF-8 text");
   }

@@ -27,17 +27,22 @@ constexpr std::array<std::string_view, 2> kInnerWrappers{"_orig_mod.",
 }  // namespace
 
 std::string strip_wrappers(const std::string& name) {
-  std::string text = name;
-  for (const std::string_view wrapper : kInnerWrappers) {
-    for (size_t at = 0; (at = text.find(wrapper, at)) != text.npos;) {
-      if (at == 0 || text[at - 1] == '.') {
-        text.erase(at, wrapper.size());
-      } else {
-        ++at;
+  std::string text;  // `name` without inner wrappers, each of which begins a part of the name
+  std::string_view rest = name;
+  while (!rest.empty()) {
+    size_t wrapped = 0;
+    for (const std::string_view wrapper : kInnerWrappers) {
+      if ((text.empty() || text.back() == '.') && rest.starts_with(wrapper)) {
+        wrapped = wrapper.size();
       }
     }
+    if (wrapped == 0) {
+      text += rest.front();
+      wrapped = 1;
+    }
+    rest.remove_prefix(wrapped);
   }
-  std::string_view rest = text;
+  rest = text;
   for (size_t i = 0; i < kWrappers.size();) {
     if (rest.starts_with(kWrappers[i])) {
       rest.remove_prefix(kWrappers[i].size());

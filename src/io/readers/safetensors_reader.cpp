@@ -11,7 +11,8 @@ namespace ospnext {
 namespace {
 
 constexpr size_t kLengthBytes = 8;
-constexpr uint64_t kMaxHeaderBytes = 100'000'000;  // the limit of the format's own library
+// The format's own library allows 100 MB, which may take gigabytes once parsed; a 14B model has 0.15 MB.
+constexpr uint64_t kMaxHeaderBytes = 16 << 20;
 
 uint64_t little_endian_u64(const std::byte* bytes) {
   uint64_t value = 0;
@@ -54,6 +55,10 @@ TensorRecord read_entry(const nlohmann::json& entry, std::span<const std::byte> 
   const auto offsets = sizes(entry["data_offsets"]);
   if (!shape || !offsets || offsets->size() != 2) {
     throw InputError(origin + ": shape and data_offsets must be lists of whole numbers");
+  }
+  if (shape->size() > kMaxDimensions) {
+    throw InputError(origin + " has " + std::to_string(shape->size()) +
+                     " dimensions, expected at most " + std::to_string(kMaxDimensions));
   }
   const auto begin = static_cast<uint64_t>((*offsets)[0]);
   const auto end = static_cast<uint64_t>((*offsets)[1]);
@@ -109,7 +114,8 @@ SafetensorsContent read_safetensors(const MappedFile& file) {
   const uint64_t header_size = little_endian_u64(bytes.data());
   if (header_size > kMaxHeaderBytes || header_size > bytes.size() - kLengthBytes) {
     throw InputError(path + ": the header claims " + std::to_string(header_size) +
-                     " bytes, the file has " + std::to_string(bytes.size()) +
+                     " bytes (at most " + std::to_string(kMaxHeaderBytes) +
+                     " are read), the file has " + std::to_string(bytes.size()) +
                      ": it is cut off or no safetensors file");
   }
   const auto payload = bytes.subspan(kLengthBytes + header_size);
@@ -123,6 +129,9 @@ SafetensorsContent read_safetensors(const MappedFile& file) {
     if (name != "__metadata__") {
       content.tensors[name] = read_entry(entry, payload, path + ": tensor " + quoted(name));
       continue;
+    }
+    if (!entry.is_object()) {
+      throw InputError(path + ": expected a JSON object as metadata");
     }
     for (const auto& [key, value] : entry.items()) {
       if (!value.is_string()) {

@@ -32,6 +32,9 @@ enum class DType {
   kBool,
 };
 
+// Of one tensor; more are refused.
+inline constexpr size_t kMaxDimensions = 16;
+
 size_t item_size(DType dtype);        // bytes of one element
 const char* dtype_name(DType dtype);  // as safetensors writes it: "F32", "BF16", ...
 std::optional<DType> dtype_from_name(const std::string& name);  // nothing for an unknown name

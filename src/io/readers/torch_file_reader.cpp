@@ -11,9 +11,10 @@
 namespace ospnext {
 namespace {
 
-constexpr uint64_t kMaxPickleBytes = uint64_t{64} << 20;
+constexpr uint64_t kMaxPickleBytes = uint64_t{16} << 20;
 constexpr int kMaxDepth = 16;
-constexpr size_t kMaxVisits = 4'000'000;
+constexpr size_t kMaxVisits = 200'000;      // 14B with an optimizer needs some 30,000
+constexpr size_t kMaxNameBytes = 32 << 20;  // of all names that lead to a value
 
 // Collects tensors under the path of keys that leads to them.
 class Flattener {
@@ -21,8 +22,9 @@ class Flattener {
   explicit Flattener(const std::string& origin) : origin_(origin) {}
 
   void visit(const PickleValue& value, const std::string& name, int depth) {
-    if (depth > kMaxDepth || ++visits_ > kMaxVisits) {
-      throw InputError(origin_ + ": the containers are nested too deeply");
+    name_bytes_ += name.size();
+    if (depth > kMaxDepth || ++visits_ > kMaxVisits || name_bytes_ > kMaxNameBytes) {
+      throw InputError(origin_ + ": the containers are nested too deeply or name too much");
     }
     if (const auto* tensor = std::get_if<TensorRecord>(&value.content)) {
       add(name.empty() ? "tensor" : name, *tensor);
@@ -61,6 +63,7 @@ class Flattener {
   std::string origin_;
   TensorMap tensors_;
   size_t visits_ = 0;
+  size_t name_bytes_ = 0;
 };
 
 // "archive/" of the entry "archive/data.pkl".

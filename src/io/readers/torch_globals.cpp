@@ -102,6 +102,9 @@ TensorRecord rebuild_tensor(const Arguments& arguments, std::optional<DType> dty
       shape->size() != strides->size()) {
     throw refuse("has no valid storage, size or stride");
   }
+  if (shape->size() > kMaxDimensions) {
+    throw refuse("has " + std::to_string(shape->size()) + " dimensions");
+  }
   if (!dtype) {
     dtype = storage->dtype;
   }
@@ -163,7 +166,8 @@ PickleValue call_torch_global(const std::string& name, const Arguments& argument
     return {PickleDict{}};
   }
   if (name == kSize && arguments.size() == 1) {
-    if (const auto* sides = std::get_if<PickleList>(&arguments[0]->content)) {
+    const auto* sides = std::get_if<PickleList>(&arguments[0]->content);
+    if (sides != nullptr && sides->items.size() <= kMaxDimensions) {
       return {PickleList{sides->items, true}};
     }
   }

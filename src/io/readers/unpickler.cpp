@@ -9,7 +9,9 @@
 namespace ospnext {
 namespace {
 
-constexpr size_t kMaxValues = 4'000'000;  // a 14B checkpoint with its optimizer needs some 30,000
+// Of values, memo entries, marks and the stack's height together; each value may cost 500 bytes. A 14B
+// checkpoint with its optimizer needs some 60,000.
+constexpr size_t kMaxParts = 400'000;
 
 enum Opcode : uint8_t {
   kMark = '(',
@@ -57,6 +59,9 @@ Unpickler::Unpickler(std::span<const std::byte> program, const std::string& orig
 
 const PickleValue& Unpickler::run() {
   for (;;) {
+    if (values_.size() + memo_.size() + marks_.size() + stack_.size() > kMaxParts) {
+      refuse("more than " + std::to_string(kMaxParts) + " parts");
+    }
     const uint8_t opcode = cursor_.u8();
     if (opcode == kStop) {
       return *pop();
@@ -236,9 +241,6 @@ bool Unpickler::use_global(uint8_t opcode) {
 
 template <class T>
 void Unpickler::push(T content) {
-  if (values_.size() >= kMaxValues) {
-    refuse("more than " + std::to_string(kMaxValues) + " values");
-  }
   values_.push_back({std::move(content)});
   stack_.push_back(&values_.back());
 }

@@ -20,7 +20,8 @@ constexpr uint32_t kLocator64Magic = 0x07064b50;
 constexpr size_t kEndBytes = 22;  // without the comment
 constexpr size_t kLocator64Bytes = 20;
 constexpr size_t kMaxCommentBytes = 65535;
-constexpr uint32_t kIn64 = UINT32_MAX;  // the value stands in a zip64 record
+constexpr uint64_t kMaxDirectoryBytes = 16 << 20;  // of 1,000 tensors: 0.1 MB
+constexpr uint32_t kIn64 = UINT32_MAX;             // the value stands in a zip64 record
 constexpr uint16_t kStored = 0;
 constexpr uint16_t kDeflated = 8;
 constexpr uint16_t kExtra64 = 1;
@@ -143,6 +144,10 @@ bool looks_like_zip(std::span<const std::byte> bytes) {
 std::map<std::string, ZipEntry> read_zip(const MappedFile& file) {
   const std::string& path = file.path();
   const Directory directory = read_end(file);
+  if (directory.size > kMaxDirectoryBytes) {
+    throw InputError(path + ": found a zip directory of " + std::to_string(directory.size) +
+                     " bytes, expected at most " + std::to_string(kMaxDirectoryBytes));
+  }
   ByteCursor cursor(slice(file, directory.offset, directory.size, "the directory"), path);
   std::map<std::string, ZipEntry> entries;
   for (uint64_t i = 0; i < directory.entries; ++i) {

@@ -1,0 +1,19 @@
+// Input: a SentencePiece model. What the check lets through, the library must load or refuse, and use.
+#include <sentencepiece_processor.h>
+
+#include "fuzz/fuzz_entry.h"
+#include "models/tokenizer_model_check.h"
+
+FUZZ_ENTRY(spiece) {
+  ospnext::check_spiece_model(input, "input");
+  sentencepiece::SentencePieceProcessor pieces;
+  try {
+    if (!pieces.LoadFromSerializedProto({input.data(), input.size()}).ok()) {
+      return;
+    }
+  } catch (const std::exception&) {  // the tokenizer takes both as a refusal
+    return;
+  }
+  std::vector<int> ids;
+  static_cast<void>(pieces.Encode("A cat, \xef\xbc\xa1\xcc\x80 \xe7\x8c\xab\xff 1\xc2\xbd", &ids));
+}
