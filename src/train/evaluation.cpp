@@ -9,6 +9,7 @@
 #include "data/captions.h"
 #include "pipeline/prompts.h"
 #include "schedulers/flow_matching.h"
+#include "train/vae_training.h"
 
 namespace ospnext {
 namespace {
@@ -82,13 +83,6 @@ void add_all(EvaluationRow& row, const std::vector<ClipSpec>& clips,
   for (size_t i = 0; i < clips.size(); ++i) {
     row.add(clips[i], measured[i]);
   }
-}
-
-// Clips through the VAE and back. [B, 3, T, H, W] in [-1, 1] -> the same, on the CPU
-at::Tensor reconstruct(Vae& vae, const at::Tensor& videos, at::ScalarType precision) {
-  const at::Tensor moments = vae->encode_clip(videos.to(precision));
-  const at::Tensor mean = moments.narrow(1, 0, moments.size(1) / 2);
-  return vae->decode_clip(mean).to(at::kFloat).clamp(-1, 1).cpu();
 }
 
 // One kind of clips to sample.
@@ -177,7 +171,7 @@ void evaluate_prompt_following(const ModelFiles& files, const ComputeOptions& co
         const at::Tensor drawn = render_clips(clips, model.device);
         add_all(rendered, clips, measure_all(drawn.cpu(), 1));
         const at::Tensor decoded = reconstruct(model.vae, drawn, compute.dtype);
-        add_all(reconstructed, clips, measure_all(decoded, 1));
+        add_all(reconstructed, clips, measure_all(decoded.cpu(), 1));
       }
       for (int64_t i = 0; i < batch; ++i) {
         progress.step();

@@ -228,6 +228,12 @@ double VaeQuality::worst_position_db() const {
   return *std::min_element(position_db.begin(), position_db.end());
 }
 
+at::Tensor reconstruct(Vae& vae, const at::Tensor& videos, at::ScalarType precision) {
+  const at::Tensor moments = vae->encode_clip(videos.to(precision));
+  const at::Tensor mean = moments.narrow(1, 0, moments.size(1) / 2);
+  return vae->decode_clip(mean).to(at::kFloat).clamp(-1, 1);
+}
+
 VaeQuality measure_vae(Vae& vae, const FrameSize& size, at::Device device, at::ScalarType precision,
                        int64_t clips, uint64_t seed, const CancellationToken& cancel) {
   const at::NoGradGuard no_grad;
@@ -237,9 +243,7 @@ VaeQuality measure_vae(Vae& vae, const FrameSize& size, at::Device device, at::S
     cancel.check();
     const at::Tensor video =
         render_clips({sample_clip(seed, i, ClipSplit::kHeldOut, options)}, device);
-    const at::Tensor moments = vae->encode_clip(video.to(precision));
-    const at::Tensor decoded =
-        vae->decode_clip(moments.narrow(1, 0, moments.size(1) / 2)).to(at::kFloat).clamp(-1, 1);
+    const at::Tensor decoded = reconstruct(vae, video, precision);
     const at::Tensor squared = (decoded - video).square().mean({0, 1, 3, 4});  // [T]
     sum += (10.0 * (4.0 / squared.clamp_min(1e-10)).log10()).to(at::kDouble).cpu();
   }

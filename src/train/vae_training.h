@@ -48,6 +48,10 @@ struct VaeQuality {
   double worst_position_db() const;
 };
 
+// Clips through the VAE and back, by the mean latent. videos [B, 3, T, H, W] in [-1, 1] -> the same shape,
+// float32, clamped to [-1, 1], on the videos' device.
+at::Tensor reconstruct(Vae& vae, const at::Tensor& videos, at::ScalarType precision);
+
 // Reconstructs `clips` held-out clips of one size by the mean latent. Throws Cancelled.
 VaeQuality measure_vae(Vae& vae, const FrameSize& size, at::Device device, at::ScalarType precision,
                        int64_t clips, uint64_t seed, const CancellationToken& cancel);
