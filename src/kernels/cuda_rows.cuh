@@ -1,10 +1,12 @@
 // What the CUDA kernels on rows of channels share: eight channels at a time as floats, sums over a group
-// of threads, column sums.
+// of threads, how rows are shared out.
 #pragma once
 
 #include <cuda_bf16.h>
 
 #include <cstdint>
+
+#include "kernels/cuda_launch.h"
 
 namespace ospnext::cuda {
 
@@ -87,6 +89,18 @@ struct RowShare {
   }
 };
 
+// A thread's share of the row of C channels at `at`; channels beyond C keep what they were.
+template <int kThreads, int kChunks, class T>
+__device__ inline void load_row(Channels (&row)[kChunks], const T* at, int C) {
+#pragma unroll
+  for (int chunk = 0; chunk < kChunks; ++chunk) {
+    const int c = RowShare<kThreads, kChunks>::channel(chunk);
+    if (c < C) {
+      row[chunk] = load_channels(at + c);
+    }
+  }
+}
+
 constexpr int64_t kMaxChannels = int64_t{256} * 4 * kVector;
 
 // Calls launch.operator()<threads, chunks>() with the smallest share that holds C <= kMaxChannels.
@@ -104,6 +118,34 @@ void with_row_share(int64_t C, Launch&& launch) {
   } else {
     launch.template operator()<256, 4>();
   }
+}
+
+// Calls body(T*) for the element's type.
+template <class Body>
+void with_element(Element element, Body&& body) {
+  if (element == Element::kBf16) {
+    body(static_cast<__nv_bfloat16*>(nullptr));
+  } else {
+    body(static_cast<float*>(nullptr));
+  }
+}
+
+// A group reads shift and scale once for a few rows.
+inline int64_t row_groups(int64_t L) {
+  constexpr int64_t kRowsEach = 4;
+  return (L + kRowsEach - 1) / kRowsEach;
+}
+
+// `groups` of threads a sample, as many blocks as hold them.
+template <int kThreads, int kChunks>
+dim3 grid_of(int64_t B, int64_t groups) {
+  constexpr int64_t kGroups = RowShare<kThreads, kChunks>::kGroups;
+  return {static_cast<unsigned>((groups + kGroups - 1) / kGroups), static_cast<unsigned>(B), 1};
+}
+
+template <int kThreads, int kChunks>
+dim3 block_of() {
+  return {kThreads, RowShare<kThreads, kChunks>::kGroups, 1};
 }
 
 }  // namespace ospnext::cuda

@@ -36,17 +36,6 @@ __device__ float2 row_statistics(const Channels (&x)[kChunks], int C, float eps)
 }
 
 template <int kThreads, int kChunks, class T>
-__device__ void load_row(Channels (&row)[kChunks], const T* at, int C) {
-#pragma unroll
-  for (int chunk = 0; chunk < kChunks; ++chunk) {
-    const int c = RowShare<kThreads, kChunks>::channel(chunk);
-    if (c < C) {
-      row[chunk] = load_channels(at + c);
-    }
-  }
-}
-
-template <int kThreads, int kChunks, class T>
 __global__ void layer_norm_modulate_kernel(const T* x, const float* shift, const float* scale,
                                            T* out, Rows rows, float eps) {
   using Share = RowShare<kThreads, kChunks>;
@@ -192,34 +181,6 @@ __global__ void add_gated_backward_kernel(const T* grad, const T* y, const float
       store_channels(grad_gate + (b * Share::row_step() + Share::first_row()) * C + c, sums[chunk]);
     }
   }
-}
-
-// Calls body(T*) for the element's type.
-template <class Body>
-void with_element(Element element, Body&& body) {
-  if (element == Element::kBf16) {
-    body(static_cast<__nv_bfloat16*>(nullptr));
-  } else {
-    body(static_cast<float*>(nullptr));
-  }
-}
-
-// A group reads shift and scale once for a few rows.
-int64_t row_groups(int64_t L) {
-  constexpr int64_t kRowsEach = 4;
-  return (L + kRowsEach - 1) / kRowsEach;
-}
-
-// `groups` of threads a sample, as many blocks as hold them.
-template <int kThreads, int kChunks>
-dim3 grid_of(int64_t B, int64_t groups) {
-  constexpr int64_t kGroups = RowShare<kThreads, kChunks>::kGroups;
-  return {static_cast<unsigned>((groups + kGroups - 1) / kGroups), static_cast<unsigned>(B), 1};
-}
-
-template <int kThreads, int kChunks>
-dim3 block_of() {
-  return {kThreads, RowShare<kThreads, kChunks>::kGroups, 1};
 }
 
 }  // namespace

@@ -1,11 +1,93 @@
 #include "kernels/norm.h"
 
+#include <optional>
+
+#include "core/torch/shape_check.h"
+#include "kernels/rotate_pairs.h"
+#ifdef OSPNEXT_CUDA
+#include "kernels/cuda_tensors.h"
+#include "kernels/norm_launch.h"
+#endif
+
 namespace ospnext {
 
-// torch's fused kernels ask for weights of the input's dtype.
+#ifdef OSPNEXT_CUDA
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+// Nothing for a norm alone.
+cuda::HeadRotation head_rotation(const std::optional<at::Tensor>& rotation) {
+  if (!rotation) {
+    return {nullptr, 8};
+  }
+  return {cuda::floats(at::view_as_real(*rotation)), static_cast<int>(2 * rotation->size(1))};
+}
+
+// One kernel each way. x [B, L, C], weight [C] float32, rotation [L, D/2] or nothing.
+struct RmsNormRotate : torch::autograd::Function<RmsNormRotate> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x_in,
+                            const at::Tensor& weight_in, const std::optional<at::Tensor>& rotation,
+                            double eps) {
+    const at::Tensor x = x_in.contiguous(), weight = weight_in.contiguous();
+    const c10::cuda::CUDAGuard device(x.device());
+    at::Tensor out = at::empty_like(x);
+    cuda::rms_norm_rotate(x.const_data_ptr(), cuda::floats(weight), head_rotation(rotation),
+                          out.mutable_data_ptr(), cuda::rows_of(x), static_cast<float>(eps),
+                          cuda::element_of(x), c10::cuda::getCurrentCUDAStream());
+    C10_CUDA_KERNEL_LAUNCH_CHECK();
+    context->save_for_backward({x, weight});
+    context->saved_data["rotation"] = rotation;
+    context->saved_data["eps"] = eps;
+    return out;
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    const auto saved = context->get_saved_variables();
+    const at::Tensor grad = gradients[0].contiguous();
+    const at::Tensor &x = saved[0], &weight = saved[1];
+    const auto rotation = context->saved_data["rotation"].toOptional<at::Tensor>();
+    const c10::cuda::CUDAGuard device(x.device());
+    at::Tensor grad_x = at::empty_like(x);
+    at::Tensor sums =
+        at::empty({x.size(0), cuda::column_sum_groups(x.size(1)), x.size(2)}, weight.options());
+    cuda::rms_norm_rotate_backward(grad.const_data_ptr(), x.const_data_ptr(), cuda::floats(weight),
+                                   head_rotation(rotation), grad_x.mutable_data_ptr(),
+                                   sums.mutable_data_ptr<float>(), cuda::rows_of(x),
+                                   static_cast<float>(context->saved_data["eps"].toDouble()),
+                                   cuda::element_of(x), c10::cuda::getCurrentCUDAStream());
+    C10_CUDA_KERNEL_LAUNCH_CHECK();
+    return {grad_x, sums.sum(at::IntArrayRef({0, 1})), {}, {}};
+  }
+};
+
+}  // namespace
+#endif
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
+#ifdef OSPNEXT_CUDA
+  if (cuda::takes(x) && weight.scalar_type() == at::kFloat) {
+    const at::Tensor rows = x.reshape({1, -1, x.size(-1)});
+    return RmsNormRotate::apply(rows, weight, std::nullopt, eps).view(x.sizes());
+  }
+#endif
+  // torch's fused kernel asks for weights of the input's dtype
   return at::rms_norm(x, weight.sizes(), weight.to(x.scalar_type()), eps);
+}
+
+at::Tensor rms_norm_rotate(const at::Tensor& x, const at::Tensor& weight,
+                           const at::Tensor& rotation, double eps) {
+  const int64_t L = x.size(1), C = x.size(2), D = 2 * rotation.size(1);
+  CHECK_SHAPE(weight, C);
+  CHECK_SHAPE(rotation, L, D / 2);
+  TORCH_CHECK(C % D == 0, "rotation: expected heads of a width that divides ", C, ", got ", D);
+#ifdef OSPNEXT_CUDA
+  if (cuda::takes(x) && weight.scalar_type() == at::kFloat && D % 8 == 0) {
+    return RmsNormRotate::apply(x, weight, std::make_optional(rotation), eps);
+  }
+#endif
+  return rotate_pairs(rms_norm(x, weight, eps).unflatten(2, {C / D, D}), rotation).flatten(2);
 }
 
 at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,

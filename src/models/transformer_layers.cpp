@@ -3,7 +3,6 @@
 #include "kernels/attention.h"
 #include "kernels/modulate.h"
 #include "kernels/norm.h"
-#include "kernels/rotate_pairs.h"
 
 namespace ospnext {
 
@@ -50,6 +49,10 @@ at::Tensor RmsNormImpl::forward(const at::Tensor& x) {
   return rms_norm(x, weight, eps);
 }
 
+at::Tensor RmsNormImpl::forward_rotate(const at::Tensor& x, const at::Tensor& rotation) {
+  return rms_norm_rotate(x, weight, rotation, eps);
+}
+
 LayerNormImpl::LayerNormImpl(int64_t dim, double eps, at::TensorOptions options)
     : weight(register_parameter("weight", at::empty({dim}, options.dtype(at::kFloat)))),
       bias(register_parameter("bias", at::empty({dim}, options.dtype(at::kFloat)))),
@@ -71,9 +74,9 @@ AttentionImpl::AttentionImpl(const TransformerConfig& config, at::TensorOptions 
 at::Tensor AttentionImpl::attend_self(const at::Tensor& x, const Placement& place,
                                       Pattern pattern) {
   const auto heads = [&](const at::Tensor& y) { return y.unflatten(2, {num_heads, -1}); };
-  const auto query = rotate_pairs(heads(norm_q(q(x))), place.rotation);  // [B, L, H, D]
-  const auto key = rotate_pairs(heads(norm_k(k(x))), place.rotation);    // [B, L, H, D]
-  const auto value = heads(v(x));                                        // [B, L, H, D]
+  const auto query = heads(norm_q->forward_rotate(q(x), place.rotation));  // [B, L, H, D]
+  const auto key = heads(norm_k->forward_rotate(k(x), place.rotation));    // [B, L, H, D]
+  const auto value = heads(v(x));                                          // [B, L, H, D]
   const auto out = pattern == Pattern::kFull
                        ? attention(query, key, value)
                        : segmented_attention(query, key, value, place.layout.lengths());

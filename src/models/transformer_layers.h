@@ -51,7 +51,9 @@ TORCH_MODULE(PatchEmbedding);
 struct RmsNormImpl : torch::nn::Module {
   RmsNormImpl(int64_t dim, double eps, at::TensorOptions options);
   at::Tensor forward(const at::Tensor& x);  // [..., C] -> [..., C]
-  at::Tensor weight;                        // [C] float32
+  // And turns the pairs of each head by rotation [L, D/2] complex64. [B, L, C] -> [B, L, C]
+  at::Tensor forward_rotate(const at::Tensor& x, const at::Tensor& rotation);
+  at::Tensor weight;  // [C] float32
   double eps;
 };
 TORCH_MODULE(RmsNorm);

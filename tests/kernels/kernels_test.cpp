@@ -152,6 +152,34 @@ TEST_P(Kernels, RotatePairsTurnsEveryPairByItsAngle) {
       reference, {draw({2, 6, 3, 8}, "x")}, {0});
 }
 
+// Rows shared by a warp or by a whole block, in one and in several vectors a thread; heads of 8 and more.
+TEST_P(Kernels, RmsNormRotateIsTheNormOverAllHeadsThenTheRotation) {
+  struct Size {
+    int64_t L, C, D;
+  };
+  for (const Size size :
+       {Size{6, 24, 8}, {70, 256, 128}, {1, 520, 40}, {33, 1536, 128}, {9, 5120, 128}}) {
+    SCOPED_TRACE(size.C);
+    const int64_t L = size.L, C = size.C, D = size.D;
+    const at::Tensor angles = draw({L, D / 2}, "angles") * 3;
+    const at::Tensor rotation = at::polar(at::ones_like(angles), angles);
+    expect_agreement(
+        device(),
+        [&](const Inputs& in) {
+          return rms_norm_rotate(in[0], in[1], rotation.to(in[0].device()), kEps);
+        },
+        [&](const Inputs& in) {
+          const auto normal = in[0] / (in[0].square().mean(-1, true) + kEps).sqrt() * in[1];
+          const auto pairs = normal.view({2, L, C / D, D / 2, 2});
+          const auto cos = angles.to(in[0].scalar_type()).cos().unsqueeze(1);
+          const auto sin = angles.to(in[0].scalar_type()).sin().unsqueeze(1);
+          const auto even = pairs.select(4, 0), odd = pairs.select(4, 1);
+          return at::stack({even * cos - odd * sin, even * sin + odd * cos}, -1).view({2, L, C});
+        },
+        {draw({2, L, C}, "x"), draw({C}, "weight")}, {0});
+  }
+}
+
 TEST(PermuteTokens, IsUndoneByTheInverseAndPermutesTheGradientBack) {
   const at::Tensor index = at::randperm(11, seeded_generator(1, "permutation"));
   const at::Tensor inverse = index.argsort();

@@ -1,0 +1,151 @@
+// Root-mean-square norm and rotation of q or k: each activation is read once and written once.
+#include "kernels/cuda_rows.cuh"
+#include "kernels/norm_launch.h"
+
+namespace ospnext::cuda {
+namespace {
+
+// 1 / sqrt(mean(x²) + eps) of a row that the threads hold in registers; channels beyond C are zero.
+template <int kThreads, int kChunks>
+__device__ float inverse_root_mean_square(const Channels (&x)[kChunks], int C, float eps) {
+  float squares = 0;
+#pragma unroll
+  for (int chunk = 0; chunk < kChunks; ++chunk) {
+#pragma unroll
+    for (int i = 0; i < kVector; ++i) {
+      squares += x[chunk].value[i] * x[chunk].value[i];
+    }
+  }
+  return rsqrtf(row_sum<kThreads>(squares) / static_cast<float>(C) + eps);
+}
+
+// Pairs (2j, 2j+1) as complex numbers times turn, or times its conjugate.
+template <bool kInverse>
+__device__ void rotate(Channels& x, const Channels& turn) {
+#pragma unroll
+  for (int i = 0; i < kVector; i += 2) {
+    const float real = x.value[i], imaginary = x.value[i + 1];
+    const float cosine = turn.value[i];
+    const float sine = kInverse ? -turn.value[i + 1] : turn.value[i + 1];
+    x.value[i] = real * cosine - imaginary * sine;
+    x.value[i + 1] = real * sine + imaginary * cosine;
+  }
+}
+
+template <int kThreads, int kChunks, class T>
+__global__ void rms_norm_rotate_kernel(const T* x, const float* weight, HeadRotation turn, T* out,
+                                       Rows rows, float eps) {
+  using Share = RowShare<kThreads, kChunks>;
+  const int C = static_cast<int>(rows.C);
+  const int64_t b = Share::sample();
+  Channels weights[kChunks];
+  load_row<kThreads>(weights, weight, C);
+  for (int64_t l = Share::first_row(); l < rows.L; l += Share::row_step()) {
+    const int64_t at = (b * rows.L + l) * C;
+    Channels row[kChunks] = {};
+    load_row<kThreads>(row, x + at, C);
+    const float scale = inverse_root_mean_square<kThreads>(row, C, eps);
+#pragma unroll
+    for (int chunk = 0; chunk < kChunks; ++chunk) {
+      const int c = Share::channel(chunk);
+      if (c < C) {
+        Channels y;
+#pragma unroll
+        for (int i = 0; i < kVector; ++i) {
+          y.value[i] = row[chunk].value[i] * scale * weights[chunk].value[i];
+        }
+        if (turn.rotation != nullptr) {
+          rotate</*kInverse=*/false>(y, load_channels(turn.rotation + l * turn.D + c % turn.D));
+        }
+        store_channels(out + at + c, y);
+      }
+    }
+  }
+}
+
+template <int kThreads, int kChunks, class T>
+__global__ void rms_norm_rotate_backward_kernel(const T* grad, const T* x, const float* weight,
+                                                HeadRotation turn, T* grad_x, float* grad_weight,
+                                                Rows rows, float eps) {
+  using Share = RowShare<kThreads, kChunks>;
+  const int C = static_cast<int>(rows.C);
+  const int64_t b = Share::sample();
+  Channels weights[kChunks] = {}, sums[kChunks] = {};
+  load_row<kThreads>(weights, weight, C);
+  for (int64_t l = Share::first_row(); l < rows.L; l += Share::row_step()) {
+    const int64_t at = (b * rows.L + l) * C;
+    Channels row[kChunks] = {}, g[kChunks] = {};
+    load_row<kThreads>(row, x + at, C);
+    load_row<kThreads>(g, grad + at, C);
+    const float scale = inverse_root_mean_square<kThreads>(row, C, eps);
+    float along = 0;  // of the normalised row's gradient, times the row
+#pragma unroll
+    for (int chunk = 0; chunk < kChunks; ++chunk) {
+      const int c = Share::channel(chunk);
+      if (c < C) {
+        if (turn.rotation != nullptr) {
+          rotate</*kInverse=*/true>(g[chunk],
+                                    load_channels(turn.rotation + l * turn.D + c % turn.D));
+        }
+#pragma unroll
+        for (int i = 0; i < kVector; ++i) {
+          const float normal = row[chunk].value[i] * scale;
+          sums[chunk].value[i] += g[chunk].value[i] * normal;
+          g[chunk].value[i] *= weights[chunk].value[i];
+          along += g[chunk].value[i] * normal;
+          row[chunk].value[i] = normal;
+        }
+      }
+    }
+    along = row_sum<kThreads>(along) / static_cast<float>(C);
+#pragma unroll
+    for (int chunk = 0; chunk < kChunks; ++chunk) {
+      const int c = Share::channel(chunk);
+      if (c < C) {
+        Channels by_x;
+#pragma unroll
+        for (int i = 0; i < kVector; ++i) {
+          by_x.value[i] = scale * (g[chunk].value[i] - row[chunk].value[i] * along);
+        }
+        store_channels(grad_x + at + c, by_x);
+      }
+    }
+  }
+#pragma unroll
+  for (int chunk = 0; chunk < kChunks; ++chunk) {
+    const int c = Share::channel(chunk);
+    if (c < C) {
+      store_channels(grad_weight + (b * Share::row_step() + Share::first_row()) * C + c,
+                     sums[chunk]);
+    }
+  }
+}
+
+}  // namespace
+
+void rms_norm_rotate(const void* x, const float* weight, HeadRotation turn, void* out, Rows rows,
+                     float eps, Element element, cudaStream_t stream) {
+  with_element(element, [&]<class T>(T*) {
+    with_row_share(rows.C, [&]<int kThreads, int kChunks>() {
+      rms_norm_rotate_kernel<kThreads, kChunks>
+          <<<grid_of<kThreads, kChunks>(rows.B, row_groups(rows.L)), block_of<kThreads, kChunks>(),
+             0, stream>>>(static_cast<const T*>(x), weight, turn, static_cast<T*>(out), rows, eps);
+    });
+  });
+}
+
+void rms_norm_rotate_backward(const void* grad, const void* x, const float* weight,
+                              HeadRotation turn, void* grad_x, float* grad_weight, Rows rows,
+                              float eps, Element element, cudaStream_t stream) {
+  with_element(element, [&]<class T>(T*) {
+    with_row_share(rows.C, [&]<int kThreads, int kChunks>() {
+      rms_norm_rotate_backward_kernel<kThreads, kChunks>
+          <<<grid_of<kThreads, kChunks>(rows.B, column_sum_groups(rows.L)),
+             block_of<kThreads, kChunks>(), 0, stream>>>(
+              static_cast<const T*>(grad), static_cast<const T*>(x), weight, turn,
+              static_cast<T*>(grad_x), grad_weight, rows, eps);
+    });
+  });
+}
+
+}  // namespace ospnext::cuda
