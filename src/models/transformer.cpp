@@ -60,11 +60,11 @@ TransformerImpl::TransformerImpl(const TransformerConfig& config, at::TensorOpti
   head = register_module("head", Head(config, float_options));
 }
 
-at::Tensor TransformerImpl::forward(const at::Tensor& latent, const at::Tensor& text,
+at::Tensor TransformerImpl::forward(const at::Tensor& latent, const TextRows& text,
                                     const at::Tensor& timestep) {
   const int64_t B = latent.size(0);
   CHECK_SHAPE(latent, B, config_.in_dim, -1, -1, -1);
-  CHECK_SHAPE(text, B, -1, config_.text_dim);
+  CHECK_SHAPE(text.rows, B, -1, config_.text_dim);
   CHECK_SHAPE(timestep, B);
   TORCH_CHECK(latent.size(3) % kPatchRows == 0 && latent.size(4) % kPatchColumns == 0,
               "latent: expected even rows and columns, got ", shape_text(latent.sizes()));
@@ -72,9 +72,9 @@ at::Tensor TransformerImpl::forward(const at::Tensor& latent, const at::Tensor& 
   const Placements& places = placements(grid, latent.device());
   const Layout& row_major = places.at(Pattern::kFull).layout;
 
-  const auto time = time_embedding(time_sinusoid(timestep, config_.freq_dim));  // [B, C]
-  const auto modulation = time_projection(time);                                // [B, 6, C]
-  const auto words = text_embedding(text.to(compute_dtype_));                   // [B, T, C]
+  const auto time = time_embedding(time_sinusoid(timestep, config_.freq_dim));       // [B, C]
+  const auto modulation = time_projection(time);                                     // [B, 6, C]
+  const TextRows words{text_embedding(text.rows.to(compute_dtype_)), text.padding};  // [B, T, C]
 
   const Layout* layout = &places.at(plan_.front().layout).layout;
   const auto patches = patchify(latent.to(compute_dtype_));                    // [B, L, 64]

@@ -12,6 +12,7 @@
 #include "models/layout.h"
 #include "models/transformer_config.h"
 #include "models/transformer_layers.h"
+#include "models/transformer_text.h"
 
 namespace ospnext {
 
@@ -29,9 +30,9 @@ struct TransformerImpl : torch::nn::Module {
   // the linears that run in the compute dtype; all else is made in float32.
   explicit TransformerImpl(const TransformerConfig& config, at::TensorOptions options = at::kFloat);
 
-  // latent [B, in_dim, F, H, W], H and W even; text [B, T, text_dim], all T rows are attended; timestep
-  // [B], sigma·1000 -> velocity [B, out_dim, F, H, W] float32. Differentiable.
-  at::Tensor forward(const at::Tensor& latent, const at::Tensor& text, const at::Tensor& timestep);
+  // latent [B, in_dim, F, H, W], H and W even; text rows [B, T, text_dim], all of them are attended;
+  // timestep [B], sigma·1000 -> velocity [B, out_dim, F, H, W] float32. Differentiable.
+  at::Tensor forward(const at::Tensor& latent, const TextRows& text, const at::Tensor& timestep);
 
   void set_compute_dtype(at::ScalarType dtype);
   at::ScalarType compute_dtype() const { return compute_dtype_; }

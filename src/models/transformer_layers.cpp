@@ -83,9 +83,10 @@ at::Tensor AttentionImpl::attend_self(const at::Tensor& x, const Placement& plac
   return o(out.flatten(2));  // [B, L, C]
 }
 
-at::Tensor AttentionImpl::attend_text(const at::Tensor& x, const at::Tensor& text) {
+at::Tensor AttentionImpl::attend_text(const at::Tensor& x, const TextRows& text) {
   const auto heads = [&](const at::Tensor& y) { return y.unflatten(2, {num_heads, -1}); };
-  const auto out = attention(heads(norm_q(q(x))), heads(norm_k(k(text))), heads(v(text)));
+  const auto out = attention_with_padding(heads(norm_q(q(x))), heads(norm_k(k(text.rows))),
+                                          heads(v(text.rows)), text.padding);
   return o(out.flatten(2));  // [B, L, C]
 }
 
@@ -100,9 +101,8 @@ TransformerBlockImpl::TransformerBlockImpl(const TransformerConfig& config,
           "ffn", Mlp(config.dim, config.ffn_dim, config.dim, Activation::kGeluTanh, options))),
       eps(config.eps) {}
 
-at::Tensor TransformerBlockImpl::forward(at::Tensor x, const at::Tensor& time,
-                                         const at::Tensor& text, const Placement& place,
-                                         Pattern pattern) {
+at::Tensor TransformerBlockImpl::forward(at::Tensor x, const at::Tensor& time, const TextRows& text,
+                                         const Placement& place, Pattern pattern) {
   const auto m = (modulation + time).chunk(6, 1);  // 6 x [B, 1, C]
   auto y = layer_norm_modulate(x, /*shift=*/m[0], /*scale=*/m[1], eps);
   x = add_gated(x, self_attn->attend_self(y, place, pattern), /*gate=*/m[2]);

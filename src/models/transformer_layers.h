@@ -7,6 +7,7 @@
 
 #include "models/layout.h"
 #include "models/transformer_config.h"
+#include "models/transformer_text.h"
 
 namespace ospnext {
 
@@ -78,8 +79,8 @@ struct AttentionImpl : torch::nn::Module {
   // Among video tokens, with rotary positions. x [B, L, C] -> [B, L, C]; tokens lie as `place` says and
   // see their segment of the layout, or everything when `pattern` is full.
   at::Tensor attend_self(const at::Tensor& x, const Placement& place, Pattern pattern);
-  // From video tokens to text. x [B, L, C], text [B, T, C] -> [B, L, C].
-  at::Tensor attend_text(const at::Tensor& x, const at::Tensor& text);
+  // From video tokens to text. x [B, L, C], text rows [B, T, C] -> [B, L, C].
+  at::Tensor attend_text(const at::Tensor& x, const TextRows& text);
   Linear q, k, v, o;
   RmsNorm norm_q, norm_k;
   int64_t num_heads;
@@ -89,9 +90,9 @@ TORCH_MODULE(Attention);
 // Self-attention, attention to the text and feed-forward, each with its residual.
 struct TransformerBlockImpl : torch::nn::Module {
   TransformerBlockImpl(const TransformerConfig& config, at::TensorOptions options);
-  // x [B, L, C], time [B, 6, C] float32, text [B, T, C] -> [B, L, C].
+  // x [B, L, C], time [B, 6, C] float32, text rows [B, T, C] -> [B, L, C].
   // Source: Wan2.1 wan/modules/model.py:WanAttentionBlock.
-  at::Tensor forward(at::Tensor x, const at::Tensor& time, const at::Tensor& text,
+  at::Tensor forward(at::Tensor x, const at::Tensor& time, const TextRows& text,
                      const Placement& place, Pattern pattern);
   at::Tensor modulation;  // [1, 6, C] float32: shift, scale, gate of self-attention, then of ffn
   Attention self_attn, cross_attn;

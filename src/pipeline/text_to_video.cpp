@@ -88,7 +88,8 @@ class Run {
     for (const std::string& text : distinct) {  // one by one to the CPU: there may be thousands
       const EncodedPrompts encoded =
           encode_prompts(encoder, tokenizer, {text}, transformer_config_.text_len, cancel_);
-      embeddings_[text] = encoded.embeddings[0].cpu();  // [T, D]
+      const int64_t length = encoded.mask[0].sum().item<int64_t>();
+      embeddings_[text] = encoded.embeddings[0].narrow(0, 0, length).cpu();  // [n, D]
     }
   }
 
@@ -184,7 +185,7 @@ class Run {
   std::optional<VaeTiling> tiling_;
   Vae vae_{nullptr};
   Transformer transformer_{nullptr};
-  std::map<std::string, at::Tensor> embeddings_;  // text -> [T, D] on the CPU
+  std::map<std::string, at::Tensor> embeddings_;  // text -> its own rows [n, D], on the CPU
 };
 
 }  // namespace
@@ -215,23 +216,25 @@ void text_to_video(const ModelFiles& files, const ComputeOptions& compute,
 
 at::Tensor predict_velocity(Transformer& transformer, const at::Tensor& latent, double timestep,
                             const Guidance& guidance, const CancellationToken& cancel) {
-  const auto run = [&](const at::Tensor& texts) {  // [B, T, D] -> [B, 16, F, h, w]
-    const int64_t batch = texts.size(0);
+  const auto run = [&](const std::vector<at::Tensor>& texts) {  // B x [n, D] -> [B, 16, F, h, w]
+    const auto batch = static_cast<int64_t>(texts.size());
+    const at::Tensor rows = at::pad_sequence(texts, /*batch_first=*/true);      // [B, n, D]
     const at::Tensor times = torch::full({batch}, timestep, latent.options());  // [B]
-    return transformer->forward(latent.expand({batch, -1, -1, -1, -1}), texts, times);
+    return transformer->forward(latent.expand({batch, -1, -1, -1, -1}),
+                                pad_text(rows, transformer->config().text_len), times);
   };
   if (!guidance.negative_text.defined()) {
-    return run(guidance.text.unsqueeze(0))[0];
+    return run({guidance.text})[0];
   }
   at::Tensor conditional, unconditional;
   if (guidance.batched) {
-    const at::Tensor both = run(torch::stack({guidance.text, guidance.negative_text}));
+    const at::Tensor both = run({guidance.text, guidance.negative_text});
     conditional = both[0];
     unconditional = both[1];
   } else {
-    conditional = run(guidance.text.unsqueeze(0))[0];
+    conditional = run({guidance.text})[0];
     cancel.check();
-    unconditional = run(guidance.negative_text.unsqueeze(0))[0];
+    unconditional = run({guidance.negative_text})[0];
   }
   return guided_velocity(conditional, unconditional, guidance.scale);
 }

@@ -59,8 +59,8 @@ void text_to_video(const ModelFiles& files, const ComputeOptions& compute,
 
 // How the prompt steers the denoising of one latent.
 struct Guidance {
-  at::Tensor text;           // [T, D] of the prompt
-  at::Tensor negative_text;  // [T, D] of the negative prompt; undefined: no guidance
+  at::Tensor text;           // [n, D], the prompt's own rows, n <= text_len
+  at::Tensor negative_text;  // [n, D] of the negative prompt; undefined: no guidance
   double scale = 1.0;
   bool batched = false;  // both texts as one batch instead of two passes
 };

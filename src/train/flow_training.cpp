@@ -42,10 +42,9 @@ FlowBatch draw_batch(const std::vector<LatentGroup>& groups, const std::vector<F
           .ids = at::where(dropped, empty_caption, ids)};
 }
 
-// Text rows for the transformer: zero past the caption's end, up to `text_len`. [B, text_len, C]
-at::Tensor encode_captions(Umt5Encoder& encoder, const at::Tensor& ids, int64_t text_len) {
-  const at::Tensor rows = encoder->forward(ids, (ids != 0).to(at::kLong));
-  return at::constant_pad_nd(rows, {0, 0, 0, text_len - rows.size(1)});
+// Text for the transformer: zero past each caption's end, up to `text_len` rows.
+TextRows encode_captions(Umt5Encoder& encoder, const at::Tensor& ids, int64_t text_len) {
+  return pad_text(encoder->forward(ids, (ids != 0).to(at::kLong)), text_len);
 }
 
 // What is trained: float32 masters that compute in the run's precision.
@@ -155,7 +154,7 @@ bool train_flow(const FlowTrainingConfig& config, Progress& progress,
   RecordedFunction add_gradients(
       [&](const std::vector<at::Tensor>& inputs) {
         const at::Tensor &noised = inputs[0], &sigma = inputs[1], &target = inputs[2];
-        const at::Tensor text = encode_captions(encoder, /*ids=*/inputs[3], text_len);
+        const TextRows text = encode_captions(encoder, /*ids=*/inputs[3], text_len);
         const at::Tensor velocity = transformer->forward(noised, text, sigma * 1000.0);
         const at::Tensor loss = (velocity - target).square().mean();
         loss.backward();

@@ -217,6 +217,38 @@ TEST_P(Kernels, SegmentedAttentionStaysInsideSegments) {
   }
 }
 
+// x [B, n, H, D] with its last row `count` times.
+at::Tensor repeat_last(const at::Tensor& x, int64_t count) {
+  const int64_t n = x.size(1);
+  return at::cat({x.narrow(1, 0, n - 1), x.narrow(1, n - 1, 1).expand({-1, count, -1, -1})}, 1);
+}
+
+TEST_P(Kernels, AttentionWithPaddingIsAttentionToThatManyEqualKeys) {
+  for (const int64_t padding : {0, 2, 3, 57, 506}) {
+    SCOPED_TRACE(padding);
+    expect_agreement(
+        device(),
+        [&](const Inputs& in) {
+          return attention_with_padding(in[0], repeat_last(in[1], 2), repeat_last(in[2], 2),
+                                        padding);
+        },
+        [&](const Inputs& in) {
+          const int64_t count = padding == 0 ? 2 : padding;
+          const at::Tensor k = repeat_last(in[1], count), v = repeat_last(in[2], count);
+          const auto logits = at::einsum("blhd,bmhd->bhlm", {in[0], k}) / std::sqrt(in[0].size(3));
+          return at::einsum("bhlm,bmhd->blhd", {logits.softmax(-1), v});
+        },
+        {draw({2, 5, 3, 8}, "q"), draw({2, 7, 3, 8}, "k"), draw({2, 7, 3, 8}, "v")}, {0, 1, 2});
+  }
+}
+
+TEST(AttentionWithPadding, AgreementFailsWhenOneKeyIsMiscounted) {
+  const at::Tensor q = draw({1, 4, 2, 8}, "q"), k = repeat_last(draw({1, 3, 2, 8}, "k"), 2);
+  EXPECT_GT(relative_max(attention_with_padding(q, k, k, 20), attention_with_padding(q, k, k, 21)),
+            100 * kFloatTolerance);
+  EXPECT_THROW(attention_with_padding(q, k, k, 1), c10::Error);
+}
+
 TEST(SegmentedAttention, RefusesLengthsThatDoNotAddUp) {
   const at::Tensor x = draw({1, 4, 1, 8}, "x");
   EXPECT_THROW(segmented_attention(x, x, x, {2, 3}), c10::Error);

@@ -194,6 +194,39 @@ TEST(Transformer, RefusesOddSizesAndWrongShapes) {
   EXPECT_THROW(model->forward(at::zeros({1, 4, 1, 4, 4}), text, at::zeros({2})), c10::Error);
 }
 
+TEST(PadText, FewRowsStandForAllOfThem) {
+  const at::Tensor rows = at::randn({2, 7, 3}, seeded_generator(1, "rows"));
+  const TextRows few = pad_text(rows, 512);
+  EXPECT_EQ(few.rows.sizes(), (at::IntArrayRef{2, 16, 3}));
+  EXPECT_EQ(few.padding, 512 - 14);
+  EXPECT_TRUE(at::equal(few.rows.narrow(1, 0, 7), rows));
+  EXPECT_EQ(few.rows.narrow(1, 7, 9).count_nonzero().item<int64_t>(), 0);
+  for (const int64_t text_len : {7, 12, 16}) {
+    const TextRows all = pad_text(rows, text_len);
+    EXPECT_EQ(all.rows.size(1), text_len);
+    EXPECT_EQ(all.padding, 0);
+  }
+  EXPECT_THROW(pad_text(rows, 6), c10::Error);
+}
+
+TEST_P(TransformerOnDevice, PaddedTextInFewRowsGivesTheSameVelocity) {
+  torch::NoGradGuard no_grad;
+  const TransformerFixture fixture("sparse.safetensors");
+  const std::string name = "dual_end_2_3x5x7";
+  Transformer model = fixture.model({{"sparse_ratio", 2}}, device());
+  const auto on_device = [&](const std::string& part) {
+    return fixture.tensor(name + "." + part).to(device());
+  };
+  const at::Tensor latent = on_device("latent"), time = on_device("timestep");
+  const at::Tensor text = on_device("text");
+  const at::Tensor all = at::constant_pad_nd(text, {0, 0, 0, 512 - text.size(1)});
+  const at::Tensor expected = model->forward(latent, all, time);
+  EXPECT_LE(
+      report("few rows", relative_l2(model->forward(latent, pad_text(text, 512), time), expected)),
+      kTolerance);
+  EXPECT_GE(relative_l2(model->forward(latent, pad_text(text, 480), time), expected), kTolerance);
+}
+
 TEST(Patchify, UnpatchifyPutsChannelsFastest) {
   const at::Tensor latent = at::arange(2 * 3 * 2 * 4 * 6).view({2, 3, 2, 4, 6});
   const at::Tensor patches = patchify(latent);  // [2, 12, 12], a patch as [c, row, column]
