@@ -1,4 +1,5 @@
 // ospnext eval: how well a model of the procedural world follows its prompts.
+#include <malloc.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -7,6 +8,7 @@
 #include "cli/commands.h"
 #include "cli/flags_of_model.h"
 #include "cli/sampling_flags.h"
+#include "io/output_file.h"
 #include "train/evaluation.h"
 #include "train/vae_training.h"
 
@@ -26,6 +28,7 @@ struct EvalConfig {
   double shift = 0;            // 0: the model's
   std::string scheduler;       // empty: the model's
   std::vector<double> sigmas;  // empty: the model's
+  std::string details;         // CSV file; empty: none
 
   template <class Visitor>
   void visit(Visitor&& field) {
@@ -41,6 +44,7 @@ struct EvalConfig {
     field("shift", shift, "time shift (0: the model's)");
     field("scheduler", scheduler, sampler_help().c_str());
     field("sigmas", sigmas, kSigmasHelp);
+    field("details", details, "CSV file to write, a line a sampled clip: what was asked and found");
   }
 };
 
@@ -76,12 +80,26 @@ void run_eval(const Arguments& arguments, const CancellationToken& cancel) {
   override_with(generation.sigmas, config.sigmas);
   settle_sigmas(*given, generation.sigmas, generation.steps);
 
+  if (!config.details.empty()) {
+    check_writable(config.details, "--details");
+  }
+  // Clips are measured by many threads in tensors of 15 MB, which glibc would give back to the system each
+  // time, and the system would clear again.
+  mallopt(M_MMAP_THRESHOLD, 256 << 20);
+  mallopt(M_TRIM_THRESHOLD, 512 << 20);
   Progress progress(&std::cerr, isatty(STDERR_FILENO) != 0);
   std::cout << evaluation_header() << std::flush;
-  const auto print = [](const EvaluationRow& row) {
-    std::cout << evaluation_line(row) << std::flush;
-  };
-  evaluate_prompt_following(files, compute, generation, config.evaluation, print, progress, cancel);
+  std::string details = details_header();
+  const EvaluationWatcher watcher{
+      .on_clip = [&](const EvaluatedClip& clip) { details += details_line(clip); },
+      .on_row = [](const EvaluationRow& row) { std::cout << evaluation_line(row) << std::flush; }};
+  const EvaluationSeconds seconds = evaluate_prompt_following(
+      files, compute, generation, config.evaluation, watcher, progress, cancel);
+  std::fprintf(stderr, "seconds: sampling %.1f, decoding %.1f, drawing %.1f, measuring %.1f\n",
+               seconds.sampling, seconds.decoding, seconds.drawing, seconds.measuring);
+  if (!config.details.empty()) {
+    write_text_file(config.details, details);
+  }
   if (config.evaluation.vae_clips > 0) {
     Vae vae = load_vae(files.require(ModelPart::kVae), compute);
     const VaeQuality quality =

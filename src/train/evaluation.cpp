@@ -1,8 +1,10 @@
 #include "train/evaluation.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <optional>
 
 #include "core/number_check.h"
 #include "core/torch/random.h"
@@ -31,18 +33,20 @@ Model load_model(const ModelFiles& files, const ComputeOptions& compute) {
           .device = compute.device};
 }
 
-// Videos of `captions`, sample i from the noise of seed + i. -> [B, 3, T, H, W] on the CPU
-at::Tensor sample_videos(Model& model, const GenerationConfig& generation,
-                         const std::vector<std::string>& captions, uint64_t seed,
-                         const CancellationToken& cancel) {
+// Latents of `captions`, sample i from the noise of seed + i. -> [B, z, F, h, w]
+at::Tensor sample_latents(Model& model, const GenerationConfig& generation,
+                          const std::vector<std::string>& captions, uint64_t seed,
+                          const CancellationToken& cancel) {
   const auto batch = static_cast<int64_t>(captions.size());
   std::vector<std::string> texts = captions;
   texts.push_back(generation.negative_prompt);
-  const at::Tensor embedded = encode_prompts(model.text_encoder, model.tokenizer, texts,
-                                             model.transformer->config().text_len, cancel)
-                                  .embeddings;  // [B + 1, T, D]
-  const at::Tensor negative = embedded.narrow(0, batch, 1).expand({batch, -1, -1});
-  const at::Tensor text = at::cat({embedded.narrow(0, 0, batch), negative});  // [2B, T, D]
+  const int64_t text_len = model.transformer->config().text_len;
+  const EncodedPrompts encoded =
+      encode_prompts(model.text_encoder, model.tokenizer, texts, text_len, cancel);
+  const int64_t longest = encoded.mask.sum(1).max().item<int64_t>();
+  const at::Tensor rows = encoded.embeddings.narrow(1, 0, longest);  // [B + 1, n, D]
+  const at::Tensor negative = rows.narrow(0, batch, 1).expand({batch, -1, -1});
+  const TextRows text = pad_text(at::cat({rows.narrow(0, 0, batch), negative}), text_len);  // 2B
 
   const LatentSize size = latent_size(generation, model.vae->config);
   std::vector<at::Tensor> noises;
@@ -60,10 +64,27 @@ at::Tensor sample_videos(Model& model, const GenerationConfig& generation,
     latent =
         sampler->step(step, latent, guided_velocity(both[0], both[1], generation.guidance_scale));
   }
+  return latent;
+}
+
+// -> [B, 3, T, H, W] on the CPU
+at::Tensor decode_videos(Model& model, const at::Tensor& latent, const CancellationToken& cancel) {
   std::vector<at::Tensor> pieces;
   model.vae->decode(
       latent, [&](const at::Tensor& frames) { pieces.push_back(frames.cpu()); }, &cancel);
   return at::cat(pieces, 2);
+}
+
+// What `work` returns; the seconds it took, waiting for the device, are added to `seconds`.
+template <class Work>
+auto timed(double& seconds, at::Device device, Work&& work) {
+  const auto begin = std::chrono::steady_clock::now();
+  auto result = work();
+  if (device.is_cuda()) {
+    torch::cuda::synchronize(device.index());
+  }
+  seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  return result;
 }
 
 // What every clip of `videos` [B, 3, T, H, W] shows, on all cores.
@@ -106,37 +127,53 @@ std::vector<ClipSpec> task_clips(const Task& task, const GenerationConfig& gener
   return clips;
 }
 
+using Verdict = std::array<bool, kAttributes.size()>;
+
+// Attribute by attribute, whether a clip shows what was asked for.
+Verdict verdict(const ClipSpec& asked, const MeasuredClip& measured) {
+  const AttributeMatch match = compare(asked, measured);
+  const auto all_objects = [&](bool AttributeMatch::Object::*attribute) {
+    return std::ranges::all_of(match.objects,
+                               [&](const auto& object) { return object.*attribute; });
+  };
+  using Object = AttributeMatch::Object;
+  Verdict now = {match.background && match.pattern, all_objects(&Object::colour),
+                 all_objects(&Object::size),        all_objects(&Object::shape),
+                 all_objects(&Object::motion),      false};
+  now.back() = std::all_of(now.begin(), now.end() - 1, [](bool right) { return right; });
+  return now;
+}
+
+// "circle", or "?" where nothing was found.
+template <class Word>
+std::string found(const std::optional<Word>& value) {
+  return value ? std::string(word(*value)) : "?";
+}
+
 }  // namespace
 
 void EvaluationConfig::check() const {
   constexpr int64_t kMost = 10'000'000;
   check_range("--clips", clips, int64_t{1}, kMost);
   check_range("--two-objects", two_objects, int64_t{0}, kMost);
+  check_range("--rendered", rendered, int64_t{0}, kMost);
   check_range("--vae-clips", vae_clips, int64_t{0}, kMost);
   check_range("--batch-size", batch_size, int64_t{1}, kMost);
 }
 
 void EvaluationRow::add(const ClipSpec& clip, const MeasuredClip& measured) {
-  const AttributeMatch match = compare(clip, measured);
-  const auto all_objects = [&](bool AttributeMatch::Object::*attribute) {
-    return std::ranges::all_of(match.objects,
-                               [&](const auto& object) { return object.*attribute; });
-  };
-  using Object = AttributeMatch::Object;
-  std::array<bool, kAttributes.size()> now = {
-      match.background && match.pattern, all_objects(&Object::colour), all_objects(&Object::size),
-      all_objects(&Object::shape),       all_objects(&Object::motion), false};
-  now.back() = std::all_of(now.begin(), now.end() - 1, [](bool right) { return right; });
+  const Verdict now = verdict(clip, measured);
   for (size_t i = 0; i < now.size(); ++i) {
     right[i] += now[i] ? 1 : 0;
   }
   ++clips;
 }
 
-void evaluate_prompt_following(const ModelFiles& files, const ComputeOptions& compute,
-                               const GenerationConfig& generation, const EvaluationConfig& config,
-                               const std::function<void(const EvaluationRow&)>& on_row,
-                               Progress& progress, const CancellationToken& cancel) {
+EvaluationSeconds evaluate_prompt_following(const ModelFiles& files, const ComputeOptions& compute,
+                                            const GenerationConfig& generation,
+                                            const EvaluationConfig& config,
+                                            const EvaluationWatcher& watcher, Progress& progress,
+                                            const CancellationToken& cancel) {
   config.check();
   const at::NoGradGuard no_grad;
   Model model = load_model(files, compute);
@@ -146,6 +183,7 @@ void evaluate_prompt_following(const ModelFiles& files, const ComputeOptions& co
     tasks.push_back({"two objects, seen", ClipSplit::kSeen, 2});
     tasks.push_back({"two objects, held out", ClipSplit::kHeldOut, 2});
   }
+  EvaluationSeconds seconds;
   EvaluationRow rendered{.name = "rendered clips"};
   EvaluationRow reconstructed{.name = "rendered, through the VAE"};
   EvaluationRow shuffled{.name = "shuffled captions"};
@@ -161,28 +199,53 @@ void evaluate_prompt_following(const ModelFiles& files, const ComputeOptions& co
         const ClipSpec& clip = clips[static_cast<size_t>(i)];
         captions.push_back(caption(clip, (first + i) % num_caption_forms(clip.objects.size())));
       }
-      const uint64_t seed = derived_seed(config.seed, "evaluation noise " + task.name);
-      const at::Tensor videos =
-          sample_videos(model, generation, captions, seed + static_cast<uint64_t>(first), cancel);
-      const std::vector<MeasuredClip> measured = measure_all(videos, task.num_objects);
+      const uint64_t seed = derived_seed(config.seed, "evaluation noise " + task.name) +
+                            static_cast<uint64_t>(first);  // of the batch's first clip
+      const at::Tensor latents = timed(seconds.sampling, model.device, [&] {
+        return sample_latents(model, generation, captions, seed, cancel);
+      });
+      const at::Tensor videos = timed(seconds.decoding, model.device,
+                                      [&] { return decode_videos(model, latents, cancel); });
+      const std::vector<MeasuredClip> measured =
+          timed(seconds.measuring, at::kCPU, [&] { return measure_all(videos, task.num_objects); });
       add_all(row, clips, measured);
+      for (size_t i = 0; i < clips.size(); ++i) {
+        watcher.on_clip({.row = task.name,
+                         .caption = captions[i],
+                         .seed = seed + i,
+                         .asked = clips[i],
+                         .measured = measured[i]});
+      }
       if (task.num_objects == 1) {
         add_all(shuffled, task_clips(task, generation, config, first + 1, batch), measured);
-        const at::Tensor drawn = render_clips(clips, model.device);
-        add_all(rendered, clips, measure_all(drawn.cpu(), 1));
-        const at::Tensor decoded = reconstruct(model.vae, drawn, compute.dtype);
-        add_all(reconstructed, clips, measure_all(decoded.cpu(), 1));
+        const std::vector<ClipSpec> some(
+            clips.begin(), clips.begin() + std::clamp<int64_t>(config.rendered - first, 0, batch));
+        if (!some.empty()) {
+          const at::Tensor drawn = timed(seconds.drawing, model.device,
+                                         [&] { return render_clips(some, model.device); });
+          const at::Tensor decoded = timed(seconds.drawing, model.device, [&] {
+            return reconstruct(model.vae, drawn, compute.dtype);
+          });
+          const auto read = [&](const at::Tensor& frames) {
+            return timed(seconds.measuring, at::kCPU, [&] { return measure_all(frames.cpu(), 1); });
+          };
+          add_all(rendered, some, read(drawn));
+          add_all(reconstructed, some, read(decoded));
+        }
       }
       for (int64_t i = 0; i < batch; ++i) {
         progress.step();
       }
     }
     progress.end();
-    on_row(row);
+    watcher.on_row(row);
   }
-  on_row(shuffled);
-  on_row(rendered);
-  on_row(reconstructed);
+  watcher.on_row(shuffled);
+  if (rendered.clips > 0) {
+    watcher.on_row(rendered);
+    watcher.on_row(reconstructed);
+  }
+  return seconds;
 }
 
 std::array<double, 2> wilson_interval(int64_t right, int64_t total) {
@@ -194,6 +257,28 @@ std::array<double, 2> wilson_interval(int64_t right, int64_t total) {
   const double half =
       kQuantile * std::sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n);
   return {std::max(0.0, centre - half), std::min(1.0, centre + half)};
+}
+
+std::string details_header() {
+  std::string line = "captions,seed,caption";
+  for (const char* attribute : kAttributes) {
+    line += std::string(",") + attribute;
+  }
+  return line + ",measured\n";
+}
+
+std::string details_line(const EvaluatedClip& clip) {
+  std::string line = clip.row + "," + std::to_string(clip.seed) + ",\"" + clip.caption + "\"";
+  for (const bool right : verdict(clip.asked, clip.measured)) {
+    line += right ? ",1" : ",0";
+  }
+  line += ",\"" + std::string(word(clip.measured.pattern)) + " " +
+          std::string(word(clip.measured.background));
+  for (const MeasuredObject& object : clip.measured.objects) {
+    line += "; " + found(object.size) + " " + found(object.colour) + " " + found(object.shape) +
+            " " + found(object.motion);
+  }
+  return line + "\"\n";
 }
 
 std::string evaluation_header() {

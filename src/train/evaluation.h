@@ -18,6 +18,7 @@ namespace ospnext {
 struct EvaluationConfig {
   int64_t clips = 400;        // of each row
   int64_t two_objects = 400;  // of each row of clips with two objects; 0: no such rows
+  int64_t rendered = 100;     // of each one-object row that are also rendered and reconstructed
   int64_t vae_clips = 64;     // held-out clips that the VAE reconstructs; 0: none
   int64_t batch_size = 16;    // clips denoised together
   int64_t seed = 1;
@@ -29,6 +30,8 @@ struct EvaluationConfig {
   void visit(Visitor&& field) {
     field("clips", clips, "one-object clips of each row");
     field("two_objects", two_objects, "two-object clips of each row (0: no such rows)");
+    field("rendered", rendered,
+          "one-object clips of each row that are also rendered and reconstructed (0: none)");
     field("vae_clips", vae_clips, "held-out clips that the VAE reconstructs (0: none)");
     field("batch_size", batch_size, "clips denoised together");
     field("seed", seed, "seed of captions and noise");
@@ -49,19 +52,48 @@ struct EvaluationRow {
   void add(const ClipSpec& clip, const MeasuredClip& measured);
 };
 
-// Hands over each row as soon as it is counted: seen and held-out captions with one object, two objects
+// A sampled clip and what was made of it.
+struct EvaluatedClip {
+  const std::string& row;
+  const std::string& caption;
+  uint64_t seed;  // of its noise
+  const ClipSpec& asked;
+  const MeasuredClip& measured;
+};
+
+// Where the time went.
+struct EvaluationSeconds {
+  double sampling = 0;  // text and denoising
+  double decoding = 0;
+  double drawing = 0;  // rendered clips, and these through the VAE
+  double measuring = 0;
+};
+
+// What evaluate_prompt_following() tells while it runs.
+struct EvaluationWatcher {
+  std::function<void(const EvaluatedClip&)> on_clip;
+  std::function<void(const EvaluationRow&)> on_row;
+};
+
+// Calls on_clip for each sampled clip, and hands over each row as soon as it is counted: seen and held-out captions with one object, two objects
 // seen and held out, then each one-object clip against the next one's caption (chance), rendered clips
 // (what the measurement itself gets right) and these through the VAE (what its loss of detail leaves).
 // Throws InputError, Cancelled.
-void evaluate_prompt_following(const ModelFiles& files, const ComputeOptions& compute,
-                               const GenerationConfig& generation, const EvaluationConfig& config,
-                               const std::function<void(const EvaluationRow&)>& on_row,
-                               Progress& progress, const CancellationToken& cancel);
+EvaluationSeconds evaluate_prompt_following(const ModelFiles& files, const ComputeOptions& compute,
+                                            const GenerationConfig& generation,
+                                            const EvaluationConfig& config,
+                                            const EvaluationWatcher& watcher, Progress& progress,
+                                            const CancellationToken& cancel);
 
 // The two first lines of a Markdown table of rows, and the line of a row: per cent right and the 95 %
 // interval of each attribute.
 std::string evaluation_header();
 std::string evaluation_line(const EvaluationRow& row);
+
+// The first line of a CSV file of clips, and the line of a clip: its row, seed, caption, whether each
+// attribute is right (1 or 0), and what was measured instead, in the caption's words.
+std::string details_header();
+std::string details_line(const EvaluatedClip& clip);
 
 // Wilson's 95 % interval of a share of `right` among `total` > 0.
 // Source: Wilson 1927, Probable inference, the law of succession, and statistical inference.

@@ -46,5 +46,22 @@ TEST(EvaluationTable, ShowsPerCentAndIntervalUnderItsHeader) {
   EXPECT_EQ(bars(header), 2 * bars(line));
 }
 
+TEST(EvaluationDetails, TellWhatWasFoundInsteadOfWhatWasAsked) {
+  ClipSpec asked;
+  asked.objects = {{.shape = ObjectShape::kStar, .colour = ObjectColour::kBlue}};
+  const MeasuredClip measured{.background = BackgroundColour::kGray,
+                              .pattern = BackgroundPattern::kStriped,
+                              .objects = {{.colour = ObjectColour::kBlue,
+                                           .shape = ObjectShape::kRing,
+                                           .size = ObjectSize::kMedium,
+                                           .motion = std::nullopt}}};
+  const std::string row = "seen", caption = "a star, medium";
+  EXPECT_EQ(details_line(
+                {.row = row, .caption = caption, .seed = 7, .asked = asked, .measured = measured}),
+            "seen,7,\"a star, medium\",0,1,1,0,0,0,\"striped gray; medium blue ring ?\"\n");
+  EXPECT_EQ(details_header(),
+            "captions,seed,caption,background,colour,size,shape,motion,all five,measured\n");
+}
+
 }  // namespace
 }  // namespace ospnext
