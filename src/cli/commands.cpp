@@ -17,6 +17,7 @@ const std::vector<Command>& commands() {
       {"convert", "write a model in another layout or dtype", run_convert},
       {"merge-lora", "write a model with LoRAs in it", run_merge_lora},
       {"make-random", "write a checkpoint of a released size with random weights", run_make_random},
+      {"bench", "time the pieces of a model on this machine", run_bench},
   };
   return list;
 }

@@ -1,0 +1,278 @@
+#include "cli/bench_cases.h"
+
+#include <array>
+#include <memory>
+#include <numeric>
+
+#include "core/torch/random.h"
+#include "kernels/attention.h"
+#include "kernels/modulate.h"
+#include "kernels/norm.h"
+#include "kernels/rotate_pairs.h"
+#include "models/rope.h"
+
+namespace ospnext {
+namespace {
+
+constexpr int64_t kTextRows = 512;
+
+at::Tensor draw(at::IntArrayRef shape, const ComputeOptions& compute, at::ScalarType dtype) {
+  return at::randn(shape, seeded_generator(compute.device, 0, "bench"),
+                   at::TensorOptions().device(compute.device).dtype(dtype));
+}
+
+at::Tensor draw(at::IntArrayRef shape, const ComputeOptions& compute) {
+  return draw(shape, compute, compute.dtype);
+}
+
+double bytes_of(std::initializer_list<at::Tensor> tensors) {
+  double bytes = 0;
+  for (const at::Tensor& tensor : tensors) {
+    bytes += static_cast<double>(tensor.nbytes());
+  }
+  return bytes;
+}
+
+// The layouts that blocks of the model run in, each once.
+std::vector<Pattern> patterns_of(const TransformerConfig& config) {
+  std::vector<Pattern> patterns;
+  for (const BlockPlan& plan :
+       plan_blocks(config.skiparse_type(), config.num_layers, config.num_full_blocks)) {
+    if (std::find(patterns.begin(), patterns.end(), plan.pattern) == patterns.end()) {
+      patterns.push_back(plan.pattern);
+    }
+  }
+  return patterns;
+}
+
+Layout layout_of(const BenchModel& model, Pattern pattern) {
+  return {model.grid(), pattern, model.transformer.sparse_ratio, model.compute.device};
+}
+
+// 4·Σ l²·C: two products of all pairs of tokens of each segment.
+double attention_flops(const Layout& layout, int64_t C) {
+  double pairs = 0;
+  for (const int64_t length : layout.lengths()) {
+    pairs += static_cast<double>(length) * static_cast<double>(length);
+  }
+  return 4 * pairs * static_cast<double>(C);
+}
+
+double text_flops(const TransformerConfig& config, int64_t L) {
+  return 4.0 * static_cast<double>(L) * static_cast<double>(kTextRows * config.dim);
+}
+
+// The linear layers of a block for L tokens; those of the text apart.
+double linear_flops(const TransformerConfig& config, int64_t L) {
+  const auto C = static_cast<double>(config.dim);
+  return 2.0 * static_cast<double>(L) * (6 * C * C + 2 * C * static_cast<double>(config.ffn_dim));
+}
+
+double block_flops(const BenchModel& model, Pattern pattern) {
+  const int64_t L = model.grid().tokens();
+  return attention_flops(layout_of(model, pattern), model.transformer.dim) +
+         text_flops(model.transformer, L) + linear_flops(model.transformer, L);
+}
+
+at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                  const Layout& layout) {
+  return layout.pattern() == Pattern::kFull ? attention(q, k, v)
+                                            : segmented_attention(q, k, v, layout.lengths());
+}
+
+void fill_random(torch::nn::Module& module, const ComputeOptions& compute) {
+  const at::NoGradGuard no_grad;
+  at::Generator generator = seeded_generator(compute.device, 0, "bench weights");
+  for (at::Tensor& parameter : module.parameters()) {
+    parameter.normal_(0, 0.02, generator);
+  }
+}
+
+}  // namespace
+
+std::vector<int64_t> BenchModel::latent_shape() const {
+  const VaeConfig vae;
+  return {1, transformer.in_dim, (num_frames - 1) / vae.temporal_factor() + 1,
+          height / vae.spatial_factor(), width / vae.spatial_factor()};
+}
+
+Grid BenchModel::grid() const {
+  const std::vector<int64_t> latent = latent_shape();
+  return {latent[2], latent[3] / kPatchRows, latent[4] / kPatchColumns};
+}
+
+std::vector<BenchCase> ceiling_cases(const ComputeOptions& compute) {
+  const bool cuda = compute.device.is_cuda();
+  const int64_t side = cuda ? 8192 : 1024, copied = int64_t{cuda ? 1024 : 64} << 20;
+  const at::Tensor a = draw({side, side}, compute), b = draw({side, side}, compute);
+  const at::Tensor from =
+      at::ones({copied}, at::TensorOptions().device(compute.device).dtype(at::kByte));
+  const at::Tensor to = at::empty_like(from);
+  return {{.name = "matrix product",
+           .flops = 2.0 * static_cast<double>(side) * static_cast<double>(side * side),
+           .ours = [=] { at::mm(a, b); }},
+          {.name = "copy", .bytes = 2.0 * static_cast<double>(copied), .ours = [=] {
+             to.copy_(from);
+           }}};
+}
+
+std::vector<BenchCase> attention_cases(const BenchModel& model) {
+  const TransformerConfig& config = model.transformer;
+  const int64_t L = model.grid().tokens(), H = config.num_heads, D = config.head_dim();
+  const at::Tensor q = draw({1, L, H, D}, model.compute), k = draw({1, L, H, D}, model.compute),
+                   v = draw({1, L, H, D}, model.compute);
+  std::vector<BenchCase> cases;
+  for (const Pattern pattern : patterns_of(config)) {
+    const Layout layout = layout_of(model, pattern);
+    cases.push_back({.name = std::string("attention, ").append(pattern_name(pattern)),
+                     .flops = attention_flops(layout, config.dim),
+                     .bytes = bytes_of({q, k, v, q}),
+                     .ours = [=] { attend(q, k, v, layout); }});
+  }
+  const at::Tensor keys = draw({1, kTextRows, H, D}, model.compute),
+                   values = draw({1, kTextRows, H, D}, model.compute);
+  cases.push_back({.name = "attention to text",
+                   .flops = text_flops(config, L),
+                   .bytes = bytes_of({q, keys, values, q}),
+                   .ours = [=] { attention(q, keys, values); }});
+  return cases;
+}
+
+std::vector<BenchCase> gemm_cases(const BenchModel& model) {
+  const TransformerConfig& config = model.transformer;
+  const int64_t L = model.grid().tokens(), C = config.dim, F = config.ffn_dim;
+  struct Layer {
+    const char* name;
+    int64_t in, out;
+  };
+  std::vector<BenchCase> cases;
+  for (const Layer layer : {Layer{"linear, q, k, v or o", C, C}, Layer{"linear, ffn in", C, F},
+                            Layer{"linear, ffn out", F, C}}) {
+    const at::Tensor x = draw({L, layer.in}, model.compute);
+    const at::Tensor weight = draw({layer.out, layer.in}, model.compute);
+    const at::Tensor bias = draw({layer.out}, model.compute);
+    cases.push_back(
+        {.name = layer.name,
+         .flops = 2.0 * static_cast<double>(L) * static_cast<double>(layer.in * layer.out),
+         .bytes = bytes_of({x, weight}) +
+                  static_cast<double>(L * layer.out) * static_cast<double>(x.element_size()),
+         .ours = [=] { at::linear(x, weight, bias); },
+         .aten = [=] { at::mm(x, weight.t()); }});
+  }
+  return cases;
+}
+
+std::vector<BenchCase> pointwise_cases(const BenchModel& model) {
+  const TransformerConfig& config = model.transformer;
+  const int64_t L = model.grid().tokens(), C = config.dim, H = config.num_heads;
+  const double eps = config.eps;
+  const at::Tensor x = draw({1, L, C}, model.compute), y = draw({1, L, C}, model.compute);
+  const at::Tensor shift = draw({1, 1, C}, model.compute, at::kFloat),
+                   scale = draw({1, 1, C}, model.compute, at::kFloat),
+                   weight = draw({C}, model.compute, at::kFloat);
+  const at::Tensor hidden = draw({1, L, config.ffn_dim}, model.compute);
+  const Layout token = layout_of(model, Pattern::kToken), group = layout_of(model, Pattern::kGroup);
+  const at::Tensor rotation = rope_table(config.head_dim(), token);
+  const double row_bytes = static_cast<double>(x.nbytes());
+  return {
+      {.name = "layer norm + modulation",
+       .bytes = 2 * row_bytes,
+       .ours = [=] { layer_norm_modulate(x, shift, scale, eps); },
+       .aten =
+           [=] {
+             const auto wide = at::layer_norm(x.to(at::kFloat), {C}, {}, {}, eps);
+             (wide * (1 + scale) + shift).to(x.scalar_type());
+           }},
+      {.name = "RMS norm + rotation",
+       .bytes = 2 * row_bytes,
+       .ours = [=] { rms_norm_rotate(x, weight, rotation, eps); },
+       .aten =
+           [=] {
+             const auto normal = at::rms_norm(x, {C}, weight.to(x.scalar_type()), eps);
+             rotate_pairs(normal.unflatten(2, {H, C / H}), rotation);
+           }},
+      {.name = "gated residual",
+       .bytes = 3 * row_bytes,
+       .ours = [=] { add_gated(x, y, shift); },
+       .aten = [=] { (x.to(at::kFloat) + y.to(at::kFloat) * shift).to(x.scalar_type()); }},
+      {.name = "GELU",
+       .bytes = 2 * static_cast<double>(hidden.nbytes()),
+       .ours = [=] { at::gelu(hidden, "tanh"); }},
+      {.name = "switch of layout",
+       .bytes = 2 * row_bytes,
+       .ours = [=] { switch_layout(x, token, group); }},
+  };
+}
+
+std::vector<BenchCase> block_cases(const BenchModel& model) {
+  const TransformerConfig& config = model.transformer;
+  const int64_t L = model.grid().tokens(), C = config.dim;
+  auto block = std::make_shared<TransformerBlockImpl>(
+      config, at::TensorOptions().device(model.compute.device).dtype(model.compute.dtype));
+  fill_random(*block, model.compute);
+  const at::Tensor x = draw({1, L, C}, model.compute);
+  const at::Tensor time = draw({1, 6, C}, model.compute, at::kFloat);
+  const TextRows text = draw({1, kTextRows, C}, model.compute);
+  std::vector<BenchCase> cases;
+  for (const Pattern pattern : patterns_of(config)) {
+    const Layout layout = layout_of(model, pattern);
+    const Placement place{layout, rope_table(config.head_dim(), layout)};
+    cases.push_back({.name = std::string("block, ").append(pattern_name(pattern)),
+                     .flops = block_flops(model, pattern),
+                     .ours = [=] { block->forward(x, time, text, place, pattern); }});
+  }
+  return cases;
+}
+
+std::vector<BenchCase> forward_cases(const BenchModel& model) {
+  const TransformerConfig& config = model.transformer;
+  Transformer transformer(
+      config, at::TensorOptions().device(model.compute.device).dtype(model.compute.dtype));
+  fill_random(*transformer, model.compute);
+  transformer->set_compute_dtype(model.compute.dtype);
+  const at::Tensor latent = draw(model.latent_shape(), model.compute, at::kFloat);
+  const TextRows text = draw({1, config.text_len, config.text_dim}, model.compute);
+  const at::Tensor time = at::full({1}, 500.0, latent.options());
+  double flops = 0;
+  for (const BlockPlan& plan : transformer->plan()) {
+    flops += block_flops(model, plan.pattern);
+  }
+  return {{.name = std::string("forward, ").append(config.skiparse_model_type),
+           .flops = flops,
+           .ours = [=]() mutable { transformer->forward(latent, text, time); }}};
+}
+
+std::vector<BenchCase> vae_cases(const BenchModel& model) {
+  Vae vae{VaeConfig()};
+  vae->to(model.compute.device, model.compute.dtype);
+  if (model.compute.device.is_cuda()) {
+    vae->to_channels_last();
+  }
+  const at::Tensor latent = draw(model.latent_shape(), model.compute, at::kFloat);
+  const at::Tensor video =
+      draw({1, 3, model.num_frames, model.height, model.width}, model.compute).tanh();
+  return {{.name = "VAE, decode",
+           .ours = [=]() mutable { vae->decode(latent, [](const at::Tensor&) {}); }},
+          {.name = "VAE, encode", .ours = [=]() mutable { vae->encode(video); }}};
+}
+
+std::vector<BenchCase> text_cases(const BenchModel& model) {
+  const Umt5Config config;
+  Umt5Encoder encoder(config,
+                      at::TensorOptions().device(model.compute.device).dtype(model.compute.dtype));
+  fill_random(*encoder, model.compute);
+  const auto options = at::TensorOptions().device(model.compute.device).dtype(at::kLong);
+  const at::Tensor ids =
+      at::randint(config.vocab_size, {1, kTextRows},
+                  seeded_generator(model.compute.device, 0, "bench ids"), options);
+  const at::Tensor mask = at::ones_like(ids);
+  const auto C = static_cast<double>(config.d_model);
+  const double layer = 8 * C * static_cast<double>(config.num_heads * config.d_kv) +
+                       6 * C * static_cast<double>(config.d_ff) +
+                       4 * static_cast<double>(kTextRows * config.num_heads * config.d_kv);
+  return {{.name = "UMT5-XXL, 512 tokens",
+           .flops = layer * static_cast<double>(kTextRows * config.num_layers),
+           .ours = [=]() mutable { encoder->forward(ids, mask); }}};
+}
+
+}  // namespace ospnext

@@ -1,0 +1,17 @@
+// Timing of device work: medians of alternating runs.
+#pragma once
+
+#include <torch/torch.h>
+
+#include <functional>
+#include <vector>
+
+namespace ospnext {
+
+// Median milliseconds of each function, over `runs` rounds in which all run one after the other, so that a
+// clock that sinks under load is shared by all; `warmup` rounds come first and do not count. On CUDA by
+// events around each run on the current stream, else by the wall clock.
+std::vector<double> median_milliseconds(const std::vector<std::function<void()>>& functions,
+                                        at::Device device, int64_t warmup, int64_t runs);
+
+}  // namespace ospnext
