@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# Fuzzes the readers of files with libFuzzer under the address and undefined-behaviour sanitizers, on all cores.
+# Fuzzes the readers of files with libFuzzer under the address and undefined-behaviour sanitizers.
 #
-#   tools/fuzz.sh [READER...] [--seconds N]     readers: the files of tests/fuzz/; N seconds each (60)
+#   tools/fuzz.sh [READER...] [--seconds N] [--jobs N]
 #
+# Readers are the files of tests/fuzz/ (all of them); each runs for --seconds (60) in --jobs processes (all
+# cores), and what it took of the processors is printed.
 # What is learnt stays in build/fuzz/corpus/READER and serves the next run; what is found lies in
 # build/fuzz/findings/ and ends the run with status 1. CXX names another clang++.
 set -euo pipefail
@@ -14,12 +16,13 @@ fail() {
 }
 
 seconds=60
+jobs=$(nproc)
 readers=()
 while [ $# -gt 0 ]; do
   case "$1" in
-    --seconds)
-      [[ "${2:-}" =~ ^[1-9][0-9]*$ ]] || fail "--seconds: found '${2:-}', expected a whole number from 1 on"
-      seconds="$2"
+    --seconds | --jobs)
+      [[ "${2:-}" =~ ^[1-9][0-9]*$ ]] || fail "$1: found '${2:-}', expected a whole number from 1 on"
+      if [ "$1" = --jobs ]; then jobs="$2"; else seconds="$2"; fi
       shift
       ;;
     *)
@@ -49,7 +52,7 @@ running=0
 for source in src/io/readers/*.cpp src/models/tokenizer_model_check.cpp "${readers[@]/#/tests/fuzz/}"; do
   compile "${source%.cpp}.cpp" &
   running=$((running + 1))
-  [ $running -lt "$(nproc)" ] || { wait -n || fail "the readers do not compile"; running=$((running - 1)); }
+  [ $running -lt "$jobs" ] || { wait -n || fail "the readers do not compile"; running=$((running - 1)); }
 done
 while [ $running -gt 0 ]; do
   wait -n || fail "the readers do not compile"
@@ -65,16 +68,25 @@ done
 # Entries that need a folder of files make it here, in memory where there is such a place.
 [ ! -d /dev/shm ] || export TMPDIR=/dev/shm
 export ASAN_OPTIONS=quarantine_size_mb=16 UBSAN_OPTIONS=print_stacktrace=1
+# What all children had taken of the processors, in minutes, when `times` wrote its file (called in $(), it
+# would speak of another process).
+cpu_minutes() {
+  awk 'NR == 2 {gsub(/[ms]/, " "); print $1 + $2 / 60 + $3 + $4 / 60}' "$out/times"
+}
 status=0
 for reader in "${readers[@]}"; do
-  printf 'fuzz: %s, %s s on %s cores\n' "$reader" "$seconds" "$(nproc)"
+  printf 'fuzz: %s, %s s in %s processes\n' "$reader" "$seconds" "$jobs"
+  times >"$out/times"
+  before=$(cpu_minutes)
   mkdir -p "$out/corpus/$reader"
-  "$out/$reader" -fork="$(nproc)" -max_total_time="$seconds" -timeout=2 -rss_limit_mb=400 -malloc_limit_mb=200 \
+  "$out/$reader" -fork="$jobs" -max_total_time="$seconds" -timeout=2 -rss_limit_mb=400 -malloc_limit_mb=200 \
     -max_len=65536 -artifact_prefix="$out/findings/$reader-" "$out/corpus/$reader" "tests/fuzz/corpus/$reader" \
     >"$out/$reader.log" 2>&1 || {
     status=1
     printf 'fuzz: %s: a finding, see %s.log and %s/findings/\n' "$reader" "$out/$reader" "$out" >&2
   }
+  times >"$out/times"
+  printf 'fuzz: %s: %.1f CPU minutes\n' "$reader" "$(echo "$(cpu_minutes) $before" | awk '{print $1 - $2}')"
   { grep -E '^#[0-9]+: cov' "$out/$reader.log" || true; } | tail -n 1
 done
 exit $status
