@@ -38,6 +38,9 @@ struct NoTurns : DefaultPlan {
 struct NotEager : DefaultPlan {
   static constexpr bool kEager = false;
 };
+struct NotKept : DefaultPlan {
+  static constexpr bool kKeep = false;
+};
 struct Slack : DefaultPlan {
   static constexpr int kSlack = 8;
 };
@@ -60,6 +63,7 @@ const Variant kVariants[] = {
     {"keys-128", launch_with<Keys128, false>},
     {"no-turns", launch_with<NoTurns, false>},
     {"not-eager", launch_with<NotEager, false>},
+    {"not-kept", launch_with<NotKept, false>},
     {"slack-8", launch_with<Slack, false>},
     {"cluster-2", launch_with<Cluster, false>},
     {"cluster-2-slack-8", launch_with<ClusterSlack, false>},
@@ -163,14 +167,14 @@ class Problem {
       }
     }
     ranges_.put(ranges);
-    for (const HeadsOfTokens* x : {&args.q, &args.k, &args.v}) {
-      const bool query = x == &args.q;
-      const int mode = c.data == Data::kOutliers                    ? 1
-                       : c.data == Data::kZeroQueries && query      ? 2
-                       : c.data == Data::kOneValues && x == &args.v ? 3
-                                                                    : 0;
-      fill_tokens(*x, c.B, query ? L : T, c.H, 7 + 13 * (x - &args.q), mode);
-    }
+    const auto fill = [&](const HeadsOfTokens& x, int64_t tokens, int seed, Data special,
+                          int mode) {
+      mode = c.data == Data::kOutliers ? 1 : c.data == special ? mode : 0;
+      fill_tokens(x, c.B, tokens, c.H, seed, mode);
+    };
+    fill(args.q, L, 7, Data::kZeroQueries, 2);
+    fill(args.k, T, 20, Data::kOutliers, 1);
+    fill(args.v, T, 33, Data::kOneValues, 3);
     fill_bias(bias_.get(), T);
     CHECK_CUDA(cudaGetLastError());
   }
@@ -335,32 +339,46 @@ double flops(const Case& c) {
   return 4.0 * pairs * static_cast<double>(c.B * c.H * kHead);
 }
 
-// Times variants by turns, each after a launch of its own that does not count, and prints medians.
+// Times variants by turns, each after a launch of its own that does not count. Prints medians, the clock while they
+// ran, and the share of what the tensor cores can do at that clock: 4096 FLOPs a cycle and multiprocessor.
 void time_all(const std::vector<Variant>& variants, const Case& shape, int runs) {
   Problem problem(shape, /*with_lse=*/false);
   cudaEvent_t begin, end;
   CHECK_CUDA(cudaEventCreate(&begin));
   CHECK_CUDA(cudaEventCreate(&end));
+  Memory<unsigned long long> clocks(4);
   std::vector<std::vector<float>> times(variants.size());
+  std::vector<double> cycles(variants.size()), nanoseconds(variants.size());
   for (int run = -1; run < runs; ++run) {
     for (size_t i = 0; i < variants.size(); ++i) {
+      clock_kernel<<<1024, 32>>>(clocks.get());
       CHECK_CUDA(cudaEventRecord(begin));
       CHECK_CUDA(variants[i].launch(problem.args, nullptr));
       CHECK_CUDA(cudaEventRecord(end));
+      clock_kernel<<<1024, 32>>>(clocks.get() + 2);
       CHECK_CUDA(cudaEventSynchronize(end));
       float ms = 0;
       CHECK_CUDA(cudaEventElapsedTime(&ms, begin, end));
+      const std::vector<unsigned long long> now = clocks.copy();
       if (run >= 0) {
         times[i].push_back(ms);
+        cycles[i] += static_cast<double>(now[2] - now[0]);
+        nanoseconds[i] += static_cast<double>(now[3] - now[1]);
       }
     }
   }
+  int multiprocessors = 0;
+  CHECK_CUDA(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, 0));
   for (size_t i = 0; i < variants.size(); ++i) {
     std::sort(times[i].begin(), times[i].end());
     const double median = times[i][times[i].size() / 2];
-    std::printf("TIME %-27s %-22s median %8.3f ms  min %8.3f  max %8.3f  %6.1f TFLOP/s\n",
-                variants[i].name, shape.name.c_str(), median, times[i].front(), times[i].back(),
-                flops(shape) / median * 1e-9);
+    const double rate = flops(shape) / median * 1e-9;       // TFLOP/s
+    const double clock = cycles[i] / nanoseconds[i] * 1e3;  // MHz
+    const double peak = multiprocessors * 4096 * clock * 1e-6;
+    std::printf(
+        "TIME %-27s %-20s median %8.3f ms (%.3f to %.3f)  %6.1f TFLOP/s  %4.0f MHz, %.1f %%\n",
+        variants[i].name, shape.name.c_str(), median, times[i].front(), times[i].back(), rate,
+        clock, 100 * rate / peak);
   }
   std::fflush(stdout);
   CHECK_CUDA(cudaEventDestroy(begin));
@@ -429,7 +447,7 @@ int benchmark(int argc, char** argv) {
       }
     }
     time_all(variants, ragged, runs);
-    time_all(variants, dense, std::max(runs / 2, 1));
+    time_all(variants, dense, std::max(runs / 4, 1));
     const std::vector<Variant> first{variants.front()};
     const int64_t q = 20160;
     for (const Case& c :

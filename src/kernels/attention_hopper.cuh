@@ -30,6 +30,7 @@ struct DefaultPlan {
   static constexpr int kSlack = 0;      // how far log2 of a sum may grow before it is rescaled
   static constexpr bool kTurns = true;  // the two warp groups issue their products by turns
   static constexpr bool kEager = true;  // exponentials do not wait for products under way
+  static constexpr bool kKeep = true;   // keys and values are the last to leave the L2 cache
 };
 struct BiasPlan : DefaultPlan {
   static constexpr int kKeys = 128;  // the bias takes registers
@@ -156,7 +157,7 @@ __device__ __forceinline__ void copy_queries(const Block<Plan>& block, const Par
 // it. The last tile of a segment, which may need a mask, comes first.
 template <class Plan>
 __device__ __forceinline__ void copy_all(const Block<Plan>& block, const Params& p) {
-  const uint64_t keep = keep_in_cache(), pass = pass_through_cache();
+  const uint64_t pass = pass_through_cache(), keep = Plan::kKeep ? keep_in_cache() : treat_as_any();
   const uint32_t key_ring = block.shared + Shared<Plan>::kKeys;
   const uint32_t value_ring = block.shared + Shared<Plan>::kValues;
   Ring keys, values;
