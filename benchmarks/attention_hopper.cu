@@ -32,6 +32,12 @@ namespace {
 struct Keys128 : DefaultPlan {
   static constexpr int kKeys = 128;
 };
+struct Keys192 : DefaultPlan {
+  static constexpr int kKeys = 192;
+};
+struct Keys192Slack : Keys192 {
+  static constexpr int kSlack = 8;
+};
 struct NoTurns : DefaultPlan {
   static constexpr bool kTurns = false;
 };
@@ -61,6 +67,8 @@ struct Variant {
 const Variant kVariants[] = {
     {"default", launch_with<DefaultPlan, false>},
     {"keys-128", launch_with<Keys128, false>},
+    {"keys-192", launch_with<Keys192, false>},
+    {"keys-192-slack-8", launch_with<Keys192Slack, false>},
     {"no-turns", launch_with<NoTurns, false>},
     {"not-eager", launch_with<NotEager, false>},
     {"not-kept", launch_with<NotKept, false>},

@@ -274,6 +274,31 @@ __device__ __forceinline__ void multiply_scores(float (&s)[88], uint64_t q, uint
       : "l"(q), "l"(k), "r"(accumulate));
 }
 
+// s (+)= Q Kᵀ for 64 rows, 192 keys and 16 channels; both operands row by row in shared memory.
+__device__ __forceinline__ void multiply_scores(float (&s)[96], uint64_t q, uint64_t k,
+                                                int accumulate) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %98, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n192k16.f32.bf16.bf16 {"
+      "%0, %1, %2, %3, %4, %5, %6, %7, "
+      "%8, %9, %10, %11, %12, %13, %14, %15, "
+      "%16, %17, %18, %19, %20, %21, %22, %23, "
+      "%24, %25, %26, %27, %28, %29, %30, %31, "
+      "%32, %33, %34, %35, %36, %37, %38, %39, "
+      "%40, %41, %42, %43, %44, %45, %46, %47, "
+      "%48, %49, %50, %51, %52, %53, %54, %55, "
+      "%56, %57, %58, %59, %60, %61, %62, %63, "
+      "%64, %65, %66, %67, %68, %69, %70, %71, "
+      "%72, %73, %74, %75, %76, %77, %78, %79, "
+      "%80, %81, %82, %83, %84, %85, %86, %87, "
+      "%88, %89, %90, %91, %92, %93, %94, %95"
+      "}, %96, %97, p, 1, 1, 0, 0;\n}\n"
+      : OSPNEXT_EIGHT(s, 0), OSPNEXT_EIGHT(s, 8), OSPNEXT_EIGHT(s, 16), OSPNEXT_EIGHT(s, 24),
+        OSPNEXT_EIGHT(s, 32), OSPNEXT_EIGHT(s, 40), OSPNEXT_EIGHT(s, 48), OSPNEXT_EIGHT(s, 56),
+        OSPNEXT_EIGHT(s, 64), OSPNEXT_EIGHT(s, 72), OSPNEXT_EIGHT(s, 80), OSPNEXT_EIGHT(s, 88)
+      : "l"(q), "l"(k), "r"(accumulate));
+}
+
 // o += P V for 64 rows, 16 keys and 128 channels: P from registers, V key by key in shared memory, which the
 // unit transposes.
 __device__ __forceinline__ void multiply_values(float (&o)[64], uint32_t p0, uint32_t p1,
