@@ -7,6 +7,9 @@
 #include <optional>
 
 #include "core/torch/shape_check.h"
+#ifdef OSPNEXT_CUDA
+#include "kernels/attention_cuda.h"
+#endif
 
 namespace ospnext {
 
@@ -18,6 +21,11 @@ at::Tensor biased_attention(const at::Tensor& q, const at::Tensor& k, const at::
   if (q.numel() == 0) {
     return at::zeros_like(q);
   }
+#ifdef OSPNEXT_CUDA
+  if (cuda::takes_attention(q, k, v)) {
+    return cuda::attention(q, k, v);
+  }
+#endif
   const auto out = at::scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2),
                                                     v.transpose(1, 2), bias);  // [B, H, L, D]
   return out.transpose(1, 2);                                                  // [B, L, H, D]
@@ -62,6 +70,11 @@ at::Tensor segmented_attention(const at::Tensor& q, const at::Tensor& k, const a
   TORCH_CHECK(S > 0 && std::reduce(lengths.begin(), lengths.end()) == L,
               "segment lengths add up to ", std::reduce(lengths.begin(), lengths.end()),
               ", expected ", L, " tokens");
+#ifdef OSPNEXT_CUDA
+  if (cuda::takes_attention(q, k, v) && cuda::takes_segments(lengths)) {
+    return cuda::segmented_attention(q, k, v, lengths);
+  }
+#endif
   if (std::adjacent_find(lengths.begin(), lengths.end(), std::not_equal_to<>()) == lengths.end()) {
     const auto as_batch = [&](const at::Tensor& x) {
       return x.reshape({B * S, L / S, H, D});  // segments are independent, as samples are

@@ -1,0 +1,479 @@
+// Checks and times the attention kernel of src/kernels/attention_hopper.cu on a Hopper GPU, without torch.
+//
+//   attention_hopper [--quick] [--check] [--time] [--runs N] [--variant NAME]
+//
+// --check compares every variant with a plain fp32 kernel on shapes that are awkward, --quick on a few small ones (for
+// compute-sanitizer), --time measures. Exit status 1 when a case fails. A build with -DATTENTION_TRAP=2 gives waits up
+// after 2 seconds and says which, to be used for --check; time without it. Build:
+//   nvcc -O3 -std=c++20 -gencode=arch=compute_90a,code=sm_90a -Isrc -Ibenchmarks benchmarks/attention_hopper.cu
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "attention_reference.cuh"
+#include "kernels/attention_hopper.cu"
+
+namespace ospnext::cuda {
+namespace {
+
+#define CHECK_CUDA(call)                                                                     \
+  do {                                                                                       \
+    const cudaError_t error_ = (call);                                                       \
+    if (error_ != cudaSuccess) {                                                             \
+      std::printf("%s:%d: %s: %s\n", __FILE__, __LINE__, #call, cudaGetErrorString(error_)); \
+      std::exit(2);                                                                          \
+    }                                                                                        \
+  } while (false)
+
+// variants
+
+struct Keys128 : DefaultPlan {
+  static constexpr int kKeys = 128;
+};
+struct Keys192 : DefaultPlan {
+  static constexpr int kKeys = 192;
+};
+struct Keys192Slack : Keys192 {
+  static constexpr int kSlack = 8;
+};
+struct NoTurns : DefaultPlan {
+  static constexpr bool kTurns = false;
+};
+struct NotEager : DefaultPlan {
+  static constexpr bool kEager = false;
+};
+struct NotKept : DefaultPlan {
+  static constexpr bool kKeep = false;
+};
+struct Slack : DefaultPlan {
+  static constexpr int kSlack = 8;
+};
+struct Cluster : DefaultPlan {
+  static constexpr int kCluster = 2;
+};
+struct ClusterSlack : Cluster {
+  static constexpr int kSlack = 8;
+};
+struct Cluster128Slack : ClusterSlack {
+  static constexpr int kKeys = 128;
+};
+
+struct Variant {
+  const char* name;
+  cudaError_t (*launch)(const AttentionArgs&, cudaStream_t);
+};
+const Variant kVariants[] = {
+    {"default", launch_with<DefaultPlan, false>},
+    {"keys-128", launch_with<Keys128, false>},
+    {"keys-192", launch_with<Keys192, false>},
+    {"keys-192-slack-8", launch_with<Keys192Slack, false>},
+    {"no-turns", launch_with<NoTurns, false>},
+    {"not-eager", launch_with<NotEager, false>},
+    {"not-kept", launch_with<NotKept, false>},
+    {"slack-8", launch_with<Slack, false>},
+    {"cluster-2", launch_with<Cluster, false>},
+    {"cluster-2-slack-8", launch_with<ClusterSlack, false>},
+    {"cluster-2-keys-128-slack-8", launch_with<Cluster128Slack, false>},
+};
+const Variant kWithBias{"bias", launch_with<BiasPlan, true>};
+
+// data
+
+enum class Data { kRandom, kOutliers, kZeroQueries, kOneValues };
+
+struct Case {
+  std::string name;
+  int64_t B, H;
+  std::vector<int64_t> lengths;  // of segments; one for cross-attention
+  int64_t keys = -1;             // of cross-attention, or -1
+  bool packed = false;
+  bool bias = false;
+  Data data = Data::kRandom;
+};
+
+template <class T>
+class Memory {
+ public:
+  explicit Memory(int64_t count) : bytes_(count * sizeof(T)) {
+    CHECK_CUDA(cudaMalloc(&data_, std::max<size_t>(bytes_, 1)));
+  }
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+  ~Memory() { cudaFree(data_); }
+  T* get() const { return data_; }
+  void fill(int byte) { CHECK_CUDA(cudaMemset(data_, byte, bytes_)); }
+  void put(const std::vector<T>& values) {
+    CHECK_CUDA(cudaMemcpy(data_, values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice));
+  }
+  std::vector<T> copy() const {
+    std::vector<T> values(bytes_ / sizeof(T));
+    CHECK_CUDA(cudaMemcpy(values.data(), data_, bytes_, cudaMemcpyDeviceToHost));
+    return values;
+  }
+
+ private:
+  T* data_ = nullptr;
+  size_t bytes_;
+};
+
+constexpr int64_t kGuard = 4096;  // elements after an output, which nobody may write
+
+int64_t sum_of(const std::vector<int64_t>& lengths) {
+  int64_t sum = 0;
+  for (const int64_t length : lengths) {
+    sum += length;
+  }
+  return sum;
+}
+
+// The tensors of a case on the device, and the arguments that describe them.
+class Problem {
+ public:
+  explicit Problem(const Case& c, bool with_lse = true)
+      : what(c),
+        L(sum_of(c.lengths)),
+        T(c.keys >= 0 ? c.keys : L),
+        inputs_(c.B * (L + 2 * T) * c.H * kHead),
+        out(c.B * L * c.H * kHead + kGuard),
+        lse(c.B * c.H * L + kGuard),
+        bias_(std::max<int64_t>(T, 1)),
+        ranges_(2 * std::max<int64_t>(L, 1)) {
+    const int64_t width = c.H * kHead, of_q = c.B * L * width, of_k = c.B * T * width;
+    __nv_bfloat16* data = inputs_.get();
+    const auto place = [&](__nv_bfloat16* at, int64_t tokens, int64_t step) {
+      return HeadsOfTokens{at, tokens * step, step, kHead};
+    };
+    if (c.packed) {
+      args.q = place(data, L, 3 * width);
+      args.k = place(data + width, L, 3 * width);
+      args.v = place(data + 2 * width, L, 3 * width);
+    } else {
+      args.q = place(data, L, width);
+      args.k = place(data + of_q, T, width);
+      args.v = place(data + of_q + of_k, T, width);
+    }
+    args.o = place(out.get(), L, width);
+    args.lse = with_lse ? lse.get() : nullptr;
+    args.bias = c.bias ? bias_.get() : nullptr;
+    args.B = c.B;
+    args.L = L;
+    args.T = T;
+    args.H = c.H;
+    offsets_.push_back(0);
+    for (const int64_t length : c.lengths) {
+      offsets_.push_back(offsets_.back() + length);
+    }
+    args.offsets = c.keys >= 0 ? nullptr : offsets_.data();
+    args.segments = c.keys >= 0 ? 0 : static_cast<int64_t>(c.lengths.size());
+    std::vector<int> ranges;
+    for (size_t s = 0; s + 1 < offsets_.size(); ++s) {
+      for (int64_t l = offsets_[s]; l < offsets_[s + 1]; ++l) {
+        ranges.push_back(c.keys >= 0 ? 0 : static_cast<int>(offsets_[s]));
+        ranges.push_back(static_cast<int>(c.keys >= 0 ? T : offsets_[s + 1]));
+      }
+    }
+    ranges_.put(ranges);
+    const auto fill = [&](const HeadsOfTokens& x, int64_t tokens, int seed, Data special,
+                          int mode) {
+      mode = c.data == Data::kOutliers ? 1 : c.data == special ? mode : 0;
+      fill_tokens(x, c.B, tokens, c.H, seed, mode);
+    };
+    fill(args.q, L, 7, Data::kZeroQueries, 2);
+    fill(args.k, T, 20, Data::kOutliers, 1);
+    fill(args.v, T, 33, Data::kOneValues, 3);
+    fill_bias(bias_.get(), T);
+    CHECK_CUDA(cudaGetLastError());
+  }
+
+  void poison() {
+    out.fill(0xFF);
+    lse.fill(0xFF);
+  }
+
+  const Case what;
+  const int64_t L, T;
+
+ private:
+  Memory<__nv_bfloat16> inputs_;
+
+ public:
+  Memory<__nv_bfloat16> out;
+  Memory<float> lse;
+  AttentionArgs args{};
+  const int* ranges() const { return ranges_.get(); }
+
+ private:
+  Memory<float> bias_;
+  Memory<int> ranges_;
+  std::vector<int64_t> offsets_;
+};
+
+// Whether the last launch ran into waits that never end; prints them.
+bool deadlocked() {
+#ifdef ATTENTION_TRAP
+  unsigned count = 0;
+  CHECK_CUDA(cudaMemcpyFromSymbol(&count, hopper::deadlock_count, sizeof(count)));
+  if (count == 0) {
+    return false;
+  }
+  std::vector<hopper::Deadlock> waits(hopper::kDeadlocks);
+  CHECK_CUDA(cudaMemcpyFromSymbol(waits.data(), hopper::deadlocks,
+                                  waits.size() * sizeof(hopper::Deadlock)));
+  static const char* const kNames[] = {"query full 0",  "query full 1",  "query empty 0",
+                                       "query empty 1", "key full 0",    "key full 1",
+                                       "key empty 0",   "key empty 1",   "value full 0",
+                                       "value full 1",  "value empty 0", "value empty 1"};
+  std::printf("  DEADLOCK: %u waits gave up\n", count);
+  for (unsigned i = 0; i < std::min<unsigned>(count, hopper::kDeadlocks); ++i) {
+    const unsigned place = waits[i].barrier % 128 / 8;
+    if (i < 8 || waits[i].thread % 128 == 0) {
+      std::printf("    block %u thread %u: %s, parity %u\n", waits[i].block, waits[i].thread,
+                  place < 12 ? kNames[place] : "?", waits[i].parity);
+    }
+  }
+  const unsigned none = 0;
+  CHECK_CUDA(cudaMemcpyToSymbol(hopper::deadlock_count, &none, sizeof(none)));
+  return true;
+#else
+  return false;
+#endif
+}
+
+// Runs a variant on a case and compares `rows` of its rows (0: all) with the reference. Prints one line, more if it
+// fails.
+bool check(const Variant& variant, Problem& problem, int64_t rows = 0, int repeats = 3) {
+  const AttentionArgs& args = problem.args;
+  uint64_t first = 0;
+  bool same = true;
+  for (int i = 0; i < repeats; ++i) {
+    problem.poison();
+    const cudaError_t error = variant.launch(args, nullptr);
+    if (error != cudaSuccess) {
+      std::printf("FAIL %-27s %-24s launch: %s\n", variant.name, problem.what.name.c_str(),
+                  cudaGetErrorString(error));
+      cudaGetLastError();
+      return false;
+    }
+    if (const cudaError_t failure = cudaDeviceSynchronize()) {
+      std::printf("FAIL %-27s %-24s kernel: %s; nothing more can run in this process\n",
+                  variant.name, problem.what.name.c_str(), cudaGetErrorString(failure));
+      std::exit(2);
+    }
+    if (deadlocked()) {
+      std::printf("FAIL %-27s %s\n", variant.name, problem.what.name.c_str());
+      return false;
+    }
+    const uint64_t sum = checksum(problem.out.get(), args.B * args.L * args.H * kHead);
+    first = i == 0 ? sum : first;
+    same = same && sum == first;
+  }
+  const Comparison c = compare(args, problem.ranges(), rows);
+  CHECK_CUDA(cudaDeviceSynchronize());
+  const double error = std::sqrt(c.error / std::max(c.norm, 1e-300));
+  const double rounding = std::sqrt(c.rounding / std::max(c.norm, 1e-300));
+  const bool guarded =
+      untouched(problem.out.get() + args.B * args.L * args.H * kHead, kGuard) &&
+      untouched(reinterpret_cast<__nv_bfloat16*>(problem.lse.get() + args.B * args.H * args.L),
+                2 * kGuard);
+  const bool close = error <= std::max(2 * rounding, 5e-4);
+  const bool good = close && c.not_finite == 0 && c.lse_error <= 1e-3 && guarded && same;
+  std::printf("%s %-27s %-24s rel L2 %.2e (rounding %.2e)  max %.1e of %.1e  lse %.1e\n",
+              good ? "PASS" : "FAIL", variant.name, problem.what.name.c_str(), error, rounding,
+              c.largest_error, c.largest, c.lse_error);
+  if (!good) {
+    std::printf("  not finite: %llu, beyond the output written: %s, same every time: %s\n",
+                c.not_finite, guarded ? "no" : "YES", same ? "yes" : "NO");
+    std::printf(
+        "  relative error by rows of a tile (16 each, down) and channels (32 each, across):\n");
+    for (int row = 0; row < 8; ++row) {
+      std::printf("   ");
+      for (int part = 0; part < 4; ++part) {
+        const double* cell = c.cells[row][part];
+        std::printf(" %8.1e", std::sqrt(cell[0] / std::max(cell[1], 1e-300)));
+      }
+      std::printf("\n");
+    }
+    for (unsigned i = 0; i < std::min(c.samples, 8U); ++i) {
+      const Sample& s = c.sample[i];
+      std::printf("    b %d h %d l %d channel %d: %g, expected %g\n", s.b, s.h, s.l, s.channel,
+                  s.actual, s.expected);
+    }
+  }
+  std::fflush(stdout);
+  return good;
+}
+
+std::vector<Case> quick_cases() {
+  return {{"1", 1, 1, {1}},
+          {"129", 1, 2, {129}},
+          {"200 0 63", 1, 2, {200, 0, 63}, -1, true},
+          {"2 x 370", 2, 1, {370}},
+          {"cross 70 to 130", 1, 2, {70}, 130, false, true}};
+}
+
+std::vector<Case> all_cases() {
+  std::vector<Case> cases{{"1000, q = 0", 1, 1, {1000}, -1, false, false, Data::kZeroQueries},
+                          {"1000, v = 1", 1, 1, {1000}, -1, false, false, Data::kOneValues}};
+  for (const int64_t length : {1, 63, 64, 127, 128, 129, 175, 176, 177, 200, 352, 353, 1000}) {
+    cases.push_back({std::to_string(length), 1, 3, {length}});
+  }
+  const std::vector<int64_t> mixed{0, 1, 63, 64, 127, 0, 128, 129, 200, 1000, 300, 0};
+  cases.push_back({"mixed, B 2 H 1", 2, 1, mixed});
+  cases.push_back({"mixed, B 2 H 3 packed", 2, 3, mixed, -1, true});
+  cases.push_back({"mixed, B 2 H 40 packed", 2, 40, mixed, -1, true});
+  cases.push_back({"mixed, outliers", 2, 3, mixed, -1, true, false, Data::kOutliers});
+  cases.push_back({"5000, H 8", 1, 8, {5000}});
+  cases.push_back({"4 x 1181, H 12 packed", 1, 12, {1181, 1181, 1181, 1181}, -1, true});
+  cases.push_back({"cross 1000 to 512", 2, 3, {1000}, 512});
+  cases.push_back({"cross 5 to 1000", 2, 3, {5}, 1000});
+  cases.push_back({"cross 300 to 1", 1, 2, {300}, 1});
+  cases.push_back({"cross 300 to 0", 1, 2, {300}, 0});
+  cases.push_back({"cross 300 to 0, bias", 1, 2, {300}, 0, false, true});
+  for (const int64_t keys : {1, 77, 128, 129, 512, 1000}) {
+    cases.push_back(
+        {"cross 300 to " + std::to_string(keys) + ", bias", 2, 3, {300}, keys, false, true});
+  }
+  cases.push_back({"cross 3000 to 512, bias", 2, 40, {3000}, 512, false, true});
+  return cases;
+}
+
+double flops(const Case& c) {
+  double pairs = 0;
+  for (const int64_t length : c.lengths) {
+    pairs += static_cast<double>(length) * static_cast<double>(c.keys >= 0 ? c.keys : length);
+  }
+  return 4.0 * pairs * static_cast<double>(c.B * c.H * kHead);
+}
+
+// Times variants by turns, each after a launch of its own that does not count. Prints medians, the clock while they
+// ran, and the share of what the tensor cores can do at that clock: 4096 FLOPs a cycle and multiprocessor.
+void time_all(const std::vector<Variant>& variants, const Case& shape, int runs) {
+  Problem problem(shape, /*with_lse=*/false);
+  cudaEvent_t begin, end;
+  CHECK_CUDA(cudaEventCreate(&begin));
+  CHECK_CUDA(cudaEventCreate(&end));
+  Memory<unsigned long long> clocks(4);
+  std::vector<std::vector<float>> times(variants.size());
+  std::vector<double> cycles(variants.size()), nanoseconds(variants.size());
+  for (int run = -1; run < runs; ++run) {
+    for (size_t i = 0; i < variants.size(); ++i) {
+      clock_kernel<<<1024, 32>>>(clocks.get());
+      CHECK_CUDA(cudaEventRecord(begin));
+      CHECK_CUDA(variants[i].launch(problem.args, nullptr));
+      CHECK_CUDA(cudaEventRecord(end));
+      clock_kernel<<<1024, 32>>>(clocks.get() + 2);
+      CHECK_CUDA(cudaEventSynchronize(end));
+      float ms = 0;
+      CHECK_CUDA(cudaEventElapsedTime(&ms, begin, end));
+      const std::vector<unsigned long long> now = clocks.copy();
+      if (run >= 0) {
+        times[i].push_back(ms);
+        cycles[i] += static_cast<double>(now[2] - now[0]);
+        nanoseconds[i] += static_cast<double>(now[3] - now[1]);
+      }
+    }
+  }
+  int multiprocessors = 0;
+  CHECK_CUDA(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, 0));
+  for (size_t i = 0; i < variants.size(); ++i) {
+    std::sort(times[i].begin(), times[i].end());
+    const double median = times[i][times[i].size() / 2];
+    const double rate = flops(shape) / median * 1e-9;       // TFLOP/s
+    const double clock = cycles[i] / nanoseconds[i] * 1e3;  // MHz
+    const double peak = multiprocessors * 4096 * clock * 1e-6;
+    std::printf(
+        "TIME %-27s %-20s median %8.3f ms (%.3f to %.3f)  %6.1f TFLOP/s  %4.0f MHz, %.1f %%\n",
+        variants[i].name, shape.name.c_str(), median, times[i].front(), times[i].back(), rate,
+        clock, 100 * rate / peak);
+  }
+  std::fflush(stdout);
+  CHECK_CUDA(cudaEventDestroy(begin));
+  CHECK_CUDA(cudaEventDestroy(end));
+}
+
+int benchmark(int argc, char** argv) {
+  bool quick = false, checks = false, timing = false;
+  int runs = 20;
+  std::string only;
+  for (int i = 1; i < argc; ++i) {
+    const std::string flag = argv[i];
+    if (flag == "--quick") {
+      quick = true;
+    } else if (flag == "--check") {
+      checks = true;
+    } else if (flag == "--time") {
+      timing = true;
+    } else if (flag == "--runs" && i + 1 < argc) {
+      runs = std::atoi(argv[++i]);
+    } else if (flag == "--variant" && i + 1 < argc) {
+      only = argv[++i];
+    } else {
+      std::printf("unknown flag %s\n", flag.c_str());
+      return 2;
+    }
+  }
+  cudaDeviceProp device;
+  CHECK_CUDA(cudaGetDeviceProperties(&device, 0));
+  std::printf("%s, %d multiprocessors\n", device.name, device.multiProcessorCount);
+  std::vector<Variant> variants;
+  for (const Variant& variant : kVariants) {
+    if (only.empty() || only == variant.name) {
+      variants.push_back(variant);
+    }
+  }
+  int failures = 0;
+  std::vector<Variant> good = variants;
+  if (quick || checks) {
+    std::vector<int> failed(variants.size());
+    for (const Case& c : quick ? quick_cases() : all_cases()) {
+      Problem problem(c);
+      if (c.bias) {
+        failures += check(kWithBias, problem) ? 0 : 1;
+        continue;
+      }
+      for (size_t i = 0; i < variants.size(); ++i) {
+        if (failed[i] < 6) {  // one that fails everywhere need not say so for each case
+          failed[i] += check(variants[i], problem) ? 0 : 1;
+        }
+      }
+    }
+    for (size_t i = 0; i < variants.size(); ++i) {
+      failures += failed[i];
+      std::printf("%s %s: %d failures\n", failed[i] == 0 ? "PASS" : "FAIL", variants[i].name,
+                  failed[i]);
+    }
+  }
+  if (timing) {
+    const Case ragged{"4 x 18900", 1, 40, {18900, 18900, 18900, 18900}, -1, true};
+    const Case dense{"75600", 1, 40, {75600}, -1, true};
+    for (const Case* c : {&ragged, &dense}) {
+      Problem problem(*c);
+      for (const Variant& variant : variants) {
+        failures += check(variant, problem, 500, 1) ? 0 : 1;
+      }
+    }
+    time_all(variants, ragged, runs);
+    time_all(variants, dense, std::max(runs / 4, 1));
+    const std::vector<Variant> first{variants.front()};
+    const int64_t q = 20160;
+    for (const Case& c :
+         {ragged, dense, Case{"80640", 1, 40, {4 * q}, -1, true},
+          Case{"32760", 1, 40, {32760}, -1, true}, Case{"4 x 20160", 1, 40, {q, q, q, q}, -1, true},
+          Case{"16 x 4725", 1, 40, std::vector<int64_t>(16, 4725), -1, true},
+          Case{"cross 75600 to 512", 1, 40, {75600}, 512}}) {
+      time_all(first, c, runs);
+    }
+    time_all({kWithBias}, Case{"cross, bias", 1, 40, {75600}, 512, false, true}, runs);
+  }
+  std::printf("%s: %d failures\n", failures == 0 ? "PASS" : "FAIL", failures);
+  return failures == 0 ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace ospnext::cuda
+
+int main(int argc, char** argv) {
+  return ospnext::cuda::benchmark(argc, argv);
+}

@@ -1,0 +1,264 @@
+// Attention in plain fp32 CUDA, slow, and what the attention benchmark needs to compare with it: data, checksums.
+#pragma once
+
+#include <cuda_bf16.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+
+#include "kernels/attention_launch.h"
+
+namespace ospnext::cuda {
+namespace {
+
+constexpr int kReferenceHead = 128, kReferenceBlock = 128, kReferenceChunk = 1024;
+
+struct Sample {
+  int b, h, l, channel;
+  float actual, expected;
+};
+
+// Sums over the rows compared: of squares of (output - reference), of (reference with P and o rounded to bf16 -
+// reference), of the reference.
+struct Comparison {
+  double error, rounding, norm;
+  double cells[8][4][2];  // error and norm by (l - first of segment) % 128 / 16 and channel / 32
+  float largest_error, largest, lse_error;
+  unsigned long long not_finite;
+  unsigned samples;  // of large errors
+  Sample sample[8];
+};
+
+__device__ inline const __nv_bfloat16* token_at(const HeadsOfTokens& x, int64_t b, int64_t t,
+                                                int64_t h) {
+  return static_cast<const __nv_bfloat16*>(x.data) + b * x.sample + t * x.token + h * x.head;
+}
+
+__device__ inline void atomic_max(float* at, float value) {  // of values that are not negative
+  atomicMax(reinterpret_cast<int*>(at), __float_as_int(value));
+}
+
+__device__ inline float block_reduce(float value, bool maximum, float* scratch) {
+  const int t = static_cast<int>(threadIdx.x);
+  scratch[t] = value;
+  __syncthreads();
+  for (int half = kReferenceBlock / 2; half > 0; half /= 2) {
+    if (t < half) {
+      const float other = scratch[t + half];
+      scratch[t] = maximum ? fmaxf(scratch[t], other) : scratch[t] + other;
+    }
+    __syncthreads();
+  }
+  const float result = scratch[0];
+  __syncthreads();
+  return result;
+}
+
+// The logit of `key` for the query in q.
+__device__ inline float logit(const AttentionArgs& a, const float* q, int64_t b, int64_t h,
+                              int64_t key) {
+  const __nv_bfloat16* k = token_at(a.k, b, key, h);
+  float dot = 0;
+  for (int c = 0; c < kReferenceHead; c += 2) {
+    const float2 pair = __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(k + c));
+    dot += q[c] * pair.x + q[c + 1] * pair.y;
+  }
+  return dot * 0.08838834764831845F + (a.bias != nullptr ? a.bias[key] : 0.0F);
+}
+
+// A block a row (b, h, l), of which every `step`-th is compared; a thread a channel.
+__global__ void compare_kernel(AttentionArgs a, const int* ranges, int64_t step,
+                               Comparison* result) {
+  __shared__ float q[kReferenceHead], weight[kReferenceChunk], scratch[kReferenceBlock];
+  const int64_t row = blockIdx.x * step;
+  const int64_t l = row % a.L, h = row / a.L % a.H, b = row / a.L / a.H;
+  const int t = static_cast<int>(threadIdx.x);
+  q[t] = __bfloat162float(token_at(a.q, b, l, h)[t]);
+  __syncthreads();
+  const int begin = ranges[2 * l], end = ranges[2 * l + 1];
+  float top = -INFINITY;
+  for (int key = begin + t; key < end; key += kReferenceBlock) {
+    top = fmaxf(top, logit(a, q, b, h, key));
+  }
+  top = block_reduce(top, true, scratch);
+  float sum = 0, exact = 0, rounded = 0;
+  for (int chunk = begin; chunk < end; chunk += kReferenceChunk) {
+    const int count = min(kReferenceChunk, end - chunk);
+    for (int i = t; i < count; i += kReferenceBlock) {
+      weight[i] = expf(logit(a, q, b, h, chunk + i) - top);
+      sum += weight[i];
+    }
+    __syncthreads();
+    for (int i = 0; i < count; ++i) {
+      const float v = __bfloat162float(token_at(a.v, b, chunk + i, h)[t]);
+      exact += weight[i] * v;
+      rounded += __bfloat162float(__float2bfloat16(weight[i])) * v;
+    }
+    __syncthreads();
+  }
+  sum = block_reduce(sum, false, scratch);
+  const float expected = sum > 0 ? exact / sum : 0;
+  const float coarse = __bfloat162float(__float2bfloat16(sum > 0 ? rounded / sum : 0));
+  const float actual = __bfloat162float(token_at(a.o, b, l, h)[t]);
+  const float error = actual - expected;
+  const float errors = block_reduce(error * error, false, scratch);
+  const float roundings = block_reduce((coarse - expected) * (coarse - expected), false, scratch);
+  const float norms = block_reduce(expected * expected, false, scratch);
+  atomic_max(&result->largest_error, isfinite(error) ? fabsf(error) : 1e30F);
+  atomic_max(&result->largest, fabsf(expected));
+  if (!isfinite(actual)) {
+    atomicAdd(&result->not_finite, 1ULL);
+  }
+  double* cell = result->cells[(l - begin) % 128 / 16][t / 32];
+  atomicAdd(cell, double{error} * error);
+  atomicAdd(cell + 1, double{expected} * expected);
+  if (!(fabsf(error) <= 0.02F + 0.02F * fabsf(expected))) {
+    const unsigned at = atomicAdd(&result->samples, 1U);
+    if (at < 8) {
+      result->sample[at] = {
+          static_cast<int>(b), static_cast<int>(h), static_cast<int>(l), t, actual, expected};
+    }
+  }
+  if (t == 0) {
+    atomicAdd(&result->error, double{errors});
+    atomicAdd(&result->rounding, double{roundings});
+    atomicAdd(&result->norm, double{norms});
+    if (a.lse != nullptr) {
+      const float found = a.lse[(b * a.H + h) * a.L + l];
+      const float wanted = sum > 0 ? top + logf(sum) : -INFINITY;
+      const float off = found == wanted ? 0 : fabsf(found - wanted) / fmaxf(1, fabsf(wanted));
+      atomic_max(&result->lse_error, isfinite(off) ? off : 1e30F);
+    }
+  }
+}
+
+__device__ inline uint64_t mix(uint64_t x) {
+  x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9ULL;
+  x = (x ^ x >> 27) * 0x94D049BB133111EBULL;
+  return x ^ x >> 31;
+}
+
+__device__ inline float normal(uint64_t seed) {
+  const uint64_t bits = mix(seed + 0x9E3779B97F4A7C15ULL);
+  const float u = (static_cast<float>(bits >> 40) + 1) / 16777217.0F;
+  const float angle = static_cast<float>(bits & 0xFFFFFF) / 16777216.0F * 6.2831853F;
+  return sqrtf(-2 * logf(u)) * cosf(angle);
+}
+
+// mode 0: normal; 1: with a mean, a channel 20 and a token 8 times as large; 2: zeros; 3: ones
+__global__ void fill_kernel(HeadsOfTokens x, int64_t B, int64_t tokens, int64_t H, uint64_t seed,
+                            int mode) {
+  const int64_t at = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (at >= B * tokens * H * kReferenceHead) {
+    return;
+  }
+  const int64_t c = at % kReferenceHead, h = at / kReferenceHead % H;
+  const int64_t t = at / kReferenceHead / H % tokens, b = at / kReferenceHead / H / tokens;
+  float value = mode == 2 ? 0 : mode == 3 ? 1 : normal(static_cast<uint64_t>(at) * 1000003 + seed);
+  if (mode == 1) {
+    value = 0.5F + value * (c == 5 ? 20.0F : 1.0F) * (t % 97 == 3 ? 8.0F : 1.0F);
+  }
+  static_cast<__nv_bfloat16*>(x.data)[b * x.sample + t * x.token + h * x.head + c] =
+      __float2bfloat16(value);
+}
+
+inline void fill_tokens(const HeadsOfTokens& x, int64_t B, int64_t tokens, int64_t H, uint64_t seed,
+                        int mode) {
+  const int64_t count = B * tokens * H * kReferenceHead;
+  if (count > 0) {
+    fill_kernel<<<static_cast<unsigned>((count + 255) / 256), 256>>>(x, B, tokens, H, seed, mode);
+  }
+}
+
+// A few keys count nothing, the last ones many times.
+__global__ void fill_bias_kernel(float* bias, int64_t T) {
+  for (int64_t i = threadIdx.x; i < T; i += blockDim.x) {
+    bias[i] = i % 11 == 4  ? -INFINITY
+              : i + 2 >= T ? 3.5F
+                           : 0.25F * normal(static_cast<uint64_t>(i));
+  }
+}
+
+inline void fill_bias(float* bias, int64_t T) {
+  fill_bias_kernel<<<1, 256>>>(bias, T);
+}
+
+__global__ void checksum_kernel(const __nv_bfloat16* x, int64_t count, unsigned long long* sum) {
+  unsigned long long own = 0;
+  for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count;
+       i += int64_t{gridDim.x} * blockDim.x) {
+    own += mix(static_cast<uint64_t>(i) << 16 | __bfloat16_as_ushort(x[i]));
+  }
+  atomicAdd(sum, own);
+}
+
+template <class T>
+T* zeroed() {
+  T* data = nullptr;
+  if (cudaMalloc(&data, sizeof(T)) != cudaSuccess ||
+      cudaMemset(data, 0, sizeof(T)) != cudaSuccess) {
+    std::printf("no memory\n");
+    std::exit(2);
+  }
+  return data;
+}
+
+template <class T>
+T taken(T* data) {
+  T value;
+  if (cudaMemcpy(&value, data, sizeof(T), cudaMemcpyDeviceToHost) != cudaSuccess) {
+    std::printf("a kernel of the harness failed: %s\n", cudaGetErrorString(cudaGetLastError()));
+    std::exit(2);
+  }
+  cudaFree(data);
+  return value;
+}
+
+inline uint64_t checksum(const __nv_bfloat16* x, int64_t count) {
+  auto* sum = zeroed<unsigned long long>();
+  checksum_kernel<<<256, 256>>>(x, count, sum);
+  return taken(sum);
+}
+
+// Compares about `rows` rows of the output, or all.
+inline Comparison compare(const AttentionArgs& args, const int* ranges, int64_t rows) {
+  auto* result = zeroed<Comparison>();
+  const int64_t all = args.B * args.H * args.L;
+  const int64_t step = rows > 0 ? std::max<int64_t>(all / rows, 1) | 1 : 1;
+  if (all > 0) {
+    compare_kernel<<<static_cast<unsigned>((all + step - 1) / step), kReferenceBlock>>>(
+        args, ranges, step, result);
+  }
+  return taken(result);
+}
+
+// Cycles of the first multiprocessor, and nanoseconds.
+__global__ void clock_kernel(unsigned long long* now) {
+  unsigned multiprocessor;
+  asm volatile("mov.u32 %0, %%smid;" : "=r"(multiprocessor));
+  if (multiprocessor == 0 && threadIdx.x == 0) {
+    now[0] = static_cast<unsigned long long>(clock64());
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now[1]));
+  }
+}
+
+__global__ void touched_kernel(const __nv_bfloat16* x, int64_t count, unsigned long long* touched) {
+  for (int64_t i = threadIdx.x; i < count; i += blockDim.x) {
+    if (__bfloat16_as_ushort(x[i]) != 0xFFFF) {
+      atomicAdd(touched, 1ULL);
+    }
+  }
+}
+
+// Whether all is still poison.
+inline bool untouched(const __nv_bfloat16* x, int64_t count) {
+  auto* touched = zeroed<unsigned long long>();
+  touched_kernel<<<1, 256>>>(x, count, touched);
+  return taken(touched) == 0;
+}
+
+}  // namespace
+}  // namespace ospnext::cuda

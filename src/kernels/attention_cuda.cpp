@@ -1,0 +1,91 @@
+#ifdef OSPNEXT_CUDA
+#include "kernels/attention_cuda.h"
+
+#include "core/torch/shape_check.h"
+#include "kernels/attention_launch.h"
+#include "kernels/cuda_tensors.h"
+
+namespace ospnext::cuda {
+namespace {
+
+constexpr int64_t kHeadWidth = 128;
+
+bool is_hopper(const at::Device& device) {
+  int major = 0, minor = 0;
+  C10_CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device.index()));
+  C10_CUDA_CHECK(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device.index()));
+  return major == 9 && minor == 0;
+}
+
+// x [B, tokens, H, 128], copied if its strides are none that the kernel can follow.
+at::Tensor readable(const at::Tensor& x) {
+  constexpr int64_t kVector = 8;  // elements of 16 bytes
+  bool fits = x.stride(3) == 1 && reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0;
+  for (int64_t i = 0; i < 3; ++i) {
+    fits = fits && (x.size(i) == 1 || (x.stride(i) > 0 && x.stride(i) % kVector == 0));
+  }
+  return fits ? x : x.clone(at::MemoryFormat::Contiguous);
+}
+
+HeadsOfTokens heads_of(const at::Tensor& x) {
+  return {const_cast<void*>(x.const_data_ptr()), x.stride(0), x.stride(1), x.stride(2)};
+}
+
+at::Tensor launch(const at::Tensor& q_in, const at::Tensor& k_in, const at::Tensor& v_in,
+                  const at::Tensor& log_weight, const std::vector<int64_t>& offsets) {
+  const at::Tensor q = readable(q_in), k = readable(k_in), v = readable(v_in);
+  const c10::cuda::CUDAGuard device(q.device());
+  at::Tensor out = at::empty(q.sizes(), q.options());  // [B, L, H, 128]
+  AttentionArgs args{};
+  args.q = heads_of(q);
+  args.k = heads_of(k);
+  args.v = heads_of(v);
+  args.o = heads_of(out);
+  args.bias = log_weight.defined() ? floats(log_weight) : nullptr;
+  args.B = q.size(0);
+  args.L = q.size(1);
+  args.T = k.size(1);
+  args.H = q.size(2);
+  args.offsets = offsets.data();
+  args.segments = offsets.empty() ? 0 : static_cast<int64_t>(offsets.size()) - 1;
+  C10_CUDA_CHECK(launch_attention(args, c10::cuda::getCurrentCUDAStream()));
+  return out;
+}
+
+}  // namespace
+
+bool takes_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+  const auto fits = [&](const at::Tensor& x) {
+    return x.is_cuda() && x.device() == q.device() && x.scalar_type() == at::kBFloat16 &&
+           x.dim() == 4 && x.size(3) == kHeadWidth &&
+           !(at::GradMode::is_enabled() && x.requires_grad());
+  };
+  return fits(q) && fits(k) && fits(v) && is_hopper(q.device());
+}
+
+bool takes_segments(const std::vector<int64_t>& lengths) {
+  return static_cast<int64_t>(lengths.size()) <= kMaxAttentionSegments;
+}
+
+at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                     const at::Tensor& log_weight) {
+  const int64_t B = q.size(0), S = k.size(1), H = q.size(2);
+  CHECK_SHAPE(k, B, S, H, kHeadWidth);
+  CHECK_SHAPE(v, B, S, H, kHeadWidth);
+  if (log_weight.defined()) {
+    CHECK_SHAPE(log_weight, S);
+  }
+  return launch(q, k, v, log_weight, {});
+}
+
+at::Tensor segmented_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                               const std::vector<int64_t>& lengths) {
+  std::vector<int64_t> offsets{0};
+  for (const int64_t length : lengths) {
+    offsets.push_back(offsets.back() + length);
+  }
+  return launch(q, k, v, {}, offsets);
+}
+
+}  // namespace ospnext::cuda
+#endif

@@ -1,0 +1,25 @@
+// Attention by our own kernel for Hopper GPUs; for builds with CUDA only. attention.h says what is computed.
+#pragma once
+
+#include <torch/torch.h>
+
+#include <cstdint>
+#include <vector>
+
+namespace ospnext::cuda {
+
+// Whether the kernel takes these: bf16, heads of 128 channels, on a Hopper GPU, and no gradient is wanted.
+bool takes_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v);
+// Whether it takes that many segments.
+bool takes_segments(const std::vector<int64_t>& lengths);
+
+// softmax(q kᵀ / √128 + log_weight) v. q [B, L, H, 128]; k, v [B, S, H, 128]; log_weight [S] float32, or
+// undefined for zeros -> [B, L, H, 128]. Views of one packed tensor are read in place.
+at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                     const at::Tensor& log_weight = {});
+
+// q, k, v [B, L, H, 128], `lengths` as in attention.h -> [B, L, H, 128].
+at::Tensor segmented_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                               const std::vector<int64_t>& lengths);
+
+}  // namespace ospnext::cuda

@@ -1,0 +1,150 @@
+// o = softmax(q kᵀ / √128 + bias) v per sample and head, over ragged segments of tokens; bf16 in and out, fp32 inside.
+// Bound by the tensor cores: 4·128 FLOPs a pair of query and key, and one exponential, for which the softmax of one
+// warp group runs beside the products of the other. For Hopper (sm_90a): copies by the tensor engine into a ring of
+// two tiles of keys and of values, asynchronous products, P in registers. 128 queries a block, 64 a warp group.
+// Source: the scheme is that of FlashAttention-3, Shah et al., arXiv 2407.08608, algorithm 2 with its ping-pong.
+#include <cuda_runtime.h>
+
+#include <algorithm>
+
+#include "kernels/attention_hopper.cuh"
+#include "kernels/attention_launch.h"
+
+namespace ospnext::cuda {
+namespace {
+
+// Boxes of `rows` tokens of 64 channels of one head of a tensor [B, tokens, H, 128].
+cudaError_t make_map(CUtensorMap& map, const HeadsOfTokens& x, int64_t B, int64_t tokens, int64_t H,
+                     int rows) {
+  void* function = nullptr;
+  cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
+  const cudaError_t error = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function,
+                                                             12000, cudaEnableDefault, &found);
+  if (error != cudaSuccess || found != cudaDriverEntryPointSuccess) {
+    return error != cudaSuccess ? error : cudaErrorNotSupported;
+  }
+  const auto bytes = [](int64_t elements) { return static_cast<cuuint64_t>(2 * elements); };
+  const cuuint64_t sizes[] = {kHead, static_cast<cuuint64_t>(H), static_cast<cuuint64_t>(tokens),
+                              static_cast<cuuint64_t>(B)};
+  // a stride along which there is only one place may be anything in the tensor, not in the map
+  const int64_t head = H > 1 ? x.head : kHead, token = tokens > 1 ? x.token : H * head;
+  const cuuint64_t strides[] = {bytes(head), bytes(token),
+                                bytes(B > 1 ? x.sample : tokens * token)};
+  const cuuint32_t box[] = {kHalf, 1, static_cast<cuuint32_t>(rows), 1}, steps[] = {1, 1, 1, 1};
+  const CUresult result = reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function)(
+      &map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 4, x.data, sizes, strides, box, steps,
+      CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+      CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+bool can_be_stored(const HeadsOfTokens& x) {
+  return reinterpret_cast<uintptr_t>(x.data) % 16 == 0 && x.sample % 8 == 0 && x.token % 8 == 0 &&
+         x.head % 8 == 0;
+}
+
+// Fills in the segments; false if they are none.
+template <class Plan>
+bool set_segments(Params& p, const AttentionArgs& args) {
+  const int64_t whole[] = {0, args.L};
+  const int64_t* offsets = args.segments > 0 ? args.offsets : whole;
+  p.segments = static_cast<int>(std::max<int64_t>(args.segments, 1));
+  p.all_keys = args.segments > 0 ? -1 : static_cast<int>(args.T);
+  p.offset[0] = p.first_tile[0] = 0;
+  for (int s = 0; s < p.segments; ++s) {
+    const int64_t length = offsets[s + 1] - offsets[s];
+    if (length < 0) {
+      return false;
+    }
+    constexpr int64_t kTile = kRows * Plan::kCluster;
+    p.offset[s + 1] = static_cast<int>(offsets[s + 1]);
+    p.first_tile[s + 1] = p.first_tile[s] + static_cast<int>((length + kTile - 1) / kTile);
+  }
+  p.tiles_a_head = p.first_tile[p.segments];
+  p.tiles = static_cast<int>(args.B * args.H * p.tiles_a_head);
+  return offsets[0] == 0 && offsets[p.segments] == args.L;
+}
+
+template <class Plan, bool kBias>
+cudaError_t run(const Params& p, int multiprocessors, cudaStream_t stream) {
+  constexpr int kBytes = Shared<Plan>::kBytes;
+  const auto kernel = attention_kernel<Plan, kBias>;
+  if (const cudaError_t error =
+          cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes)) {
+    return error;
+  }
+  cudaLaunchAttribute cluster{};
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim = {Plan::kCluster, 1, 1};
+  cudaLaunchConfig_t config{};
+  config.blockDim = dim3(kThreads);
+  config.dynamicSmemBytes = kBytes;
+  config.stream = stream;
+  config.attrs = &cluster;
+  config.numAttrs = Plan::kCluster > 1 ? 1 : 0;
+  int groups = multiprocessors;  // of kCluster blocks each, as many as run at a time
+  if constexpr (Plan::kCluster > 1) {
+    config.gridDim = dim3(static_cast<unsigned>(multiprocessors / Plan::kCluster * Plan::kCluster));
+    if (const cudaError_t error = cudaOccupancyMaxActiveClusters(&groups, kernel, &config)) {
+      return error;
+    }
+  }
+  config.gridDim =
+      dim3(static_cast<unsigned>(std::max(std::min(groups, p.tiles), 1) * Plan::kCluster));
+  return cudaLaunchKernelEx(&config, kernel, p);
+}
+
+template <class Plan, bool kBias>
+cudaError_t launch_with(const AttentionArgs& args, cudaStream_t stream) {
+  int device = 0, major = 0, minor = 0, multiprocessors = 0;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+  cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
+  cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+  if (major != 9 || minor != 0) {
+    return cudaErrorNotSupported;
+  }
+  if (args.B * args.L * args.H == 0) {
+    return cudaSuccess;
+  }
+  constexpr int64_t kMost = int64_t{1} << 30;
+  Params p;
+  if (args.segments > kMaxAttentionSegments ||
+      (args.segments > 0 && (args.bias || args.L != args.T)) || !can_be_stored(args.o) ||
+      std::max(args.L, args.T) > kMost || !set_segments<Plan>(p, args) ||
+      args.B * args.H * p.tiles_a_head > kMost) {
+    return cudaErrorInvalidValue;
+  }
+  p.o = static_cast<__nv_bfloat16*>(args.o.data);
+  p.o_sample = args.o.sample;
+  p.o_token = args.o.token;
+  p.o_head = args.o.head;
+  p.lse = args.lse;
+  p.bias = args.bias;
+  p.H = static_cast<int>(args.H);
+  p.L = static_cast<int>(args.L);
+  const bool none = args.T == 0;  // then the maps of keys and values are made, but never used
+  const int64_t T = none ? args.L : args.T;
+  const HeadsOfTokens &k = none ? args.q : args.k, &v = none ? args.q : args.v;
+  cudaError_t error = make_map(p.q, args.q, args.B, args.L, args.H, kGroupRows);
+  if (error == cudaSuccess) {
+    error = make_map(p.k, k, args.B, T, args.H, Plan::kKeys);
+  }
+  if (error == cudaSuccess) {
+    error = make_map(p.v, v, args.B, T, args.H, Plan::kKeys);
+  }
+  if (error != cudaSuccess) {
+    return error;
+  }
+  error = run<Plan, kBias>(p, multiprocessors, stream);
+  return error != cudaSuccess ? error : cudaGetLastError();
+}
+
+}  // namespace
+
+cudaError_t launch_attention(const AttentionArgs& args, cudaStream_t stream) {
+  return args.bias != nullptr ? launch_with<BiasPlan, true>(args, stream)
+                              : launch_with<DefaultPlan, false>(args, stream);
+}
+
+}  // namespace ospnext::cuda

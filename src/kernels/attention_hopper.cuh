@@ -1,0 +1,414 @@
+// The kernel of attention_hopper.cu: one warp group copies, two compute.
+#pragma once
+
+#include <cuda_bf16.h>
+
+#include "kernels/attention_launch.h"
+#include "kernels/attention_softmax.cuh"
+#include "kernels/hopper.cuh"
+
+namespace ospnext::cuda {
+
+using namespace hopper;
+
+constexpr int kHead = 128;                   // channels of a head
+constexpr int kHalf = kSwizzleRow / 2;       // channels of one copy: a row under the swizzle
+constexpr int kGroups = 2, kGroupRows = 64;  // warp groups that compute, queries of each
+constexpr int kRows = kGroups * kGroupRows;  // queries of a block
+constexpr int kStages = 2;                   // tiles of keys, and of values, in shared memory
+constexpr int kStep = 16;                    // depth of one product
+constexpr int kThreads = (1 + kGroups) * kWarpgroup;  // the first warp group copies
+constexpr int kCopyRegisters = 24, kComputeRegisters = 240;
+static_assert((kCopyRegisters + kGroups * kComputeRegisters) * kWarpgroup <=
+                  65536 / kThreads / 8 * 8 * kThreads,
+              "the block starts with equal shares, and cannot have more later");
+
+// How the work is cut and ordered.
+struct DefaultPlan {
+  static constexpr int kKeys = 176;     // of a tile
+  static constexpr int kCluster = 1;    // blocks that share keys; each copies half of the channels
+  static constexpr int kSlack = 0;      // how far log2 of a sum may grow before it is rescaled
+  static constexpr bool kTurns = true;  // the two warp groups issue their products by turns
+  static constexpr bool kEager = true;  // exponentials do not wait for products under way
+  static constexpr bool kKeep = true;   // keys and values are the last to leave the L2 cache
+};
+struct BiasPlan : DefaultPlan {
+  static constexpr int kKeys = 128;  // the bias takes registers
+};
+
+// Shared memory in bytes from its first multiple of kSwizzleBlock. Tiles lie as two halves of 64 channels, rows below
+// one another. Every barrier has a phase a use.
+template <class Plan>
+struct Shared {
+  static constexpr int kQueryHalf = kGroupRows * kSwizzleRow, kKeyHalf = Plan::kKeys * kSwizzleRow;
+  static constexpr int kQueryTile = 2 * kQueryHalf, kKeyTile = 2 * kKeyHalf;
+  static constexpr int kQueries = 0;                             // [kGroups]
+  static constexpr int kKeys = kQueries + kGroups * kQueryTile;  // [kStages]
+  static constexpr int kValues = kKeys + kStages * kKeyTile;     // [kStages]
+  static constexpr int kBarriers = kValues + kStages * kKeyTile;
+  static constexpr int kBarrierBytes = 128;
+  static constexpr int kBytes = kBarriers + kBarrierBytes + kSwizzleBlock;
+  static_assert(Plan::kKeys % kStep == 0 && kKeyHalf % kSwizzleBlock == 0 && kBytes <= 227 * 1024);
+  static_assert(Plan::kCluster == 1 || Plan::kCluster == 2, "halves of the channels");
+};
+enum Barrier {
+  kQueryFull = 0,
+  kQueryEmpty = 2,
+  kKeyFull = 4,
+  kKeyEmpty = 6,
+  kValueFull = 8,
+  kValueEmpty = 10,
+  kUnused = 12
+};
+
+struct Params {
+  CUtensorMap q, k, v;
+  __nv_bfloat16* o;
+  int64_t o_sample, o_token, o_head;
+  float* lse;
+  const float* bias;
+  int H, L, all_keys;  // all_keys: T where every query attends to all keys, else -1
+  int tiles, tiles_a_head, segments;
+  int offset[kMaxAttentionSegments + 1];
+  int first_tile[kMaxAttentionSegments + 1];  // of a segment, in a head
+};
+
+// Queries [row, end) of one head, of which a block takes the first kRows, and their keys [key, key + keys).
+struct Work {
+  int sample, head, row, end, key, keys;
+};
+
+// Tiles follow one another within a segment, segments within a head: blocks that run at a time share keys.
+template <class Plan>
+__device__ __forceinline__ Work work_of(const Params& p, int tile, int rank) {
+  const int of_head = tile % p.tiles_a_head, head = tile / p.tiles_a_head;
+  int low = 0;
+  for (int high = p.segments; high - low > 1;) {  // first_tile[low] <= of_head < first_tile[high]
+    const int middle = (low + high) / 2;
+    (p.first_tile[middle] <= of_head ? low : high) = middle;
+  }
+  const int begin = p.offset[low], end = p.offset[low + 1];
+  const int row = begin + ((of_head - p.first_tile[low]) * Plan::kCluster + rank) * kRows;
+  const bool own = p.all_keys < 0;
+  return {head / p.H, head % p.H, row, end, own ? begin : 0, own ? end - begin : p.all_keys};
+}
+
+template <class Plan>
+__device__ __forceinline__ int key_tiles(const Work& work) {
+  return (work.keys + Plan::kKeys - 1) / Plan::kKeys;
+}
+
+// The place in a ring of kStages tiles.
+struct Ring {
+  uint32_t used = 0;
+  __device__ __forceinline__ int stage() const { return static_cast<int>(used % kStages); }
+  __device__ __forceinline__ uint32_t parity() const { return used / kStages % 2; }
+};
+
+// What a thread needs to find its way: addresses in shared memory, its block's place in the cluster.
+template <class Plan>
+struct Block {
+  uint32_t shared, shared_there;  // the latter of the cluster's block lane % kCluster
+  int rank, first_tile, tile_step;
+  __device__ __forceinline__ uint32_t barrier(Barrier kind, int which) const {
+    return shared + Shared<Plan>::kBarriers + 8 * (kind + which);
+  }
+};
+
+// copying
+
+// One tile of keys or values into the ring: with a cluster half of it, to all its blocks.
+template <class Plan>
+__device__ __forceinline__ void copy_tile(const Block<Plan>& block, const CUtensorMap& map, Box box,
+                                          uint32_t ring, Barrier full, Barrier empty, Ring& at,
+                                          uint64_t policy) {
+  const uint32_t to = ring + at.stage() * Shared<Plan>::kKeyTile;
+  const uint32_t barrier = block.barrier(full, at.stage());
+  barrier_wait(block.barrier(empty, at.stage()), at.parity() ^ 1);
+  barrier_expect(barrier, Shared<Plan>::kKeyTile);
+  if constexpr (Plan::kCluster == 1) {
+    copy_box(to, map, box, barrier, policy);
+    box.channel = kHalf;
+    copy_box(to + Shared<Plan>::kKeyHalf, map, box, barrier, policy);
+  } else {
+    box.channel = block.rank * kHalf;
+    copy_box_to(0b11, to + block.rank * Shared<Plan>::kKeyHalf, map, box, barrier, policy);
+  }
+  ++at.used;
+}
+
+template <class Plan>
+__device__ __forceinline__ void copy_queries(const Block<Plan>& block, const Params& p,
+                                             const Work& work, uint32_t parity, uint64_t policy) {
+#pragma unroll
+  for (int group = 0; group < kGroups; ++group) {
+    const uint32_t to = block.shared + Shared<Plan>::kQueries + group * Shared<Plan>::kQueryTile;
+    const uint32_t barrier = block.barrier(kQueryFull, group);
+    Box box{0, work.head, work.row + group * kGroupRows, work.sample};
+    barrier_wait(block.barrier(kQueryEmpty, group), parity ^ 1);
+    barrier_expect(barrier, Shared<Plan>::kQueryTile);
+    copy_box(to, p.q, box, barrier, policy);
+    box.channel = kHalf;
+    copy_box(to + Shared<Plan>::kQueryHalf, p.q, box, barrier, policy);
+  }
+}
+
+// One thread copies all that the block computes with, in the order of its use: K of a tile before V of the one before
+// it. The last tile of a segment, which may need a mask, comes first.
+template <class Plan>
+__device__ __forceinline__ void copy_all(const Block<Plan>& block, const Params& p) {
+  const uint64_t pass = pass_through_cache(), keep = Plan::kKeep ? keep_in_cache() : treat_as_any();
+  const uint32_t key_ring = block.shared + Shared<Plan>::kKeys;
+  const uint32_t value_ring = block.shared + Shared<Plan>::kValues;
+  Ring keys, values;
+  uint32_t query_parity = 0;
+  for (int tile = block.first_tile; tile < p.tiles; tile += block.tile_step) {
+    const Work work = work_of<Plan>(p, tile, block.rank);
+    const int count = key_tiles<Plan>(work);
+    if (count == 0) {
+      continue;
+    }
+    for (int i = count - 1; i >= -1; --i) {
+      Box box{0, work.head, work.key + i * Plan::kKeys, work.sample};
+      if (i >= 0) {
+        copy_tile(block, p.k, box, key_ring, kKeyFull, kKeyEmpty, keys, keep);
+      }
+      if (i == count - 1) {
+        copy_queries(block, p, work, query_parity, pass);
+        query_parity ^= 1;
+      } else {
+        box.token += Plan::kKeys;
+        copy_tile(block, p.v, box, value_ring, kValueFull, kValueEmpty, values, keep);
+      }
+    }
+  }
+}
+
+// computing
+
+template <int kKeys>
+__device__ __forceinline__ void issue_scores(float (&s)[kKeys / 2], uint64_t q, uint64_t k) {
+#pragma unroll
+  for (int step = 0; step < kHead / kStep; ++step) {
+    const int half = step / (kHalf / kStep), along = step % (kHalf / kStep) * kStep * 2;
+    multiply_scores(s, advance(q, half * kGroupRows * kSwizzleRow + along),
+                    advance(k, half * kKeys * kSwizzleRow + along), step > 0);
+  }
+  products_commit();
+}
+
+template <int kKeys>
+__device__ __forceinline__ void issue_values(float (&o)[kHead / 2], const uint32_t (&p)[kKeys / 4],
+                                             uint64_t v) {
+#pragma unroll
+  for (int step = 0; step < kKeys / kStep; ++step) {
+    multiply_values(o, p[4 * step], p[4 * step + 1], p[4 * step + 2], p[4 * step + 3],
+                    advance(v, step * kStep * kSwizzleRow));
+  }
+  products_commit();
+}
+
+// Normalises and stores a warp's 16 rows from `row` on, those before work.end.
+__device__ __forceinline__ void store_rows(const Params& p, const Work& work, int row,
+                                           const float (&o)[kHead / 2], RowSums rows, float scale) {
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    float sum = rows.sum[r];
+    sum += __shfl_xor_sync(~0U, sum, 1);
+    sum += __shfl_xor_sync(~0U, sum, 2);
+    const float inverse = sum == 0.0F ? 0.0F : 1.0F / sum;
+    const int at = row + lane_id() / 4 + 8 * r, quarter = lane_id() % 4;
+    __nv_bfloat16* out = p.o + work.sample * p.o_sample + at * p.o_token + work.head * p.o_head;
+#pragma unroll
+    for (int part = 0; part < kHead / 32; ++part) {
+      uint32_t word[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int first = 4 * (4 * part + i) + 2 * r;
+        word[i] = pack(o[first] * inverse, o[first + 1] * inverse);
+      }
+      transpose_quad(word);
+      if (at < work.end) {
+        *reinterpret_cast<uint4*>(out + 32 * part + 8 * quarter) =
+            make_uint4(word[0], word[1], word[2], word[3]);
+      }
+    }
+    if (p.lse != nullptr && quarter == 0 && at < work.end) {
+      p.lse[(int64_t{work.sample} * p.H + work.head) * p.L + at] =
+          sum == 0.0F ? -kInfinity : (rows.top[r] * scale + log2f(sum)) * kLn2;
+    }
+  }
+}
+
+// A tile of the ring is free: each warp of each block that computes with it says so to each that copies into it.
+template <class Plan>
+__device__ __forceinline__ void release(const Block<Plan>& block, Barrier empty, Ring& at) {
+  if (lane_id() < Plan::kCluster) {
+    if constexpr (Plan::kCluster == 1) {
+      barrier_arrive(block.barrier(empty, at.stage()));
+    } else {
+      barrier_arrive_there(block.shared_there - block.shared + block.barrier(empty, at.stage()));
+    }
+  }
+  ++at.used;
+}
+
+// One warp group's 64 queries of each of the block's tiles. The scores of a tile of keys are multiplied out while the
+// weights of the one before are multiplied with its values.
+template <class Plan, bool kBias>
+__device__ __forceinline__ void compute_all(const Block<Plan>& block, const Params& p, int group) {
+  using Memory = Shared<Plan>;
+  constexpr int kKeys = Plan::kKeys;
+  constexpr float scale = kBias ? 1.0F : kScale;
+  constexpr int kTurn = 1;  // names of the barriers for turns: 1 and 2
+  const int warp_row = group * kGroupRows + static_cast<int>(threadIdx.x) % kWarpgroup / kWarp * 16;
+  const uint64_t q =
+      operand(block.shared + Memory::kQueries + group * Memory::kQueryTile, kSwizzleBlock, 16);
+  const uint64_t k = operand(block.shared + Memory::kKeys, kSwizzleBlock, 16);
+  const uint64_t v = operand(block.shared + Memory::kValues, kSwizzleBlock, Memory::kKeyHalf);
+  const auto release_queries = [&] {
+    if (lane_id() == 0) {
+      barrier_arrive(block.barrier(kQueryEmpty, group));
+    }
+  };
+  Ring keys, values;
+  uint32_t query_parity = 0;
+  if (Plan::kTurns && group == 1) {
+    named_arrive(kTurn, kGroups * kWarpgroup);  // the first turn is the other's
+  }
+  for (int tile = block.first_tile; tile < p.tiles; tile += block.tile_step) {
+    const Work work = work_of<Plan>(p, tile, block.rank);
+    const int count = key_tiles<Plan>(work);
+    float o[kHead / 2];
+#pragma unroll
+    for (float& value : o) {
+      value = 0;
+    }
+    RowSums rows{{-kInfinity, -kInfinity}, {0, 0}};
+    if (count > 0) {
+      float s[kKeys / 2], shrink[2];
+      uint32_t weights[kKeys / 4];
+      const auto finish_scores = [&](int i) {
+        const int valid = work.keys - i * kKeys;
+        if (kBias || valid < kKeys) {
+          mask_scores<kBias>(s, valid, kBias ? p.bias + work.key + i * kKeys : nullptr);
+        }
+      };
+      barrier_wait(block.barrier(kQueryFull, group), query_parity);
+      query_parity ^= 1;
+      barrier_wait(block.barrier(kKeyFull, keys.stage()), keys.parity());
+      products_begin();
+      issue_scores<kKeys>(s, q, advance(k, keys.stage() * Memory::kKeyTile));
+      products_wait<0>();
+      pin(s);
+      release(block, kKeyEmpty, keys);
+      if (count == 1) {
+        release_queries();
+      }
+      finish_scores(count - 1);
+      exponentiate<Plan>(s, rows, shrink, scale);
+      pack_weights(weights, s);
+#pragma unroll 1
+      for (int i = count - 2; i >= 0; --i) {
+        barrier_wait(block.barrier(kKeyFull, keys.stage()), keys.parity());
+        if constexpr (Plan::kTurns) {
+          named_sync(kTurn + group, kGroups * kWarpgroup);
+        }
+        pin(o);
+        pin(weights);
+        products_begin();
+        issue_scores<kKeys>(s, q, advance(k, keys.stage() * Memory::kKeyTile));
+        barrier_wait(block.barrier(kValueFull, values.stage()), values.parity());
+        products_begin();
+        issue_values<kKeys>(o, weights, advance(v, values.stage() * Memory::kKeyTile));
+        if constexpr (Plan::kTurns) {
+          named_arrive(kTurn + 1 - group, kGroups * kWarpgroup);
+        }
+        products_wait<1>();
+        pin(s);
+        release(block, kKeyEmpty, keys);
+        if (i == 0) {
+          release_queries();
+        }
+        if constexpr (kBias) {
+          finish_scores(i);
+        }
+        const bool grown = exponentiate<Plan>(s, rows, shrink, scale);
+        if constexpr (Plan::kEager) {
+          keep_order(rows, block.barrier(kUnused, 0));
+        }
+        products_wait<0>();
+        pin(o);
+        release(block, kValueEmpty, values);
+        if (grown) {
+          multiply_rows(o, shrink);
+        }
+        pack_weights(weights, s);
+      }
+      barrier_wait(block.barrier(kValueFull, values.stage()), values.parity());
+      pin(o);
+      pin(weights);
+      products_begin();
+      issue_values<kKeys>(o, weights, advance(v, values.stage() * Memory::kKeyTile));
+      products_wait<0>();
+      pin(o);
+      release(block, kValueEmpty, values);
+    }
+    store_rows(p, work, work.row + warp_row, o, rows, scale);
+  }
+  if (Plan::kTurns && group == 0) {
+    named_sync(kTurn, kGroups * kWarpgroup);  // takes the turn that nobody needs any more
+  }
+}
+
+template <class Plan, bool kBias>
+__global__ void __launch_bounds__(kThreads, 1) attention_kernel(const __grid_constant__ Params p) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  extern __shared__ uint8_t memory[];
+  const uint32_t unaligned = shared_address(memory);
+  Block<Plan> block;
+  block.shared = (unaligned + kSwizzleBlock - 1) / kSwizzleBlock * kSwizzleBlock;
+  block.rank = Plan::kCluster == 1 ? 0 : cluster_rank();
+  block.shared_there =
+      Plan::kCluster == 1 ? 0 : address_in(lane_id() % Plan::kCluster, block.shared);
+  block.first_tile = static_cast<int>(blockIdx.x) / Plan::kCluster;
+  block.tile_step = static_cast<int>(gridDim.x) / Plan::kCluster;
+  if (threadIdx.x == 0) {
+    prefetch_map(p.q);
+    prefetch_map(p.k);
+    prefetch_map(p.v);
+    constexpr int kWarps = kWarpgroup / kWarp;
+    for (int i = 0; i < kStages; ++i) {
+      barrier_init(block.barrier(kKeyFull, i), 1);
+      barrier_init(block.barrier(kValueFull, i), 1);
+      barrier_init(block.barrier(kKeyEmpty, i), kGroups * kWarps * Plan::kCluster);
+      barrier_init(block.barrier(kValueEmpty, i), kGroups * kWarps * Plan::kCluster);
+    }
+    for (int i = 0; i < kGroups; ++i) {
+      barrier_init(block.barrier(kQueryFull, i), 1);
+      barrier_init(block.barrier(kQueryEmpty, i), kWarps);
+    }
+    barrier_init_fence();
+  }
+  __syncthreads();
+  if constexpr (Plan::kCluster > 1) {
+    cluster_sync();
+  }
+  // the same in all lanes, and the compiler is to know it
+  const int warpgroup = __shfl_sync(~0U, static_cast<int>(threadIdx.x) / kWarpgroup, 0);
+  if (warpgroup == 0) {
+    give_registers_back<kCopyRegisters>();
+    if (threadIdx.x == 0) {
+      copy_all(block, p);
+    }
+  } else {
+    take_registers<kComputeRegisters>();
+    compute_all<Plan, kBias>(block, p, warpgroup - 1);
+  }
+  if constexpr (Plan::kCluster > 1) {
+    cluster_sync();  // no block leaves while others arrive at its barriers
+  }
+#endif
+}
+
+}  // namespace ospnext::cuda

@@ -1,0 +1,36 @@
+// CUDA kernel of attention.h for Hopper (compute capability 9.0), forward only.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+namespace ospnext::cuda {
+
+// A bf16 tensor [B, tokens, H, 128] in memory aligned to 16 bytes. Strides are in elements, multiples
+// of 8 and not zero; the channels of a head are adjacent. Views of one packed qkv are such tensors.
+struct HeadsOfTokens {
+  void* data;
+  int64_t sample, token, head;  // strides
+};
+
+struct AttentionArgs {
+  HeadsOfTokens q;     // [B, L, H, 128]
+  HeadsOfTokens k, v;  // [B, T, H, 128]
+  HeadsOfTokens o;     // [B, L, H, 128], written
+  float* lse;          // [B, H, L], written: log Σ exp(q·k/√128 + bias) of each query; or null
+  const float* bias;   // [T], added to the logits of a key, or null; only without segments
+  int64_t B, L, T, H;  // any may be 0; without keys o is 0 and lse -infinity
+  const int64_t*
+      offsets;       // [S + 1] from 0 to L = T, ascending, on the host: a query attends to its own
+  int64_t segments;  // segment; or null and 0: it attends to all T keys
+};
+
+constexpr int64_t kMaxAttentionSegments = 128;
+
+// softmax(q kᵀ / √128 + bias) v. Keys and values must be finite, also of other segments: a tile of keys that
+// passes the end of a segment multiplies its neighbour's values by zero.
+// cudaErrorNotSupported on other GPUs than Hopper's, cudaErrorInvalidValue where `args` breaks the above.
+cudaError_t launch_attention(const AttentionArgs& args, cudaStream_t stream);
+
+}  // namespace ospnext::cuda

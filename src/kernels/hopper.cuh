@@ -1,0 +1,325 @@
+// Hopper's own instructions as functions (sm_90a): barriers in shared memory, copies of boxes of tensors, matrix
+// products of a warp group. Addresses are 32-bit ones of shared memory. Source: the PTX manual, chapters on
+// mbarrier, cp.async.bulk.tensor and wgmma.
+#pragma once
+
+#include <cuda.h>
+
+#include <cstdint>
+
+namespace ospnext::cuda::hopper {
+
+constexpr int kWarp = 32, kWarpgroup = 128;  // threads
+constexpr int kSwizzleRow = 128;             // bytes of a row under the 128-byte swizzle
+constexpr int kSwizzleBlock =
+    8 * kSwizzleRow;  // its pattern repeats after 8 rows; tiles start there
+
+__device__ __forceinline__ uint32_t shared_address(const void* pointer) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
+}
+
+// barriers
+
+__device__ __forceinline__ void barrier_init(uint32_t barrier, int arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
+}
+
+// Makes initialised barriers known to the copy engine and to the other blocks of the cluster.
+__device__ __forceinline__ void barrier_init_fence() {
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+// Arrives and makes the phase wait for `bytes` of copies too.
+__device__ __forceinline__ void barrier_expect(uint32_t barrier, int bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
+               : "memory");
+}
+
+__device__ __forceinline__ void barrier_arrive(uint32_t barrier) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
+
+// The address by which block `rank` of the cluster is reached at the place of `address` here.
+__device__ __forceinline__ uint32_t address_in(int rank, uint32_t address) {
+  uint32_t there;
+  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(address), "r"(rank));
+  return there;
+}
+
+// Arrives at a barrier of any block of the cluster, by such an address.
+__device__ __forceinline__ void barrier_arrive_there(uint32_t barrier) {
+  asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(barrier)
+               : "memory");
+}
+
+__device__ __forceinline__ bool barrier_try(uint32_t barrier, uint32_t parity) {
+  uint32_t done;
+  asm volatile(
+      "{\n.reg .pred p;\n"
+      "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n"
+      "selp.u32 %0, 1, 0, p;\n}\n"
+      : "=r"(done)
+      : "r"(barrier), "r"(parity)
+      : "memory");
+  return done != 0;
+}
+
+#ifdef ATTENTION_TRAP  // seconds after which a wait counts as a deadlock: it is recorded, and waiting ends everywhere
+struct Deadlock {
+  unsigned barrier, parity, block, thread;
+};
+constexpr unsigned kDeadlocks = 64;
+__device__ Deadlock deadlocks[kDeadlocks];
+__device__ unsigned deadlock_count = 0;
+
+__device__ __forceinline__ uint64_t nanoseconds() {
+  uint64_t now;
+  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
+  return now;
+}
+#endif
+
+// Returns when the phase of this parity is over.
+__device__ __forceinline__ void barrier_wait(uint32_t barrier, uint32_t parity) {
+#ifdef ATTENTION_TRAP
+  const uint64_t limit = nanoseconds() + ATTENTION_TRAP * 1'000'000'000ULL;
+  while (!barrier_try(barrier, parity)) {
+    const bool late = nanoseconds() > limit;
+    if (late) {
+      const unsigned at = atomicAdd(&deadlock_count, 1U);
+      if (at < kDeadlocks) {
+        deadlocks[at] = {barrier, parity, blockIdx.x, threadIdx.x};
+      }
+    }
+    if (late || *static_cast<volatile unsigned*>(&deadlock_count) > kDeadlocks) {
+      break;
+    }
+  }
+#else
+  while (!barrier_try(barrier, parity)) {
+  }
+#endif
+}
+
+// Named barriers order warps: `arrive` counts and goes on, `sync` counts and waits for all `threads`.
+__device__ __forceinline__ void named_sync(int name, int threads) {
+  asm volatile("bar.sync %0, %1;" ::"r"(name), "r"(threads) : "memory");
+}
+__device__ __forceinline__ void named_arrive(int name, int threads) {
+  asm volatile("bar.arrive %0, %1;" ::"r"(name), "r"(threads) : "memory");
+}
+
+__device__ __forceinline__ int cluster_rank() {
+  uint32_t rank;
+  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return static_cast<int>(rank);
+}
+
+// All threads of the cluster's blocks.
+__device__ __forceinline__ void cluster_sync() {
+  __syncwarp();
+  asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;\n" ::: "memory");
+}
+
+// copies
+
+struct Box {
+  int channel, head, token, sample;  // where it begins
+};
+
+__device__ __forceinline__ void prefetch_map(const CUtensorMap& map) {
+  asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
+}
+
+__device__ __forceinline__ uint64_t keep_in_cache() {
+  uint64_t policy;
+  asm volatile("createpolicy.fractional.L2::evict_last.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
+}
+__device__ __forceinline__ uint64_t treat_as_any() {
+  uint64_t policy;
+  asm volatile("createpolicy.fractional.L2::evict_normal.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
+}
+__device__ __forceinline__ uint64_t pass_through_cache() {
+  uint64_t policy;
+  asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
+}
+
+// Copies a box to `to`; `barrier` counts its bytes. What lies beyond the tensor comes as zeros, and counts.
+__device__ __forceinline__ void copy_box(uint32_t to, const CUtensorMap& map, Box box,
+                                         uint32_t barrier, uint64_t policy) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
+      "[%0], [%1, {%2, %3, %4, %5}], [%6], %7;" ::"r"(to),
+      "l"(&map), "r"(box.channel), "r"(box.head), "r"(box.token), "r"(box.sample), "r"(barrier),
+      "l"(policy)
+      : "memory");
+}
+
+// The same to that place of every block of the cluster in the set `blocks`, whose own barriers count.
+__device__ __forceinline__ void copy_box_to(uint16_t blocks, uint32_t to, const CUtensorMap& map,
+                                            Box box, uint32_t barrier, uint64_t policy) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes"
+      ".multicast::cluster.L2::cache_hint "
+      "[%0], [%1, {%2, %3, %4, %5}], [%6], %7, %8;" ::"r"(to),
+      "l"(&map), "r"(box.channel), "r"(box.head), "r"(box.token), "r"(box.sample), "r"(barrier),
+      "h"(blocks), "l"(policy)
+      : "memory");
+}
+
+// registers of a warp group
+
+template <int kCount>
+__device__ __forceinline__ void give_registers_back() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kCount));
+}
+template <int kCount>
+__device__ __forceinline__ void take_registers() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kCount));
+}
+
+// matrix products
+
+// Before products that use registers which other instructions wrote.
+__device__ __forceinline__ void products_begin() {
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
+__device__ __forceinline__ void products_commit() {
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+// Until at most kPending groups of products are under way.
+template <int kPending>
+__device__ __forceinline__ void products_wait() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
+}
+
+// The compiler moves no use of these registers across this point: products write them behind its back.
+template <int kCount>
+__device__ __forceinline__ void pin(float (&registers)[kCount]) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    asm volatile("" : "+f"(registers[i])::"memory");
+  }
+}
+template <int kCount>
+__device__ __forceinline__ void pin(uint32_t (&registers)[kCount]) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    asm volatile("" : "+r"(registers[i])::"memory");
+  }
+}
+
+// A swizzled operand: `block_stride` bytes from 8 rows to the next 8 and, where the unit transposes,
+// `half_stride` bytes from 64 columns to the next 64.
+__device__ __forceinline__ uint64_t operand(uint32_t address, uint32_t block_stride,
+                                            uint32_t half_stride) {
+  constexpr uint64_t kSwizzle128 = 1ULL << 62;
+  return kSwizzle128 | uint64_t{block_stride >> 4} << 32 | uint64_t{half_stride >> 4} << 16 |
+         uint64_t{address >> 4};
+}
+// The same `bytes` further; shared memory ends before the sum would leave the address's 14 bits.
+__device__ __forceinline__ uint64_t advance(uint64_t operand, uint32_t bytes) {
+  return operand + (bytes >> 4);
+}
+
+#define OSPNEXT_EIGHT(a, i)                                                                   \
+  "+f"(a[i]), "+f"(a[i + 1]), "+f"(a[i + 2]), "+f"(a[i + 3]), "+f"(a[i + 4]), "+f"(a[i + 5]), \
+      "+f"(a[i + 6]), "+f"(a[i + 7])
+
+// s (+)= Q Kᵀ for 64 rows, 128 keys and 16 channels; both operands row by row in shared memory.
+__device__ __forceinline__ void multiply_scores(float (&s)[64], uint64_t q, uint64_t k,
+                                                int accumulate) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %66, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"
+      "%0, %1, %2, %3, %4, %5, %6, %7, "
+      "%8, %9, %10, %11, %12, %13, %14, %15, "
+      "%16, %17, %18, %19, %20, %21, %22, %23, "
+      "%24, %25, %26, %27, %28, %29, %30, %31, "
+      "%32, %33, %34, %35, %36, %37, %38, %39, "
+      "%40, %41, %42, %43, %44, %45, %46, %47, "
+      "%48, %49, %50, %51, %52, %53, %54, %55, "
+      "%56, %57, %58, %59, %60, %61, %62, %63"
+      "}, %64, %65, p, 1, 1, 0, 0;\n}\n"
+      : OSPNEXT_EIGHT(s, 0), OSPNEXT_EIGHT(s, 8), OSPNEXT_EIGHT(s, 16), OSPNEXT_EIGHT(s, 24),
+        OSPNEXT_EIGHT(s, 32), OSPNEXT_EIGHT(s, 40), OSPNEXT_EIGHT(s, 48), OSPNEXT_EIGHT(s, 56)
+      : "l"(q), "l"(k), "r"(accumulate));
+}
+
+// s (+)= Q Kᵀ for 64 rows, 176 keys and 16 channels; both operands row by row in shared memory.
+__device__ __forceinline__ void multiply_scores(float (&s)[88], uint64_t q, uint64_t k,
+                                                int accumulate) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %90, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n176k16.f32.bf16.bf16 {"
+      "%0, %1, %2, %3, %4, %5, %6, %7, "
+      "%8, %9, %10, %11, %12, %13, %14, %15, "
+      "%16, %17, %18, %19, %20, %21, %22, %23, "
+      "%24, %25, %26, %27, %28, %29, %30, %31, "
+      "%32, %33, %34, %35, %36, %37, %38, %39, "
+      "%40, %41, %42, %43, %44, %45, %46, %47, "
+      "%48, %49, %50, %51, %52, %53, %54, %55, "
+      "%56, %57, %58, %59, %60, %61, %62, %63, "
+      "%64, %65, %66, %67, %68, %69, %70, %71, "
+      "%72, %73, %74, %75, %76, %77, %78, %79, "
+      "%80, %81, %82, %83, %84, %85, %86, %87"
+      "}, %88, %89, p, 1, 1, 0, 0;\n}\n"
+      : OSPNEXT_EIGHT(s, 0), OSPNEXT_EIGHT(s, 8), OSPNEXT_EIGHT(s, 16), OSPNEXT_EIGHT(s, 24),
+        OSPNEXT_EIGHT(s, 32), OSPNEXT_EIGHT(s, 40), OSPNEXT_EIGHT(s, 48), OSPNEXT_EIGHT(s, 56),
+        OSPNEXT_EIGHT(s, 64), OSPNEXT_EIGHT(s, 72), OSPNEXT_EIGHT(s, 80)
+      : "l"(q), "l"(k), "r"(accumulate));
+}
+
+// s (+)= Q Kᵀ for 64 rows, 192 keys and 16 channels; both operands row by row in shared memory.
+__device__ __forceinline__ void multiply_scores(float (&s)[96], uint64_t q, uint64_t k,
+                                                int accumulate) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %98, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n192k16.f32.bf16.bf16 {"
+      "%0, %1, %2, %3, %4, %5, %6, %7, "
+      "%8, %9, %10, %11, %12, %13, %14, %15, "
+      "%16, %17, %18, %19, %20, %21, %22, %23, "
+      "%24, %25, %26, %27, %28, %29, %30, %31, "
+      "%32, %33, %34, %35, %36, %37, %38, %39, "
+      "%40, %41, %42, %43, %44, %45, %46, %47, "
+      "%48, %49, %50, %51, %52, %53, %54, %55, "
+      "%56, %57, %58, %59, %60, %61, %62, %63, "
+      "%64, %65, %66, %67, %68, %69, %70, %71, "
+      "%72, %73, %74, %75, %76, %77, %78, %79, "
+      "%80, %81, %82, %83, %84, %85, %86, %87, "
+      "%88, %89, %90, %91, %92, %93, %94, %95"
+      "}, %96, %97, p, 1, 1, 0, 0;\n}\n"
+      : OSPNEXT_EIGHT(s, 0), OSPNEXT_EIGHT(s, 8), OSPNEXT_EIGHT(s, 16), OSPNEXT_EIGHT(s, 24),
+        OSPNEXT_EIGHT(s, 32), OSPNEXT_EIGHT(s, 40), OSPNEXT_EIGHT(s, 48), OSPNEXT_EIGHT(s, 56),
+        OSPNEXT_EIGHT(s, 64), OSPNEXT_EIGHT(s, 72), OSPNEXT_EIGHT(s, 80), OSPNEXT_EIGHT(s, 88)
+      : "l"(q), "l"(k), "r"(accumulate));
+}
+
+// o += P V for 64 rows, 16 keys and 128 channels: P from registers, V key by key in shared memory, which the
+// unit transposes.
+__device__ __forceinline__ void multiply_values(float (&o)[64], uint32_t p0, uint32_t p1,
+                                                uint32_t p2, uint32_t p3, uint64_t v) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"
+      "%0, %1, %2, %3, %4, %5, %6, %7, "
+      "%8, %9, %10, %11, %12, %13, %14, %15, "
+      "%16, %17, %18, %19, %20, %21, %22, %23, "
+      "%24, %25, %26, %27, %28, %29, %30, %31, "
+      "%32, %33, %34, %35, %36, %37, %38, %39, "
+      "%40, %41, %42, %43, %44, %45, %46, %47, "
+      "%48, %49, %50, %51, %52, %53, %54, %55, "
+      "%56, %57, %58, %59, %60, %61, %62, %63"
+      "}, {%64, %65, %66, %67}, %68, p, 1, 1, 1;\n}\n"
+      : OSPNEXT_EIGHT(o, 0), OSPNEXT_EIGHT(o, 8), OSPNEXT_EIGHT(o, 16), OSPNEXT_EIGHT(o, 24),
+        OSPNEXT_EIGHT(o, 32), OSPNEXT_EIGHT(o, 40), OSPNEXT_EIGHT(o, 48), OSPNEXT_EIGHT(o, 56)
+      : "r"(p0), "r"(p1), "r"(p2), "r"(p3), "l"(v));
+}
+
+#undef OSPNEXT_EIGHT
+
+}  // namespace ospnext::cuda::hopper

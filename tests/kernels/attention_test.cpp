@@ -1,0 +1,128 @@
+// Attention with heads of 128 channels, as the models have them: on Hopper GPUs our own kernel, elsewhere ATen's.
+#include "kernels/attention.h"
+
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include "core/torch/random.h"
+#include "support/compare.h"
+#include "support/on_device.h"
+#ifdef OSPNEXT_CUDA
+#include "kernels/attention_cuda.h"
+#endif
+
+namespace ospnext {
+namespace {
+
+constexpr int64_t kWidth = 128;
+
+at::Tensor draw(at::IntArrayRef shape, const char* purpose) {
+  return at::randn(shape, seeded_generator(5, purpose)).to(at::kBFloat16);
+}
+
+// The equation in plain operators of q's dtype, on the CPU; log_weight [S] or undefined.
+at::Tensor plain(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                 const at::Tensor& log_weight = {}) {
+  at::Tensor logits = at::einsum("blhd,bmhd->bhlm", {q, k}) / std::sqrt(kWidth);  // [B, H, L, S]
+  if (log_weight.defined()) {
+    logits = logits + log_weight.to(logits.scalar_type());
+  }
+  return at::einsum("bhlm,bmhd->blhd", {logits.softmax(-1), v});
+}
+
+at::Tensor plain_segments(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                          const std::vector<int64_t>& lengths) {
+  const auto queries = q.split_with_sizes(lengths, 1), keys = k.split_with_sizes(lengths, 1),
+             values = v.split_with_sizes(lengths, 1);
+  std::vector<at::Tensor> out;
+  for (size_t i = 0; i < lengths.size(); ++i) {
+    if (lengths[i] > 0) {
+      out.push_back(plain(queries[i], keys[i], values[i]));
+    }
+  }
+  return at::cat(out, 1);
+}
+
+// `actual` is at most twice as wrong as the same equation in plain bf16.
+void expect_close(const at::Tensor& actual, const at::Tensor& exact, const at::Tensor& narrow) {
+  EXPECT_EQ(actual.scalar_type(), at::kBFloat16);
+  EXPECT_LE(relative_l2(actual, exact), 2 * relative_l2(narrow, exact));
+}
+
+class WideAttention : public OnDevice {
+  torch::NoGradGuard no_grad_;
+};
+INSTANTIATE_ON_DEVICES(WideAttention);
+
+TEST_P(WideAttention, StaysInsideSegmentsOfAnyLength) {
+  const std::vector<std::vector<int64_t>> cases{
+      {1}, {64}, {127, 129}, {176, 176}, {0, 63, 1, 0, 200, 353, 0}, {300, 0, 300, 64, 65}};
+  for (const auto& lengths : cases) {
+    const int64_t L = std::reduce(lengths.begin(), lengths.end());
+    SCOPED_TRACE(L);
+    const at::Tensor packed = draw({2, L, 3, 3, kWidth}, "qkv");
+    const auto parts = packed.unbind(2);
+    const auto on_device = packed.to(device()).unbind(2);  // 3 views [B, L, H, 128]
+    const at::Tensor out = segmented_attention(on_device[0], on_device[1], on_device[2], lengths);
+    expect_close(out,
+                 plain_segments(parts[0].to(at::kDouble), parts[1].to(at::kDouble),
+                                parts[2].to(at::kDouble), lengths),
+                 plain_segments(parts[0], parts[1], parts[2], lengths));
+    const at::Tensor of_copies = segmented_attention(
+        on_device[0].contiguous(), on_device[1].contiguous(), on_device[2].contiguous(), lengths);
+    EXPECT_TRUE(at::equal(out, of_copies));
+  }
+}
+
+TEST_P(WideAttention, AttendsToAnyNumberOfKeys) {
+  for (const auto& [L, S] : std::vector<std::pair<int64_t, int64_t>>{
+           {1, 1}, {300, 77}, {5, 512}, {700, 512}, {129, 177}}) {
+    SCOPED_TRACE(S);
+    const at::Tensor q = draw({2, L, 4, kWidth}, "q");
+    const at::Tensor k = draw({2, S, 4, kWidth}, "k"), v = draw({2, S, 4, kWidth}, "v");
+    expect_close(attention(q.to(device()), k.to(device()), v.to(device())),
+                 plain(q.to(at::kDouble), k.to(at::kDouble), v.to(at::kDouble)), plain(q, k, v));
+  }
+}
+
+TEST_P(WideAttention, SurvivesOutliers) {
+  at::Tensor q = draw({1, 260, 2, kWidth}, "q"), k = draw({1, 260, 2, kWidth}, "k");
+  const at::Tensor v = draw({1, 260, 2, kWidth}, "v") + 3;
+  q.select(3, 5).mul_(20);
+  k.select(3, 5).mul_(20);
+  k.select(1, 7).mul_(8);
+  expect_close(attention(q.to(device()), k.to(device()), v.to(device())),
+               plain(q.to(at::kDouble), k.to(at::kDouble), v.to(at::kDouble)), plain(q, k, v));
+}
+
+TEST_P(WideAttention, FallsBackWhereAGradientIsWanted) {
+  const at::AutoGradMode with_grad(true);
+  const at::Tensor q = draw({1, 40, 2, kWidth}, "q").to(device()).requires_grad_();
+  const at::Tensor k = draw({1, 40, 2, kWidth}, "k").to(device());
+  const at::Tensor out = segmented_attention(q, k, k, {17, 23});
+  const auto gradient = torch::autograd::grad({out.sum()}, {q})[0];
+  EXPECT_TRUE(gradient.isfinite().all().item<bool>());
+}
+
+#ifdef OSPNEXT_CUDA
+TEST_P(WideAttention, WeighsKeysByTheirLogWeight) {
+  if (device().is_cpu()) {
+    GTEST_SKIP() << "a kernel for GPUs";
+  }
+  const at::Tensor q = draw({2, 150, 3, kWidth}, "q");
+  const at::Tensor k = draw({2, 200, 3, kWidth}, "k"), v = draw({2, 200, 3, kWidth}, "v");
+  at::Tensor log_weight = at::zeros({200});
+  log_weight[199] = std::log(57.0);
+  log_weight[3] = -INFINITY;
+  if (!cuda::takes_attention(q.to(device()), k.to(device()), v.to(device()))) {
+    GTEST_SKIP() << "no Hopper GPU";
+  }
+  expect_close(
+      cuda::attention(q.to(device()), k.to(device()), v.to(device()), log_weight.to(device())),
+      plain(q.to(at::kDouble), k.to(at::kDouble), v.to(at::kDouble), log_weight),
+      plain(q, k, v, log_weight));
+}
+#endif
+
+}  // namespace
+}  // namespace ospnext
