@@ -50,16 +50,6 @@ struct NotKept : DefaultPlan {
 struct Slack : DefaultPlan {
   static constexpr int kSlack = 8;
 };
-struct Cluster : DefaultPlan {
-  static constexpr int kCluster = 2;
-};
-struct ClusterSlack : Cluster {
-  static constexpr int kSlack = 8;
-};
-struct Cluster128Slack : ClusterSlack {
-  static constexpr int kKeys = 128;
-};
-
 struct Variant {
   const char* name;
   cudaError_t (*launch)(const AttentionArgs&, cudaStream_t);
@@ -73,9 +63,6 @@ const Variant kVariants[] = {
     {"not-eager", launch_with<NotEager, false>},
     {"not-kept", launch_with<NotKept, false>},
     {"slack-8", launch_with<Slack, false>},
-    {"cluster-2", launch_with<Cluster, false>},
-    {"cluster-2-slack-8", launch_with<ClusterSlack, false>},
-    {"cluster-2-keys-128-slack-8", launch_with<Cluster128Slack, false>},
 };
 const Variant kWithBias{"bias", launch_with<BiasPlan, true>};
 

@@ -44,7 +44,6 @@ bool can_be_stored(const HeadsOfTokens& x) {
 }
 
 // Fills in the segments; false if they are none.
-template <class Plan>
 bool set_segments(Params& p, const AttentionArgs& args) {
   const int64_t whole[] = {0, args.L};
   const int64_t* offsets = args.segments > 0 ? args.offsets : whole;
@@ -56,9 +55,8 @@ bool set_segments(Params& p, const AttentionArgs& args) {
     if (length < 0) {
       return false;
     }
-    constexpr int64_t kTile = kRows * Plan::kCluster;
     p.offset[s + 1] = static_cast<int>(offsets[s + 1]);
-    p.first_tile[s + 1] = p.first_tile[s] + static_cast<int>((length + kTile - 1) / kTile);
+    p.first_tile[s + 1] = p.first_tile[s] + static_cast<int>((length + kRows - 1) / kRows);
   }
   p.tiles_a_head = p.first_tile[p.segments];
   p.tiles = static_cast<int>(args.B * args.H * p.tiles_a_head);
@@ -73,25 +71,9 @@ cudaError_t run(const Params& p, int multiprocessors, cudaStream_t stream) {
           cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes)) {
     return error;
   }
-  cudaLaunchAttribute cluster{};
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim = {Plan::kCluster, 1, 1};
-  cudaLaunchConfig_t config{};
-  config.blockDim = dim3(kThreads);
-  config.dynamicSmemBytes = kBytes;
-  config.stream = stream;
-  config.attrs = &cluster;
-  config.numAttrs = Plan::kCluster > 1 ? 1 : 0;
-  int groups = multiprocessors;  // of kCluster blocks each, as many as run at a time
-  if constexpr (Plan::kCluster > 1) {
-    config.gridDim = dim3(static_cast<unsigned>(multiprocessors / Plan::kCluster * Plan::kCluster));
-    if (const cudaError_t error = cudaOccupancyMaxActiveClusters(&groups, kernel, &config)) {
-      return error;
-    }
-  }
-  config.gridDim =
-      dim3(static_cast<unsigned>(std::max(std::min(groups, p.tiles), 1) * Plan::kCluster));
-  return cudaLaunchKernelEx(&config, kernel, p);
+  const auto blocks = static_cast<unsigned>(std::max(std::min(multiprocessors, p.tiles), 1));
+  kernel<<<blocks, kThreads, kBytes, stream>>>(p);
+  return cudaGetLastError();
 }
 
 template <class Plan, bool kBias>
@@ -111,7 +93,7 @@ cudaError_t launch_with(const AttentionArgs& args, cudaStream_t stream) {
   Params p;
   if (args.segments > kMaxAttentionSegments ||
       (args.segments > 0 && (args.bias || args.L != args.T)) || !can_be_stored(args.o) ||
-      std::max(args.L, args.T) > kMost || !set_segments<Plan>(p, args) ||
+      std::max(args.L, args.T) > kMost || !set_segments(p, args) ||
       args.B * args.H * p.tiles_a_head > kMost) {
     return cudaErrorInvalidValue;
   }
@@ -136,8 +118,7 @@ cudaError_t launch_with(const AttentionArgs& args, cudaStream_t stream) {
   if (error != cudaSuccess) {
     return error;
   }
-  error = run<Plan, kBias>(p, multiprocessors, stream);
-  return error != cudaSuccess ? error : cudaGetLastError();
+  return run<Plan, kBias>(p, multiprocessors, stream);
 }
 
 }  // namespace

@@ -26,7 +26,6 @@ static_assert((kCopyRegisters + kGroups * kComputeRegisters) * kWarpgroup <=
 // How the work is cut and ordered.
 struct DefaultPlan {
   static constexpr int kKeys = 176;     // of a tile
-  static constexpr int kCluster = 1;    // blocks that share keys; each copies half of the channels
   static constexpr int kSlack = 0;      // how far log2 of a sum may grow before it is rescaled
   static constexpr bool kTurns = true;  // the two warp groups issue their products by turns
   static constexpr bool kEager = true;  // exponentials do not wait for products under way
@@ -49,7 +48,6 @@ struct Shared {
   static constexpr int kBarrierBytes = 128;
   static constexpr int kBytes = kBarriers + kBarrierBytes + kSwizzleBlock;
   static_assert(Plan::kKeys % kStep == 0 && kKeyHalf % kSwizzleBlock == 0 && kBytes <= 227 * 1024);
-  static_assert(Plan::kCluster == 1 || Plan::kCluster == 2, "halves of the channels");
 };
 enum Barrier {
   kQueryFull = 0,
@@ -79,8 +77,7 @@ struct Work {
 };
 
 // Tiles follow one another within a segment, segments within a head: blocks that run at a time share keys.
-template <class Plan>
-__device__ __forceinline__ Work work_of(const Params& p, int tile, int rank) {
+__device__ __forceinline__ Work work_of(const Params& p, int tile) {
   const int of_head = tile % p.tiles_a_head, head = tile / p.tiles_a_head;
   int low = 0;
   for (int high = p.segments; high - low > 1;) {  // first_tile[low] <= of_head < first_tile[high]
@@ -88,7 +85,7 @@ __device__ __forceinline__ Work work_of(const Params& p, int tile, int rank) {
     (p.first_tile[middle] <= of_head ? low : high) = middle;
   }
   const int begin = p.offset[low], end = p.offset[low + 1];
-  const int row = begin + ((of_head - p.first_tile[low]) * Plan::kCluster + rank) * kRows;
+  const int row = begin + (of_head - p.first_tile[low]) * kRows;
   const bool own = p.all_keys < 0;
   return {head / p.H, head % p.H, row, end, own ? begin : 0, own ? end - begin : p.all_keys};
 }
@@ -105,11 +102,11 @@ struct Ring {
   __device__ __forceinline__ uint32_t parity() const { return used / kStages % 2; }
 };
 
-// What a thread needs to find its way: addresses in shared memory, its block's place in the cluster.
+// What a thread needs to find its way: the address of shared memory, and which tiles are its block's.
 template <class Plan>
 struct Block {
-  uint32_t shared, shared_there;  // the latter of the cluster's block lane % kCluster
-  int rank, first_tile, tile_step;
+  uint32_t shared;
+  int first_tile, tile_step;
   __device__ __forceinline__ uint32_t barrier(Barrier kind, int which) const {
     return shared + Shared<Plan>::kBarriers + 8 * (kind + which);
   }
@@ -117,7 +114,7 @@ struct Block {
 
 // copying
 
-// One tile of keys or values into the ring: with a cluster half of it, to all its blocks.
+// One tile of keys or values into the ring.
 template <class Plan>
 __device__ __forceinline__ void copy_tile(const Block<Plan>& block, const CUtensorMap& map, Box box,
                                           uint32_t ring, Barrier full, Barrier empty, Ring& at,
@@ -126,14 +123,9 @@ __device__ __forceinline__ void copy_tile(const Block<Plan>& block, const CUtens
   const uint32_t barrier = block.barrier(full, at.stage());
   barrier_wait(block.barrier(empty, at.stage()), at.parity() ^ 1);
   barrier_expect(barrier, Shared<Plan>::kKeyTile);
-  if constexpr (Plan::kCluster == 1) {
-    copy_box(to, map, box, barrier, policy);
-    box.channel = kHalf;
-    copy_box(to + Shared<Plan>::kKeyHalf, map, box, barrier, policy);
-  } else {
-    box.channel = block.rank * kHalf;
-    copy_box_to(0b11, to + block.rank * Shared<Plan>::kKeyHalf, map, box, barrier, policy);
-  }
+  copy_box(to, map, box, barrier, policy);
+  box.channel = kHalf;
+  copy_box(to + Shared<Plan>::kKeyHalf, map, box, barrier, policy);
   ++at.used;
 }
 
@@ -163,7 +155,7 @@ __device__ __forceinline__ void copy_all(const Block<Plan>& block, const Params&
   Ring keys, values;
   uint32_t query_parity = 0;
   for (int tile = block.first_tile; tile < p.tiles; tile += block.tile_step) {
-    const Work work = work_of<Plan>(p, tile, block.rank);
+    const Work work = work_of(p, tile);
     const int count = key_tiles<Plan>(work);
     if (count == 0) {
       continue;
@@ -240,15 +232,11 @@ __device__ __forceinline__ void store_rows(const Params& p, const Work& work, in
   }
 }
 
-// A tile of the ring is free: each warp of each block that computes with it says so to each that copies into it.
+// A tile of the ring is free: each warp that computes with it says so.
 template <class Plan>
 __device__ __forceinline__ void release(const Block<Plan>& block, Barrier empty, Ring& at) {
-  if (lane_id() < Plan::kCluster) {
-    if constexpr (Plan::kCluster == 1) {
-      barrier_arrive(block.barrier(empty, at.stage()));
-    } else {
-      barrier_arrive_there(block.shared_there - block.shared + block.barrier(empty, at.stage()));
-    }
+  if (lane_id() == 0) {
+    barrier_arrive(block.barrier(empty, at.stage()));
   }
   ++at.used;
 }
@@ -277,7 +265,7 @@ __device__ __forceinline__ void compute_all(const Block<Plan>& block, const Para
     named_arrive(kTurn, kGroups * kWarpgroup);  // the first turn is the other's
   }
   for (int tile = block.first_tile; tile < p.tiles; tile += block.tile_step) {
-    const Work work = work_of<Plan>(p, tile, block.rank);
+    const Work work = work_of(p, tile);
     const int count = key_tiles<Plan>(work);
     float o[kHead / 2];
 #pragma unroll
@@ -368,11 +356,8 @@ __global__ void __launch_bounds__(kThreads, 1) attention_kernel(const __grid_con
   const uint32_t unaligned = shared_address(memory);
   Block<Plan> block;
   block.shared = (unaligned + kSwizzleBlock - 1) / kSwizzleBlock * kSwizzleBlock;
-  block.rank = Plan::kCluster == 1 ? 0 : cluster_rank();
-  block.shared_there =
-      Plan::kCluster == 1 ? 0 : address_in(lane_id() % Plan::kCluster, block.shared);
-  block.first_tile = static_cast<int>(blockIdx.x) / Plan::kCluster;
-  block.tile_step = static_cast<int>(gridDim.x) / Plan::kCluster;
+  block.first_tile = static_cast<int>(blockIdx.x);
+  block.tile_step = static_cast<int>(gridDim.x);
   if (threadIdx.x == 0) {
     prefetch_map(p.q);
     prefetch_map(p.k);
@@ -381,8 +366,8 @@ __global__ void __launch_bounds__(kThreads, 1) attention_kernel(const __grid_con
     for (int i = 0; i < kStages; ++i) {
       barrier_init(block.barrier(kKeyFull, i), 1);
       barrier_init(block.barrier(kValueFull, i), 1);
-      barrier_init(block.barrier(kKeyEmpty, i), kGroups * kWarps * Plan::kCluster);
-      barrier_init(block.barrier(kValueEmpty, i), kGroups * kWarps * Plan::kCluster);
+      barrier_init(block.barrier(kKeyEmpty, i), kGroups * kWarps);
+      barrier_init(block.barrier(kValueEmpty, i), kGroups * kWarps);
     }
     for (int i = 0; i < kGroups; ++i) {
       barrier_init(block.barrier(kQueryFull, i), 1);
@@ -391,9 +376,6 @@ __global__ void __launch_bounds__(kThreads, 1) attention_kernel(const __grid_con
     barrier_init_fence();
   }
   __syncthreads();
-  if constexpr (Plan::kCluster > 1) {
-    cluster_sync();
-  }
   // the same in all lanes, and the compiler is to know it
   const int warpgroup = __shfl_sync(~0U, static_cast<int>(threadIdx.x) / kWarpgroup, 0);
   if (warpgroup == 0) {
@@ -404,9 +386,6 @@ __global__ void __launch_bounds__(kThreads, 1) attention_kernel(const __grid_con
   } else {
     take_registers<kComputeRegisters>();
     compute_all<Plan, kBias>(block, p, warpgroup - 1);
-  }
-  if constexpr (Plan::kCluster > 1) {
-    cluster_sync();  // no block leaves while others arrive at its barriers
   }
 #endif
 }

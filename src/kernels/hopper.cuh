@@ -24,7 +24,7 @@ __device__ __forceinline__ void barrier_init(uint32_t barrier, int arrivals) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
 }
 
-// Makes initialised barriers known to the copy engine and to the other blocks of the cluster.
+// Makes initialised barriers known to the copy engine.
 __device__ __forceinline__ void barrier_init_fence() {
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
@@ -38,19 +38,6 @@ __device__ __forceinline__ void barrier_expect(uint32_t barrier, int bytes) {
 
 __device__ __forceinline__ void barrier_arrive(uint32_t barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
-}
-
-// The address by which block `rank` of the cluster is reached at the place of `address` here.
-__device__ __forceinline__ uint32_t address_in(int rank, uint32_t address) {
-  uint32_t there;
-  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(address), "r"(rank));
-  return there;
-}
-
-// Arrives at a barrier of any block of the cluster, by such an address.
-__device__ __forceinline__ void barrier_arrive_there(uint32_t barrier) {
-  asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(barrier)
-               : "memory");
 }
 
 __device__ __forceinline__ bool barrier_try(uint32_t barrier, uint32_t parity) {
@@ -110,18 +97,6 @@ __device__ __forceinline__ void named_arrive(int name, int threads) {
   asm volatile("bar.arrive %0, %1;" ::"r"(name), "r"(threads) : "memory");
 }
 
-__device__ __forceinline__ int cluster_rank() {
-  uint32_t rank;
-  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
-  return static_cast<int>(rank);
-}
-
-// All threads of the cluster's blocks.
-__device__ __forceinline__ void cluster_sync() {
-  __syncwarp();
-  asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;\n" ::: "memory");
-}
-
 // copies
 
 struct Box {
@@ -156,18 +131,6 @@ __device__ __forceinline__ void copy_box(uint32_t to, const CUtensorMap& map, Bo
       "[%0], [%1, {%2, %3, %4, %5}], [%6], %7;" ::"r"(to),
       "l"(&map), "r"(box.channel), "r"(box.head), "r"(box.token), "r"(box.sample), "r"(barrier),
       "l"(policy)
-      : "memory");
-}
-
-// The same to that place of every block of the cluster in the set `blocks`, whose own barriers count.
-__device__ __forceinline__ void copy_box_to(uint16_t blocks, uint32_t to, const CUtensorMap& map,
-                                            Box box, uint32_t barrier, uint64_t policy) {
-  asm volatile(
-      "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes"
-      ".multicast::cluster.L2::cache_hint "
-      "[%0], [%1, {%2, %3, %4, %5}], [%6], %7, %8;" ::"r"(to),
-      "l"(&map), "r"(box.channel), "r"(box.head), "r"(box.token), "r"(box.sample), "r"(barrier),
-      "h"(blocks), "l"(policy)
       : "memory");
 }
 

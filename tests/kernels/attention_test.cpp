@@ -95,6 +95,21 @@ TEST_P(WideAttention, SurvivesOutliers) {
                plain(q.to(at::kDouble), k.to(at::kDouble), v.to(at::kDouble)), plain(q, k, v));
 }
 
+TEST_P(WideAttention, TwoKeysStandForThePadding) {
+  const at::Tensor q = draw({2, 150, 3, kWidth}, "q");
+  const auto keys = [](const char* purpose) {
+    const at::Tensor few = draw({2, 40, 3, kWidth}, purpose);
+    return at::cat({few, few.narrow(1, 39, 1)}, 1);  // the last two are the same
+  };
+  const auto all = [](const at::Tensor& few, at::ScalarType dtype) {
+    return at::cat({few, few.narrow(1, 40, 1).expand({-1, 470, -1, -1})}, 1).to(dtype);
+  };
+  const at::Tensor k = keys("k"), v = keys("v");
+  expect_close(attention_with_padding(q.to(device()), k.to(device()), v.to(device()), 472),
+               plain(q.to(at::kDouble), all(k, at::kDouble), all(v, at::kDouble)),
+               plain(q, all(k, at::kBFloat16), all(v, at::kBFloat16)));
+}
+
 TEST_P(WideAttention, FallsBackWhereAGradientIsWanted) {
   const at::AutoGradMode with_grad(true);
   const at::Tensor q = draw({1, 40, 2, kWidth}, "q").to(device()).requires_grad_();
