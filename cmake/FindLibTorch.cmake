@@ -30,6 +30,14 @@ target_include_directories(LibTorch::LibTorch SYSTEM INTERFACE
 target_link_libraries(LibTorch::LibTorch INTERFACE
   -Wl,--no-as-needed ${libtorch_files} -Wl,--as-needed pthread)
 target_link_options(LibTorch::LibTorch INTERFACE LINKER:--unresolved-symbols=ignore-in-shared-libs)
+# at::parallel_for is a template: in code compiled without OpenMP it would quietly use one thread. The OpenMP
+# library is LibTorch's own, so that there is one pool of threads.
+file(GLOB libtorch_openmp "${LIBTORCH}/lib/libgomp*.so*")
+if(NOT libtorch_openmp)
+  message(FATAL_ERROR "LIBTORCH is '${LIBTORCH}', which holds no lib/libgomp*.so*")
+endif()
+target_compile_options(LibTorch::LibTorch INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:-fopenmp>")
+target_link_libraries(LibTorch::LibTorch INTERFACE ${libtorch_openmp})
 if(OSPNEXT_CUDA)
   find_path(OSPNEXT_CUDA_INCLUDE cusparse.h
             HINTS "${LIBTORCH}/../nvidia/cu13/include" $ENV{CUDA_HOME}/include /usr/local/cuda/include
