@@ -66,8 +66,10 @@ import glob, json, os
 run = json.load(open(os.environ["RECORD"]))["run"]
 size = {name: sum(os.path.getsize(f) for f in glob.glob(os.environ["MODEL"] + "/" + pattern))
         for name, pattern in (("text", "models_t5*"), ("transformer", "diffusion*"), ("vae", "*VAE*"))}
+at_once = all(name != "load transformer" for name, _ in run["stage_seconds"])
 for name, seconds in run["stage_seconds"]:
-    loaded = {"load": size["vae"] + size["text"], "load transformer": size["transformer"]}.get(name)
+    loaded = {"load": size["vae"] + size["text"] + (size["transformer"] if at_once else 0),
+              "load transformer": size["transformer"]}.get(name)
     rate = f"  {loaded / 1e9:.1f} GB, {loaded / seconds / 1e9:.2f} GB/s" if loaded else ""
     print(f"{seconds:9.2f} s  {name}{rate}")
 print(f"peak: {run['peak_host_bytes'] / 2**30:.1f} GiB of host memory, mapped files included, "
