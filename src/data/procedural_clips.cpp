@@ -43,10 +43,15 @@ void draw_attributes(ObjectSpec& object, Dice& dice) {
   object.motion = dice.pick<ObjectMotion>(kNumMotions);
 }
 
-void draw_trained_attributes(ObjectSpec& object, Dice& dice) {
+void draw_trained_attributes(ObjectSpec& object, const ShapeShares& shares, Dice& dice) {
+  const double most = *std::ranges::max_element(shares);
+  const auto kept = [&](ObjectShape shape) {
+    const double share = shares.at(static_cast<size_t>(shape)) / most;
+    return share == 1 || dice.chance(share);
+  };
   do {
     draw_attributes(object, dice);
-  } while (has_held_out_pair(object));
+  } while (has_held_out_pair(object) || !kept(object.shape));
 }
 
 // Half of the clips have a held-out (shape, colour) pair, half a held-out (shape, motion) pair.
@@ -69,13 +74,15 @@ void draw_sizes(std::vector<ObjectSpec>& objects, Dice& dice) {
   } while (objects.size() == 2 && rank(objects[0]) + rank(objects[1]) > 2);
 }
 
-std::vector<ObjectSpec> draw_objects(size_t count, ClipSplit split, Dice& dice) {
+std::vector<ObjectSpec> draw_objects(size_t count, ClipSplit split, const ShapeShares& train_shares,
+                                     Dice& dice) {
+  const ShapeShares& shares = split == ClipSplit::kTrain ? train_shares : kEqualShares;
   std::vector<ObjectSpec> objects(count);
   const size_t held_out = split == ClipSplit::kHeldOut ? dice.below(count) : count;
   do {
     for (size_t i = 0; i < count; ++i) {
       if (split != ClipSplit::kHeldOut) {
-        draw_trained_attributes(objects[i], dice);
+        draw_trained_attributes(objects[i], shares, dice);
       } else if (i == held_out) {
         draw_held_out_attributes(objects[i], dice);
       } else {
@@ -233,7 +240,7 @@ ClipSpec sample_clip(uint64_t seed, uint64_t index, ClipSplit split, const ClipO
                     static_cast<double>(clip.height) / shorter};
   Dice path_dice(seed, name + " clip paths", index);
   do {  // two objects without room for both are drawn anew
-    clip.objects = draw_objects(count, split, attribute_dice);
+    clip.objects = draw_objects(count, split, options.shape_shares, attribute_dice);
   } while (!draw_paths(clip.objects, frame, path_dice));
   return clip;
 }

@@ -3,6 +3,7 @@
 
 #include <torch/torch.h>
 
+#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -48,12 +49,17 @@ struct ClipSpec {
 constexpr int64_t kMotionFrames = 33;
 constexpr double kClipFps = 16;
 
+// How often each shape is drawn for training (ClipSplit::kTrain), relative to the others; above 0.
+using ShapeShares = std::array<double, kNumShapes>;
+constexpr ShapeShares kEqualShares = {1, 1, 1, 1, 1, 1};
+
 struct ClipOptions {
   int64_t height = 128;  // pixels; any size from 32 on
   int64_t width = 128;
   int64_t num_frames = 33;
   double two_objects = 0;  // probability of a second object
   double patterned = 0.5;  // probability of a pattern on the background
+  ShapeShares shape_shares = kEqualShares;
 };
 
 enum class ClipSplit {

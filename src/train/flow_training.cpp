@@ -1,5 +1,7 @@
 #include "train/flow_training.h"
 
+#include <algorithm>
+
 #include "core/number_check.h"
 #include "core/torch/cuda_graph.h"
 #include "core/torch/random.h"
@@ -92,6 +94,12 @@ Trainees initial_trainees(const FlowTrainingConfig& config, at::Device device,
   return trainees;
 }
 
+ShapeShares shares_of(const FlowTrainingConfig& config) {
+  ShapeShares shares{};
+  std::ranges::copy(config.shape_shares, shares.begin());  // as many, says check()
+  return shares;
+}
+
 Tokenizer tokenizer_of(const FlowTrainingConfig& config, int64_t vocab_size) {
   if (!fs::exists(config.tokenizer)) {
     fs::create_directories(fs::path(config.tokenizer).parent_path());
@@ -113,6 +121,15 @@ void FlowTrainingConfig::check() const {
   TrainingConfig::check();
   parse_frame_sizes("--sizes", sizes);
   check_range("--clips", clips, int64_t{1}, int64_t{100'000'000});
+  check_range("--two-objects", two_objects, 0.0, 1.0);
+  check_range("--patterned", patterned, 0.0, 1.0);
+  if (shape_shares.size() != kNumShapes) {
+    throw InputError("--shape-shares: found " + std::to_string(shape_shares.size()) +
+                     " numbers, expected " + std::to_string(kNumShapes));
+  }
+  for (const double share : shape_shares) {
+    check_range("--shape-shares", share, 1e-3, 1e3);
+  }
   check_range("--batch-size", batch_size, int64_t{1}, int64_t{65'536});
   check_range("--shift", shift, 1e-3, 1000.0);
   check_range("--text-dropout", text_dropout, 0.0, 1.0);
@@ -143,9 +160,13 @@ bool train_flow(const FlowTrainingConfig& config, Progress& progress,
     const ModelFiles files = find_model_files({.vae = config.vae});
     Vae vae = load_vae(files.require(ModelPart::kVae), {.device = device, .dtype = precision});
     vae->to_channels_last();
-    groups = latent_cache(
-        {.sizes = sizes, .clips = config.clips, .seed = static_cast<uint64_t>(config.seed)}, vae,
-        precision, tokenizer, device, config.latent_cache, progress, cancel);
+    groups = latent_cache({.sizes = sizes,
+                           .clips = config.clips,
+                           .seed = static_cast<uint64_t>(config.seed),
+                           .two_objects = config.two_objects,
+                           .patterned = config.patterned,
+                           .shape_shares = shares_of(config)},
+                          vae, precision, tokenizer, device, config.latent_cache, progress, cancel);
   }
   const at::Tensor empty_caption =
       at::tensor(tokenizer.encode("", groups[0].ids.size(2)).ids, at::kLong).to(device);  // [T]

@@ -17,6 +17,10 @@ struct FlowTrainingConfig : TrainingConfig {
   std::string latent_cache;  // file to keep encoded clips in; empty: encode them at every start
   std::vector<std::string> sizes = {"128x128", "112x144", "144x112"};  // height x width
   int64_t clips = 24000;                                               // training clips
+  double two_objects = 0.25;  // share of clips with two objects
+  double patterned = 0.5;     // share of clips with a patterned background
+  // How often circle, square, triangle, star, cross and ring are shown, relative to each other.
+  std::vector<double> shape_shares = {1, 1, 1, 1, 1, 1};
   int64_t batch_size = 256;
   double shift = 3.0;         // of the noise level; larger trains more at high noise
   double text_dropout = 0.1;  // share of captions replaced by the empty one, for guidance
@@ -37,6 +41,11 @@ struct FlowTrainingConfig : TrainingConfig {
     field("latent_cache", latent_cache, "file that keeps the encoded clips between runs");
     field("sizes", sizes, "frame sizes, height x width; the first takes half of the clips");
     field("clips", clips, "training clips");
+    field("two_objects", two_objects, "share of the clips that show two objects");
+    field("patterned", patterned, "share of the clips with a pattern on the background");
+    field("shape_shares", shape_shares,
+          "how often circle, square, triangle, star, cross and ring are shown, relative to each "
+          "other");
     field("batch_size", batch_size, "clips of a step");
     field("shift", shift, "shift of the noise level; larger trains more at high noise");
     field("text_dropout", text_dropout, "share of captions replaced by the empty one");

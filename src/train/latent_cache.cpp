@@ -6,7 +6,6 @@
 #include "core/error.h"
 #include "core/torch/random.h"
 #include "data/captions.h"
-#include "data/procedural_clips.h"
 #include "io/output_file.h"
 #include "io/weights.h"
 
@@ -15,7 +14,6 @@ namespace {
 
 constexpr int64_t kClipsPerBatch = 8;
 constexpr int64_t kFormsPerClip = 8;
-constexpr double kTwoObjectsShare = 0.25;
 
 // Token ids of a clip's captions; which sentence forms they have depends on its index. [forms, T]
 at::Tensor caption_ids(const ClipSpec& spec, int64_t index, const Tokenizer& tokenizer,
@@ -44,6 +42,13 @@ std::map<std::string, std::string> description(const LatentCacheRequest& request
   for (const FrameSize& size : request.sizes) {
     sizes += std::to_string(size.height) + "x" + std::to_string(size.width) + " ";
   }
+  std::string shares;  // of two objects, of patterns, of the shapes
+  for (const double share : {request.two_objects, request.patterned}) {
+    shares += std::to_string(share) + " ";
+  }
+  for (const double share : request.shape_shares) {
+    shares += std::to_string(share) + " ";
+  }
   const at::NoGradGuard no_grad;
   double weights = 0;
   for (const at::Tensor& parameter : vae->parameters()) {
@@ -52,6 +57,7 @@ std::map<std::string, std::string> description(const LatentCacheRequest& request
   return {{"sizes", sizes},
           {"clips", std::to_string(request.clips)},
           {"seed", std::to_string(request.seed)},
+          {"shares", shares},
           {"max_tokens", std::to_string(request.max_tokens)},
           {"vae", std::to_string(weights)}};
 }
@@ -63,7 +69,9 @@ LatentGroup make_group(const FrameSize& size, const LatentCacheRequest& request,
   const ClipOptions options{.height = size.height,
                             .width = size.width,
                             .num_frames = kMotionFrames,
-                            .two_objects = kTwoObjectsShare};
+                            .two_objects = request.two_objects,
+                            .patterned = request.patterned,
+                            .shape_shares = request.shape_shares};
   const uint64_t seed =
       derived_seed(request.seed, "latent cache", static_cast<uint64_t>(size.height));
   const int64_t batches = num_batches(size, request);

@@ -8,6 +8,7 @@
 
 #include "core/cancel.h"
 #include "core/progress.h"
+#include "data/procedural_clips.h"
 #include "models/tokenizer.h"
 #include "models/vae.h"
 #include "train/frame_sizes.h"
@@ -24,7 +25,10 @@ struct LatentCacheRequest {
   std::vector<FrameSize> sizes;
   int64_t clips = 1024;  // over all sizes
   uint64_t seed = 0;
-  int64_t max_tokens = 96;  // T; no caption may be longer
+  int64_t max_tokens = 96;    // T; no caption may be longer
+  double two_objects = 0.25;  // shares of the clips: those with a second object,
+  double patterned = 0.5;     // those with a pattern on the background
+  ShapeShares shape_shares = kEqualShares;
 };
 
 // One group a size, read from `file` when it was written for the same request, else rendered,

@@ -40,6 +40,23 @@ TEST(ProceduralClips, TrainedAndSeenClipsNeverUseAHeldOutPair) {
   }
 }
 
+TEST(ProceduralClips, ShapesAreTrainedInTheSharesAskedForAndEvaluatedEqually) {
+  ClipOptions options;
+  options.shape_shares = {1, 1, 1, 1, 4, 1};
+  const auto crosses = [&](ClipSplit split) {
+    double count = 0;
+    for (uint64_t i = 0; i < 2000; ++i) {
+      count +=
+          sample_clip(kSeed, i, split, options).objects[0].shape == ObjectShape::kCross ? 1 : 0;
+    }
+    return count;
+  };
+  // times the part of a shape's (colour, motion) pairs that is trained: 4.175 for all shapes together
+  constexpr double kTrained = 6.0 / 7 * 8 / 9, kAll = 4.175;
+  EXPECT_NEAR(crosses(ClipSplit::kTrain), 2000 * 4 * kTrained / (kAll + 3 * kTrained), 70);
+  EXPECT_NEAR(crosses(ClipSplit::kSeen), 2000 * kTrained / kAll, 55);
+}
+
 TEST(ProceduralClips, HeldOutClipsAlwaysUseAHeldOutPair) {
   for (const ClipSpec& clip : sample(ClipSplit::kHeldOut, 500)) {
     EXPECT_TRUE(std::ranges::any_of(clip.objects, held_out));
