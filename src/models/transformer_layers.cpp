@@ -4,6 +4,8 @@
 #include "kernels/modulate.h"
 #include "kernels/norm.h"
 #include "kernels/rotate_pairs.h"
+#include "quant/hif8_linear.h"
+#include "quant/hif8_tensors.h"
 
 namespace ospnext {
 
@@ -12,6 +14,9 @@ LinearImpl::LinearImpl(int64_t in, int64_t out, at::TensorOptions options)
       bias(register_parameter("bias", at::empty({out}, options))) {}
 
 at::Tensor LinearImpl::forward(const at::Tensor& x) {
+  if (hif8) {
+    return hif8::linear(x, weight, hif8->weight_scale, bias, hif8->input_amax);
+  }
   return at::linear(x, weight.to(x.scalar_type()), bias.to(x.scalar_type()));
 }
 
@@ -68,12 +73,16 @@ AttentionImpl::AttentionImpl(const TransformerConfig& config, at::TensorOptions 
       norm_k(register_module("norm_k", RmsNorm(config.dim, config.eps, options))),
       num_heads(config.num_heads) {}
 
+at::Tensor AttentionImpl::rounded(const at::Tensor& x) const {
+  return hif8_amax ? hif8::round_samples(x, *hif8_amax) : x;
+}
+
 at::Tensor AttentionImpl::attend_self(const at::Tensor& x, const Placement& place,
                                       Pattern pattern) {
   const auto heads = [&](const at::Tensor& y) { return y.unflatten(2, {num_heads, -1}); };
-  const auto query = rotate_pairs(heads(norm_q(q(x))), place.rotation);  // [B, L, H, D]
-  const auto key = rotate_pairs(heads(norm_k(k(x))), place.rotation);    // [B, L, H, D]
-  const auto value = heads(v(x));                                        // [B, L, H, D]
+  const auto query = rounded(rotate_pairs(heads(norm_q(q(x))), place.rotation));  // [B, L, H, D]
+  const auto key = rounded(rotate_pairs(heads(norm_k(k(x))), place.rotation));    // [B, L, H, D]
+  const auto value = rounded(heads(v(x)));                                        // [B, L, H, D]
   const auto out = pattern == Pattern::kFull
                        ? attention(query, key, value)
                        : segmented_attention(query, key, value, place.layout.lengths());
@@ -82,7 +91,8 @@ at::Tensor AttentionImpl::attend_self(const at::Tensor& x, const Placement& plac
 
 at::Tensor AttentionImpl::attend_text(const at::Tensor& x, const at::Tensor& text) {
   const auto heads = [&](const at::Tensor& y) { return y.unflatten(2, {num_heads, -1}); };
-  const auto out = attention(heads(norm_q(q(x))), heads(norm_k(k(text))), heads(v(text)));
+  const auto out = attention(rounded(heads(norm_q(q(x)))), rounded(heads(norm_k(k(text)))),
+                             rounded(heads(v(text))));
   return o(out.flatten(2));  // [B, L, C]
 }
 
