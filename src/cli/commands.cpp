@@ -16,6 +16,7 @@ const std::vector<Command>& commands() {
       {"inspect", "say what a file or folder of weights is", run_inspect},
       {"convert", "write a model in another layout or dtype", run_convert},
       {"merge-lora", "write a model with LoRAs in it", run_merge_lora},
+      {"quantize", "write a transformer with weights in HiFloat8", run_quantize},
       {"make-random", "write a checkpoint of a released size with random weights", run_make_random},
       {"bench", "time the pieces of a model on this machine", run_bench},
   };

@@ -25,6 +25,7 @@ void run_inspect(const Arguments& arguments, const CancellationToken& cancel);
 void run_convert(const Arguments& arguments, const CancellationToken& cancel);
 void run_merge_lora(const Arguments& arguments, const CancellationToken& cancel);
 void run_bench(const Arguments& arguments, const CancellationToken& cancel);
+void run_quantize(const Arguments& arguments, const CancellationToken& cancel);
 void run_make_random(const Arguments& arguments, const CancellationToken& cancel);
 
 const std::vector<Command>& commands();

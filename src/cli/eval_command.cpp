@@ -36,7 +36,7 @@ struct EvalConfig {
     loras.visit(field);
     evaluation.visit(field);
     field("device", device, "cpu, cuda, cuda:N or auto");
-    field("precision", precision, "float32, bf16 or auto");
+    field("precision", precision, "float32, bf16, hif8-simulated or auto");
     field("width", width, "pixels (0: the model's)");
     field("height", height, "pixels (0: the model's)");
     field("steps", steps, "denoising steps (0: the model's)");
@@ -67,7 +67,7 @@ void run_eval(const Arguments& arguments, const CancellationToken& cancel) {
     return;
   }
   given->apply(config);
-  const ComputeOptions compute = parse_compute(config.device, config.precision);
+  const ComputeOptions compute = parse_transformer_compute(config.device, config.precision);
   const ModelFiles files = config.model.find(config.loras);
   GenerationConfig generation =
       defaults_for(files, read_transformer_config(files.require(ModelPart::kTransformer)));

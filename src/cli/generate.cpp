@@ -124,9 +124,9 @@ void run_generate(const Arguments& arguments, const CancellationToken& cancel) {
   }
   settle_sigmas(*given, config.generation.sigmas, config.generation.steps);
   config.check();
-  const ComputeOptions compute = parse_compute(config.device, config.precision);
+  const ComputeOptions compute = parse_transformer_compute(config.device, config.precision);
   config.device = compute.device.str();
-  config.precision = compute.dtype == at::kFloat ? "float32" : "bf16";
+  config.precision = compute.precision_name();
   const VaeConfig vae = read_vae_config(files.require(ModelPart::kVae));
   config.generation.check(vae);
   const auto tiling = vae_tiling_of(files, compute, config.generation, config.samples().size());

@@ -10,6 +10,7 @@ void run_stage_denoise(const Arguments& arguments, const CancellationToken& canc
 void run_stage_encode_video(const Arguments& arguments, const CancellationToken& cancel);
 void run_stage_decode_latent(const Arguments& arguments, const CancellationToken& cancel);
 void run_stage_schedule(const Arguments& arguments, const CancellationToken& cancel);
+void run_stage_hif8(const Arguments& arguments, const CancellationToken& cancel);
 void run_stage_skiparse(const Arguments& arguments, const CancellationToken& cancel);
 
 const std::vector<Command>& stages();

@@ -25,7 +25,7 @@ StageInput::StageInput(const std::string& file) : file_(file) {
   tensors_ = read_tensors(file);
 }
 
-at::Tensor StageInput::any(const std::string& name, const std::string& dimensions) {
+at::Tensor StageInput::raw(const std::string& name, const std::string& dimensions) {
   const auto found = tensors_.find(name);
   if (found == tensors_.end()) {
     throw InputError(file_ + ": there is no tensor \"" + name + "\", expected " + name + " [" +
@@ -61,6 +61,11 @@ at::Tensor StageInput::any(const std::string& name, const std::string& dimension
                      ", expected [" + dimensions + "]" +
                      (known.empty() ? "" : " with" + known.substr(1)));
   }
+  return tensor;
+}
+
+at::Tensor StageInput::any(const std::string& name, const std::string& dimensions) {
+  const at::Tensor tensor = raw(name, dimensions);
   if (tensor.is_floating_point() && !torch::isfinite(tensor).all().item<bool>()) {
     throw InputError(file_ + ": " + name + ": holds NaN or infinite values");
   }

@@ -16,17 +16,24 @@ struct StageOutput {
   std::string output;
   std::string device = "cpu";
   std::string precision = "auto";
+  bool runs_transformer = false;  // which takes one more precision
 
   // Throws InputError for a missing or unwritable output. Call before any work.
   void check() const;
   // Throws InputError.
-  ComputeOptions compute() const { return parse_compute(device, precision); }
+  ComputeOptions compute() const {
+    return runs_transformer ? parse_transformer_compute(device, precision)
+                            : parse_compute(device, precision);
+  }
 
   template <class Visitor>
   void visit(Visitor&& field) {
     field("output", output, "safetensors file to write");
     field("device", device, "cpu, cuda or cuda:N; auto: cuda where there is a GPU");
-    field("precision", precision, "float32 or bf16; auto: float32 on the CPU, bf16 on CUDA");
+    field("precision", precision,
+          runs_transformer
+              ? "float32, bf16 or hif8-simulated; auto: float32 on the CPU, bf16 on CUDA"
+              : "float32 or bf16; auto: float32 on the CPU, bf16 on CUDA");
   }
 };
 
@@ -43,6 +50,8 @@ class StageInput {
   at::Tensor floats(const std::string& name, const std::string& dimensions);
   // The same, of any data type.
   at::Tensor any(const std::string& name, const std::string& dimensions);
+  // The same, NaN and infinite values included.
+  at::Tensor raw(const std::string& name, const std::string& dimensions);
   // Names tensors of the file that nobody asked for in a warning.
   void warn_of_rest() const;
 

@@ -26,6 +26,8 @@ struct ModelStage {
 struct DenoiseStage : ModelStage {
   LoraFlags loras;
 
+  DenoiseStage() { common.runs_transformer = true; }
+
   template <class Visitor>
   void visit(Visitor&& field) {
     ModelStage::visit(field);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "io/readers/hif8_codes.h"
 #include "io/readers/scaled_fp8.h"
 #include "io/weights.h"
 
@@ -71,12 +72,16 @@ std::map<std::string, WeightSource> weight_sources(const Checkpoint& checkpoint,
                                                    const KeyMap& rename) {
   std::map<std::string, WeightSource> sources;
   const auto scales = fp8_scales(checkpoint);
+  const auto code_scales = hif8_scales(checkpoint);
   for (const auto& [file_name, record] : checkpoint.tensors()) {
     const std::string name = rename ? rename(file_name) : file_name;
     if (name.empty()) {
       continue;
     }
-    WeightSource source{name, file_name, record, {}};
+    WeightSource source{name, file_name, record, {}, {}, {}};
+    if (const auto scale = code_scales.find(file_name); scale != code_scales.end()) {
+      source.hif8_scale = scale->second;
+    }
     if (const auto scale = scales.find(file_name); scale != scales.end()) {
       source.scale = scale->second;
     }
@@ -93,13 +98,16 @@ std::map<std::string, WeightSource> weight_sources(const Checkpoint& checkpoint,
 void stream_weight(const WeightSource& source, const Checkpoint& checkpoint, const Loras& loras,
                    at::Device device, const RowSink& sink) {
   const TensorRecord& record = source.record;
+  TORCH_CHECK(!source.hif8_scale || source.decode, source.name, ": codes without a decoder");
   if (record.element_count() == 0) {
     return;
   }
   const auto give = [&](int64_t first_row, const TensorRecord& part) {
     checkpoint.fetch_pages(part);
     at::Tensor rows = to_tensor(part).to(device);  // converted over there
-    if (source.scale || loras.change(source.name)) {
+    if (source.decode) {
+      rows = source.decode(rows);
+    } else if (source.scale || loras.change(source.name)) {
       rows =
           rows.to(at::kFloat, /*non_blocking=*/false, /*copy=*/true, at::MemoryFormat::Contiguous);
     }

@@ -14,16 +14,24 @@
 
 namespace ospnext {
 
+// Makes float32 weights, in new memory, of stored rows.
+using RowDecoder = std::function<at::Tensor(const at::Tensor& stored)>;
+
 // A tensor of a checkpoint under the name it has in our modules.
 struct WeightSource {
   std::string name;       // in the module: "blocks.0.ffn.0.weight"
   std::string file_name;  // in the checkpoint
   TensorRecord record;
-  std::optional<double> scale;  // of scaled fp8: the weight is the stored value times this
+  std::optional<double> scale;       // of scaled fp8: the weight is the stored value times this
+  std::optional<double> hif8_scale;  // of HiF8 codes: the weight is their value divided by this
+  RowDecoder decode;  // of HiF8 codes, set by hif8::decoded_sources(); streaming needs it
+
+  // Whether the stored numbers are the weight itself.
+  bool is_plain() const { return !scale && !hif8_scale; }
 };
 
-// The tensors that `rename` does not ignore, by module name, with their fp8 scales. Throws InputError
-// when two are the same and as fp8_scales does.
+// The tensors that `rename` does not ignore, by module name, with their scales. Throws InputError when
+// two are the same, and as fp8_scales and hif8_scales do.
 std::map<std::string, WeightSource> weight_sources(const Checkpoint& checkpoint,
                                                    const KeyMap& rename);
 
@@ -38,7 +46,7 @@ void check_complete(const std::map<std::string, WeightSource>& sources,
 bool all_finite(const at::Tensor& tensor);
 
 // Gives `sink` all rows in order, in blocks of about 64 MiB of the file, on `device`: in the file's
-// dtype, or in float32 where a scale is applied or `loras` change the tensor. Beside mapped pages, which
+// dtype, or in float32 where they are decoded, a scale is applied or `loras` change the tensor. Beside mapped pages, which
 // are given back, one block is in memory at a time. Throws InputError for a LoRA of NaN.
 void stream_weight(const WeightSource& source, const Checkpoint& checkpoint, const Loras& loras,
                    at::Device device, const RowSink& sink);

@@ -76,10 +76,15 @@ at::Tensor to_tensor(const TensorRecord& record) {
 
 LoadReport load_weights(torch::nn::Module& module, const Checkpoint& checkpoint,
                         const KeyMap& rename, const Loras& loras) {
+  return load_weights(module, checkpoint, weight_sources(checkpoint, rename), loras, {});
+}
+
+LoadReport load_weights(torch::nn::Module& module, const Checkpoint& checkpoint,
+                        const std::map<std::string, WeightSource>& sources, const Loras& loras,
+                        const RowChange& change) {
   const torch::NoGradGuard no_grad;
   LoadReport report;
   const auto targets = parameters_and_buffers(module);
-  const auto sources = weight_sources(checkpoint, rename);
   for (const auto& [name, source] : sources) {
     if (!targets.contains(name)) {
       report.ignored.push_back(source.file_name);
@@ -98,7 +103,7 @@ LoadReport load_weights(torch::nn::Module& module, const Checkpoint& checkpoint,
         source, checkpoint, loras, whole.device(), [&](int64_t first_row, const at::Tensor& rows) {
           const at::Tensor into =
               rows.dim() == 0 ? whole : whole.narrow(0, first_row, rows.size(0));
-          into.copy_(rows);
+          into.copy_(change ? change(source.name, rows) : rows);
           if (!all_finite(into)) {
             throw InputError(checkpoint.path() + ": tensor " + quoted(source.file_name) +
                              " holds NaN or infinite values (as " +

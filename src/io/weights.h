@@ -12,6 +12,7 @@
 #include "io/loras.h"
 #include "io/readers/key_layouts.h"
 #include "io/readers/tensor_file.h"
+#include "io/weight_stream.h"
 
 namespace ospnext {
 
@@ -34,6 +35,14 @@ struct LoadReport {
 // is written), or NaN or infinite after the conversion.
 LoadReport load_weights(torch::nn::Module& module, const Checkpoint& checkpoint,
                         const KeyMap& rename = {}, const Loras& loras = {});
+
+// A change to rows of the parameter `name` on their way into it; gives them back as they are if it has none.
+using RowChange = std::function<at::Tensor(const std::string& name, const at::Tensor& rows)>;
+
+// The same from sources that were found already; `change`, where given, comes after the LoRAs.
+LoadReport load_weights(torch::nn::Module& module, const Checkpoint& checkpoint,
+                        const std::map<std::string, WeightSource>& sources, const Loras& loras,
+                        const RowChange& change);
 
 // All tensors of a file, copied (stage inputs, small files). Throws InputError.
 std::map<std::string, at::Tensor> read_tensors(const std::filesystem::path& file);

@@ -3,6 +3,8 @@
 #include "kernels/attention.h"
 #include "kernels/modulate.h"
 #include "kernels/norm.h"
+#include "quant/hif8_linear.h"
+#include "quant/hif8_tensors.h"
 
 namespace ospnext {
 
@@ -11,6 +13,9 @@ LinearImpl::LinearImpl(int64_t in, int64_t out, at::TensorOptions options)
       bias(register_parameter("bias", at::empty({out}, options))) {}
 
 at::Tensor LinearImpl::forward(const at::Tensor& x) {
+  if (hif8) {
+    return hif8::linear(x, weight, hif8->weight_scale, bias, hif8->input_amax);
+  }
   return at::linear(x, weight.to(x.scalar_type()), bias.to(x.scalar_type()));
 }
 
@@ -71,12 +76,16 @@ AttentionImpl::AttentionImpl(const TransformerConfig& config, at::TensorOptions 
       norm_k(register_module("norm_k", RmsNorm(config.dim, config.eps, options))),
       num_heads(config.num_heads) {}
 
+at::Tensor AttentionImpl::rounded(const at::Tensor& x) const {
+  return hif8_amax ? hif8::round_samples(x, *hif8_amax) : x;
+}
+
 at::Tensor AttentionImpl::attend_self(const at::Tensor& x, const Placement& place,
                                       Pattern pattern) {
   const auto heads = [&](const at::Tensor& y) { return y.unflatten(2, {num_heads, -1}); };
-  const auto query = heads(norm_q->forward_rotate(q(x), place.rotation));  // [B, L, H, D]
-  const auto key = heads(norm_k->forward_rotate(k(x), place.rotation));    // [B, L, H, D]
-  const auto value = heads(v(x));                                          // [B, L, H, D]
+  const auto query = rounded(heads(norm_q->forward_rotate(q(x), place.rotation)));  // [B, L, H, D]
+  const auto key = rounded(heads(norm_k->forward_rotate(k(x), place.rotation)));    // [B, L, H, D]
+  const auto value = rounded(heads(v(x)));                                          // [B, L, H, D]
   const auto out = pattern == Pattern::kFull
                        ? attention(query, key, value)
                        : segmented_attention(query, key, value, place.layout.lengths());
@@ -85,8 +94,10 @@ at::Tensor AttentionImpl::attend_self(const at::Tensor& x, const Placement& plac
 
 at::Tensor AttentionImpl::attend_text(const at::Tensor& x, const TextRows& text) {
   const auto heads = [&](const at::Tensor& y) { return y.unflatten(2, {num_heads, -1}); };
-  const auto out = attention_with_padding(heads(norm_q(q(x))), heads(norm_k(k(text.rows))),
-                                          heads(v(text.rows)), text.padding);
+  const auto query = rounded(heads(norm_q(q(x))));
+  const auto key = rounded(heads(norm_k(k(text.rows))));
+  const auto value = rounded(heads(v(text.rows)));
+  const auto out = attention_with_padding(query, key, value, text.padding);
   return o(out.flatten(2));  // [B, L, C]
 }
 

@@ -4,6 +4,7 @@
 #include <torch/torch.h>
 
 #include <cstdint>
+#include <optional>
 
 #include "models/layout.h"
 #include "models/transformer_config.h"
@@ -12,12 +13,19 @@
 namespace ospnext {
 
 // x Wᵀ + b in x's dtype; weight and bias are cast to it when theirs differs. New parameters are not
-// initialised: they are loaded, or drawn by TransformerImpl::reset_parameters().
+// initialised: they are loaded, or drawn by TransformerImpl::reset_parameters(). With `hif8` input and
+// weight are HiFloat8 codes (quant/hif8_linear.h), and `weight` holds what its codes are worth, not divided
+// by their scale; round_to_hif8() (transformer_hif8.h) sets it.
 struct LinearImpl : torch::nn::Module {
   LinearImpl(int64_t in, int64_t out, at::TensorOptions options);
   // x [..., in] -> [..., out]
   at::Tensor forward(const at::Tensor& x);
   at::Tensor weight, bias;  // [out, in], [out]
+  struct Hif8 {
+    float weight_scale;
+    double input_amax;  // what each sample's input is scaled to
+  };
+  std::optional<Hif8> hif8;
 };
 TORCH_MODULE(Linear);
 
@@ -81,9 +89,11 @@ struct AttentionImpl : torch::nn::Module {
   at::Tensor attend_self(const at::Tensor& x, const Placement& place, Pattern pattern);
   // From video tokens to text. x [B, L, C], text rows [B, T, C] -> [B, L, C].
   at::Tensor attend_text(const at::Tensor& x, const TextRows& text);
+  at::Tensor rounded(const at::Tensor& x) const;  // to HiFloat8 where hif8_amax says so
   Linear q, k, v, o;
   RmsNorm norm_q, norm_k;
   int64_t num_heads;
+  std::optional<double> hif8_amax;  // queries, keys and values rounded to HiFloat8, scaled to this
 };
 TORCH_MODULE(Attention);
 

@@ -11,6 +11,7 @@
 #include "io/weight_stream.h"
 #include "io/weights.h"
 #include "pipeline/load_model.h"
+#include "quant/hif8_weights.h"
 
 namespace ospnext {
 namespace {
@@ -89,7 +90,7 @@ class Converter {
   void prepare(ModelPart part, const std::string& title, const PartFiles& files,
                KeyMap (*keys_of)(const Checkpoint&), const Config& config) {
     Checkpoint checkpoint = open_checkpoint(files.weights);
-    auto sources = weight_sources(checkpoint, keys_of(checkpoint));
+    auto sources = hif8::decoded_sources(checkpoint, keys_of(checkpoint));
     const TensorShapes shapes = part_shapes(config);
     check_complete(sources, shapes, checkpoint.path());
     Loras loras(files.loras);
@@ -150,10 +151,10 @@ class Converter {
     if (conversion_.dtype) {
       return *conversion_.dtype;
     }
-    if (item_size(source.record.dtype) == 1 && (source.scale || loras.change(source.name))) {
+    if (item_size(source.record.dtype) == 1 && (!source.is_plain() || loras.change(source.name))) {
       throw InputError(checkpoint.path() + ": tensor " + quoted(source.file_name) + " is " +
                        dtype_name(source.record.dtype) +
-                       (source.scale ? " with a scale" : " and a LoRA changes it") +
+                       (source.is_plain() ? " and a LoRA changes it" : " with a scale") +
                        ": name the dtype to write with --dtype");
     }
     return source.record.dtype;

@@ -32,9 +32,9 @@ struct WrittenPart {
 // Checks all parts that `files` has, then writes them to the new folder `output`, tensor by tensor with
 // little memory.
 // The folder appears when it is complete. A tensor that keeps its dtype keeps its bytes; LoRAs of the
-// transformer and fp8 scales are applied in float32 and the result is rounded once. Throws InputError:
+// transformer, fp8 scales and HiF8 codes are applied in float32 and the result is rounded once. Throws InputError:
 // broken or incomplete parts, a folder that is not empty, a configuration that the layout cannot say,
-// fp8 weights that would change but have no dtype to go to; RunError for failing writes; Cancelled.
+// 8-bit weights that would change but have no dtype to go to; RunError for failing writes; Cancelled.
 std::vector<WrittenPart> convert_model(const ModelFiles& files, const Conversion& conversion,
                                        const std::filesystem::path& output, Progress& progress,
                                        const CancellationToken& cancel);

@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/fields.h"
+#include "io/readers/hif8_codes.h"
 #include "io/readers/lora_file.h"
 #include "io/readers/scaled_fp8.h"
 #include "io/weight_stream.h"
@@ -44,7 +45,9 @@ ordered_json numbers_of(const Checkpoint& checkpoint, const std::string& kind) {
   for (const auto& [name, record] : checkpoint.tensors()) {
     bytes += record.bytes;
     ++dtypes[dtype_name(record.dtype)];
-    if (!is_fp8_companion(name) && record.dtype != DType::kU8) {
+    const bool is_code = checkpoint.tensors().contains(hif8_scale_name(name));
+    if (!is_fp8_companion(name) && !is_hif8_companion(name) &&
+        (record.dtype != DType::kU8 || is_code)) {
       parameters += record.element_count();
     }
   }
@@ -72,6 +75,9 @@ void compare(ordered_json& description, const Checkpoint& checkpoint, KeysOf key
   description["unused"] = unused;
   if (const auto scales = fp8_scales(checkpoint); !scales.empty()) {
     description["scaled_fp8"] = scales.size();
+  }
+  if (const auto scales = hif8_scales(checkpoint); !scales.empty()) {
+    description["hif8_weights"] = scales.size();
   }
   if (missing.empty()) {
     check_complete(sources, expected, checkpoint.path());

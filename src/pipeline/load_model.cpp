@@ -5,19 +5,25 @@
 #include "core/error.h"
 #include "core/fields.h"
 #include "core/log.h"
+#include "core/number_check.h"
 #include "core/torch/device.h"
 #include "io/readers/bounded_json.h"
 #include "io/readers/bounded_yaml.h"
 #include "io/readers/key_layouts.h"
 #include "io/weights.h"
+#include "models/transformer_hif8.h"
+#include "pipeline/part_layouts.h"
+#include "quant/hif8_tensors.h"
+#include "quant/hif8_weights.h"
 
 namespace ospnext {
 namespace {
 
 // Loads `module` and readies it for inference.
-void fill(torch::nn::Module& module, const Checkpoint& checkpoint, const KeyMap& keys,
-          const Loras& loras = {}) {
-  const LoadReport report = load_weights(module, checkpoint, keys, loras);
+void fill(torch::nn::Module& module, const Checkpoint& checkpoint,
+          const std::map<std::string, WeightSource>& sources, const Loras& loras = {},
+          const RowChange& change = {}) {
+  const LoadReport report = load_weights(module, checkpoint, sources, loras, change);
   if (!report.ignored.empty()) {
     warn(checkpoint.path() + ": " + std::to_string(report.ignored.size()) +
          " tensor(s) belong to nothing and are ignored, the first is " +
@@ -62,7 +68,65 @@ nlohmann::json read_transformer_json(const std::filesystem::path& file) {
   return has_section ? nlohmann::json(yaml["model_config"]) : yaml;
 }
 
+constexpr const char* kHif8Simulated = "hif8-simulated";
+
+Hif8Rounding rounding_of(const TransformerConfig& config, const ComputeOptions& compute,
+                         const std::string& path) {
+  if (compute.hif8 == Hif8Use::kNowhere) {
+    if (!config.quant.empty() || !config.quant_attn.empty()) {
+      warn(path + ": its configuration asks for HiF8 rounding, which training leaves out");
+    }
+    return {};
+  }
+  const bool everywhere = compute.hif8 == Hif8Use::kEverywhere;
+  const Hif8Rounding rounding{.linears = everywhere || !config.quant.empty(),
+                              .attention = everywhere || !config.quant_attn.empty(),
+                              .amax_to = config.scale_max_forward};
+  if (rounding.any()) {
+    check_range<double>(path + ": scale_max_forward", rounding.amax_to, 1, 32768);
+  }
+  return rounding;
+}
+
+// Of all weights that are rounded, by name.
+std::map<std::string, float> hif8_scales_of(const std::map<std::string, WeightSource>& sources,
+                                            const Checkpoint& checkpoint, const Loras& loras,
+                                            at::Device device, double amax_to) {
+  std::map<std::string, float> scales;
+  for (const auto& [name, source] : sources) {
+    if (hif8::is_rounded_weight(name)) {
+      scales[name] = hif8::weight_scale(source, checkpoint, loras, device, amax_to);
+    }
+  }
+  return scales;
+}
+
+// What the HiF8 codes of rows·scale are worth.
+at::Tensor code_values(const at::Tensor& rows, float scale) {
+  const at::Tensor floats = rows.to(at::kFloat);
+  return hif8::code_values(floats, at::full({}, scale, floats.options()));
+}
+
 }  // namespace
+
+std::string ComputeOptions::precision_name() const {
+  return hif8 == Hif8Use::kEverywhere ? kHif8Simulated : dtype == at::kFloat ? "float32" : "bf16";
+}
+
+ComputeOptions parse_transformer_compute(const std::string& device, const std::string& precision) {
+  if (precision == kHif8Simulated) {
+    ComputeOptions compute = parse_compute(device, "auto");
+    compute.hif8 = Hif8Use::kEverywhere;
+    return compute;
+  }
+  try {
+    return parse_compute(device, precision);
+  } catch (const InputError& error) {
+    const std::string message = error.what();
+    throw InputError(message.starts_with("--precision") ? message + " or " + kHif8Simulated
+                                                        : message);
+  }
+}
 
 ComputeOptions parse_compute(const std::string& device, const std::string& precision) {
   ComputeOptions compute;
@@ -136,7 +200,19 @@ Transformer load_transformer(const PartFiles& files, const ComputeOptions& compu
   Transformer transformer(read_transformer_config(files),
                           at::TensorOptions().device(compute.device).dtype(compute.dtype));
   transformer->set_compute_dtype(compute.dtype);
-  fill(*transformer, checkpoint, transformer_keys(checkpoint), loras);
+  const auto sources = hif8::decoded_sources(checkpoint, transformer_keys(checkpoint));
+  const Hif8Rounding rounding = rounding_of(transformer->config(), compute, checkpoint.path());
+  std::map<std::string, float> scales;
+  if (rounding.linears) {
+    check_complete(sources, part_shapes(transformer->config()), checkpoint.path());
+    scales = hif8_scales_of(sources, checkpoint, loras, compute.device, rounding.amax_to);
+  }
+  fill(*transformer, checkpoint, sources, loras,
+       [&](const std::string& name, const at::Tensor& rows) {
+         const auto scale = scales.find(name);
+         return scale == scales.end() ? rows : code_values(rows, scale->second);
+       });
+  round_to_hif8(transformer, rounding, scales);
   return transformer;
 }
 
@@ -145,7 +221,7 @@ Vae load_vae(const PartFiles& files, const ComputeOptions& compute) {
   const Checkpoint checkpoint = open_checkpoint(files.weights);
   Vae vae(read_vae_config(files));
   vae->to(compute.device, compute.dtype);
-  fill(*vae, checkpoint, vae_keys(checkpoint));
+  fill(*vae, checkpoint, weight_sources(checkpoint, vae_keys(checkpoint)));
   if (compute.device.is_cuda()) {
     vae->to_channels_last();
   }
@@ -157,7 +233,7 @@ Umt5Encoder load_text_encoder(const PartFiles& files, const ComputeOptions& comp
   const Checkpoint checkpoint = open_checkpoint(files.weights);
   Umt5Encoder encoder(read_text_encoder_config(files),
                       at::TensorOptions().device(compute.device).dtype(compute.dtype));
-  fill(*encoder, checkpoint, umt5_keys(checkpoint));
+  fill(*encoder, checkpoint, weight_sources(checkpoint, umt5_keys(checkpoint)));
   return encoder;
 }
 

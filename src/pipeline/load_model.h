@@ -15,16 +15,28 @@
 
 namespace ospnext {
 
+// Whether the transformer rounds to HiFloat8 (docs/hif8.md): as `quant` and `quant_attn` of its
+// configuration say, everywhere they could, or nowhere, as in training.
+enum class Hif8Use { kAsConfigured, kEverywhere, kNowhere };
+
 // Where a model runs and in what arithmetic.
 struct ComputeOptions {
   at::Device device = at::kCPU;
   at::ScalarType dtype = at::kFloat;
+  Hif8Use hif8 = Hif8Use::kAsConfigured;
+
+  // "float32", "bf16" or "hif8-simulated", as --precision takes it.
+  std::string precision_name() const;
 };
 
 // From the texts of --device and --precision. Device "auto" is a GPU where there is one; precision
 // "auto" is float32 on the CPU and bf16 on CUDA.
 // float32 on CUDA switches TF32 off, for the whole program. Throws InputError.
 ComputeOptions parse_compute(const std::string& device, const std::string& precision);
+
+// The same for commands that run the transformer, which can also be had in "hif8-simulated": rounding to
+// HiF8 everywhere, and around it, as in the other parts, the arithmetic of "auto".
+ComputeOptions parse_transformer_compute(const std::string& device, const std::string& precision);
 
 // Configurations: the part's config.json where there is one (for the transformer YAML is taken as well, and
 // in it the section model_config), else from names and shapes of the tensors
@@ -37,7 +49,8 @@ Umt5Config read_text_encoder_config(const PartFiles& files);
 Loras open_loras(const PartFiles& files);
 
 // Each loads and checks a whole part, in evaluation mode and without gradients. Throw InputError for
-// files that are broken or do not fit; tensors that belong to nothing are named in a warning.
+// files that are broken or do not fit; tensors that belong to nothing are named in a warning. A transformer
+// that rounds to HiF8 has its weights rounded here, once, LoRAs added.
 Transformer load_transformer(const PartFiles& files, const ComputeOptions& compute);
 Vae load_vae(const PartFiles& files, const ComputeOptions& compute);
 Umt5Encoder load_text_encoder(const PartFiles& files, const ComputeOptions& compute);

@@ -79,7 +79,7 @@ Trainees initial_trainees(const FlowTrainingConfig& config, at::Device device,
     trainees.text_encoder->to(device);
   } else {
     const ModelFiles files = find_model_files({.model = config.initial_model});
-    const ComputeOptions masters{.device = device, .dtype = at::kFloat};
+    const ComputeOptions masters{.device = device, .dtype = at::kFloat, .hif8 = Hif8Use::kNowhere};
     trainees.transformer = load_transformer(files.require(ModelPart::kTransformer), masters);
     trainees.text_encoder = load_text_encoder(files.require(ModelPart::kTextEncoder), masters);
     for (torch::nn::Module* part : std::initializer_list<torch::nn::Module*>{
@@ -145,7 +145,7 @@ at::Tensor logit_normal_sigmas(int64_t batch_size, double shift, at::Generator g
 bool train_flow(const FlowTrainingConfig& config, Progress& progress,
                 const CancellationToken& cancel) {
   config.check();
-  const auto [device, precision] = parse_compute(config.device, config.precision);
+  const auto [device, precision, hif8] = parse_compute(config.device, config.precision);
   const SideStream stream(device);
   const std::vector<FrameSize> sizes = parse_frame_sizes("--sizes", config.sizes);
   Trainees trainees = initial_trainees(config, device, precision);

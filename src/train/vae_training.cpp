@@ -194,7 +194,7 @@ void VaeTrainingConfig::check() const {
 std::optional<VaeQuality> train_vae(const VaeTrainingConfig& config, Progress& progress,
                                     const CancellationToken& cancel) {
   config.check();
-  const auto [device, precision] = parse_compute(config.device, config.precision);
+  const auto [device, precision, hif8] = parse_compute(config.device, config.precision);
   const std::vector<FrameSize> sizes = parse_frame_sizes("--sizes", config.sizes);
   Vae vae = initial_vae(config, device);
   at::globalContext().setBenchmarkCuDNN(true);  // a few shapes, thousands of times each

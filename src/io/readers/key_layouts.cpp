@@ -6,6 +6,7 @@
 #include <set>
 
 #include "core/error.h"
+#include "io/readers/hif8_codes.h"
 #include "io/readers/key_rewriting.h"
 #include "io/readers/scaled_fp8.h"
 
@@ -88,7 +89,7 @@ std::set<std::string> renamed(const Checkpoint& checkpoint, const KeyMap& keys) 
 }  // namespace
 
 std::string canonical_transformer_key(const std::string& name) {
-  if (is_fp8_companion(name)) {
+  if (is_fp8_companion(name) || is_hif8_companion(name)) {
     return "";
   }
   const std::string bare = strip_wrappers(name);

@@ -15,8 +15,8 @@ using KeyMap = std::function<std::string(const std::string&)>;
 
 // The maps below are recognised from the names in the file. All of them strip wrappers: "module.",
 // "_orig_mod.", "state_dict.", "model." and the prefixes of single-file packages. They throw
-// InputError, naming the file, when it holds another kind of model. Scales of fp8 weights are ignored
-// (scaled_fp8.h reads them).
+// InputError, naming the file, when it holds another kind of model. Scales of fp8 and HiF8 weights are
+// ignored (scaled_fp8.h and hif8_codes.h read them).
 
 // Transformer: Wan-AI, OSP-Next and diffusers names. Refuses image-to-video checkpoints.
 // Source: diffusers scripts/convert_wan_to_diffusers.py:TRANSFORMER_KEYS_RENAME_DICT.

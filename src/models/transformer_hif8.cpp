@@ -1,0 +1,24 @@
+#include "models/transformer_hif8.h"
+
+#include "quant/hif8_weights.h"
+
+namespace ospnext {
+
+void round_to_hif8(Transformer& transformer, const Hif8Rounding& rounding,
+                   const std::map<std::string, float>& weight_scales) {
+  for (const auto& item : transformer->named_modules("", /*include_self=*/false)) {
+    const std::string weight = item.key() + ".weight";
+    if (auto* linear = item.value()->as<LinearImpl>();
+        linear != nullptr && rounding.linears && hif8::is_rounded_weight(weight)) {
+      const auto scale = weight_scales.find(weight);
+      TORCH_CHECK(scale != weight_scales.end(), weight, ": its HiF8 scale is not given");
+      linear->hif8 = LinearImpl::Hif8{scale->second, rounding.amax_to};
+    }
+    if (auto* attention = item.value()->as<AttentionImpl>();
+        attention != nullptr && rounding.attention) {
+      attention->hif8_amax = rounding.amax_to;
+    }
+  }
+}
+
+}  // namespace ospnext

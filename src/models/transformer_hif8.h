@@ -1,0 +1,25 @@
+// HiFloat8 rounding inside the transformer: the linears of the blocks and the inputs of attention.
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "models/transformer.h"
+
+namespace ospnext {
+
+struct Hif8Rounding {
+  bool linears = false;    // inputs and weights of what hif8::is_rounded_weight() names
+  bool attention = false;  // queries, keys and values, as attention takes them
+  double amax_to = 15;     // what inputs are scaled to, each sample by its own amax
+
+  bool any() const { return linears || attention; }
+};
+
+// Makes a transformer round in its forward passes, for inference only. With `rounding.linears` the weights
+// named in `weight_scales` hold what their codes are worth, not divided by the scale given there. Those that
+// the policy names and the map does not are a programmer's mistake.
+void round_to_hif8(Transformer& transformer, const Hif8Rounding& rounding,
+                   const std::map<std::string, float>& weight_scales);
+
+}  // namespace ospnext

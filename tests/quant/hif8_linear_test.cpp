@@ -1,0 +1,159 @@
+// The simulated HiFloat8 linear layer against a float64 product of the codes, and which weights it serves.
+#include "quant/hif8_linear.h"
+
+#include <gtest/gtest.h>
+
+#include "core/error.h"
+#include "core/torch/random.h"
+#include "io/weights.h"
+#include "quant/hif8_tensors.h"
+#include "quant/hif8_weights.h"
+#include "support/compare.h"
+#include "support/temporary_folder.h"
+
+namespace ospnext {
+namespace {
+
+at::Tensor random(at::IntArrayRef shape, uint64_t seed) {
+  return torch::randn(shape, seeded_generator(seed, "hif8 linear test"), torch::kFloat32);
+}
+
+// A layer [out, in] and inputs [B, L, in] of several ranges.
+struct Case {
+  at::Tensor x, weight, bias;
+  at::Tensor weight_values;  // of its codes
+  float weight_scale = 0;
+
+  Case(int64_t B, int64_t L, int64_t in, int64_t out) {
+    x = random({B, L, in}, 1) * torch::logspace(-2, 1, B).view({B, 1, 1}) + 0.3;
+    weight = random({out, in}, 2) / std::sqrt(static_cast<double>(in));
+    bias = random({out}, 3);
+    const at::Tensor scale = hif8::scale_to(15, hif8::amax_of_tensor(weight));
+    weight_values = hif8::code_values(weight, scale);
+    weight_scale = scale.item<float>();
+  }
+
+  // From decoded codes, in float64. x of any dtype.
+  at::Tensor exact(const at::Tensor& input, double amax_to = 15) const {
+    std::vector<at::Tensor> samples;
+    for (int64_t b = 0; b < input.size(0); ++b) {
+      const at::Tensor scale = hif8::scale_to(amax_to, hif8::amax_of_tensor(input[b]));
+      const at::Tensor codes = hif8::decode(hif8::encode(input[b], scale)).to(torch::kFloat64);
+      samples.push_back(torch::matmul(codes, weight_values.to(torch::kFloat64).t()) /
+                            (scale.to(torch::kFloat64) * static_cast<double>(weight_scale)) +
+                        bias.to(torch::kFloat64));
+    }
+    return torch::stack(samples);  // [B, L, out]
+  }
+};
+
+TEST(Hif8Linear, IsTheProductOfTheCodes) {
+  for (const auto& [B, L, in, out] :
+       {std::array<int64_t, 4>{3, 7, 96, 40}, std::array<int64_t, 4>{1, 1, 13824, 24}}) {
+    const Case it(B, L, in, out);
+    const at::Tensor y = hif8::linear(it.x, it.weight_values, it.weight_scale, it.bias, 15);
+    EXPECT_EQ(y.scalar_type(), torch::kFloat32);
+    const double error = relative_max(y, it.exact(it.x));
+    EXPECT_LT(error, 2e-6);
+    EXPECT_GT(relative_max(y, it.exact(it.x, 14)), 1e-4);  // planted: another scale
+    const at::Tensor unrounded = at::linear(it.x, it.weight, it.bias);
+    EXPECT_GT(relative_max(y, unrounded), 1e-3);
+    EXPECT_LT(relative_l2(y, unrounded), 0.1);
+    RecordProperty("error", std::to_string(error));
+  }
+}
+
+TEST(Hif8Linear, InBf16OnlySumAndResultAreRounded) {
+  const Case it(2, 16, 1024, 64);
+  const at::Tensor x = it.x.to(at::kBFloat16);
+  const at::Tensor exact = it.exact(x);
+  const at::Tensor y = hif8::linear(x, it.weight_values.to(at::kBFloat16), it.weight_scale,
+                                    it.bias.to(at::kFloat), 15);
+  EXPECT_EQ(y.scalar_type(), at::kBFloat16);
+  const at::Tensor rounded_weight = (it.weight_values / it.weight_scale).to(at::kBFloat16);
+  const at::Tensor plain = at::linear(hif8::round_samples(x), rounded_weight,
+                                      it.bias.to(at::kBFloat16));  // operands rounded to bf16, too
+  EXPECT_LT(relative_l2(y, exact), 1.2 * relative_l2(plain, exact));
+  EXPECT_LT(relative_l2(y, exact), 4e-3);  // two roundings of at most 2^-9
+}
+
+TEST(Hif8Linear, ASampleDoesNotDependOnItsBatch) {
+  const Case it(3, 5, 64, 32);
+  const at::Tensor whole = hif8::linear(it.x, it.weight_values, it.weight_scale, it.bias, 15);
+  for (int64_t b = 0; b < 3; ++b) {
+    const at::Tensor alone =
+        hif8::linear(it.x.narrow(0, b, 1), it.weight_values, it.weight_scale, it.bias, 15);
+    EXPECT_LT(relative_max(alone[0], whole[b]), 1e-6);
+  }
+  const at::Tensor none =
+      hif8::linear(torch::zeros({2, 0, 64}), it.weight_values, it.weight_scale, it.bias, 15);
+  EXPECT_EQ(none.sizes(), (at::IntArrayRef{2, 0, 32}));
+}
+
+TEST(Hif8Weights, ThePolicyNamesTheBlocksMatrices) {
+  for (const char* name :
+       {"blocks.0.self_attn.q.weight", "blocks.39.cross_attn.o.weight", "blocks.7.ffn.0.weight",
+        "blocks.7.ffn.2.weight", "blocks.1.cross_attn.k.weight"}) {
+    EXPECT_TRUE(hif8::is_rounded_weight(name)) << name;
+  }
+  for (const char* name :
+       {"blocks.0.self_attn.q.bias", "blocks.0.self_attn.norm_q.weight", "blocks.0.norm3.weight",
+        "head.head.weight", "text_embedding.0.weight", "time_embedding.2.weight",
+        "time_projection.1.weight", "patch_embedding.weight", "blocks.weight", "blocks.0.weight",
+        "blocks..weight", "blocks.ffn.0.weight", "x.blocks.0.ffn.0.weight", ""}) {
+    EXPECT_FALSE(hif8::is_rounded_weight(name)) << name;
+  }
+}
+
+class Hif8Checkpoint : public testing::Test {
+ protected:
+  std::string refusal(const std::map<std::string, at::Tensor>& tensors) const {
+    save_safetensors(file_, tensors);
+    try {
+      hif8::decoded_sources(open_checkpoint(file_), [](const std::string& name) { return name; });
+    } catch (const InputError& error) {
+      return error.what();
+    }
+    return "";
+  }
+  const TemporaryFolder folder_;
+  const std::filesystem::path file_ = folder_ / "a.safetensors";
+};
+
+TEST_F(Hif8Checkpoint, CodesComeDecodedAndKeepTheirScale) {
+  const at::Tensor codes = torch::arange(0, 0x6F).to(torch::kUInt8).view({37, 3});
+  save_safetensors(file_, {{"w", codes}, {"w_hif8_scale", torch::tensor(3.5F)}});
+  const Checkpoint checkpoint = open_checkpoint(file_);
+  const KeyMap keys = [](const std::string& name) { return name == "w" ? name : ""; };
+  const WeightSource source = hif8::decoded_sources(checkpoint, keys).at("w");
+  at::Tensor weight;
+  stream_weight(source, checkpoint, {}, at::kCPU,
+                [&](int64_t, const at::Tensor& rows) { weight = rows.clone(); });
+  EXPECT_TRUE(weight.equal(hif8::decode(codes) / 3.5F));
+  EXPECT_EQ(hif8::weight_scale(source, checkpoint, {}, at::kCPU, 15), 3.5F);
+  const WeightSource plain = weight_sources(checkpoint, keys).at("w");
+  EXPECT_THROW(stream_weight(plain, checkpoint, {}, at::kCPU, [](int64_t, const at::Tensor&) {}),
+               c10::Error);  // codes are never taken for numbers
+}
+
+TEST_F(Hif8Checkpoint, BrokenScalesAreRefused) {
+  const at::Tensor codes = torch::zeros({2, 2}, torch::kUInt8), scale = torch::tensor(1.F);
+  EXPECT_EQ(refusal({{"w", codes}, {"w_hif8_scale", scale}}), "");
+  EXPECT_NE(refusal({{"w_hif8_scale", scale}}).find("\"w\", which is not there"),
+            std::string::npos);
+  EXPECT_NE(refusal({{"w", torch::zeros({2, 2})}, {"w_hif8_scale", scale}})
+                .find("which is of F32, expected HiF8 codes in U8"),
+            std::string::npos);
+  for (const at::Tensor& bad : {torch::tensor(0.F), torch::tensor(-1.F), torch::tensor(NAN),
+                                torch::tensor({1.F, 2.F}), torch::tensor(1, torch::kInt32)}) {
+    EXPECT_NE(refusal({{"w", codes}, {"w_hif8_scale", bad}})
+                  .find("expected one positive F32 number as scale"),
+              std::string::npos);
+  }
+  EXPECT_NE(refusal({{"v", codes}, {"w", codes}, {"w_hif8_scale", scale}})
+                .find("\"v\" has no _hif8_scale"),
+            std::string::npos);
+}
+
+}  // namespace
+}  // namespace ospnext
