@@ -66,6 +66,7 @@ struct RmsNormRotate : torch::autograd::Function<RmsNormRotate> {
 #endif
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
+  CHECK_SHAPE(weight, x.size(-1));
 #ifdef OSPNEXT_CUDA
   if (cuda::takes(x) && weight.scalar_type() == at::kFloat) {
     const at::Tensor rows = x.reshape({1, -1, x.size(-1)});
@@ -81,7 +82,8 @@ at::Tensor rms_norm_rotate(const at::Tensor& x, const at::Tensor& weight,
   const int64_t L = x.size(1), C = x.size(2), D = 2 * rotation.size(1);
   CHECK_SHAPE(weight, C);
   CHECK_SHAPE(rotation, L, D / 2);
-  TORCH_CHECK(C % D == 0, "rotation: expected heads of a width that divides ", C, ", got ", D);
+  TORCH_CHECK(D > 0 && C % D == 0, "rotation: expected heads of a width that divides ", C, ", got ",
+              D);
 #ifdef OSPNEXT_CUDA
   if (cuda::takes(x) && weight.scalar_type() == at::kFloat && D % 8 == 0) {
     return RmsNormRotate::apply(x, weight, std::make_optional(rotation), eps);

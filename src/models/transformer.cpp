@@ -72,9 +72,9 @@ at::Tensor TransformerImpl::forward(const at::Tensor& latent, const TextRows& te
   const Placements& places = placements(grid, latent.device());
   const Layout& row_major = places.at(Pattern::kFull).layout;
 
-  const auto time = time_embedding(time_sinusoid(timestep, config_.freq_dim));       // [B, C]
-  const auto modulation = time_projection(time);                                     // [B, 6, C]
-  const TextRows words{text_embedding(text.rows.to(compute_dtype_)), text.padding};  // [B, T, C]
+  const auto time = time_embedding(time_sinusoid(timestep, config_.freq_dim));          // [B, C]
+  const auto modulation = time_projection(time);                                        // [B, 6, C]
+  const TextRows words{text_embedding(text.rows.to(compute_dtype_)), text.log_weight};  // [B, T, C]
 
   const Layout* layout = &places.at(plan_.front().layout).layout;
   const auto patches = patchify(latent.to(compute_dtype_));                    // [B, L, 64]

@@ -97,7 +97,7 @@ at::Tensor AttentionImpl::attend_text(const at::Tensor& x, const TextRows& text)
   const auto query = rounded(heads(norm_q(q(x))));
   const auto key = rounded(heads(norm_k(k(text.rows))));
   const auto value = rounded(heads(v(text.rows)));
-  const auto out = attention_with_padding(query, key, value, text.padding);
+  const auto out = attention(query, key, value, text.log_weight);
   return o(out.flatten(2));  // [B, L, C]
 }
 

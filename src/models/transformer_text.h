@@ -8,20 +8,20 @@
 
 namespace ospnext {
 
-// Rows of text, each attended once, except that the last two, when `padding` is not 0, are equal and
-// together count as `padding` equal rows.
+// Rows of text, each attended as often as its weight says.
 struct TextRows {
   // NOLINTNEXTLINE(google-explicit-constructor): a plain tensor is text whose rows count once.
-  TextRows(at::Tensor rows, int64_t padding = 0) : rows(std::move(rows)), padding(padding) {}
+  TextRows(at::Tensor rows, at::Tensor log_weight = {})
+      : rows(std::move(rows)), log_weight(std::move(log_weight)) {}
 
-  at::Tensor rows;  // [B, T, D]
-  int64_t padding;
+  at::Tensor rows;        // [B, T, D]
+  at::Tensor log_weight;  // [T] float32, or undefined: every row counts once
 };
 
-// Wan's transformers attend to `text_len` rows, of which those past the prompt are zero. This is the same
-// text in few rows: `rows` [B, n, D] (n <= text_len, zero past each sample's prompt) with just so many
-// zero rows behind them as their count needs, a multiple of 8 in all; or text_len rows that count once
-// when that is not fewer.
+// Wan's transformers attend to `text_len` rows, of which those past the prompt are zero and hence equal.
+// This is the same text in few rows: `rows` [B, n, D] (n <= text_len, zero past each sample's prompt) with a
+// few zero rows behind them, the last two of which count as all that are left out; or text_len rows that
+// count once when that is not fewer. A multiple of 8, as ATen's kernels for weighted keys want it.
 TextRows pad_text(const at::Tensor& rows, int64_t text_len);
 
 }  // namespace ospnext

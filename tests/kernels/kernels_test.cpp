@@ -157,8 +157,14 @@ TEST_P(Kernels, RmsNormRotateIsTheNormOverAllHeadsThenTheRotation) {
   struct Size {
     int64_t L, C, D;
   };
-  for (const Size size :
-       {Size{6, 24, 8}, {70, 256, 128}, {1, 520, 40}, {33, 1536, 128}, {9, 5120, 128}}) {
+  for (const Size size : {Size{6, 24, 8},
+                          {70, 256, 128},
+                          {5, 264, 8},
+                          {1, 520, 40},
+                          {33, 1536, 128},
+                          {5, 2304, 128},
+                          {9, 5120, 128},
+                          {3, 24, 4}}) {
     SCOPED_TRACE(size.C);
     const int64_t L = size.L, C = size.C, D = size.D;
     const at::Tensor angles = draw({L, D / 2}, "angles") * 3;
@@ -217,36 +223,23 @@ TEST_P(Kernels, SegmentedAttentionStaysInsideSegments) {
   }
 }
 
-// x [B, n, H, D] with its last row `count` times.
-at::Tensor repeat_last(const at::Tensor& x, int64_t count) {
-  const int64_t n = x.size(1);
-  return at::cat({x.narrow(1, 0, n - 1), x.narrow(1, n - 1, 1).expand({-1, count, -1, -1})}, 1);
-}
-
-TEST_P(Kernels, AttentionWithPaddingIsAttentionToThatManyEqualKeys) {
-  for (const int64_t padding : {0, 2, 3, 57, 506}) {
-    SCOPED_TRACE(padding);
-    expect_agreement(
-        device(),
-        [&](const Inputs& in) {
-          return attention_with_padding(in[0], repeat_last(in[1], 2), repeat_last(in[2], 2),
-                                        padding);
-        },
-        [&](const Inputs& in) {
-          const int64_t count = padding == 0 ? 2 : padding;
-          const at::Tensor k = repeat_last(in[1], count), v = repeat_last(in[2], count);
-          const auto logits = at::einsum("blhd,bmhd->bhlm", {in[0], k}) / std::sqrt(in[0].size(3));
-          return at::einsum("bhlm,bmhd->blhd", {logits.softmax(-1), v});
-        },
-        {draw({2, 5, 3, 8}, "q"), draw({2, 7, 3, 8}, "k"), draw({2, 7, 3, 8}, "v")}, {0, 1, 2});
-  }
-}
-
-TEST(AttentionWithPadding, AgreementFailsWhenOneKeyIsMiscounted) {
-  const at::Tensor q = draw({1, 4, 2, 8}, "q"), k = repeat_last(draw({1, 3, 2, 8}, "k"), 2);
-  EXPECT_GT(relative_max(attention_with_padding(q, k, k, 20), attention_with_padding(q, k, k, 21)),
-            100 * kFloatTolerance);
-  EXPECT_THROW(attention_with_padding(q, k, k, 1), c10::Error);
+TEST_P(Kernels, AttentionCountsKeysByTheirWeights) {
+  const at::Tensor log_weight =
+      at::tensor({0.0, -1.25, 3.5, 0.0, 0.75, 6.125, 0.0, -2.0}, at::kFloat);
+  expect_agreement(
+      device(),
+      [&](const Inputs& in) {
+        return attention(in[0], in[1], in[2], log_weight.to(in[0].device()));
+      },
+      [&](const Inputs& in) {
+        const auto products =
+            at::einsum("blhd,bmhd->bhlm", {in[0], in[1]}) / std::sqrt(in[0].size(3));
+        const auto counts = log_weight.to(in[0].scalar_type()).exp() * products.exp();
+        return at::einsum("bhlm,bmhd->blhd", {counts / counts.sum(-1, true), in[2]});
+      },
+      {draw({2, 5, 3, 8}, "q"), draw({2, 8, 3, 8}, "k"), draw({2, 8, 3, 8}, "v")}, {0, 1, 2});
+  const at::Tensor q = draw({1, 4, 2, 8}, "q").to(device());
+  EXPECT_THROW(attention(q, q, q, log_weight.to(device())), c10::Error);
 }
 
 TEST(SegmentedAttention, RefusesLengthsThatDoNotAddUp) {

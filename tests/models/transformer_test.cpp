@@ -198,13 +198,18 @@ TEST(PadText, FewRowsStandForAllOfThem) {
   const at::Tensor rows = at::randn({2, 7, 3}, seeded_generator(1, "rows"));
   const TextRows few = pad_text(rows, 512);
   EXPECT_EQ(few.rows.sizes(), (at::IntArrayRef{2, 16, 3}));
-  EXPECT_EQ(few.padding, 512 - 14);
+  EXPECT_EQ(few.log_weight.narrow(0, 0, 14).count_nonzero().item<int64_t>(), 0);
+  const at::Tensor last = few.log_weight.narrow(0, 14, 2);
+  EXPECT_NEAR(last.to(at::kDouble).exp().sum().item<double>(), 512 - 14, 1e-3);
+  // in bf16, too, they are that many to 5e-4
+  EXPECT_NEAR(last.to(at::kBFloat16).to(at::kDouble).exp().sum().item<double>() / (512 - 14), 1,
+              5e-4);
   EXPECT_TRUE(at::equal(few.rows.narrow(1, 0, 7), rows));
   EXPECT_EQ(few.rows.narrow(1, 7, 9).count_nonzero().item<int64_t>(), 0);
   for (const int64_t text_len : {7, 12, 16}) {
     const TextRows all = pad_text(rows, text_len);
     EXPECT_EQ(all.rows.size(1), text_len);
-    EXPECT_EQ(all.padding, 0);
+    EXPECT_FALSE(all.log_weight.defined());
   }
   EXPECT_THROW(pad_text(rows, 6), c10::Error);
 }
