@@ -104,7 +104,8 @@ void print_row(const BenchCase& piece, double ms, double aten_ms, const Ceilings
 void print_header(const BenchFlags& flags, const BenchModel& model) {
   std::cout << flags.size << " " << flags.model_type << ", " << flags.width << " x " << flags.height
             << " x " << flags.num_frames << " frames: " << model.grid().tokens() << " tokens, "
-            << model.compute.device.str() << "\n"
+            << model.compute.device.str() << ", "
+            << (model.compute.dtype == at::kFloat ? "float32" : "bf16") << "\n"
             << std::string(kNameWidth, ' ');
   for (const char* column : {"ms", "TFLOP/s", "GB/s", "% of max", "ATen ms", "ratio"}) {
     std::cout << std::setw(kCellWidth) << column;
@@ -136,12 +137,15 @@ void run_cases(const std::string& name, Cases cases, const Arguments& arguments,
     return median_milliseconds(functions, model.compute.device, flags.warmup, flags.runs);
   };
   Ceilings ceilings;
-  const std::vector<BenchCase> best = ceiling_cases(model.compute);
-  ceilings.flops_per_ms = best[0].flops / time(best[0])[0];
-  ceilings.bytes_per_ms = best[1].bytes / time(best[1])[0];
-  for (const BenchCase& piece : best) {
-    print_row(piece, ceilings.floor(piece), 0, ceilings);
+  {
+    const std::vector<BenchCase> best = ceiling_cases(model.compute);
+    ceilings.flops_per_ms = best[0].flops / time(best[0])[0];
+    ceilings.bytes_per_ms = best[1].bytes / time(best[1])[0];
+    for (const BenchCase& piece : best) {
+      print_row(piece, ceilings.floor(piece), 0, ceilings);
+    }
   }
+  reset_peak_memory(model.compute.device);
   for (const BenchCase& piece : cases(model)) {
     const std::vector<double> ms = time(piece);
     print_row(piece, ms[0], ms.size() > 1 ? ms[1] : 0, ceilings);

@@ -1,8 +1,7 @@
 #include "cli/bench_cases.h"
 
-#include <array>
+#include <algorithm>
 #include <memory>
-#include <numeric>
 
 #include "core/torch/random.h"
 #include "kernels/attention.h"
@@ -80,6 +79,23 @@ at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                             : segmented_attention(q, k, v, layout.lengths());
 }
 
+at::Tensor aten_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+  return at::scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
+      .transpose(1, 2);
+}
+
+// Segment by segment.
+void attend_by_aten(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                    const Layout& layout) {
+  for (size_t s = 0; s + 1 < layout.offsets().size(); ++s) {
+    const int64_t begin = layout.offsets()[s], length = layout.lengths()[s];
+    if (length > 0) {
+      aten_attention(q.narrow(1, begin, length), k.narrow(1, begin, length),
+                     v.narrow(1, begin, length));
+    }
+  }
+}
+
 void fill_random(torch::nn::Module& module, const ComputeOptions& compute) {
   const at::NoGradGuard no_grad;
   at::Generator generator = seeded_generator(compute.device, 0, "bench weights");
@@ -127,14 +143,16 @@ std::vector<BenchCase> attention_cases(const BenchModel& model) {
     cases.push_back({.name = std::string("attention, ").append(pattern_name(pattern)),
                      .flops = attention_flops(layout, config.dim),
                      .bytes = bytes_of({q, k, v, q}),
-                     .ours = [=] { attend(q, k, v, layout); }});
+                     .ours = [=] { attend(q, k, v, layout); },
+                     .aten = [=] { attend_by_aten(q, k, v, layout); }});
   }
   const at::Tensor keys = draw({1, kTextRows, H, D}, model.compute),
                    values = draw({1, kTextRows, H, D}, model.compute);
   cases.push_back({.name = "attention to text",
                    .flops = text_flops(config, L),
                    .bytes = bytes_of({q, keys, values, q}),
-                   .ours = [=] { attention(q, keys, values); }});
+                   .ours = [=] { attention(q, keys, values); },
+                   .aten = [=] { aten_attention(q, keys, values); }});
   return cases;
 }
 
@@ -156,8 +174,7 @@ std::vector<BenchCase> gemm_cases(const BenchModel& model) {
          .flops = 2.0 * static_cast<double>(L) * static_cast<double>(layer.in * layer.out),
          .bytes = bytes_of({x, weight}) +
                   static_cast<double>(L * layer.out) * static_cast<double>(x.element_size()),
-         .ours = [=] { at::linear(x, weight, bias); },
-         .aten = [=] { at::mm(x, weight.t()); }});
+         .ours = [=] { at::linear(x, weight, bias); }});
   }
   return cases;
 }

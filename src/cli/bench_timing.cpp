@@ -5,6 +5,7 @@
 
 #ifdef OSPNEXT_CUDA
 #include <ATen/cuda/CUDAEvent.h>
+#include <c10/cuda/CUDAGuard.h>
 #endif
 
 namespace ospnext {
@@ -13,6 +14,7 @@ namespace {
 double milliseconds(const std::function<void()>& function, at::Device device) {
 #ifdef OSPNEXT_CUDA
   if (device.is_cuda()) {
+    const c10::cuda::CUDAGuard guard(device);
     at::cuda::CUDAEvent begin(cudaEventDefault), end(cudaEventDefault);
     begin.record();
     function();

@@ -60,6 +60,14 @@ PeakMemory peak_memory(at::Device device) {
   return peak;
 }
 
+void reset_peak_memory(at::Device device) {
+  if (device.is_cuda()) {
+    auto* allocator = at::getDeviceAllocator(at::kCUDA);
+    allocator->emptyCache();
+    allocator->resetPeakStats(index_of(device));
+  }
+}
+
 int64_t vae_decode_bytes(const VaeConfig& vae, int64_t height, int64_t width,
                          at::ScalarType dtype) {
   constexpr double kOnTop = 1.6;            // workspaces of convolutions, gaps between blocks

@@ -20,8 +20,10 @@ struct PeakMemory {
   int64_t host_bytes = 0;  // largest resident set, mapped files included
   int64_t cuda_bytes = 0;  // largest allocation of LibTorch; 0 without a GPU
 };
-// Since the start of the program.
+// Since the start of the program; on the GPU, since the last reset_peak_memory().
 PeakMemory peak_memory(at::Device device);
+// Gives what LibTorch holds of the GPU's memory without using it back, and measures the peak from here on.
+void reset_peak_memory(at::Device device);
 
 // An estimate from above of the bytes that Vae::decode() of one video takes, weights apart: what
 // the decoder remembers of the frames before (two frames of every convolution's input) and the

@@ -1,5 +1,6 @@
 // ospnext bench: its table, and what it refuses.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include "cli/bench_timing.h"
 #include "cli/run_ospnext.h"
@@ -14,8 +15,8 @@ TEST(Bench, PrintsARowForEachPieceAndTheDevicesBestFirst) {
   ASSERT_EQ(outcome.status, 0) << outcome.err;
   size_t place = 0;
   for (const char* words :
-       {"1.3b dual_end, 64 x 32 x 5 frames: 16 tokens, cpu", "% of max", "matrix product", "copy",
-        "layer norm + modulation", "RMS norm + rotation", "gated residual", "GELU",
+       {"1.3b dual_end, 64 x 32 x 5 frames: 16 tokens, cpu, float32", "% of max", "matrix product",
+        "copy", "layer norm + modulation", "RMS norm + rotation", "gated residual", "GELU",
         "switch of layout", "peak memory:"}) {
     const size_t found = outcome.out.find(words, place);
     ASSERT_NE(found, std::string::npos) << words << " in\n" << outcome.out;
@@ -38,12 +39,12 @@ TEST(BenchTiming, GivesTheMedianOfEachFunctionAndLeavesOutTheWarmUp) {
   const auto wait = [](int milliseconds) { ::usleep(1000 * milliseconds); };
   const std::vector<double> medians = median_milliseconds(
       {[&] { wait(++calls <= 2 ? 60
-                  : calls == 5 ? 40
+                  : calls == 5 ? 400
                                : 4); }, [&] { ++others; }}, at::kCPU, 2, 3);
   EXPECT_EQ(calls, 5);
   EXPECT_EQ(others, 5);
   EXPECT_GE(medians[0], 4.0);
-  EXPECT_LT(medians[0], 40.0);
+  EXPECT_LT(medians[0], 100.0);  // the mean is above
   EXPECT_LT(medians[1], 4.0);
 }
 
