@@ -92,14 +92,17 @@ void run_eval(const Arguments& arguments, const CancellationToken& cancel) {
   std::string details = details_header();
   const EvaluationWatcher watcher{
       .on_clip = [&](const EvaluatedClip& clip) { details += details_line(clip); },
-      .on_row = [](const EvaluationRow& row) { std::cout << evaluation_line(row) << std::flush; }};
+      .on_row =
+          [&](const EvaluationRow& row) {
+            std::cout << evaluation_line(row) << std::flush;
+            if (!config.details.empty()) {
+              write_text_file(config.details, details);
+            }
+          }};
   const EvaluationSeconds seconds = evaluate_prompt_following(
       files, compute, generation, config.evaluation, watcher, progress, cancel);
   std::fprintf(stderr, "seconds: sampling %.1f, decoding %.1f, drawing %.1f, measuring %.1f\n",
                seconds.sampling, seconds.decoding, seconds.drawing, seconds.measuring);
-  if (!config.details.empty()) {
-    write_text_file(config.details, details);
-  }
   if (config.evaluation.vae_clips > 0) {
     Vae vae = load_vae(files.require(ModelPart::kVae), compute);
     const VaeQuality quality =

@@ -268,7 +268,8 @@ std::string details_header() {
 }
 
 std::string details_line(const EvaluatedClip& clip) {
-  std::string line = clip.row + "," + std::to_string(clip.seed) + ",\"" + clip.caption + "\"";
+  std::string line =
+      "\"" + clip.row + "\"," + std::to_string(clip.seed) + ",\"" + clip.caption + "\"";
   for (const bool right : verdict(clip.asked, clip.measured)) {
     line += right ? ",1" : ",0";
   }

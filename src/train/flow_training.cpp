@@ -160,13 +160,15 @@ bool train_flow(const FlowTrainingConfig& config, Progress& progress,
     const ModelFiles files = find_model_files({.vae = config.vae});
     Vae vae = load_vae(files.require(ModelPart::kVae), {.device = device, .dtype = precision});
     vae->to_channels_last();
-    groups = latent_cache({.sizes = sizes,
-                           .clips = config.clips,
-                           .seed = static_cast<uint64_t>(config.seed),
-                           .two_objects = config.two_objects,
-                           .patterned = config.patterned,
-                           .shape_shares = shares_of(config)},
-                          vae, precision, tokenizer, device, config.latent_cache, progress, cancel);
+    groups = latent_cache(
+        {.sizes = sizes,
+         .clips = config.clips,
+         .seed = static_cast<uint64_t>(config.seed),
+         .max_tokens = std::min(LatentCacheRequest().max_tokens, transformer->config().text_len),
+         .two_objects = config.two_objects,
+         .patterned = config.patterned,
+         .shape_shares = shares_of(config)},
+        vae, precision, tokenizer, device, config.latent_cache, progress, cancel);
   }
   const at::Tensor empty_caption =
       at::tensor(tokenizer.encode("", groups[0].ids.size(2)).ids, at::kLong).to(device);  // [T]

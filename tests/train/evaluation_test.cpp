@@ -55,10 +55,11 @@ TEST(EvaluationDetails, TellWhatWasFoundInsteadOfWhatWasAsked) {
                                            .shape = ObjectShape::kRing,
                                            .size = ObjectSize::kMedium,
                                            .motion = std::nullopt}}};
-  const std::string row = "seen", caption = "a star, medium";
+  const std::string row = "two objects, seen", caption = "a star, medium";
   EXPECT_EQ(details_line(
                 {.row = row, .caption = caption, .seed = 7, .asked = asked, .measured = measured}),
-            "seen,7,\"a star, medium\",0,1,1,0,0,0,\"striped gray; medium blue ring ?\"\n");
+            "\"two objects, seen\",7,\"a star, medium\",0,1,1,0,0,0,\"striped gray; medium blue "
+            "ring ?\"\n");
   EXPECT_EQ(details_header(),
             "captions,seed,caption,background,colour,size,shape,motion,all five,measured\n");
 }

@@ -133,6 +133,15 @@ TEST_F(TrainingsTest, WriteAModelFolderThatThePipelineLoads) {
   ASSERT_TRUE(train_flow(flow, progress_, cancel_));
   EXPECT_EQ(before, bytes_of(weights));
 
+  // Other clips are another cache.
+  const std::string cached = bytes_of(flow.latent_cache);
+  FlowTrainingConfig other = flow;
+  make_short(other, "other_run");
+  other.steps = 1;
+  other.shape_shares = {1, 1, 1, 1, 1, 9};
+  ASSERT_TRUE(train_flow(other, progress_, cancel_));
+  EXPECT_NE(bytes_of(flow.latent_cache), cached);
+
   // Going on from the finished model starts at its weights.
   FlowTrainingConfig more = flow;
   make_short(more, "more_run");
@@ -147,6 +156,22 @@ TEST_F(TrainingsTest, WriteAModelFolderThatThePipelineLoads) {
     EXPECT_TRUE(at::allclose(tensor.to(at::kFloat), new_weights.at(key).to(at::kFloat), 1e-2, 1e-6))
         << key;
   }
+}
+
+TEST_F(TrainingsTest, RefuseSharesThatAreNone) {
+  FlowTrainingConfig flow;
+  make_short(flow, "run");
+  EXPECT_NO_THROW(flow.check());
+  const std::vector<std::vector<double>> bad = {
+      {}, {1, 1, 1}, {1, 1, 1, 1, 1, 1, 1}, {1, 1, 1, 0, 1, 1}, {1, 1, 1, -2, 1, 1}};
+  for (const std::vector<double>& shares : bad) {
+    flow.shape_shares = shares;
+    EXPECT_THROW(flow.check(), InputError) << shares.size();
+  }
+  flow.shape_shares = {1, 1, 1, 1, 2, 2};
+  EXPECT_NO_THROW(flow.check());
+  flow.patterned = 1.5;
+  EXPECT_THROW(flow.check(), InputError);
 }
 
 TEST_F(TrainingsTest, RefuseATokenizerWithMoreIdsThanTheEncoder) {
