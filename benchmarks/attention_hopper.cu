@@ -410,6 +410,10 @@ int benchmark(int argc, char** argv) {
       variants.push_back(variant);
     }
   }
+  if (variants.empty() || runs < 1) {
+    std::printf("found no variant %s, or fewer than one run\n", only.c_str());
+    return 2;
+  }
   int failures = 0;
   std::vector<Variant> good = variants;
   if (quick || checks) {

@@ -8,18 +8,19 @@
 # read from the disk: what the system keeps of the files in memory is dropped first. Needs one GPU of 40 GB and python3;
 # where python3 has torch, the rate of copies to the GPU is measured too.
 set -euo pipefail
-cd "$(dirname "$0")/.."
 [ $# -ge 2 ] || { sed -n '2,4s/^# *//p' "$0" >&2; exit 2; }
-readonly ospnext="$1" folder="$2"
+mkdir -p "$2"
+ospnext=$(realpath "$1") folder=$(realpath "$2")
+readonly ospnext folder
 shift 2
+cd "$(dirname "$0")/.."
 [ $# -gt 0 ] || set -- 14b 1.3b
 
 say() { printf '%s\n' "$*"; }
 now() { date +%s.%N; }
 gb_per_s() { awk -v bytes="$1" -v from="$2" -v to="$3" 'BEGIN {printf "%.2f GB/s", bytes / (to - from) / 1e9}'; }
-drop_cached() { find "$1" -type f -exec dd of={} oflag=nocache conv=notrunc,fdatasync count=0 status=none \; ; }
+drop_cached() { find "$1" -type f -print0 | xargs -0 -I{} dd if={} iflag=nocache count=0 status=none; }
 
-mkdir -p "$folder"
 nvidia-smi --query-gpu=name,driver_version --format=csv,noheader
 python3 - <<'PY' || true
 import importlib.util
@@ -47,7 +48,8 @@ for size in "$@"; do
   if [ ! -d "$model" ]; then
     made=1
     start=$(now)
-    "$ospnext" make-random --size "$size" --part transformer --part text-encoder --part vae --output "$model" 2>/dev/null
+    "$ospnext" make-random --size "$size" --part transformer --part text-encoder --part vae --output "$model" \
+      2>"$folder/$size.log" || { tail -n 1 "$folder/$size.log" >&2; exit 1; }
     bytes=$(du -sb "$model" | cut -f1)
     sync
     say "written: $(awk -v b="$bytes" 'BEGIN {printf "%.1f GB", b / 1e9}'), $(gb_per_s "$bytes" "$start" "$(now)")"
