@@ -2,27 +2,17 @@
 #pragma once
 
 #include <chrono>
-#include <memory>
 #include <thread>
 
-#include "cli/run_ospnext.h"
-#include "support/tiny_model.h"
+#include "cli/tiny_model_fixture.h"
 
 namespace ospnext {
 
 using Names = std::vector<std::string>;
 
-class Generate : public testing::Test {
+class Generate : public WithTinyModel {
  protected:
-  static void SetUpTestSuite() {
-    model_ = std::make_unique<TemporaryFolder>();
-    write_tiny_diffusers_model(model_->path());
-  }
-  static void TearDownTestSuite() { model_.reset(); }
-
-  std::string path(const std::string& name) const { return (folder_ / name).string(); }
   std::string text(const std::string& name) const { return file_text(folder_ / name); }
-  static std::string part(const std::string& name) { return (*model_ / name).string(); }
 
   static Arguments with_model(Arguments arguments) {
     arguments.insert(arguments.begin(),
@@ -52,9 +42,6 @@ class Generate : public testing::Test {
     EXPECT_NE(outcome.err.find("ospnext: error: interrupted\n"), std::string::npos);
     EXPECT_TRUE(folder_.names().empty());
   }
-
-  const TemporaryFolder folder_;
-  static inline std::unique_ptr<TemporaryFolder> model_;
 };
 
 }  // namespace ospnext

@@ -3,11 +3,10 @@
 
 #include <cmath>
 
-#include "cli/run_ospnext.h"
+#include "cli/tiny_model_fixture.h"
 #include "io/weights.h"
 #include "quant/hif8_tensors.h"
 #include "support/compare.h"
-#include "support/tiny_model.h"
 
 namespace ospnext {
 namespace {
@@ -95,16 +94,8 @@ TEST_F(Hif8Stage, Refusals) {
   EXPECT_TRUE(refuses(run_here({"stage", "hif8", "--input", other}), "--output: missing"));
 }
 
-class Hif8Commands : public testing::Test {
+class Hif8Commands : public WithTinyModel {
  protected:
-  static void SetUpTestSuite() {
-    model_ = std::make_unique<TemporaryFolder>();
-    write_tiny_diffusers_model(model_->path());
-  }
-  static void TearDownTestSuite() { model_.reset(); }
-
-  std::string path(const std::string& name) const { return (folder_ / name).string(); }
-  static std::string model() { return model_->path().string(); }
   at::Tensor velocity(const Arguments& flags) const {
     Arguments all = {"stage", "denoise", "--input", path("in"), "--output", path("out")};
     all.insert(all.end(), flags.begin(), flags.end());
@@ -112,9 +103,6 @@ class Hif8Commands : public testing::Test {
     EXPECT_EQ(outcome.status, 0) << outcome.err;
     return read_tensors(path("out")).at("velocity");
   }
-
-  const TemporaryFolder folder_;
-  static inline std::unique_ptr<TemporaryFolder> model_;
 };
 
 TEST_F(Hif8Commands, DenoiseTakesTheSimulatedPrecisionAndQuantizedWeights) {

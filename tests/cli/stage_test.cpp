@@ -3,7 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "cli/run_ospnext.h"
+#include "cli/tiny_model_fixture.h"
 #include "io/readers/tensor_file.h"
 #include "io/weights.h"
 #include "models/layout.h"
@@ -11,25 +11,14 @@
 #include "pipeline/load_model.h"
 #include "schedulers/sampler.h"
 #include "support/compare.h"
-#include "support/tiny_model.h"
 
 namespace ospnext {
 namespace {
 
 using Tensors = std::map<std::string, at::Tensor>;
 
-class Stages : public testing::Test {
+class Stages : public WithTinyModel {
  protected:
-  static void SetUpTestSuite() {
-    model_ = std::make_unique<TemporaryFolder>();
-    write_tiny_diffusers_model(model_->path());
-  }
-  static void TearDownTestSuite() { model_.reset(); }
-
-  std::string path(const std::string& name) const { return (folder_ / name).string(); }
-  static std::string model() { return model_->path().string(); }
-  static std::string part(const std::string& name) { return (*model_ / name).string(); }
-
   Outcome stage(Arguments arguments) const {
     arguments.insert(arguments.begin(), "stage");
     arguments.insert(arguments.end(), {"--output", path("out.safetensors")});
@@ -51,9 +40,6 @@ class Stages : public testing::Test {
     EXPECT_FALSE(std::filesystem::exists(path("out.safetensors")));
     EXPECT_LE(folder_.names().size(), 1u);
   }
-
-  const TemporaryFolder folder_;
-  static inline std::unique_ptr<TemporaryFolder> model_;
 };
 
 TEST_F(Stages, EncodeTextWritesIdsMaskAndEmbeddings) {
