@@ -111,10 +111,12 @@ void with_row_share(int64_t C, Launch&& launch) {
     launch.template operator()<32, 1>();
   } else if (vectors <= 64) {
     launch.template operator()<32, 2>();
-  } else if (vectors <= 256) {
-    launch.template operator()<256, 1>();
-  } else if (vectors <= 512) {
-    launch.template operator()<256, 2>();
+  } else if (vectors <= 192) {
+    launch.template operator()<64, 3>();
+  } else if (vectors <= 384) {
+    launch.template operator()<128, 3>();
+  } else if (vectors <= 640) {
+    launch.template operator()<128, 5>();
   } else {
     launch.template operator()<256, 4>();
   }
@@ -130,7 +132,7 @@ void with_element(Element element, Body&& body) {
   }
 }
 
-// A group reads shift and scale once for a few rows.
+// A group takes a few rows, so that a gate is read once for them.
 inline int64_t row_groups(int64_t L) {
   constexpr int64_t kRowsEach = 4;
   return (L + kRowsEach - 1) / kRowsEach;

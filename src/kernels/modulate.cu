@@ -41,9 +41,6 @@ __global__ void layer_norm_modulate_kernel(const T* x, const float* shift, const
   using Share = RowShare<kThreads, kChunks>;
   const int C = static_cast<int>(rows.C);
   const int64_t b = Share::sample();
-  Channels shifts[kChunks], scales[kChunks];
-  load_row<kThreads>(shifts, shift + b * C, C);
-  load_row<kThreads>(scales, scale + b * C, C);
   for (int64_t l = Share::first_row(); l < rows.L; l += Share::row_step()) {
     const int64_t at = (b * rows.L + l) * C;
     Channels row[kChunks];
@@ -53,11 +50,13 @@ __global__ void layer_norm_modulate_kernel(const T* x, const float* shift, const
     for (int chunk = 0; chunk < kChunks; ++chunk) {
       const int c = Share::channel(chunk);
       if (c < C) {
-        Channels y;
+        // From L1: in registers they would cost rows in flight.
+        Channels y = load_channels(shift + b * C + c);
+        const Channels scales = load_channels(scale + b * C + c);
 #pragma unroll
         for (int i = 0; i < kVector; ++i) {
           const float normal = (row[chunk].value[i] - statistics.x) * statistics.y;
-          y.value[i] = normal * (1 + scales[chunk].value[i]) + shifts[chunk].value[i];
+          y.value[i] += normal * (1 + scales.value[i]);
         }
         store_channels(out + at + c, y);
       }

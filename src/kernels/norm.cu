@@ -38,8 +38,6 @@ __global__ void rms_norm_rotate_kernel(const T* x, const float* weight, HeadRota
   using Share = RowShare<kThreads, kChunks>;
   const int C = static_cast<int>(rows.C);
   const int64_t b = Share::sample();
-  Channels weights[kChunks];
-  load_row<kThreads>(weights, weight, C);
   for (int64_t l = Share::first_row(); l < rows.L; l += Share::row_step()) {
     const int64_t at = (b * rows.L + l) * C;
     Channels row[kChunks] = {};
@@ -49,10 +47,11 @@ __global__ void rms_norm_rotate_kernel(const T* x, const float* weight, HeadRota
     for (int chunk = 0; chunk < kChunks; ++chunk) {
       const int c = Share::channel(chunk);
       if (c < C) {
-        Channels y;
+        Channels y =
+            load_channels(weight + c);  // from L1: in registers they would cost rows in flight
 #pragma unroll
         for (int i = 0; i < kVector; ++i) {
-          y.value[i] = row[chunk].value[i] * scale * weights[chunk].value[i];
+          y.value[i] *= row[chunk].value[i] * scale;
         }
         if (turn.rotation != nullptr) {
           rotate</*kInverse=*/false>(y, load_channels(turn.rotation + l * turn.D + c % turn.D));
