@@ -11,6 +11,7 @@
 #include "io/weight_stream.h"
 #include "io/weights.h"
 #include "support/compare.h"
+#include "support/on_device.h"
 #include "support/paths.h"
 #include "support/temporary_folder.h"
 
@@ -26,14 +27,15 @@ Checkpoint base() {
 }
 
 // All weights of the base with the LoRAs added, in float32.
-Tensors merged(const std::vector<LoraChoice>& choices) {
+Tensors merged(const std::vector<LoraChoice>& choices, at::Device device = at::kCPU) {
   const Checkpoint checkpoint = base();
   const Loras loras(choices);
   loras.check_fits(renamed_shapes(checkpoint, transformer_keys(checkpoint)));
   Tensors result;
   for (const auto& [name, source] : weight_sources(checkpoint, transformer_keys(checkpoint))) {
-    stream_weight(source, checkpoint, loras, at::kCPU, [&](int64_t, const at::Tensor& rows) {
-      result[name] = rows.to(at::kFloat).clone();
+    stream_weight(source, checkpoint, loras, device, [&](int64_t, const at::Tensor& rows) {
+      EXPECT_EQ(rows.device().type(), device.type());
+      result[name] = rows.to(at::kCPU, at::kFloat).clone();
     });
   }
   return result;
@@ -70,11 +72,14 @@ double deviation(const Case& one, const Tensors& actual) {
   return worst;
 }
 
-TEST(Loras, OfEveryFamilyMergeAsOtherLoadersDo) {
+class LorasOnDevice : public OnDevice {};
+INSTANTIATE_ON_DEVICES(LorasOnDevice);
+
+TEST_P(LorasOnDevice, OfEveryFamilyMergeAsOtherLoadersDo) {
   const auto all = cases();
   ASSERT_EQ(all.size(), 11U);
   for (const Case& one : all) {
-    const double worst = deviation(one, merged(one.loras));
+    const double worst = deviation(one, merged(one.loras, device()));
     RecordProperty(one.name, std::to_string(worst));
     EXPECT_LT(worst, kRounding) << one.name;
   }

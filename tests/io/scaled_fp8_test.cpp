@@ -10,6 +10,7 @@
 #include "io/weight_stream.h"
 #include "io/weights.h"
 #include "support/compare.h"
+#include "support/on_device.h"
 #include "support/paths.h"
 #include "support/temporary_folder.h"
 
@@ -18,22 +19,26 @@ namespace {
 
 using Tensors = std::map<std::string, at::Tensor>;
 
-Tensors weights_of(const Checkpoint& checkpoint) {
+Tensors weights_of(const Checkpoint& checkpoint, at::Device device = at::kCPU) {
   Tensors weights;
   for (const auto& [name, source] : weight_sources(checkpoint, transformer_keys(checkpoint))) {
-    stream_weight(source, checkpoint, {}, at::kCPU, [&](int64_t, const at::Tensor& rows) {
-      weights[name] = rows.to(at::kFloat).clone();
+    stream_weight(source, checkpoint, {}, device, [&](int64_t, const at::Tensor& rows) {
+      EXPECT_EQ(rows.device().type(), device.type());
+      weights[name] = rows.to(at::kCPU, at::kFloat).clone();
     });
   }
   return weights;
 }
 
-TEST(ScaledFp8, EveryLayoutMeansWhatItsScalesSay) {
+class ScaledFp8OnDevice : public OnDevice {};
+INSTANTIATE_ON_DEVICES(ScaledFp8OnDevice);
+
+TEST_P(ScaledFp8OnDevice, EveryLayoutMeansWhatItsScalesSay) {
   const Tensors expected = read_tensors(fixture_path("formats/expected.safetensors"));
   for (const std::string file : {"plain", "older", "newer", "newer_e5m2"}) {
     const Checkpoint checkpoint =
         open_checkpoint(fixture_path("formats/transformer_" + file + ".safetensors"));
-    const Tensors weights = weights_of(checkpoint);
+    const Tensors weights = weights_of(checkpoint, device());
     EXPECT_EQ(weights.size(), 42U) << file;  // scales and marks are no weights
     size_t compared = 0;
     for (const auto& [name, weight] : expected) {
