@@ -9,6 +9,7 @@
 #include "io/readers/bounded_json.h"
 #include "pipeline/load_model.h"
 #include "schedulers/schedules.h"
+#include "train/deepen.h"
 #include "train/latent_cache.h"
 #include "train/model_folder_writer.h"
 
@@ -81,6 +82,9 @@ Trainees initial_trainees(const FlowTrainingConfig& config, at::Device device,
     const ModelFiles files = find_model_files({.model = config.initial_model});
     const ComputeOptions masters{.device = device, .dtype = at::kFloat, .hif8 = Hif8Use::kNowhere};
     trainees.transformer = load_transformer(files.require(ModelPart::kTransformer), masters);
+    if (!config.insert_blocks.empty()) {
+      trainees.transformer = deepen(trainees.transformer, config.insert_blocks);
+    }
     trainees.text_encoder = load_text_encoder(files.require(ModelPart::kTextEncoder), masters);
     for (torch::nn::Module* part : std::initializer_list<torch::nn::Module*>{
              trainees.transformer.get(), trainees.text_encoder.get()}) {
@@ -120,6 +124,9 @@ Tokenizer tokenizer_of(const FlowTrainingConfig& config, int64_t vocab_size) {
 void FlowTrainingConfig::check() const {
   TrainingConfig::check();
   parse_frame_sizes("--sizes", sizes);
+  if (!insert_blocks.empty() && initial_model.empty()) {
+    throw InputError("--insert-blocks: found no --initial-model, expected the model to deepen");
+  }
   check_range("--clips", clips, int64_t{1}, int64_t{100'000'000});
   check_range("--two-objects", two_objects, 0.0, 1.0);
   check_range("--patterned", patterned, 0.0, 1.0);

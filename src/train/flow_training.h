@@ -6,7 +6,8 @@
 namespace ospnext {
 
 struct FlowTrainingConfig : TrainingConfig {
-  std::string initial_model;  // folder of the model to go on from; empty: from nothing
+  std::string initial_model;           // folder of the model to go on from; empty: from nothing
+  std::vector<int64_t> insert_blocks;  // of the initial model, behind which a new one is put
   std::string transformer_config = "configs/tiny/transformer.json";
   std::string text_encoder_config = "configs/tiny/text_encoder.json";
   std::string generation_config =
@@ -33,6 +34,8 @@ struct FlowTrainingConfig : TrainingConfig {
   void visit(Visitor&& field) {
     TrainingConfig::visit(field);
     field("initial_model", initial_model, "model folder to go on from, instead of from nothing");
+    field("insert_blocks", insert_blocks,
+          "blocks of the initial model behind which a new one is put, a number for each new one");
     field("transformer_config", transformer_config, "JSON file of the transformer's sizes");
     field("text_encoder_config", text_encoder_config, "JSON file of the text encoder's sizes");
     field("generation_config", generation_config, "JSON file of the finished model's defaults");

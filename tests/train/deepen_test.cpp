@@ -1,0 +1,61 @@
+// A deepened transformer computes what the shallower one did, and can learn from there.
+#include "train/deepen.h"
+
+#include <gtest/gtest.h>
+
+#include "core/error.h"
+#include "core/torch/random.h"
+
+namespace ospnext {
+namespace {
+
+Transformer small_model() {
+  TransformerConfig config;
+  config.dim = 32;
+  config.ffn_dim = 48;
+  config.freq_dim = 16;
+  config.text_dim = 16;
+  config.num_heads = 2;
+  config.num_layers = 8;
+  config.skiparse_model_type = "dual_end";
+  config.num_full_blocks = 4;
+  Transformer model(config);
+  torch::NoGradGuard no_grad;
+  for (at::Tensor& parameter : model->parameters()) {
+    parameter.normal_(0, 0.2, seeded_generator(3, "weights", parameter.numel()));
+  }
+  return model;
+}
+
+at::Tensor velocity(Transformer& model) {
+  at::Generator generator = seeded_generator(4, "input");
+  const at::Tensor latent = at::randn({2, 16, 2, 6, 10}, generator);
+  const at::Tensor text = at::randn({2, 5, 16}, generator);
+  return model->forward(latent, TextRows(text), at::tensor({100.0F, 700.0F}));
+}
+
+TEST(Deepen, ComputesTheSameVelocities) {
+  Transformer model = small_model();
+  Transformer deeper = deepen(model, {2, 4, 2, 4});
+  EXPECT_EQ(deeper->config().num_layers, 12);
+  EXPECT_TRUE(at::equal(velocity(model), velocity(deeper)));
+}
+
+TEST(Deepen, TrainsTheNewBlocks) {
+  Transformer deeper = deepen(small_model(), {2, 2});
+  velocity(deeper).square().sum().backward();
+  const auto& added = deeper->blocks->at<TransformerBlockImpl>(3);
+  EXPECT_GT(added.ffn->second->weight.grad().abs().max().item<double>(), 0);
+  EXPECT_GT(added.self_attn->o->weight.grad().abs().max().item<double>(), 0);
+}
+
+TEST(Deepen, RefusesWhatWouldChangeTheModel) {
+  Transformer model = small_model();
+  EXPECT_THROW(deepen(model, {8}), InputError);
+  EXPECT_THROW(deepen(model, {-1}), InputError);
+  EXPECT_THROW(deepen(model, {2}), InputError);     // block 3, of groups, would be one of tokens
+  EXPECT_THROW(deepen(model, {7, 7}), InputError);  // and block 6, full, a sparse one
+}
+
+}  // namespace
+}  // namespace ospnext
