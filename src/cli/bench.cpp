@@ -38,7 +38,8 @@ struct BenchFlags {
     field("height", height, "pixels");
     field("num_frames", num_frames, "frames");
     field("device", device, "cpu, cuda, cuda:N or auto");
-    field("precision", precision, "float32, bf16 or auto");
+    field("precision", precision,
+          "float32, bf16, auto, or for block and forward hif8 and hif8-simulated");
     field("runs", runs, "timed runs of each, of which the median is shown");
     field("warmup", warmup, "runs before them");
   }
@@ -61,7 +62,7 @@ struct BenchFlags {
     model.width = width;
     model.height = height;
     model.num_frames = num_frames;
-    model.compute = parse_compute(device, precision);
+    model.compute = parse_transformer_compute(device, precision);
     return model;
   }
 };
@@ -104,8 +105,7 @@ void print_row(const BenchCase& piece, double ms, double aten_ms, const Ceilings
 void print_header(const BenchFlags& flags, const BenchModel& model) {
   std::cout << flags.size << " " << flags.model_type << ", " << flags.width << " x " << flags.height
             << " x " << flags.num_frames << " frames: " << model.grid().tokens() << " tokens, "
-            << model.compute.device.str() << ", "
-            << (model.compute.dtype == at::kFloat ? "float32" : "bf16") << "\n"
+            << model.compute.device.str() << ", " << model.compute.precision_name() << "\n"
             << std::string(kNameWidth, ' ');
   for (const char* column : {"ms", "TFLOP/s", "GB/s", "% of max", "ATen ms", "ratio"}) {
     std::cout << std::setw(kCellWidth) << column;

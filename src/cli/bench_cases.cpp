@@ -9,6 +9,7 @@
 #include "kernels/norm.h"
 #include "kernels/rotate_pairs.h"
 #include "models/rope.h"
+#include "models/transformer_hif8.h"
 
 namespace ospnext {
 namespace {
@@ -102,6 +103,17 @@ void fill_random(torch::nn::Module& module, const ComputeOptions& compute) {
   for (at::Tensor& parameter : module.parameters()) {
     parameter.normal_(0, 0.02, generator);
   }
+}
+
+Transformer random_transformer(const TransformerConfig& config, const ComputeOptions& compute) {
+  Transformer transformer(config, at::TensorOptions().device(compute.device).dtype(compute.dtype));
+  fill_random(*transformer, compute);
+  transformer->set_compute_dtype(compute.dtype);
+  const bool fast = compute.hif8 == Hif8Use::kTensorCores;
+  if (fast || compute.hif8 == Hif8Use::kEverywhere) {
+    round_to_hif8(transformer, {.linears = true, .attention = true, .tensor_cores = fast});
+  }
+  return transformer;
 }
 
 }  // namespace
@@ -224,9 +236,12 @@ std::vector<BenchCase> pointwise_cases(const BenchModel& model) {
 std::vector<BenchCase> block_cases(const BenchModel& model) {
   const TransformerConfig& config = model.transformer;
   const int64_t L = model.grid().tokens(), C = config.dim;
-  auto block = std::make_shared<TransformerBlockImpl>(
-      config, at::TensorOptions().device(model.compute.device).dtype(model.compute.dtype));
-  fill_random(*block, model.compute);
+  TransformerConfig one_block = config;
+  one_block.skiparse_model_type = "full";
+  one_block.num_layers = 1;
+  one_block.num_full_blocks = 0;
+  const Transformer transformer = random_transformer(one_block, model.compute);
+  auto block = transformer->blocks->ptr<TransformerBlockImpl>(0);
   const at::Tensor x = draw({1, L, C}, model.compute);
   const at::Tensor time = draw({1, 6, C}, model.compute, at::kFloat);
   const TextRows text = draw({1, kTextRows, C}, model.compute);
@@ -243,10 +258,7 @@ std::vector<BenchCase> block_cases(const BenchModel& model) {
 
 std::vector<BenchCase> forward_cases(const BenchModel& model) {
   const TransformerConfig& config = model.transformer;
-  Transformer transformer(
-      config, at::TensorOptions().device(model.compute.device).dtype(model.compute.dtype));
-  fill_random(*transformer, model.compute);
-  transformer->set_compute_dtype(model.compute.dtype);
+  Transformer transformer = random_transformer(config, model.compute);
   const at::Tensor latent = draw(model.latent_shape(), model.compute, at::kFloat);
   const TextRows text = draw({1, config.text_len, config.text_dim}, model.compute);
   const at::Tensor time = at::full({1}, 500.0, latent.options());

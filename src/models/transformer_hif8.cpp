@@ -1,5 +1,7 @@
 #include "models/transformer_hif8.h"
 
+#include "quant/hif8_linear.h"
+#include "quant/hif8_tensors.h"
 #include "quant/hif8_weights.h"
 
 namespace ospnext {
@@ -13,12 +15,29 @@ void round_to_hif8(Transformer& transformer, const Hif8Rounding& rounding,
       const auto scale = weight_scales.find(weight);
       TORCH_CHECK(scale != weight_scales.end(), weight, ": its HiF8 scale is not given");
       linear->hif8 = LinearImpl::Hif8{scale->second, rounding.amax_to};
+      if (rounding.tensor_cores) {
+        linear->weight.set_data(hif8::fp8_weight(linear->weight));
+      }
     }
     if (auto* attention = item.value()->as<AttentionImpl>();
         attention != nullptr && rounding.attention) {
       attention->hif8_amax = rounding.amax_to;
     }
   }
+}
+
+void round_to_hif8(Transformer& transformer, const Hif8Rounding& rounding) {
+  const torch::NoGradGuard no_grad;
+  std::map<std::string, float> scales;
+  for (auto& item : transformer->named_parameters()) {
+    if (rounding.linears && hif8::is_rounded_weight(item.key())) {
+      const at::Tensor weight = item.value().to(at::kFloat);
+      const at::Tensor scale = hif8::scale_to(rounding.amax_to, hif8::amax_of_tensor(weight));
+      item.value().copy_(hif8::code_values(weight, scale));
+      scales[item.key()] = scale.item<float>();
+    }
+  }
+  round_to_hif8(transformer, rounding, scales);
 }
 
 }  // namespace ospnext

@@ -7,12 +7,34 @@
 #include "quant/hif8_tensors.h"
 
 namespace ospnext {
+namespace {
+
+// Linear layers of one input, which the FP8 tensor cores want rounded only once.
+template <class... Linears>
+std::array<at::Tensor, sizeof...(Linears)> project(const at::Tensor& x, Linears&... linears) {
+  const LinearImpl& first = *std::get<0>(std::tie(linears...));
+  if (first.weight.scalar_type() != at::kFloat8_e4m3fn) {
+    return {linears(x)...};
+  }
+  const hif8::Fp8Input input = hif8::fp8_input(x, first.hif8->input_amax);
+  return {hif8::fp8_linear(input, linears->weight, linears->hif8->weight_scale, linears->bias)...};
+}
+
+// Bias and GELU in the epilogue of the product, where nothing has to be kept for a gradient.
+bool takes_fused_gelu(const LinearImpl& linear, const at::Tensor& x) {
+  return x.is_cuda() && !linear.hif8 && !at::GradMode::is_enabled();
+}
+
+}  // namespace
 
 LinearImpl::LinearImpl(int64_t in, int64_t out, at::TensorOptions options)
     : weight(register_parameter("weight", at::empty({out, in}, options))),
       bias(register_parameter("bias", at::empty({out}, options))) {}
 
 at::Tensor LinearImpl::forward(const at::Tensor& x) {
+  if (weight.scalar_type() == at::kFloat8_e4m3fn) {
+    return hif8::fp8_linear(hif8::fp8_input(x, hif8->input_amax), weight, hif8->weight_scale, bias);
+  }
   if (hif8) {
     return hif8::linear(x, weight, hif8->weight_scale, bias, hif8->input_amax);
   }
@@ -26,6 +48,13 @@ MlpImpl::MlpImpl(int64_t in, int64_t hidden, int64_t out, Activation activation,
       activation(activation) {}
 
 at::Tensor MlpImpl::forward(const at::Tensor& x) {
+  if (activation == Activation::kGeluTanh && takes_fused_gelu(*first, x)) {
+    const auto dtype = x.scalar_type();
+    const at::Tensor rows = x.reshape({-1, x.size(-1)});
+    const at::Tensor hidden = at::_addmm_activation(
+        first->bias.to(dtype), rows, first->weight.to(dtype).t(), 1, 1, /*use_gelu=*/true);
+    return second(hidden.unflatten(0, x.sizes().slice(0, x.dim() - 1)));
+  }
   const at::Tensor hidden = first(x);
   return second(activation == Activation::kSilu ? at::silu(hidden) : at::gelu(hidden, "tanh"));
 }
@@ -83,9 +112,10 @@ at::Tensor AttentionImpl::rounded(const at::Tensor& x) const {
 at::Tensor AttentionImpl::attend_self(const at::Tensor& x, const Placement& place,
                                       Pattern pattern) {
   const auto heads = [&](const at::Tensor& y) { return y.unflatten(2, {num_heads, -1}); };
-  const auto query = rounded(heads(norm_q->forward_rotate(q(x), place.rotation)));  // [B, L, H, D]
-  const auto key = rounded(heads(norm_k->forward_rotate(k(x), place.rotation)));    // [B, L, H, D]
-  const auto value = rounded(heads(v(x)));                                          // [B, L, H, D]
+  const auto [q_x, k_x, v_x] = project(x, q, k, v);
+  const auto query = rounded(heads(norm_q->forward_rotate(q_x, place.rotation)));  // [B, L, H, D]
+  const auto key = rounded(heads(norm_k->forward_rotate(k_x, place.rotation)));    // [B, L, H, D]
+  const auto value = rounded(heads(v_x));                                          // [B, L, H, D]
   const auto out = pattern == Pattern::kFull
                        ? attention(query, key, value)
                        : segmented_attention(query, key, value, place.layout.lengths());
@@ -95,8 +125,9 @@ at::Tensor AttentionImpl::attend_self(const at::Tensor& x, const Placement& plac
 at::Tensor AttentionImpl::attend_text(const at::Tensor& x, const TextRows& text) {
   const auto heads = [&](const at::Tensor& y) { return y.unflatten(2, {num_heads, -1}); };
   const auto query = rounded(heads(norm_q(q(x))));
-  const auto key = rounded(heads(norm_k(k(text.rows))));
-  const auto value = rounded(heads(v(text.rows)));
+  const auto [k_text, v_text] = project(text.rows, k, v);
+  const auto key = rounded(heads(norm_k(k_text)));
+  const auto value = rounded(heads(v_text));
   const auto out = attention(query, key, value, text.log_weight);
   return o(out.flatten(2));  // [B, L, C]
 }

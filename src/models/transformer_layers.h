@@ -15,7 +15,8 @@ namespace ospnext {
 // x Wᵀ + b in x's dtype; weight and bias are cast to it when theirs differs. New parameters are not
 // initialised: they are loaded, or drawn by TransformerImpl::reset_parameters(). With `hif8` input and
 // weight are HiFloat8 codes (quant/hif8_linear.h), and `weight` holds what its codes are worth, not divided
-// by their scale; round_to_hif8() (transformer_hif8.h) sets it.
+// by their scale, or those values times 2^4 as float8_e4m3fn for FP8 tensor cores; round_to_hif8()
+// (transformer_hif8.h) sets it.
 struct LinearImpl : torch::nn::Module {
   LinearImpl(int64_t in, int64_t out, at::TensorOptions options);
   // x [..., in] -> [..., out]

@@ -13,6 +13,7 @@
 #include "io/weights.h"
 #include "models/transformer_hif8.h"
 #include "pipeline/part_layouts.h"
+#include "quant/hif8_linear.h"
 #include "quant/hif8_tensors.h"
 #include "quant/hif8_weights.h"
 
@@ -69,6 +70,11 @@ nlohmann::json read_transformer_json(const std::filesystem::path& file) {
 }
 
 constexpr const char* kHif8Simulated = "hif8-simulated";
+constexpr const char* kHif8 = "hif8";
+
+bool is_everywhere(Hif8Use use) {
+  return use == Hif8Use::kEverywhere || use == Hif8Use::kTensorCores;
+}
 
 Hif8Rounding rounding_of(const TransformerConfig& config, const ComputeOptions& compute,
                          const std::string& path) {
@@ -78,12 +84,21 @@ Hif8Rounding rounding_of(const TransformerConfig& config, const ComputeOptions& 
     }
     return {};
   }
-  const bool everywhere = compute.hif8 == Hif8Use::kEverywhere;
+  const bool everywhere = is_everywhere(compute.hif8);
   const Hif8Rounding rounding{.linears = everywhere || !config.quant.empty(),
                               .attention = everywhere || !config.quant_attn.empty(),
-                              .amax_to = config.scale_max_forward};
+                              .amax_to = config.scale_max_forward,
+                              .tensor_cores = compute.hif8 == Hif8Use::kTensorCores};
   if (rounding.any()) {
-    check_range<double>(path + ": scale_max_forward", rounding.amax_to, 1, 32768);
+    check_range<double>(path + ": scale_max_forward", rounding.amax_to, 1,
+                        rounding.tensor_cores ? hif8::kE4m3Amax : 32768);
+  }
+  constexpr int64_t kFp8Multiple = 16;  // of both sides of a product
+  if (rounding.tensor_cores &&
+      (config.dim % kFp8Multiple != 0 || config.ffn_dim % kFp8Multiple != 0)) {
+    throw InputError(path + ": found dim " + std::to_string(config.dim) + " and ffn_dim " +
+                     std::to_string(config.ffn_dim) + ", expected multiples of " +
+                     std::to_string(kFp8Multiple) + " for --precision hif8");
   }
   return rounding;
 }
@@ -110,7 +125,10 @@ at::Tensor code_values(const at::Tensor& rows, float scale) {
 }  // namespace
 
 std::string ComputeOptions::precision_name() const {
-  return hif8 == Hif8Use::kEverywhere ? kHif8Simulated : dtype == at::kFloat ? "float32" : "bf16";
+  return hif8 == Hif8Use::kEverywhere    ? kHif8Simulated
+         : hif8 == Hif8Use::kTensorCores ? kHif8
+         : dtype == at::kFloat           ? "float32"
+                                         : "bf16";
 }
 
 ComputeOptions parse_transformer_compute(const std::string& device, const std::string& precision) {
@@ -119,12 +137,24 @@ ComputeOptions parse_transformer_compute(const std::string& device, const std::s
     compute.hif8 = Hif8Use::kEverywhere;
     return compute;
   }
+  if (precision == kHif8) {
+    ComputeOptions compute = parse_compute(device, "auto");
+    if (!hif8::has_fp8_tensor_cores(compute.device)) {
+      throw InputError("--precision: found hif8 on " + compute.device.str() +
+                       ", expected a CUDA GPU with FP8 tensor cores (compute capability 8.9 or "
+                       "higher); hif8-simulated runs anywhere");
+    }
+    compute.hif8 = Hif8Use::kTensorCores;
+    return compute;
+  }
   try {
     return parse_compute(device, precision);
   } catch (const InputError& error) {
-    const std::string message = error.what();
-    throw InputError(message.starts_with("--precision") ? message + " or " + kHif8Simulated
-                                                        : message);
+    const bool about_precision = std::string(error.what()).starts_with("--precision");
+    throw InputError(about_precision
+                         ? "--precision: found \"" + precision + "\", expected float32, bf16, " +
+                               kHif8 + " or " + kHif8Simulated
+                         : error.what());
   }
 }
 

@@ -140,4 +140,15 @@ OSPNEXT_HOST_DEVICE constexpr float round(float x, Overflow overflow = Overflow:
   return __builtin_bit_cast(float, bits::round(__builtin_bit_cast(uint32_t, x), overflow));
 }
 
+// The same in half the instructions, for |x| from 2^-15 up to 40,960, where nothing overflows. Below, where the
+// value has no mantissa, one bit of it stays; -0 stays.
+OSPNEXT_HOST_DEVICE constexpr float round_in_range(float x) {
+  const uint32_t pattern = __builtin_bit_cast(uint32_t, x);
+  const uint32_t magnitude = pattern & ~bits::kSign;
+  const uint32_t below = 0xFFFFFU | (0x100000U & bits::mask(!bits::exponent_within(magnitude, 3))) |
+                         (0x300000U & bits::mask(!bits::exponent_within(magnitude, 7)));
+  const uint32_t rounded = (magnitude + (below >> 1) + 1) & ~below;
+  return __builtin_bit_cast(float, rounded | (pattern & bits::kSign));
+}
+
 }  // namespace ospnext::hif8

@@ -1,19 +1,77 @@
 #include "quant/hif8_linear.h"
 
+#include "core/torch/shape_check.h"
+#include "quant/e4m3.h"
 #include "quant/hif8_tensors.h"
+#ifdef OSPNEXT_CUDA
+#include <ATen/cuda/CUDAContext.h>
+#endif
 
 namespace ospnext::hif8 {
+namespace {
+
+constexpr float kShifted =
+    1 << e4m3::kForwardShift;  // by what E4M3 operands exceed the codes' values
+
+// scale [B] beside x [B, ...].
+at::Tensor beside(const at::Tensor& scale, const at::Tensor& x) {
+  std::vector<int64_t> shape(static_cast<size_t>(x.dim()), 1);
+  shape[0] = x.size(0);
+  return scale.view(shape);
+}
+
+}  // namespace
 
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight_values, float weight_scale,
                   const at::Tensor& bias, double amax_to) {
   const at::Tensor scale = scale_to(amax_to, amax_of_samples(x));  // [B]
   const at::Tensor product =
       at::linear(code_values(x, scale), weight_values.to(x.scalar_type()));  // [B, ..., out]
-  std::vector<int64_t> beside(static_cast<size_t>(x.dim()), 1);
-  beside[0] = x.size(0);
-  const at::Tensor factor = (scale * weight_scale).reciprocal().view(beside);  // [B, 1, ...]
+  const at::Tensor factor = beside((scale * weight_scale).reciprocal(), x);  // [B, 1, ...]
   at::Tensor out = at::empty_like(product);
   return at::addcmul_out(out, bias.to(at::kFloat), product, factor);  // in float32, rounded once
+}
+
+bool has_fp8_tensor_cores([[maybe_unused]] const at::Device& device) {
+#ifdef OSPNEXT_CUDA
+  if (device.is_cuda()) {
+    const cudaDeviceProp* properties = at::cuda::getDeviceProperties(
+        device.has_index() ? device.index() : c10::cuda::current_device());
+    return properties->major * 10 + properties->minor >= 89;
+  }
+#endif
+  return false;
+}
+
+at::Tensor fp8_weight(const at::Tensor& weight_values) {
+  return (weight_values.to(at::kFloat) * kShifted).to(at::kFloat8_e4m3fn);
+}
+
+Fp8Input fp8_input(const at::Tensor& x, double amax_to) {
+  const at::Tensor scale = scale_to(amax_to, amax_of_samples(x));  // [B]
+  return {encode_e4m3(x, scale), scale, x.scalar_type()};
+}
+
+at::Tensor fp8_linear(const Fp8Input& x, const at::Tensor& weight, float weight_scale,
+                      const at::Tensor& bias) {
+  const int64_t B = x.codes.size(0), in = x.codes.size(-1), out = weight.size(0);
+  CHECK_SHAPE(weight, out, in);
+  std::vector<int64_t> shape = x.codes.sizes().vec();
+  shape.back() = out;
+  at::Tensor y = at::empty(shape, x.codes.options().dtype(x.dtype));
+  if (y.numel() == 0) {
+    return y;
+  }
+  const at::Tensor factor = (x.scale * (kShifted * kShifted * weight_scale)).reciprocal();  // [B]
+  const at::Tensor one = at::ones({}, factor.options());
+  const at::Tensor bias_as_y = bias.to(x.dtype);
+  for (int64_t b = 0; b < B; ++b) {  // a GEMM has one scale
+    at::Tensor rows = y[b].view({-1, out});
+    at::_scaled_mm_out(rows, x.codes[b].view({-1, in}), weight.t(), /*scale_a=*/factor[b],
+                       /*scale_b=*/one, bias_as_y, /*scale_result=*/{}, x.dtype,
+                       /*use_fast_accum=*/false);
+  }
+  return y;
 }
 
 }  // namespace ospnext::hif8

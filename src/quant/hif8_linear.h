@@ -1,4 +1,5 @@
-// A linear layer on HiFloat8 codes, simulated: their exact values in a matrix product of x's dtype.
+// Linear layers on HiFloat8 codes: simulated, their exact values in a matrix product of x's dtype, or on the FP8
+// tensor cores of a GPU.
 #pragma once
 
 #include <torch/torch.h>
@@ -11,5 +12,27 @@ namespace ospnext::hif8 {
 // -> [B, ..., out] of x's dtype. Not differentiable.
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight_values, float weight_scale,
                   const at::Tensor& bias, double amax_to);
+
+// Whether the device computes in FP8: a CUDA GPU of compute capability 8.9 or higher.
+bool has_fp8_tensor_cores(const at::Device& device);
+
+// An input as operand of FP8 tensor cores.
+struct Fp8Input {
+  at::Tensor codes;      // [B, ..., in] float8_e4m3fn, times 2^4 (encode_e4m3())
+  at::Tensor scale;      // [B] float32, what x was multiplied with
+  at::ScalarType dtype;  // of x and of what is made from it
+};
+
+// x [B, ..., in] rounded, scaled to amax_to <= kE4m3Amax by the amax of each sample.
+Fp8Input fp8_input(const at::Tensor& x, double amax_to);
+
+// A weight as the other operand: values of codes [out, in], undivided -> float8_e4m3fn, times 2^4.
+at::Tensor fp8_weight(const at::Tensor& weight_values);
+
+// The same product on FP8 tensor cores, summed in float32 (Hopper's own accumulators, of some 14 bits, are
+// added up every 128 products) and rounded once, to x's dtype: bf16, or float32 where the device has it. weight
+// of fp8_weight(); in and out are multiples of 16. CUDA from sm_89; on the CPU slowly. -> [B, ..., out].
+at::Tensor fp8_linear(const Fp8Input& x, const at::Tensor& weight, float weight_scale,
+                      const at::Tensor& bias);
 
 }  // namespace ospnext::hif8

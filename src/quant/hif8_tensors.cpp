@@ -5,6 +5,7 @@
 #include <array>
 
 #include "core/torch/shape_check.h"
+#include "quant/e4m3.h"
 #ifdef OSPNEXT_CUDA
 #include "kernels/cuda_tensors.h"
 #include "quant/hif8_tensors_launch.h"
@@ -88,6 +89,16 @@ const float* factors_of(const at::Tensor& packed) {
 at::Tensor packed_scale(const at::Tensor& scale) {
   return scale.defined() ? scale.contiguous() : at::Tensor();
 }
+
+// [B] of x, packed, cut into B samples.
+at::Tensor cuda_amax(const at::Tensor& x, int64_t B) {
+  const c10::cuda::CUDAGuard device(x.device());
+  at::Tensor amax = at::zeros({B}, x.options().dtype(at::kFloat));
+  cuda::hif8_amax(x.const_data_ptr(), amax.mutable_data_ptr<float>(), {B, x.numel() / B},
+                  element_of(x.scalar_type()), c10::cuda::getCurrentCUDAStream());
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  return amax;
+}
 #endif
 
 // Largest magnitudes of the rows of x [B, n], n > 0, in one pass.
@@ -103,6 +114,11 @@ at::Tensor amax_of_tensor(const at::Tensor& x) {
   if (x.numel() == 0) {
     return at::zeros({}, x.options().dtype(at::kFloat));
   }
+#ifdef OSPNEXT_CUDA
+  if (x.is_cuda()) {
+    return cuda_amax(x.contiguous(), 1).squeeze(0);
+  }
+#endif
   // Many rows give many threads something to do.
   const at::Tensor rows = x.dim() < 2 ? x.reshape({1, -1}) : x.flatten(0, -2);
   const at::Tensor each = amax_of_rows(rows);
@@ -116,6 +132,11 @@ at::Tensor amax_of_samples(const at::Tensor& x) {
   if (x.numel() == 0) {
     return at::zeros({B}, x.options().dtype(at::kFloat));
   }
+#ifdef OSPNEXT_CUDA
+  if (x.is_cuda()) {
+    return cuda_amax(x.contiguous(), B);
+  }
+#endif
   if (x.dim() < 3) {
     return amax_of_rows(x.reshape({B, -1}));
   }
@@ -154,6 +175,33 @@ at::Tensor encode(const at::Tensor& x_in, const at::Tensor& scale, Overflow over
     });
   });
   return codes;
+}
+
+at::Tensor encode_e4m3(const at::Tensor& x_in, const at::Tensor& scale) {
+  check_float(x_in);
+  const Samples samples = samples_of(x_in, scale);
+  const at::Tensor x = x_in.contiguous();
+  at::Tensor out = at::empty(x.sizes(), x.options().dtype(at::kFloat8_e4m3fn));
+  auto* to = static_cast<uint8_t*>(out.mutable_data_ptr());
+#ifdef OSPNEXT_CUDA
+  if (x.is_cuda()) {
+    const c10::cuda::CUDAGuard device(x.device());
+    const at::Tensor packed = packed_scale(scale);
+    cuda::hif8_encode_e4m3(x.const_data_ptr(), factors_of(packed), to, {samples.B, samples.size},
+                           element_of(x.scalar_type()), c10::cuda::getCurrentCUDAStream());
+    C10_CUDA_KERNEL_LAUNCH_CHECK();
+    return out;
+  }
+#endif
+  with_float(x.scalar_type(), [&]<class T>(T*) {
+    const T* from = x.const_data_ptr<T>();
+    for_each_stretch(samples, scale, [=](int64_t begin, int64_t end, float factor) {
+      for (int64_t i = begin; i < end; ++i) {
+        to[i] = e4m3::from_hif8(encode(static_cast<float>(from[i]) * factor), e4m3::kForwardShift);
+      }
+    });
+  });
+  return out;
 }
 
 at::Tensor code_values(const at::Tensor& x_in, const at::Tensor& scale, Overflow overflow) {
@@ -216,6 +264,19 @@ at::Tensor decode(const at::Tensor& codes_in, const at::Tensor& scale, at::Scala
 
 at::Tensor round_samples(const at::Tensor& x, double amax_to) {
   const at::Tensor scale = scale_to(amax_to, amax_of_samples(x));
+#ifdef OSPNEXT_CUDA
+  if (x.is_cuda()) {
+    const c10::cuda::CUDAGuard device(x.device());
+    const at::Tensor packed = x.contiguous();
+    at::Tensor out = at::empty_like(packed);
+    const Samples samples = samples_of(packed, scale);
+    cuda::hif8_round(packed.const_data_ptr(), scale.const_data_ptr<float>(), out.mutable_data_ptr(),
+                     {samples.B, samples.size}, element_of(x.scalar_type()),
+                     c10::cuda::getCurrentCUDAStream());
+    C10_CUDA_KERNEL_LAUNCH_CHECK();
+    return out;
+  }
+#endif
   std::vector<int64_t> beside(static_cast<size_t>(x.dim()), 1);
   beside[0] = x.size(0);
   return code_values(x, scale).div(scale.view(beside)).to(x.scalar_type());

@@ -1,17 +1,22 @@
-// Elementwise casts to and from HiFloat8. Bound by memory: 1 to 8 bytes an element and some 40 integer
-// operations; sm_80 and up.
+// Largest magnitudes, and elementwise casts to and from HiFloat8. Bound by memory: 1 to 8 bytes an element
+// and up to 40 integer operations; sm_80 and up, the cast to E4M3 fast from sm_89.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+#include <cuda_fp8.h>
 
 #include <algorithm>
 
+#include "quant/e4m3.h"
 #include "quant/hif8_tensors_launch.h"
 
 namespace ospnext::cuda {
 namespace {
 
 constexpr int kThreads = 256;
+constexpr int kWarps = kThreads / 32;
 constexpr int64_t kMostBlocks = 16384;
+constexpr int kVector =
+    8;  // elements a thread reads and writes at once, where the samples' size allows
 
 __device__ float to_float(float x) {
   return x;
@@ -22,47 +27,100 @@ __device__ float to_float(__nv_bfloat16 x) {
 __device__ float to_float(__half x) {
   return __half2float(x);
 }
-__device__ void store(float* at, float value) {
-  *at = value;
+__device__ void set(float& out, float value) {
+  out = value;
 }
-__device__ void store(__nv_bfloat16* at, float value) {
-  *at = __float2bfloat16_rn(value);
+__device__ void set(__nv_bfloat16& out, float value) {
+  out = __float2bfloat16_rn(value);
 }
-__device__ void store(__half* at, float value) {
-  *at = __float2half_rn(value);
+__device__ void set(__half& out, float value) {
+  out = __float2half_rn(value);
 }
 
-// Calls body(i, scale of i) for this thread's elements. Threads of a grid stand beside each other.
-template <class Body>
-__device__ void for_each_element(const float* scale, Samples samples, Body&& body) {
-  const int64_t count = samples.B * samples.size;
+template <class T, int kWidth>
+struct alignas(sizeof(T) * kWidth < 16 ? sizeof(T) * kWidth : 16) Pack {
+  T value[kWidth];
+};
+
+// What the kernels below do with an element; `scale` is its sample's.
+struct Encode {
+  hif8::Overflow overflow;
+  template <class T>
+  __device__ void operator()(T x, float scale, uint8_t& out) const {
+    out = hif8::encode(__fmul_rn(to_float(x), scale), overflow);
+  }
+};
+struct CodeValue {
+  hif8::Overflow overflow;
+  template <class T>
+  __device__ void operator()(T x, float scale, T& out) const {
+    set(out, hif8::round(__fmul_rn(to_float(x), scale), overflow));
+  }
+};
+struct RoundAndBack {
+  template <class T>
+  __device__ void operator()(T x, float scale, T& out) const {
+    set(out, __fdiv_rn(hif8::round(__fmul_rn(to_float(x), scale)), scale));
+  }
+};
+struct EncodeE4m3 {
+  template <class T>
+  __device__ void operator()(T x, float scale, uint8_t& out) const {
+    constexpr float kShifted = 1 << e4m3::kForwardShift;
+    const float value = hif8::round_in_range(__fmul_rn(to_float(x), scale));
+    out = __nv_cvt_float_to_fp8(value * kShifted, __NV_SATFINITE, __NV_E4M3);
+  }
+};
+struct Decode {
+  template <class T>
+  __device__ void operator()(uint8_t code, float scale, T& out) const {
+    set(out, __fdiv_rn(hif8::decode(code), scale));
+  }
+};
+
+template <int kWidth, class In, class Out, class Cast>
+__global__ void cast_kernel(const In* in, const float* scale, Out* out, Samples samples,
+                            Cast cast) {
+  const int64_t packs = samples.B * samples.size / kWidth, packs_each = samples.size / kWidth;
   const int64_t step = int64_t{gridDim.x} * kThreads;
-  for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < count; i += step) {
-    body(i, scale == nullptr ? 1.0F : scale[samples.B == 1 ? 0 : i / samples.size]);
+  for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < packs; i += step) {
+    const float factor = scale == nullptr ? 1.0F : scale[samples.B == 1 ? 0 : i / packs_each];
+    const auto from = reinterpret_cast<const Pack<In, kWidth>*>(in)[i];
+    Pack<Out, kWidth> to;
+#pragma unroll
+    for (int j = 0; j < kWidth; ++j) {
+      cast(from.value[j], factor, to.value[j]);
+    }
+    reinterpret_cast<Pack<Out, kWidth>*>(out)[i] = to;
   }
 }
 
-template <class T>
-__global__ void encode_kernel(const T* x, const float* scale, uint8_t* out, Samples samples,
-                              hif8::Overflow overflow) {
-  for_each_element(scale, samples, [&](int64_t i, float factor) {
-    out[i] = hif8::encode(__fmul_rn(to_float(x[i]), factor), overflow);
-  });
-}
-
-template <class T>
-__global__ void code_values_kernel(const T* x, const float* scale, T* out, Samples samples,
-                                   hif8::Overflow overflow) {
-  for_each_element(scale, samples, [&](int64_t i, float factor) {
-    store(out + i, hif8::round(__fmul_rn(to_float(x[i]), factor), overflow));
-  });
-}
-
-template <class T>
-__global__ void decode_kernel(const uint8_t* codes, const float* scale, T* out, Samples samples) {
-  for_each_element(scale, samples, [&](int64_t i, float factor) {
-    store(out + i, __fdiv_rn(hif8::decode(codes[i]), factor));
-  });
+// One block of threads for each part of a sample (y of the grid). Positive floats are ordered as their bits
+// are, NaN above infinity.
+template <int kWidth, class T>
+__global__ void amax_kernel(const T* x, float* amax, int64_t size) {
+  const T* sample = x + blockIdx.y * size;
+  const int64_t packs = size / kWidth, step = int64_t{gridDim.x} * kThreads;
+  unsigned largest = 0;
+  for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < packs; i += step) {
+    const auto pack = reinterpret_cast<const Pack<T, kWidth>*>(sample)[i];
+#pragma unroll
+    for (int j = 0; j < kWidth; ++j) {
+      largest = max(largest, __float_as_uint(fabsf(to_float(pack.value[j]))));
+    }
+  }
+  largest = __reduce_max_sync(0xFFFFFFFFU, largest);
+  __shared__ unsigned of_warps[kWarps];
+  if (threadIdx.x % 32 == 0) {
+    of_warps[threadIdx.x / 32] = largest;
+  }
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    for (int warp = 0; warp < kWarps; ++warp) {
+      largest = max(largest, of_warps[warp]);
+    }
+    atomicMax(reinterpret_cast<unsigned*>(amax) + blockIdx.y, largest);
+  }
 }
 
 template <class Body>
@@ -77,46 +135,86 @@ void with_element(HiF8Element element, Body&& body) {
   }
 }
 
-// 0 for nothing to do.
-unsigned blocks_of(Samples samples) {
-  const int64_t blocks = (samples.B * samples.size + kThreads - 1) / kThreads;
-  return static_cast<unsigned>(std::min(blocks, kMostBlocks));
+// Calls launch.operator()<width>() with the widest vectors that `size` elements and `pointer` allow.
+template <class Launch>
+void with_width(int64_t size, const void* pointer, Launch&& launch) {
+  constexpr uintptr_t kAlignment = 16;
+  if (size % kVector == 0 && reinterpret_cast<uintptr_t>(pointer) % kAlignment == 0) {
+    launch.template operator()<kVector>();
+  } else {
+    launch.template operator()<1>();
+  }
+}
+
+unsigned blocks_of(int64_t threads) {
+  return static_cast<unsigned>(std::min((threads + kThreads - 1) / kThreads, kMostBlocks));
+}
+
+template <class In, class Out, class Cast>
+void cast_all(const In* in, const float* scale, Out* out, Samples samples, Cast cast,
+              cudaStream_t stream) {
+  const int64_t count = samples.B * samples.size;
+  if (count == 0) {
+    return;
+  }
+  with_width(samples.size, in, [&]<int kWidth>() {
+    cast_kernel<kWidth>
+        <<<blocks_of(count / kWidth), kThreads, 0, stream>>>(in, scale, out, samples, cast);
+  });
 }
 
 }  // namespace
 
-void hif8_encode(const void* x, const float* scale, uint8_t* out, Samples samples,
-                 HiF8Element element, hif8::Overflow overflow, cudaStream_t stream) {
-  const unsigned blocks = blocks_of(samples);
-  if (blocks == 0) {
+void hif8_amax(const void* x, float* amax, Samples samples, HiF8Element element,
+               cudaStream_t stream) {
+  constexpr int64_t kEnoughBlocks = 2048;
+  if (samples.B * samples.size == 0) {
     return;
   }
   with_element(element, [&]<class T>(T*) {
-    encode_kernel<<<blocks, kThreads, 0, stream>>>(static_cast<const T*>(x), scale, out, samples,
-                                                   overflow);
+    with_width(samples.size, x, [&]<int kWidth>() {
+      const auto each =
+          static_cast<unsigned>(std::min<int64_t>(blocks_of(samples.size / kWidth), kEnoughBlocks));
+      amax_kernel<kWidth><<<dim3(each, static_cast<unsigned>(samples.B)), kThreads, 0, stream>>>(
+          static_cast<const T*>(x), amax, samples.size);
+    });
+  });
+}
+
+void hif8_encode(const void* x, const float* scale, uint8_t* out, Samples samples,
+                 HiF8Element element, hif8::Overflow overflow, cudaStream_t stream) {
+  with_element(element, [&]<class T>(T*) {
+    cast_all(static_cast<const T*>(x), scale, out, samples, Encode{overflow}, stream);
+  });
+}
+
+void hif8_encode_e4m3(const void* x, const float* scale, uint8_t* out, Samples samples,
+                      HiF8Element element, cudaStream_t stream) {
+  with_element(element, [&]<class T>(T*) {
+    cast_all(static_cast<const T*>(x), scale, out, samples, EncodeE4m3{}, stream);
   });
 }
 
 void hif8_code_values(const void* x, const float* scale, void* out, Samples samples,
                       HiF8Element element, hif8::Overflow overflow, cudaStream_t stream) {
-  const unsigned blocks = blocks_of(samples);
-  if (blocks == 0) {
-    return;
-  }
   with_element(element, [&]<class T>(T*) {
-    code_values_kernel<<<blocks, kThreads, 0, stream>>>(static_cast<const T*>(x), scale,
-                                                        static_cast<T*>(out), samples, overflow);
+    cast_all(static_cast<const T*>(x), scale, static_cast<T*>(out), samples, CodeValue{overflow},
+             stream);
+  });
+}
+
+void hif8_round(const void* x, const float* scale, void* out, Samples samples, HiF8Element element,
+                cudaStream_t stream) {
+  with_element(element, [&]<class T>(T*) {
+    cast_all(static_cast<const T*>(x), scale, static_cast<T*>(out), samples, RoundAndBack{},
+             stream);
   });
 }
 
 void hif8_decode(const uint8_t* codes, const float* scale, void* out, Samples samples,
                  HiF8Element element, cudaStream_t stream) {
-  const unsigned blocks = blocks_of(samples);
-  if (blocks == 0) {
-    return;
-  }
   with_element(element, [&]<class T>(T*) {
-    decode_kernel<<<blocks, kThreads, 0, stream>>>(codes, scale, static_cast<T*>(out), samples);
+    cast_all(codes, scale, static_cast<T*>(out), samples, Decode{}, stream);
   });
 }
 

@@ -14,6 +14,7 @@ namespace ospnext::hif8 {
 
 inline constexpr double kForwardAmax = 15;    // what weights and activations are scaled to
 inline constexpr double kBackwardAmax = 224;  // what gradients are scaled to
+inline constexpr double kE4m3Amax = 28;       // what E4M3 holds at most, 448 / 2^4
 inline constexpr double kAmaxFloor = 1e-8;
 
 // The largest magnitude, float32: of the tensor [], or of each sample of x [B, ...] as [B]. 0 where
@@ -24,12 +25,16 @@ at::Tensor amax_of_samples(const at::Tensor& x);
 // amax_to / max(amax, kAmaxFloor), float32 of amax's shape.
 at::Tensor scale_to(double amax_to, const at::Tensor& amax);
 
-// In the three below x is float32, bf16 or float16; `scale` is float32 on its device: [] or undefined (1)
+// In the four below x is float32, bf16 or float16; `scale` is float32 on its device: [] or undefined (1)
 // for the whole tensor, or [B] for the samples of x [B, ...].
 
 // Codes of x·scale: uint8 of x's shape.
 at::Tensor encode(const at::Tensor& x, const at::Tensor& scale = {},
                   Overflow overflow = Overflow::kInfinity);
+
+// The codes of x·scale as operands of FP8 tensor cores: what they are worth times 2^4, in E4M3 (e4m3.h says
+// which are exact). float8_e4m3fn of x's shape; |x·scale| is at most kE4m3Amax.
+at::Tensor encode_e4m3(const at::Tensor& x, const at::Tensor& scale);
 
 // What the codes of x·scale are worth, not divided by it: of x's shape and dtype, which holds every value
 // down to 2^-22 exactly (float16: to 2^-22 as well, but 2^15 at most, as HiF8).

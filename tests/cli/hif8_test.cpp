@@ -143,9 +143,13 @@ TEST_F(Hif8Commands, Refusals) {
                                 out, "--precision", "hif8-simulated"}),
                       "--precision: found \"hif8-simulated\", expected float32 or bf16"));
   save_safetensors(path("in"), {{"x", torch::ones({1})}});
+  EXPECT_TRUE(
+      refuses(run_here({"stage", "denoise", "--model", model(), "--input", path("in"), "--output",
+                        out, "--precision", "fp8"}),
+              "--precision: found \"fp8\", expected float32, bf16, hif8 or hif8-simulated"));
   EXPECT_TRUE(refuses(run_here({"stage", "denoise", "--model", model(), "--input", path("in"),
-                                "--output", out, "--precision", "hif8"}),
-                      "--precision: found \"hif8\", expected float32 or bf16 or hif8-simulated"));
+                                "--output", out, "--precision", "hif8", "--device", "cpu"}),
+                      "--precision: found hif8 on cpu, expected a CUDA GPU"));
   EXPECT_TRUE(refuses(run_here({"quantize", "--model", model()}), "--output: missing"));
   EXPECT_TRUE(refuses(run_here({"quantize", "--output", out}), "--"));
   EXPECT_TRUE(refuses(run_here({"quantize", "--model", path("none"), "--output", out}),

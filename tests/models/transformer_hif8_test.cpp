@@ -1,4 +1,4 @@
-// HiFloat8 inside the transformer: which layers round, and what attention makes of it.
+// HiFloat8 inside the transformer: which layers round, what attention makes of it, and FP8 tensor cores.
 #include "models/transformer_hif8.h"
 
 #include <gtest/gtest.h>
@@ -100,6 +100,48 @@ TEST(TransformerHif8, AttentionIsTheOneWrittenOut) {
 TEST(TransformerHif8, AMissingScaleIsAMistake) {
   Transformer transformer(tiny_transformer_config());
   EXPECT_THROW(round_to_hif8(transformer, {.linears = true}, {}), c10::Error);
+}
+
+TEST(TransformerHif8, WeightsInMemoryAreRoundedAsThoseOfAFile) {
+  Rounded from_file({.linears = true});
+  Transformer in_memory(tiny_transformer_config());
+  const torch::NoGradGuard no_grad;
+  const auto weights = random_weights(*in_memory, 1);
+  for (auto& item : in_memory->named_parameters()) {
+    item.value().copy_(weights.at(item.key()));
+  }
+  round_to_hif8(in_memory, {.linears = true});
+  const auto rounded = in_memory->named_parameters();
+  for (const auto& item : from_file.transformer->named_parameters()) {
+    EXPECT_TRUE(torch::equal(rounded[item.key()], item.value())) << item.key();
+  }
+}
+
+TEST(TransformerHif8, TensorCoresComputeWhatTheSimulationDoes) {
+  if (!torch::cuda::is_available()) {
+    GTEST_SKIP() << "no CUDA device";
+  }
+  const torch::NoGradGuard no_grad;
+  const auto run = [](const Hif8Rounding& rounding) {
+    Transformer transformer(tiny_transformer_config());
+    const auto weights = random_weights(*transformer, 1);
+    for (auto& item : transformer->named_parameters()) {
+      item.value().copy_(weights.at(item.key()));
+    }
+    transformer->to(at::kCUDA);
+    transformer->to_inference_precision(at::kBFloat16);
+    transformer->set_compute_dtype(at::kBFloat16);
+    round_to_hif8(transformer, rounding);
+    return transformer
+        ->forward(random({2, 16, 2, 4, 6}, 4).cuda(), random({2, 512, 32}, 5).cuda(),
+                  torch::tensor({900.F, 200.F}).cuda())
+        .cpu();
+  };
+  const at::Tensor simulated = run({.linears = true, .attention = true});
+  const at::Tensor fast = run({.linears = true, .attention = true, .tensor_cores = true});
+  const at::Tensor unrounded = run({});
+  EXPECT_LT(relative_l2(fast, simulated), relative_l2(simulated, unrounded) / 2);
+  EXPECT_GT(relative_l2(fast, unrounded), relative_l2(simulated, unrounded) / 2);
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "quant/hif8_tensors.h"
 #include "quant/hif8_weights.h"
 #include "support/compare.h"
+#include "support/on_device.h"
 #include "support/temporary_folder.h"
 
 namespace ospnext {
@@ -75,6 +76,46 @@ TEST(Hif8Linear, InBf16OnlySumAndResultAreRounded) {
                                       it.bias.to(at::kBFloat16));  // operands rounded to bf16, too
   EXPECT_LT(relative_l2(y, exact), 1.2 * relative_l2(plain, exact));
   EXPECT_LT(relative_l2(y, exact), 4e-3);  // two roundings of at most 2^-9
+}
+
+class Hif8LinearOnDevice : public OnDevice {
+  void SetUp() override {
+    OnDevice::SetUp();
+    if (device().is_cuda() && !hif8::has_fp8_tensor_cores(device())) {
+      GTEST_SKIP() << "no FP8 tensor cores";
+    }
+  }
+};
+INSTANTIATE_ON_DEVICES(Hif8LinearOnDevice);
+
+// Operands are the codes but for the few that E4M3 has not, and the sum is rounded once.
+TEST_P(Hif8LinearOnDevice, InFp8IsTheProductOfTheCodes) {
+  for (const auto& [B, L, in, out] :
+       {std::array<int64_t, 4>{3, 7, 96, 48}, std::array<int64_t, 4>{1, 1, 13824, 32},
+        std::array<int64_t, 4>{2, 130, 512, 256}}) {
+    const Case it(B, L, in, out);
+    const at::Tensor x = it.x.to(at::kBFloat16);
+    const at::Tensor weight = hif8::fp8_weight(it.weight_values.to(device()));
+    EXPECT_EQ(weight.scalar_type(), at::kFloat8_e4m3fn);
+    const auto run = [&](const at::Tensor& input) {
+      return hif8::fp8_linear(hif8::fp8_input(input.to(device()), 15), weight, it.weight_scale,
+                              it.bias.to(device()))
+          .cpu();
+    };
+    const at::Tensor y = run(x);
+    EXPECT_EQ(y.scalar_type(), at::kBFloat16);
+    const at::Tensor exact = it.exact(x);
+    const double error = relative_l2(y, exact);
+    RecordProperty("error", std::to_string(error));
+    EXPECT_LT(error, 3e-3);  // a rounding of at most 2^-9, and of the bias
+    EXPECT_GT(relative_l2(y, it.exact(x, 14)), 5e-3);            // planted: another scale
+    EXPECT_TRUE(torch::equal(run(x.narrow(0, 0, 1))[0], y[0]));  // whatever the batch
+  }
+  const Case it(2, 5, 64, 32);
+  const at::Tensor none = hif8::fp8_linear(
+      hif8::fp8_input(torch::zeros({2, 0, 64}, at::kBFloat16).to(device()), 15),
+      hif8::fp8_weight(it.weight_values.to(device())), it.weight_scale, it.bias.to(device()));
+  EXPECT_EQ(none.sizes(), (at::IntArrayRef{2, 0, 32}));
 }
 
 TEST(Hif8Linear, ASampleDoesNotDependOnItsBatch) {

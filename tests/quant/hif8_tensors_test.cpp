@@ -132,6 +132,35 @@ TEST(Hif8Tensors, WrongKindsAreRefused) {
   EXPECT_THROW(hif8::encode(torch::zeros({2}), torch::ones({2}, torch::kFloat64)), c10::Error);
 }
 
+TEST(Hif8Tensors, E4m3OperandsAreWorthTheCodes) {
+  const at::Tensor x = random({2, 40, 33});
+  const at::Tensor scale = hif8::scale_to(15, hif8::amax_of_samples(x));
+  const at::Tensor operands = hif8::encode_e4m3(x, scale).to(at::kFloat) / 16;
+  const at::Tensor values = hif8::code_values(x, scale);
+  EXPECT_LE((operands - values).abs().max().item<float>(), std::ldexp(1.F, -14));
+  EXPECT_GT((operands == values).to(at::kFloat).mean().item<float>(), 0.99);
+}
+
+TEST(Hif8Tensors, OnAGpuAmaxAndRoundingAreTheSame) {
+  if (!torch::cuda::is_available()) {
+    GTEST_SKIP() << "no GPU";
+  }
+  for (const int64_t width : {40, 33}) {  // in vectors of eight, and one by one
+    for (const auto dtype : {at::kFloat, at::kBFloat16, at::kHalf}) {
+      const at::Tensor x = (random({3, 700, width}) * 0.2).to(dtype), there = x.cuda();
+      const at::Tensor amax = hif8::amax_of_samples(x);
+      EXPECT_TRUE(torch::equal(hif8::amax_of_samples(there).cpu(), amax));
+      EXPECT_EQ(hif8::amax_of_tensor(there).item<float>(), hif8::amax_of_tensor(x).item<float>());
+      EXPECT_TRUE(torch::equal(hif8::round_samples(there).cpu(), hif8::round_samples(x)));
+      const at::Tensor scale = hif8::scale_to(15, amax);
+      EXPECT_TRUE(torch::equal(hif8::encode_e4m3(there, scale.cuda()).cpu().to(at::kFloat),
+                               hif8::encode_e4m3(x, scale).to(at::kFloat)));
+    }
+  }
+  const at::Tensor with_nan = torch::tensor({1.F, NAN, INFINITY, -3.F}).cuda();
+  EXPECT_TRUE(std::isnan(hif8::amax_of_tensor(with_nan).item<float>()));
+}
+
 TEST(Hif8Tensors, GpuGivesTheSameBits) {
   if (!torch::cuda::is_available()) {
     GTEST_SKIP() << "no GPU";
