@@ -59,15 +59,20 @@ OSPNEXT_HOST_DEVICE constexpr bool exponent_within(uint32_t magnitude, int n) {
   return magnitude - power_of_two(-n) < power_of_two(n + 1) - power_of_two(-n);
 }
 
+// The bits below the last one of the mantissa while |E| <= 15: 20 at full width, one more for every bit that E
+// takes away.
+OSPNEXT_HOST_DEVICE constexpr uint32_t below_mantissa(uint32_t magnitude) {
+  return 0xFFFFFU | (0x100000U & mask(!exponent_within(magnitude, 3))) |
+         (0x300000U & mask(!exponent_within(magnitude, 7)));
+}
+
 // The nearest HiF8 value, ties away from zero, as float32 bits; never -0.
 OSPNEXT_HOST_DEVICE constexpr uint32_t round(uint32_t x, Overflow overflow) {
   constexpr uint32_t kSlotOfInfinity = power_of_two(15) | 0x400000U;  // 1.5·2^15
   const bool saturate = overflow == Overflow::kSaturate;
   const uint32_t magnitude = x & ~kSign;
-  // Bits below the mantissa's last one: 20 at full width, one more for every bit that E takes away.
-  const uint32_t below = 0xFFFFFU | (0x100000U & mask(!exponent_within(magnitude, 3))) |
-                         (0x300000U & mask(!exponent_within(magnitude, 7))) |
-                         (0x700000U & mask(!exponent_within(magnitude, 15)));
+  const uint32_t below =
+      below_mantissa(magnitude) | (0x700000U & mask(!exponent_within(magnitude, 15)));
   // Half of the last place is added and the rest cut off; a carry moves on to the next exponent.
   uint32_t rounded = (magnitude + (below >> 1) + 1) & ~below;
   rounded = choose(magnitude < power_of_two(-22), power_of_two(-22), rounded);
@@ -145,8 +150,7 @@ OSPNEXT_HOST_DEVICE constexpr float round(float x, Overflow overflow = Overflow:
 OSPNEXT_HOST_DEVICE constexpr float round_in_range(float x) {
   const uint32_t pattern = __builtin_bit_cast(uint32_t, x);
   const uint32_t magnitude = pattern & ~bits::kSign;
-  const uint32_t below = 0xFFFFFU | (0x100000U & bits::mask(!bits::exponent_within(magnitude, 3))) |
-                         (0x300000U & bits::mask(!bits::exponent_within(magnitude, 7)));
+  const uint32_t below = bits::below_mantissa(magnitude);
   const uint32_t rounded = (magnitude + (below >> 1) + 1) & ~below;
   return __builtin_bit_cast(float, rounded | (pattern & bits::kSign));
 }

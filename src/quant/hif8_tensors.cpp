@@ -82,21 +82,23 @@ cuda::HiF8Element element_of(at::ScalarType dtype) {
                                   : cuda::HiF8Element::kHalf;
 }
 
-const float* factors_of(const at::Tensor& packed) {
-  return packed.defined() ? packed.const_data_ptr<float>() : nullptr;
-}
-
-at::Tensor packed_scale(const at::Tensor& scale) {
-  return scale.defined() ? scale.contiguous() : at::Tensor();
+// Calls launch(scale's numbers or null, stream) on the GPU of x.
+template <class Launch>
+void launch_on(const at::Tensor& x, const at::Tensor& scale, Launch&& launch) {
+  const c10::cuda::CUDAGuard device(x.device());
+  const at::Tensor packed = scale.defined() ? scale.contiguous() : at::Tensor();
+  launch(packed.defined() ? packed.const_data_ptr<float>() : nullptr,
+         c10::cuda::getCurrentCUDAStream());
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
 }
 
 // [B] of x, packed, cut into B samples.
 at::Tensor cuda_amax(const at::Tensor& x, int64_t B) {
-  const c10::cuda::CUDAGuard device(x.device());
   at::Tensor amax = at::zeros({B}, x.options().dtype(at::kFloat));
-  cuda::hif8_amax(x.const_data_ptr(), amax.mutable_data_ptr<float>(), {B, x.numel() / B},
-                  element_of(x.scalar_type()), c10::cuda::getCurrentCUDAStream());
-  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  launch_on(x, {}, [&](const float*, cudaStream_t stream) {
+    cuda::hif8_amax(x.const_data_ptr(), amax.mutable_data_ptr<float>(), {B, x.numel() / B},
+                    element_of(x.scalar_type()), stream);
+  });
   return amax;
 }
 #endif
@@ -156,12 +158,10 @@ at::Tensor encode(const at::Tensor& x_in, const at::Tensor& scale, Overflow over
   at::Tensor codes = at::empty(x.sizes(), x.options().dtype(at::kByte));
 #ifdef OSPNEXT_CUDA
   if (x.is_cuda()) {
-    const c10::cuda::CUDAGuard device(x.device());
-    const at::Tensor packed = packed_scale(scale);
-    cuda::hif8_encode(x.const_data_ptr(), factors_of(packed), codes.mutable_data_ptr<uint8_t>(),
-                      {samples.B, samples.size}, element_of(x.scalar_type()), overflow,
-                      c10::cuda::getCurrentCUDAStream());
-    C10_CUDA_KERNEL_LAUNCH_CHECK();
+    launch_on(x, scale, [&](const float* factors, cudaStream_t stream) {
+      cuda::hif8_encode(x.const_data_ptr(), factors, codes.mutable_data_ptr<uint8_t>(),
+                        {samples.B, samples.size}, element_of(x.scalar_type()), overflow, stream);
+    });
     return codes;
   }
 #endif
@@ -185,11 +185,10 @@ at::Tensor encode_e4m3(const at::Tensor& x_in, const at::Tensor& scale) {
   auto* to = static_cast<uint8_t*>(out.mutable_data_ptr());
 #ifdef OSPNEXT_CUDA
   if (x.is_cuda()) {
-    const c10::cuda::CUDAGuard device(x.device());
-    const at::Tensor packed = packed_scale(scale);
-    cuda::hif8_encode_e4m3(x.const_data_ptr(), factors_of(packed), to, {samples.B, samples.size},
-                           element_of(x.scalar_type()), c10::cuda::getCurrentCUDAStream());
-    C10_CUDA_KERNEL_LAUNCH_CHECK();
+    launch_on(x, scale, [&](const float* factors, cudaStream_t stream) {
+      cuda::hif8_encode_e4m3(x.const_data_ptr(), factors, to, {samples.B, samples.size},
+                             element_of(x.scalar_type()), stream);
+    });
     return out;
   }
 #endif
@@ -211,12 +210,11 @@ at::Tensor code_values(const at::Tensor& x_in, const at::Tensor& scale, Overflow
   at::Tensor out = at::empty_like(x);
 #ifdef OSPNEXT_CUDA
   if (x.is_cuda()) {
-    const c10::cuda::CUDAGuard device(x.device());
-    const at::Tensor packed = packed_scale(scale);
-    cuda::hif8_code_values(x.const_data_ptr(), factors_of(packed), out.mutable_data_ptr(),
-                           {samples.B, samples.size}, element_of(x.scalar_type()), overflow,
-                           c10::cuda::getCurrentCUDAStream());
-    C10_CUDA_KERNEL_LAUNCH_CHECK();
+    launch_on(x, scale, [&](const float* factors, cudaStream_t stream) {
+      cuda::hif8_code_values(x.const_data_ptr(), factors, out.mutable_data_ptr(),
+                             {samples.B, samples.size}, element_of(x.scalar_type()), overflow,
+                             stream);
+    });
     return out;
   }
 #endif
@@ -241,12 +239,10 @@ at::Tensor decode(const at::Tensor& codes_in, const at::Tensor& scale, at::Scala
   check_float(out);
 #ifdef OSPNEXT_CUDA
   if (codes.is_cuda()) {
-    const c10::cuda::CUDAGuard device(codes.device());
-    const at::Tensor packed = packed_scale(scale);
-    cuda::hif8_decode(codes.const_data_ptr<uint8_t>(), factors_of(packed), out.mutable_data_ptr(),
-                      {samples.B, samples.size}, element_of(dtype),
-                      c10::cuda::getCurrentCUDAStream());
-    C10_CUDA_KERNEL_LAUNCH_CHECK();
+    launch_on(codes, scale, [&](const float* factors, cudaStream_t stream) {
+      cuda::hif8_decode(codes.const_data_ptr<uint8_t>(), factors, out.mutable_data_ptr(),
+                        {samples.B, samples.size}, element_of(dtype), stream);
+    });
     return out;
   }
 #endif
@@ -266,14 +262,13 @@ at::Tensor round_samples(const at::Tensor& x, double amax_to) {
   const at::Tensor scale = scale_to(amax_to, amax_of_samples(x));
 #ifdef OSPNEXT_CUDA
   if (x.is_cuda()) {
-    const c10::cuda::CUDAGuard device(x.device());
     const at::Tensor packed = x.contiguous();
     at::Tensor out = at::empty_like(packed);
     const Samples samples = samples_of(packed, scale);
-    cuda::hif8_round(packed.const_data_ptr(), scale.const_data_ptr<float>(), out.mutable_data_ptr(),
-                     {samples.B, samples.size}, element_of(x.scalar_type()),
-                     c10::cuda::getCurrentCUDAStream());
-    C10_CUDA_KERNEL_LAUNCH_CHECK();
+    launch_on(x, scale, [&](const float* factors, cudaStream_t stream) {
+      cuda::hif8_round(packed.const_data_ptr(), factors, out.mutable_data_ptr(),
+                       {samples.B, samples.size}, element_of(x.scalar_type()), stream);
+    });
     return out;
   }
 #endif
