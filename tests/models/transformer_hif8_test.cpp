@@ -104,12 +104,7 @@ TEST(TransformerHif8, AMissingScaleIsAMistake) {
 
 TEST(TransformerHif8, WeightsInMemoryAreRoundedAsThoseOfAFile) {
   Rounded from_file({.linears = true});
-  Transformer in_memory(tiny_transformer_config());
-  const torch::NoGradGuard no_grad;
-  const auto weights = random_weights(*in_memory, 1);
-  for (auto& item : in_memory->named_parameters()) {
-    item.value().copy_(weights.at(item.key()));
-  }
+  Transformer in_memory = random_transformer(tiny_transformer_config(), 1);
   round_to_hif8(in_memory, {.linears = true});
   const auto rounded = in_memory->named_parameters();
   for (const auto& item : from_file.transformer->named_parameters()) {
@@ -123,11 +118,7 @@ TEST(TransformerHif8, TensorCoresComputeWhatTheSimulationDoes) {
   }
   const torch::NoGradGuard no_grad;
   const auto run = [](const Hif8Rounding& rounding) {
-    Transformer transformer(tiny_transformer_config());
-    const auto weights = random_weights(*transformer, 1);
-    for (auto& item : transformer->named_parameters()) {
-      item.value().copy_(weights.at(item.key()));
-    }
+    Transformer transformer = random_transformer(tiny_transformer_config(), 1);
     transformer->to(at::kCUDA);
     transformer->to_inference_precision(at::kBFloat16);
     transformer->set_compute_dtype(at::kBFloat16);

@@ -65,6 +65,17 @@ inline std::map<std::string, at::Tensor> random_weights(torch::nn::Module& modul
   return weights;
 }
 
+// float32, on the CPU, with those weights.
+inline Transformer random_transformer(const TransformerConfig& config, uint64_t seed) {
+  const torch::NoGradGuard no_grad;
+  Transformer transformer(config);
+  const auto weights = random_weights(*transformer, seed);
+  for (auto& item : transformer->named_parameters()) {
+    item.value().copy_(weights.at(item.key()));
+  }
+  return transformer;
+}
+
 inline void train_tiny_tokenizer(const std::filesystem::path& file) {
   train_tokenizer({"a red ball rolls to the left", "a blue cube spins over green grass",
                    "one yellow star moves up and down", "two small disks grow and shrink"},

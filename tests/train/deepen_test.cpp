@@ -5,32 +5,23 @@
 
 #include "core/error.h"
 #include "core/torch/random.h"
+#include "support/tiny_model.h"
 
 namespace ospnext {
 namespace {
 
 Transformer small_model() {
-  TransformerConfig config;
-  config.dim = 32;
-  config.ffn_dim = 48;
-  config.freq_dim = 16;
-  config.text_dim = 16;
-  config.num_heads = 2;
+  TransformerConfig config = tiny_transformer_config();
   config.num_layers = 8;
   config.skiparse_model_type = "dual_end";
   config.num_full_blocks = 4;
-  Transformer model(config);
-  torch::NoGradGuard no_grad;
-  for (at::Tensor& parameter : model->parameters()) {
-    parameter.normal_(0, 0.2, seeded_generator(3, "weights", parameter.numel()));
-  }
-  return model;
+  return random_transformer(config, 3);
 }
 
 at::Tensor velocity(Transformer& model) {
   at::Generator generator = seeded_generator(4, "input");
   const at::Tensor latent = at::randn({2, 16, 2, 6, 10}, generator);
-  const at::Tensor text = at::randn({2, 5, 16}, generator);
+  const at::Tensor text = at::randn({2, 5, 32}, generator);
   return model->forward(latent, TextRows(text), at::tensor({100.0F, 700.0F}));
 }
 
