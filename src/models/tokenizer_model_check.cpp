@@ -121,8 +121,8 @@ void check_charsmap(std::string_view blob, const Scanner& scanner) {
     start = end + 1;
   }
   for (size_t i = 0; i < units.size(); ++i) {
-    if (units[i].is_value()) {
-      continue;  // never descended into
+    if (i > 0 && units[i].is_value()) {
+      continue;  // never descended into, as the root always is
     }
     const size_t child = i ^ units[i].offset();
     if (child >= units.size() ||
