@@ -32,12 +32,6 @@ namespace {
 struct Keys128 : DefaultPlan {
   static constexpr int kKeys = 128;
 };
-struct Keys192 : DefaultPlan {
-  static constexpr int kKeys = 192;
-};
-struct Keys192Slack : Keys192 {
-  static constexpr int kSlack = 8;
-};
 struct NoTurns : DefaultPlan {
   static constexpr bool kTurns = false;
 };
@@ -47,24 +41,22 @@ struct NotEager : DefaultPlan {
 struct NotKept : DefaultPlan {
   static constexpr bool kKeep = false;
 };
-struct Slack : DefaultPlan {
-  static constexpr int kSlack = 8;
+struct NoSlack : DefaultPlan {
+  static constexpr int kSlack = 0;
 };
 struct Variant {
   const char* name;
   cudaError_t (*launch)(const AttentionArgs&, cudaStream_t);
 };
 const Variant kVariants[] = {
-    {"default", launch_with<DefaultPlan, false>},
-    {"keys-128", launch_with<Keys128, false>},
-    {"keys-192", launch_with<Keys192, false>},
-    {"keys-192-slack-8", launch_with<Keys192Slack, false>},
-    {"no-turns", launch_with<NoTurns, false>},
-    {"not-eager", launch_with<NotEager, false>},
-    {"not-kept", launch_with<NotKept, false>},
-    {"slack-8", launch_with<Slack, false>},
+    {"default", launch_with<DefaultPlan, false>}, {"keys-128", launch_with<Keys128, false>},
+    {"no-turns", launch_with<NoTurns, false>},    {"not-eager", launch_with<NotEager, false>},
+    {"not-kept", launch_with<NotKept, false>},    {"no-slack", launch_with<NoSlack, false>},
 };
-const Variant kWithBias{"bias", launch_with<BiasPlan, true>};
+const Variant kWithBias{"bias", launch_with<WithBias<DefaultPlan>, true>};
+// For queries and keys in E4M3.
+const Variant kFp8{"fp8", launch_with<Fp8Plan, false>};
+const Variant kFp8WithBias{"fp8-bias", launch_with<WithBias<Fp8Plan>, true>};
 
 // data
 
@@ -78,6 +70,7 @@ struct Case {
   bool packed = false;
   bool bias = false;
   Data data = Data::kRandom;
+  bool fp8 = false;  // queries and keys in E4M3, not packed
 };
 
 template <class T>
@@ -126,6 +119,7 @@ class Problem {
         out(c.B * L * c.H * kHead + kGuard),
         lse(c.B * c.H * L + kGuard),
         bias_(std::max<int64_t>(T, 1)),
+        factors_(2 * c.B),
         ranges_(2 * std::max<int64_t>(L, 1)) {
     const int64_t width = c.H * kHead, of_q = c.B * L * width, of_k = c.B * T * width;
     __nv_bfloat16* data = inputs_.get();
@@ -165,12 +159,23 @@ class Problem {
     const auto fill = [&](const HeadsOfTokens& x, int64_t tokens, int seed, Data special,
                           int mode) {
       mode = c.data == Data::kOutliers ? 1 : c.data == special ? mode : 0;
-      fill_tokens(x, c.B, tokens, c.H, seed, mode);
+      fill_tokens(x, c.B, tokens, c.H, seed, mode, c.fp8 && x.data != args.v.data);
     };
     fill(args.q, L, 7, Data::kZeroQueries, 2);
     fill(args.k, T, 20, Data::kOutliers, 1);
     fill(args.v, T, 33, Data::kOneValues, 3);
     fill_bias(bias_.get(), T);
+    if (c.fp8) {
+      std::vector<float> factors;
+      for (const float one : {1 / 256.0F, 0.5F}) {
+        for (int64_t b = 0; b < c.B; ++b) {
+          factors.push_back(one / static_cast<float>(1 + b));
+        }
+      }
+      factors_.put(factors);
+      args.score_factor = factors_.get();
+      args.value_factor = factors_.get() + c.B;
+    }
     CHECK_CUDA(cudaGetLastError());
   }
 
@@ -192,7 +197,7 @@ class Problem {
   const int* ranges() const { return ranges_.get(); }
 
  private:
-  Memory<float> bias_;
+  Memory<float> bias_, factors_;
   Memory<int> ranges_;
   std::vector<int64_t> offsets_;
 };
@@ -297,13 +302,16 @@ std::vector<Case> quick_cases() {
           {"129", 1, 2, {129}},
           {"200 0 63", 1, 2, {200, 0, 63}, -1, true},
           {"2 x 370", 2, 1, {370}},
-          {"cross 70 to 130", 1, 2, {70}, 130, false, true}};
+          {"cross 70 to 130", 1, 2, {70}, 130, false, true},
+          {"200 0 63, fp8", 2, 2, {200, 0, 63}, -1, false, false, Data::kRandom, true},
+          {"2 x 570, fp8", 2, 1, {570}, -1, false, false, Data::kRandom, true},
+          {"cross 70 to 130, fp8", 1, 2, {70}, 130, false, true, Data::kRandom, true}};
 }
 
 std::vector<Case> all_cases() {
   std::vector<Case> cases{{"1000, q = 0", 1, 1, {1000}, -1, false, false, Data::kZeroQueries},
                           {"1000, v = 1", 1, 1, {1000}, -1, false, false, Data::kOneValues}};
-  for (const int64_t length : {1, 63, 64, 127, 128, 129, 175, 176, 177, 200, 352, 353, 1000}) {
+  for (const int64_t length : {1, 63, 64, 127, 128, 129, 191, 192, 193, 200, 384, 385, 1000}) {
     cases.push_back({std::to_string(length), 1, 3, {length}});
   }
   const std::vector<int64_t> mixed{0, 1, 63, 64, 127, 0, 128, 129, 200, 1000, 300, 0};
@@ -323,6 +331,13 @@ std::vector<Case> all_cases() {
         {"cross 300 to " + std::to_string(keys) + ", bias", 2, 3, {300}, keys, false, true});
   }
   cases.push_back({"cross 3000 to 512, bias", 2, 40, {3000}, 512, false, true});
+  std::vector<Case> fp8 = cases;
+  for (Case& c : fp8) {
+    c.name += ", fp8";
+    c.packed = false;
+    c.fp8 = true;
+  }
+  cases.insert(cases.end(), fp8.begin(), fp8.end());
   return cases;
 }
 
@@ -420,8 +435,9 @@ int benchmark(int argc, char** argv) {
     std::vector<int> failed(variants.size());
     for (const Case& c : quick ? quick_cases() : all_cases()) {
       Problem problem(c);
-      if (c.bias) {
-        failures += check(kWithBias, problem) ? 0 : 1;
+      if (c.bias || c.fp8) {
+        const Variant& only_one = !c.fp8 ? kWithBias : c.bias ? kFp8WithBias : kFp8;
+        failures += check(only_one, problem) ? 0 : 1;
         continue;
       }
       for (size_t i = 0; i < variants.size(); ++i) {
@@ -457,6 +473,17 @@ int benchmark(int argc, char** argv) {
       time_all(first, c, runs);
     }
     time_all({kWithBias}, Case{"cross, bias", 1, 40, {75600}, 512, false, true}, runs);
+    for (Case c :
+         {ragged, dense, Case{"80640", 1, 40, {4 * q}}, Case{"4 x 20160", 1, 40, {q, q, q, q}},
+          Case{"cross 75600 to 512", 1, 40, {75600}, 512}}) {
+      c.packed = false;
+      c.fp8 = true;
+      {
+        Problem problem(c);
+        failures += check(kFp8, problem, 500, 1) ? 0 : 1;
+      }
+      time_all({kFp8}, c, runs);
+    }
   }
   std::printf("%s: %d failures\n", failures == 0 ? "PASS" : "FAIL", failures);
   return failures == 0 ? 0 : 1;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cuda_bf16.h>
+#include <cuda_fp8.h>
 
 #include <algorithm>
 #include <cmath>
@@ -37,6 +38,15 @@ __device__ inline const __nv_bfloat16* token_at(const HeadsOfTokens& x, int64_t 
   return static_cast<const __nv_bfloat16*>(x.data) + b * x.sample + t * x.token + h * x.head;
 }
 
+// Channel c of a query or key, E4M3 or bf16.
+__device__ inline float channel_of(const AttentionArgs& a, const HeadsOfTokens& x, int64_t b,
+                                   int64_t t, int64_t h, int c) {
+  const int64_t at = b * x.sample + t * x.token + h * x.head + c;
+  return a.score_factor != nullptr
+             ? static_cast<float>(static_cast<const __nv_fp8_e4m3*>(x.data)[at])
+             : __bfloat162float(static_cast<const __nv_bfloat16*>(x.data)[at]);
+}
+
 __device__ inline void atomic_max(float* at, float value) {  // of values that are not negative
   atomicMax(reinterpret_cast<int*>(at), __float_as_int(value));
 }
@@ -60,12 +70,11 @@ __device__ inline float block_reduce(float value, bool maximum, float* scratch) 
 // The logit of `key` for the query in q.
 __device__ inline float logit(const AttentionArgs& a, const float* q, int64_t b, int64_t h,
                               int64_t key) {
-  const __nv_bfloat16* k = token_at(a.k, b, key, h);
   float dot = 0;
-  for (int c = 0; c < kReferenceHead; c += 2) {
-    const float2 pair = __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(k + c));
-    dot += q[c] * pair.x + q[c + 1] * pair.y;
+  for (int c = 0; c < kReferenceHead; ++c) {
+    dot += q[c] * channel_of(a, a.k, b, key, h, c);
   }
+  dot *= a.score_factor != nullptr ? a.score_factor[b] : 1.0F;
   return dot * 0.08838834764831845F + (a.bias != nullptr ? a.bias[key] : 0.0F);
 }
 
@@ -76,7 +85,7 @@ __global__ void compare_kernel(AttentionArgs a, const int* ranges, int64_t step,
   const int64_t row = blockIdx.x * step;
   const int64_t l = row % a.L, h = row / a.L % a.H, b = row / a.L / a.H;
   const int t = static_cast<int>(threadIdx.x);
-  q[t] = __bfloat162float(token_at(a.q, b, l, h)[t]);
+  q[t] = channel_of(a, a.q, b, l, h, t);
   __syncthreads();
   const int begin = ranges[2 * l], end = ranges[2 * l + 1];
   float top = -INFINITY;
@@ -93,7 +102,8 @@ __global__ void compare_kernel(AttentionArgs a, const int* ranges, int64_t step,
     }
     __syncthreads();
     for (int i = 0; i < count; ++i) {
-      const float v = __bfloat162float(token_at(a.v, b, chunk + i, h)[t]);
+      const float v = __bfloat162float(token_at(a.v, b, chunk + i, h)[t]) *
+                      (a.value_factor != nullptr ? a.value_factor[b] : 1.0F);
       exact += weight[i] * v;
       rounded += __bfloat162float(__float2bfloat16(weight[i])) * v;
     }
@@ -148,9 +158,10 @@ __device__ inline float normal(uint64_t seed) {
   return sqrtf(-2 * logf(u)) * cosf(angle);
 }
 
-// mode 0: normal; 1: with a mean, a channel 20 and a token 8 times as large; 2: zeros; 3: ones
+// mode 0: normal; 1: with a mean, a channel 20 and a token 8 times as large; 2: zeros; 3: ones. As bf16, or as E4M3
+// of 16 times as much, 448 at most.
 __global__ void fill_kernel(HeadsOfTokens x, int64_t B, int64_t tokens, int64_t H, uint64_t seed,
-                            int mode) {
+                            int mode, bool codes) {
   const int64_t at = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
   if (at >= B * tokens * H * kReferenceHead) {
     return;
@@ -161,15 +172,20 @@ __global__ void fill_kernel(HeadsOfTokens x, int64_t B, int64_t tokens, int64_t 
   if (mode == 1) {
     value = 0.5F + value * (c == 5 ? 20.0F : 1.0F) * (t % 97 == 3 ? 8.0F : 1.0F);
   }
-  static_cast<__nv_bfloat16*>(x.data)[b * x.sample + t * x.token + h * x.head + c] =
-      __float2bfloat16(value);
+  const int64_t to = b * x.sample + t * x.token + h * x.head + c;
+  if (codes) {
+    static_cast<__nv_fp8_e4m3*>(x.data)[to] = __nv_fp8_e4m3(16 * value);
+  } else {
+    static_cast<__nv_bfloat16*>(x.data)[to] = __float2bfloat16(value);
+  }
 }
 
 inline void fill_tokens(const HeadsOfTokens& x, int64_t B, int64_t tokens, int64_t H, uint64_t seed,
-                        int mode) {
+                        int mode, bool codes) {
   const int64_t count = B * tokens * H * kReferenceHead;
   if (count > 0) {
-    fill_kernel<<<static_cast<unsigned>((count + 255) / 256), 256>>>(x, B, tokens, H, seed, mode);
+    fill_kernel<<<static_cast<unsigned>((count + 255) / 256), 256>>>(x, B, tokens, H, seed, mode,
+                                                                     codes);
   }
 }
 

@@ -11,6 +11,15 @@
 #endif
 
 namespace ospnext {
+namespace {
+
+at::Tensor divided(const ScaledHeads& x, at::ScalarType dtype) {
+  const at::Tensor values = x.values.to(at::kFloat);
+  CHECK_SHAPE(x.scale, values.size(0));
+  return values.div(x.scale.view({-1, 1, 1, 1})).to(dtype);
+}
+
+}  // namespace
 
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                      const at::Tensor& log_weight) {
@@ -64,6 +73,28 @@ at::Tensor segmented_attention(const at::Tensor& q, const at::Tensor& k, const a
     }
   }
   return at::cat(out, 1);  // [B, L, H, D]
+}
+
+at::Tensor fp8_attention(const ScaledHeads& q, const ScaledHeads& k, const ScaledHeads& v,
+                         const at::Tensor& log_weight) {
+#ifdef OSPNEXT_CUDA
+  if (q.values.numel() > 0 && cuda::takes_fp8_attention(q, k, v)) {
+    return cuda::fp8_attention(q, k, v, log_weight);
+  }
+#endif
+  const auto dtype = v.values.scalar_type();
+  return attention(divided(q, dtype), divided(k, dtype), divided(v, dtype), log_weight);
+}
+
+at::Tensor fp8_segmented_attention(const ScaledHeads& q, const ScaledHeads& k, const ScaledHeads& v,
+                                   const std::vector<int64_t>& lengths) {
+#ifdef OSPNEXT_CUDA
+  if (q.values.numel() > 0 && cuda::takes_fp8_attention(q, k, v) && cuda::takes_segments(lengths)) {
+    return cuda::fp8_segmented_attention(q, k, v, lengths);
+  }
+#endif
+  const auto dtype = v.values.scalar_type();
+  return segmented_attention(divided(q, dtype), divided(k, dtype), divided(v, dtype), lengths);
 }
 
 }  // namespace ospnext

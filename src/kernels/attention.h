@@ -20,4 +20,18 @@ at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor&
 at::Tensor segmented_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                const std::vector<int64_t>& lengths);
 
+// Heads of tokens that stand for values / scale.
+struct ScaledHeads {
+  at::Tensor values;  // [B, L, H, D]
+  at::Tensor scale;   // [B] float32
+};
+
+// The two above for such operands, q and k in float8_e4m3fn: on a Hopper GPU, with D = 128 and v in bf16, products
+// of queries and keys run on FP8 tensor cores; elsewhere all are divided, and go on, in v's dtype. -> v's dtype.
+// Not differentiable.
+at::Tensor fp8_attention(const ScaledHeads& q, const ScaledHeads& k, const ScaledHeads& v,
+                         const at::Tensor& log_weight = {});
+at::Tensor fp8_segmented_attention(const ScaledHeads& q, const ScaledHeads& k, const ScaledHeads& v,
+                                   const std::vector<int64_t>& lengths);
+
 }  // namespace ospnext

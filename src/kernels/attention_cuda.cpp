@@ -19,10 +19,10 @@ bool is_hopper(const at::Device& device) {
 
 // x [B, tokens, H, 128], copied if its strides are none that the kernel can follow.
 at::Tensor readable(const at::Tensor& x) {
-  constexpr int64_t kVector = 8;  // elements of 16 bytes
+  const int64_t vector = 16 / x.element_size();
   bool fits = x.stride(3) == 1 && reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0;
   for (int64_t i = 0; i < 3; ++i) {
-    fits = fits && (x.size(i) == 1 || (x.stride(i) > 0 && x.stride(i) % kVector == 0));
+    fits = fits && (x.size(i) == 1 || (x.stride(i) > 0 && x.stride(i) % vector == 0));
   }
   return fits ? x : x.clone(at::MemoryFormat::Contiguous);
 }
@@ -31,36 +31,77 @@ HeadsOfTokens heads_of(const at::Tensor& x) {
   return {const_cast<void*>(x.const_data_ptr()), x.stride(0), x.stride(1), x.stride(2)};
 }
 
+// What products of queries and keys, and values, are to be multiplied by, [B] float32; undefined for 1.
+struct Factors {
+  at::Tensor score, value;
+};
+
 at::Tensor launch(const at::Tensor& q_in, const at::Tensor& k_in, const at::Tensor& v_in,
-                  const at::Tensor& log_weight, const std::vector<int64_t>& offsets) {
+                  const at::Tensor& log_weight, const std::vector<int64_t>& offsets,
+                  const Factors& factors = {}) {
   const at::Tensor q = readable(q_in), k = readable(k_in), v = readable(v_in);
+  const int64_t B = q.size(0), S = k.size(1), H = q.size(2);
+  CHECK_SHAPE(k, B, S, H, kHeadWidth);
+  CHECK_SHAPE(v, B, S, H, kHeadWidth);
+  if (log_weight.defined()) {
+    CHECK_SHAPE(log_weight, S);
+  }
   const c10::cuda::CUDAGuard device(q.device());
-  at::Tensor out = at::empty(q.sizes(), q.options());  // [B, L, H, 128]
+  at::Tensor out = at::empty(q.sizes(), v.options());  // [B, L, H, 128]
   AttentionArgs args{};
   args.q = heads_of(q);
   args.k = heads_of(k);
   args.v = heads_of(v);
   args.o = heads_of(out);
   args.bias = log_weight.defined() ? floats(log_weight) : nullptr;
-  args.B = q.size(0);
+  if (factors.score.defined()) {
+    CHECK_SHAPE(factors.score, B);
+    CHECK_SHAPE(factors.value, B);
+    args.score_factor = floats(factors.score);
+    args.value_factor = floats(factors.value);
+  }
+  args.B = B;
   args.L = q.size(1);
-  args.T = k.size(1);
-  args.H = q.size(2);
+  args.T = S;
+  args.H = H;
   args.offsets = offsets.data();
   args.segments = offsets.empty() ? 0 : static_cast<int64_t>(offsets.size()) - 1;
   C10_CUDA_CHECK(launch_attention(args, c10::cuda::getCurrentCUDAStream()));
   return out;
 }
 
+at::Tensor launch(const ScaledHeads& q, const ScaledHeads& k, const ScaledHeads& v,
+                  const at::Tensor& log_weight, const std::vector<int64_t>& offsets) {
+  return launch(q.values, k.values, v.values, log_weight, offsets,
+                {(q.scale * k.scale).reciprocal(), v.scale.reciprocal()});
+}
+
+bool takes(const at::Tensor& x, at::ScalarType dtype, const at::Device& device) {
+  return x.is_cuda() && x.device() == device && x.scalar_type() == dtype && x.dim() == 4 &&
+         x.size(3) == kHeadWidth && !(at::GradMode::is_enabled() && x.requires_grad());
+}
+
+std::vector<int64_t> offsets_of(const std::vector<int64_t>& lengths) {
+  std::vector<int64_t> offsets{0};
+  for (const int64_t length : lengths) {
+    offsets.push_back(offsets.back() + length);
+  }
+  return offsets;
+}
+
 }  // namespace
 
 bool takes_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
-  const auto fits = [&](const at::Tensor& x) {
-    return x.is_cuda() && x.device() == q.device() && x.scalar_type() == at::kBFloat16 &&
-           x.dim() == 4 && x.size(3) == kHeadWidth &&
-           !(at::GradMode::is_enabled() && x.requires_grad());
-  };
-  return fits(q) && fits(k) && fits(v) && is_hopper(q.device());
+  const at::Device device = q.device();
+  return takes(q, at::kBFloat16, device) && takes(k, at::kBFloat16, device) &&
+         takes(v, at::kBFloat16, device) && is_hopper(device);
+}
+
+bool takes_fp8_attention(const ScaledHeads& q, const ScaledHeads& k, const ScaledHeads& v) {
+  const at::Device device = q.values.device();
+  return takes(q.values, at::kFloat8_e4m3fn, device) &&
+         takes(k.values, at::kFloat8_e4m3fn, device) && takes(v.values, at::kBFloat16, device) &&
+         is_hopper(device);
 }
 
 bool takes_segments(const std::vector<int64_t>& lengths) {
@@ -69,22 +110,22 @@ bool takes_segments(const std::vector<int64_t>& lengths) {
 
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                      const at::Tensor& log_weight) {
-  const int64_t B = q.size(0), S = k.size(1), H = q.size(2);
-  CHECK_SHAPE(k, B, S, H, kHeadWidth);
-  CHECK_SHAPE(v, B, S, H, kHeadWidth);
-  if (log_weight.defined()) {
-    CHECK_SHAPE(log_weight, S);
-  }
   return launch(q, k, v, log_weight, {});
 }
 
 at::Tensor segmented_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                const std::vector<int64_t>& lengths) {
-  std::vector<int64_t> offsets{0};
-  for (const int64_t length : lengths) {
-    offsets.push_back(offsets.back() + length);
-  }
-  return launch(q, k, v, {}, offsets);
+  return launch(q, k, v, {}, offsets_of(lengths));
+}
+
+at::Tensor fp8_attention(const ScaledHeads& q, const ScaledHeads& k, const ScaledHeads& v,
+                         const at::Tensor& log_weight) {
+  return launch(q, k, v, log_weight, {});
+}
+
+at::Tensor fp8_segmented_attention(const ScaledHeads& q, const ScaledHeads& k, const ScaledHeads& v,
+                                   const std::vector<int64_t>& lengths) {
+  return launch(q, k, v, {}, offsets_of(lengths));
 }
 
 }  // namespace ospnext::cuda

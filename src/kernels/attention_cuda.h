@@ -6,10 +6,14 @@
 #include <cstdint>
 #include <vector>
 
+#include "kernels/attention.h"
+
 namespace ospnext::cuda {
 
 // Whether the kernel takes these: bf16, heads of 128 channels, on a Hopper GPU, and no gradient is wanted.
 bool takes_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v);
+// The same for queries and keys in E4M3, values in bf16.
+bool takes_fp8_attention(const ScaledHeads& q, const ScaledHeads& k, const ScaledHeads& v);
 // Whether it takes that many segments.
 bool takes_segments(const std::vector<int64_t>& lengths);
 
@@ -21,5 +25,11 @@ at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor&
 // q, k, v [B, L, H, 128], `lengths` as in attention.h -> [B, L, H, 128].
 at::Tensor segmented_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                const std::vector<int64_t>& lengths);
+
+// fp8_attention() and fp8_segmented_attention() of attention.h.
+at::Tensor fp8_attention(const ScaledHeads& q, const ScaledHeads& k, const ScaledHeads& v,
+                         const at::Tensor& log_weight = {});
+at::Tensor fp8_segmented_attention(const ScaledHeads& q, const ScaledHeads& k, const ScaledHeads& v,
+                                   const std::vector<int64_t>& lengths);
 
 }  // namespace ospnext::cuda

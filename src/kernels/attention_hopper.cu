@@ -1,11 +1,14 @@
-// o = softmax(q kᵀ / √128 + bias) v per sample and head, over ragged segments of tokens; bf16 in and out, fp32 inside.
+// o = softmax(q kᵀ / √128 + bias) v per sample and head, over ragged segments of tokens; bf16 in and out, q and k also
+// in E4M3, fp32 inside.
 // Bound by the tensor cores: 4·128 FLOPs a pair of query and key, and one exponential, for which the softmax of one
 // warp group runs beside the products of the other. For Hopper (sm_90a): copies by the tensor engine into a ring of
-// two tiles of keys and of values, asynchronous products, P in registers. 128 queries a block, 64 a warp group.
+// two tiles of keys and of values, asynchronous products, P in registers. 128 queries a block, 64 a warp group. Sums
+// are rescaled only when a weight would pass 2^kSlack.
 // Source: the scheme is that of FlashAttention-3, Shah et al., arXiv 2407.08608, algorithm 2 with its ping-pong.
 #include <cuda_runtime.h>
 
 #include <algorithm>
+#include <type_traits>
 
 #include "kernels/attention_hopper.cuh"
 #include "kernels/attention_launch.h"
@@ -13,9 +16,13 @@
 namespace ospnext::cuda {
 namespace {
 
-// Boxes of `rows` tokens of 64 channels of one head of a tensor [B, tokens, H, 128].
+// Boxes of `rows` tokens and as many channels of one head as the swizzle is wide, of a tensor [B, tokens, H, 128].
+template <class Type>
 cudaError_t make_map(CUtensorMap& map, const HeadsOfTokens& x, int64_t B, int64_t tokens, int64_t H,
                      int rows) {
+  static_assert(std::is_same_v<Type, Bf16> || std::is_same_v<Type, E4m3>);
+  constexpr auto kType =
+      std::is_same_v<Type, Bf16> ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_UINT8;
   void* function = nullptr;
   cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
   const cudaError_t error = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function,
@@ -23,17 +30,20 @@ cudaError_t make_map(CUtensorMap& map, const HeadsOfTokens& x, int64_t B, int64_
   if (error != cudaSuccess || found != cudaDriverEntryPointSuccess) {
     return error != cudaSuccess ? error : cudaErrorNotSupported;
   }
-  const auto bytes = [](int64_t elements) { return static_cast<cuuint64_t>(2 * elements); };
+  const auto bytes = [](int64_t elements) {
+    return static_cast<cuuint64_t>(Type::kBytes * elements);
+  };
   const cuuint64_t sizes[] = {kHead, static_cast<cuuint64_t>(H), static_cast<cuuint64_t>(tokens),
                               static_cast<cuuint64_t>(B)};
   // a stride along which there is only one place may be anything in the tensor, not in the map
   const int64_t head = H > 1 ? x.head : kHead, token = tokens > 1 ? x.token : H * head;
   const cuuint64_t strides[] = {bytes(head), bytes(token),
                                 bytes(B > 1 ? x.sample : tokens * token)};
-  const cuuint32_t box[] = {kHalf, 1, static_cast<cuuint32_t>(rows), 1}, steps[] = {1, 1, 1, 1};
+  const cuuint32_t box[] = {kSwizzleRow / Type::kBytes, 1, static_cast<cuuint32_t>(rows), 1};
+  const cuuint32_t steps[] = {1, 1, 1, 1};
   const CUresult result = reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function)(
-      &map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 4, x.data, sizes, strides, box, steps,
-      CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+      &map, kType, 4, x.data, sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+      CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
       CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
 }
@@ -93,6 +103,7 @@ cudaError_t launch_with(const AttentionArgs& args, cudaStream_t stream) {
   Params p;
   if (args.segments > kMaxAttentionSegments ||
       (args.segments > 0 && (args.bias || args.L != args.T)) || !can_be_stored(args.o) ||
+      (args.score_factor == nullptr) != (args.value_factor == nullptr) ||
       std::max(args.L, args.T) > kMost || !set_segments(p, args) ||
       args.B * args.H * p.tiles_a_head > kMost) {
     return cudaErrorInvalidValue;
@@ -103,17 +114,20 @@ cudaError_t launch_with(const AttentionArgs& args, cudaStream_t stream) {
   p.o_head = args.o.head;
   p.lse = args.lse;
   p.bias = args.bias;
+  p.score_factor = args.score_factor;
+  p.value_factor = args.value_factor;
   p.H = static_cast<int>(args.H);
   p.L = static_cast<int>(args.L);
   const bool none = args.T == 0;  // then the maps of keys and values are made, but never used
   const int64_t T = none ? args.L : args.T;
-  const HeadsOfTokens &k = none ? args.q : args.k, &v = none ? args.q : args.v;
-  cudaError_t error = make_map(p.q, args.q, args.B, args.L, args.H, kGroupRows);
+  const HeadsOfTokens &k = none ? args.q : args.k, &v = none ? args.o : args.v;
+  using Scores = typename Plan::Scores;
+  cudaError_t error = make_map<Scores>(p.q, args.q, args.B, args.L, args.H, kGroupRows);
   if (error == cudaSuccess) {
-    error = make_map(p.k, k, args.B, T, args.H, Plan::kKeys);
+    error = make_map<Scores>(p.k, k, args.B, T, args.H, Plan::kKeys);
   }
   if (error == cudaSuccess) {
-    error = make_map(p.v, v, args.B, T, args.H, Plan::kKeys);
+    error = make_map<Bf16>(p.v, v, args.B, T, args.H, Plan::kKeys);
   }
   if (error != cudaSuccess) {
     return error;
@@ -124,7 +138,11 @@ cudaError_t launch_with(const AttentionArgs& args, cudaStream_t stream) {
 }  // namespace
 
 cudaError_t launch_attention(const AttentionArgs& args, cudaStream_t stream) {
-  return args.bias != nullptr ? launch_with<BiasPlan, true>(args, stream)
+  if (args.score_factor != nullptr) {
+    return args.bias != nullptr ? launch_with<WithBias<Fp8Plan>, true>(args, stream)
+                                : launch_with<Fp8Plan, false>(args, stream);
+  }
+  return args.bias != nullptr ? launch_with<WithBias<DefaultPlan>, true>(args, stream)
                               : launch_with<DefaultPlan, false>(args, stream);
 }
 

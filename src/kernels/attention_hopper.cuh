@@ -3,6 +3,8 @@
 
 #include <cuda_bf16.h>
 
+#include <type_traits>
+
 #include "kernels/attention_launch.h"
 #include "kernels/attention_softmax.cuh"
 #include "kernels/hopper.cuh"
@@ -12,11 +14,11 @@ namespace ospnext::cuda {
 using namespace hopper;
 
 constexpr int kHead = 128;                   // channels of a head
-constexpr int kHalf = kSwizzleRow / 2;       // channels of one copy: a row under the swizzle
 constexpr int kGroups = 2, kGroupRows = 64;  // warp groups that compute, queries of each
 constexpr int kRows = kGroups * kGroupRows;  // queries of a block
 constexpr int kStages = 2;                   // tiles of keys, and of values, in shared memory
-constexpr int kStep = 16;                    // depth of one product
+constexpr int kStep = 16;                    // keys of one product with values
+constexpr int kStepBytes = 32;               // channels of one product of queries and keys
 constexpr int kThreads = (1 + kGroups) * kWarpgroup;  // the first warp group copies
 constexpr int kCopyRegisters = 24, kComputeRegisters = 240;
 static_assert((kCopyRegisters + kGroups * kComputeRegisters) * kWarpgroup <=
@@ -25,29 +27,37 @@ static_assert((kCopyRegisters + kGroups * kComputeRegisters) * kWarpgroup <=
 
 // How the work is cut and ordered.
 struct DefaultPlan {
-  static constexpr int kKeys = 176;     // of a tile
-  static constexpr int kSlack = 0;      // how far log2 of a sum may grow before it is rescaled
+  using Scores = Bf16;                  // type of queries and keys
+  static constexpr int kKeys = 192;     // of a tile
+  static constexpr int kSlack = 8;      // how far log2 of a weight may grow before sums are rescaled
   static constexpr bool kTurns = true;  // the two warp groups issue their products by turns
   static constexpr bool kEager = true;  // exponentials do not wait for products under way
   static constexpr bool kKeep = true;   // keys and values are the last to leave the L2 cache
 };
-struct BiasPlan : DefaultPlan {
+struct Fp8Plan : DefaultPlan {
+  using Scores = E4m3;
+};
+template <class Plan>
+struct WithBias : Plan {
   static constexpr int kKeys = 128;  // the bias takes registers
 };
 
-// Shared memory in bytes from its first multiple of kSwizzleBlock. Tiles lie as two halves of 64 channels, rows below
-// one another. Every barrier has a phase a use.
+// Shared memory in bytes from its first multiple of kSwizzleBlock. A tile lies as boxes side by side, each as wide as
+// the swizzle, rows below one another. Every barrier has a phase a use.
 template <class Plan>
 struct Shared {
-  static constexpr int kQueryHalf = kGroupRows * kSwizzleRow, kKeyHalf = Plan::kKeys * kSwizzleRow;
-  static constexpr int kQueryTile = 2 * kQueryHalf, kKeyTile = 2 * kKeyHalf;
+  static constexpr int kBoxes = kHead * Plan::Scores::kBytes / kSwizzleRow;  // of queries, of keys
+  static constexpr int kValueBoxes = kHead * Bf16::kBytes / kSwizzleRow;
+  static constexpr int kQueryBox = kGroupRows * kSwizzleRow, kKeyBox = Plan::kKeys * kSwizzleRow;
+  static constexpr int kQueryTile = kBoxes * kQueryBox, kKeyTile = kBoxes * kKeyBox;
+  static constexpr int kValueTile = kValueBoxes * kKeyBox;
   static constexpr int kQueries = 0;                             // [kGroups]
   static constexpr int kKeys = kQueries + kGroups * kQueryTile;  // [kStages]
   static constexpr int kValues = kKeys + kStages * kKeyTile;     // [kStages]
-  static constexpr int kBarriers = kValues + kStages * kKeyTile;
+  static constexpr int kBarriers = kValues + kStages * kValueTile;
   static constexpr int kBarrierBytes = 128;
   static constexpr int kBytes = kBarriers + kBarrierBytes + kSwizzleBlock;
-  static_assert(Plan::kKeys % kStep == 0 && kKeyHalf % kSwizzleBlock == 0 && kBytes <= 227 * 1024);
+  static_assert(Plan::kKeys % kStep == 0 && kKeyBox % kSwizzleBlock == 0 && kBytes <= 227 * 1024);
 };
 enum Barrier {
   kQueryFull = 0,
@@ -65,6 +75,7 @@ struct Params {
   int64_t o_sample, o_token, o_head;
   float* lse;
   const float* bias;
+  const float *score_factor, *value_factor;  // of Fp8Plan
   int H, L, all_keys;  // all_keys: T where every query attends to all keys, else -1
   int tiles, tiles_a_head, segments;
   int offset[kMaxAttentionSegments + 1];
@@ -114,18 +125,27 @@ struct Block {
 
 // copying
 
+// One tile of kBoxes boxes, kBoxBytes each.
+template <int kBoxes, int kBoxBytes>
+__device__ __forceinline__ void copy_boxes(uint32_t to, const CUtensorMap& map, Box box,
+                                           uint32_t barrier, uint64_t policy) {
+  barrier_expect(barrier, kBoxes * kBoxBytes);
+#pragma unroll
+  for (int i = 0; i < kBoxes; ++i) {
+    box.channel = i * (kHead / kBoxes);
+    copy_box(to + i * kBoxBytes, map, box, barrier, policy);
+  }
+}
+
 // One tile of keys or values into the ring.
-template <class Plan>
-__device__ __forceinline__ void copy_tile(const Block<Plan>& block, const CUtensorMap& map, Box box,
-                                          uint32_t ring, Barrier full, Barrier empty, Ring& at,
-                                          uint64_t policy) {
-  const uint32_t to = ring + at.stage() * Shared<Plan>::kKeyTile;
-  const uint32_t barrier = block.barrier(full, at.stage());
+template <class Plan, int kBoxes>
+__device__ __forceinline__ void copy_tile(const Block<Plan>& block, const CUtensorMap& map,
+                                          const Box& box, uint32_t ring, Barrier full,
+                                          Barrier empty, Ring& at, uint64_t policy) {
+  constexpr int kBoxBytes = Shared<Plan>::kKeyBox;
   barrier_wait(block.barrier(empty, at.stage()), at.parity() ^ 1);
-  barrier_expect(barrier, Shared<Plan>::kKeyTile);
-  copy_box(to, map, box, barrier, policy);
-  box.channel = kHalf;
-  copy_box(to + Shared<Plan>::kKeyHalf, map, box, barrier, policy);
+  copy_boxes<kBoxes, kBoxBytes>(ring + at.stage() * kBoxes * kBoxBytes, map, box,
+                                block.barrier(full, at.stage()), policy);
   ++at.used;
 }
 
@@ -134,14 +154,11 @@ __device__ __forceinline__ void copy_queries(const Block<Plan>& block, const Par
                                              const Work& work, uint32_t parity, uint64_t policy) {
 #pragma unroll
   for (int group = 0; group < kGroups; ++group) {
-    const uint32_t to = block.shared + Shared<Plan>::kQueries + group * Shared<Plan>::kQueryTile;
-    const uint32_t barrier = block.barrier(kQueryFull, group);
-    Box box{0, work.head, work.row + group * kGroupRows, work.sample};
+    const Box box{0, work.head, work.row + group * kGroupRows, work.sample};
     barrier_wait(block.barrier(kQueryEmpty, group), parity ^ 1);
-    barrier_expect(barrier, Shared<Plan>::kQueryTile);
-    copy_box(to, p.q, box, barrier, policy);
-    box.channel = kHalf;
-    copy_box(to + Shared<Plan>::kQueryHalf, p.q, box, barrier, policy);
+    copy_boxes<Shared<Plan>::kBoxes, Shared<Plan>::kQueryBox>(
+        block.shared + Shared<Plan>::kQueries + group * Shared<Plan>::kQueryTile, p.q, box,
+        block.barrier(kQueryFull, group), policy);
   }
 }
 
@@ -163,14 +180,16 @@ __device__ __forceinline__ void copy_all(const Block<Plan>& block, const Params&
     for (int i = count - 1; i >= -1; --i) {
       Box box{0, work.head, work.key + i * Plan::kKeys, work.sample};
       if (i >= 0) {
-        copy_tile(block, p.k, box, key_ring, kKeyFull, kKeyEmpty, keys, keep);
+        copy_tile<Plan, Shared<Plan>::kBoxes>(block, p.k, box, key_ring, kKeyFull, kKeyEmpty, keys,
+                                              keep);
       }
       if (i == count - 1) {
         copy_queries(block, p, work, query_parity, pass);
         query_parity ^= 1;
       } else {
         box.token += Plan::kKeys;
-        copy_tile(block, p.v, box, value_ring, kValueFull, kValueEmpty, values, keep);
+        copy_tile<Plan, Shared<Plan>::kValueBoxes>(block, p.v, box, value_ring, kValueFull,
+                                                   kValueEmpty, values, keep);
       }
     }
   }
@@ -178,13 +197,13 @@ __device__ __forceinline__ void copy_all(const Block<Plan>& block, const Params&
 
 // computing
 
-template <int kKeys>
-__device__ __forceinline__ void issue_scores(float (&s)[kKeys / 2], uint64_t q, uint64_t k) {
+template <class Plan>
+__device__ __forceinline__ void issue_scores(float (&s)[Plan::kKeys / 2], uint64_t q, uint64_t k) {
 #pragma unroll
-  for (int step = 0; step < kHead / kStep; ++step) {
-    const int half = step / (kHalf / kStep), along = step % (kHalf / kStep) * kStep * 2;
-    multiply_scores(s, advance(q, half * kGroupRows * kSwizzleRow + along),
-                    advance(k, half * kKeys * kSwizzleRow + along), step > 0);
+  for (int at = 0; at < Shared<Plan>::kBoxes * kSwizzleRow; at += kStepBytes) {
+    const int box = at / kSwizzleRow, along = at % kSwizzleRow;
+    multiply_scores(typename Plan::Scores{}, s, advance(q, box * Shared<Plan>::kQueryBox + along),
+                    advance(k, box * Shared<Plan>::kKeyBox + along), at > 0);
   }
   products_commit();
 }
@@ -200,15 +219,16 @@ __device__ __forceinline__ void issue_values(float (&o)[kHead / 2], const uint32
   products_commit();
 }
 
-// Normalises and stores a warp's 16 rows from `row` on, those before work.end.
+// Normalises, multiplies by `factor` and stores a warp's 16 rows from `row` on, those before work.end.
 __device__ __forceinline__ void store_rows(const Params& p, const Work& work, int row,
-                                           const float (&o)[kHead / 2], RowSums rows, float scale) {
+                                           const float (&o)[kHead / 2], RowSums rows, float scale,
+                                           float factor) {
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     float sum = rows.sum[r];
     sum += __shfl_xor_sync(~0U, sum, 1);
     sum += __shfl_xor_sync(~0U, sum, 2);
-    const float inverse = sum == 0.0F ? 0.0F : 1.0F / sum;
+    const float inverse = sum == 0.0F ? 0.0F : factor / sum;
     const int at = row + lane_id() / 4 + 8 * r, quarter = lane_id() % 4;
     __nv_bfloat16* out = p.o + work.sample * p.o_sample + at * p.o_token + work.head * p.o_head;
 #pragma unroll
@@ -247,13 +267,13 @@ template <class Plan, bool kBias>
 __device__ __forceinline__ void compute_all(const Block<Plan>& block, const Params& p, int group) {
   using Memory = Shared<Plan>;
   constexpr int kKeys = Plan::kKeys;
-  constexpr float scale = kBias ? 1.0F : kScale;
+  constexpr bool kFactors = !std::is_same_v<typename Plan::Scores, Bf16>;
   constexpr int kTurn = 1;  // names of the barriers for turns: 1 and 2
   const int warp_row = group * kGroupRows + static_cast<int>(threadIdx.x) % kWarpgroup / kWarp * 16;
   const uint64_t q =
       operand(block.shared + Memory::kQueries + group * Memory::kQueryTile, kSwizzleBlock, 16);
   const uint64_t k = operand(block.shared + Memory::kKeys, kSwizzleBlock, 16);
-  const uint64_t v = operand(block.shared + Memory::kValues, kSwizzleBlock, Memory::kKeyHalf);
+  const uint64_t v = operand(block.shared + Memory::kValues, kSwizzleBlock, Memory::kKeyBox);
   const auto release_queries = [&] {
     if (lane_id() == 0) {
       barrier_arrive(block.barrier(kQueryEmpty, group));
@@ -267,6 +287,8 @@ __device__ __forceinline__ void compute_all(const Block<Plan>& block, const Para
   for (int tile = block.first_tile; tile < p.tiles; tile += block.tile_step) {
     const Work work = work_of(p, tile);
     const int count = key_tiles<Plan>(work);
+    const float to_logits = kFactors ? kScale * p.score_factor[work.sample] : kScale;
+    const float scale = kBias ? 1.0F : to_logits;  // of what mask_scores() leaves
     float o[kHead / 2];
 #pragma unroll
     for (float& value : o) {
@@ -279,14 +301,15 @@ __device__ __forceinline__ void compute_all(const Block<Plan>& block, const Para
       const auto finish_scores = [&](int i) {
         const int valid = work.keys - i * kKeys;
         if (kBias || valid < kKeys) {
-          mask_scores<kBias>(s, valid, kBias ? p.bias + work.key + i * kKeys : nullptr);
+          mask_scores<kBias>(s, valid, kBias ? p.bias + work.key + i * kKeys : nullptr,
+                             to_logits);
         }
       };
       barrier_wait(block.barrier(kQueryFull, group), query_parity);
       query_parity ^= 1;
       barrier_wait(block.barrier(kKeyFull, keys.stage()), keys.parity());
       products_begin();
-      issue_scores<kKeys>(s, q, advance(k, keys.stage() * Memory::kKeyTile));
+      issue_scores<Plan>(s, q, advance(k, keys.stage() * Memory::kKeyTile));
       products_wait<0>();
       pin(s);
       release(block, kKeyEmpty, keys);
@@ -305,10 +328,10 @@ __device__ __forceinline__ void compute_all(const Block<Plan>& block, const Para
         pin(o);
         pin(weights);
         products_begin();
-        issue_scores<kKeys>(s, q, advance(k, keys.stage() * Memory::kKeyTile));
+        issue_scores<Plan>(s, q, advance(k, keys.stage() * Memory::kKeyTile));
         barrier_wait(block.barrier(kValueFull, values.stage()), values.parity());
         products_begin();
-        issue_values<kKeys>(o, weights, advance(v, values.stage() * Memory::kKeyTile));
+        issue_values<kKeys>(o, weights, advance(v, values.stage() * Memory::kValueTile));
         if constexpr (Plan::kTurns) {
           named_arrive(kTurn + 1 - group, kGroups * kWarpgroup);
         }
@@ -337,12 +360,13 @@ __device__ __forceinline__ void compute_all(const Block<Plan>& block, const Para
       pin(o);
       pin(weights);
       products_begin();
-      issue_values<kKeys>(o, weights, advance(v, values.stage() * Memory::kKeyTile));
+      issue_values<kKeys>(o, weights, advance(v, values.stage() * Memory::kValueTile));
       products_wait<0>();
       pin(o);
       release(block, kValueEmpty, values);
     }
-    store_rows(p, work, work.row + warp_row, o, rows, scale);
+    store_rows(p, work, work.row + warp_row, o, rows, scale,
+               kFactors ? p.value_factor[work.sample] : 1.0F);
   }
   if (Plan::kTurns && group == 0) {
     named_sync(kTurn, kGroups * kWarpgroup);  // takes the turn that nobody needs any more

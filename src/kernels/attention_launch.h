@@ -7,23 +7,26 @@
 
 namespace ospnext::cuda {
 
-// A bf16 tensor [B, tokens, H, 128] in memory aligned to 16 bytes. Strides are in elements, multiples
-// of 8 and not zero; the channels of a head are adjacent. Views of one packed qkv are such tensors.
+// A tensor [B, tokens, H, 128] in memory aligned to 16 bytes. Strides are in elements, multiples of 16 bytes
+// and not zero; the channels of a head are adjacent. Views of one packed qkv are such tensors.
 struct HeadsOfTokens {
   void* data;
   int64_t sample, token, head;  // strides
 };
 
 struct AttentionArgs {
-  HeadsOfTokens q;     // [B, L, H, 128]
-  HeadsOfTokens k, v;  // [B, T, H, 128]
-  HeadsOfTokens o;     // [B, L, H, 128], written
+  HeadsOfTokens q;     // [B, L, H, 128], bf16, or E4M3 if there is a score_factor
+  HeadsOfTokens k, v;  // [B, T, H, 128], k as q, v bf16
+  HeadsOfTokens o;     // [B, L, H, 128], bf16, written
   float* lse;          // [B, H, L], written: log Σ exp(q·k/√128 + bias) of each query; or null
   const float* bias;   // [T], added to the logits of a key, or null; only without segments
   int64_t B, L, T, H;  // any may be 0; without keys o is 0 and lse -infinity
   const int64_t*
       offsets;       // [S + 1] from 0 to L = T, ascending, on the host: a query attends to its own
   int64_t segments;  // segment; or null and 0: it attends to all T keys
+  // [B] on the device, both or neither: what q·k and v of a sample are to be multiplied by, for operands that stand
+  // for smaller or larger numbers than they are
+  const float *score_factor, *value_factor;
 };
 
 constexpr int64_t kMaxAttentionSegments = 128;

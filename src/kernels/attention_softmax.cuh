@@ -33,14 +33,15 @@ __device__ __forceinline__ int lane_id() {
 }
 
 // Scores of a tile whose first `valid` keys count: the others become -infinity. With a bias (of the tile's first key)
-// logits in powers of two, else as they are.
+// logits in powers of two, which scores are when multiplied by `scale`; else as they are.
 template <bool kBias, int kCount>
-__device__ __forceinline__ void mask_scores(float (&s)[kCount], int valid, const float* bias) {
+__device__ __forceinline__ void mask_scores(float (&s)[kCount], int valid, const float* bias,
+                                            float scale) {
 #pragma unroll
   for (int i = 0; i < kCount; ++i) {
     const int key = i / 4 * 8 + lane_id() % 4 * 2 + i % 2;
     if constexpr (kBias) {
-      s[i] = key < valid ? fmaf(s[i], kScale, bias[key] * kLog2e) : -kInfinity;
+      s[i] = key < valid ? fmaf(s[i], scale, bias[key] * kLog2e) : -kInfinity;
     } else {
       s[i] = key < valid ? s[i] : -kInfinity;
     }

@@ -192,75 +192,50 @@ __device__ __forceinline__ uint64_t advance(uint64_t operand, uint32_t bytes) {
 #define OSPNEXT_EIGHT(a, i)                                                                   \
   "+f"(a[i]), "+f"(a[i + 1]), "+f"(a[i + 2]), "+f"(a[i + 3]), "+f"(a[i + 4]), "+f"(a[i + 5]), \
       "+f"(a[i + 6]), "+f"(a[i + 7])
+#define OSPNEXT_64(a)                                                                      \
+  OSPNEXT_EIGHT(a, 0), OSPNEXT_EIGHT(a, 8), OSPNEXT_EIGHT(a, 16), OSPNEXT_EIGHT(a, 24),    \
+      OSPNEXT_EIGHT(a, 32), OSPNEXT_EIGHT(a, 40), OSPNEXT_EIGHT(a, 48), OSPNEXT_EIGHT(a, 56)
+#define OSPNEXT_96(a) \
+  OSPNEXT_64(a), OSPNEXT_EIGHT(a, 64), OSPNEXT_EIGHT(a, 72), OSPNEXT_EIGHT(a, 80), OSPNEXT_EIGHT(a, 88)
+#define OSPNEXT_NAMES_64 \
+  "%0, %1, %2, %3, %4, %5, %6, %7, " \
+  "%8, %9, %10, %11, %12, %13, %14, %15, " \
+  "%16, %17, %18, %19, %20, %21, %22, %23, " \
+  "%24, %25, %26, %27, %28, %29, %30, %31, " \
+  "%32, %33, %34, %35, %36, %37, %38, %39, " \
+  "%40, %41, %42, %43, %44, %45, %46, %47, " \
+  "%48, %49, %50, %51, %52, %53, %54, %55, " \
+  "%56, %57, %58, %59, %60, %61, %62, %63"
+#define OSPNEXT_NAMES_96 \
+  OSPNEXT_NAMES_64 ", " \
+  "%64, %65, %66, %67, %68, %69, %70, %71, " \
+  "%72, %73, %74, %75, %76, %77, %78, %79, " \
+  "%80, %81, %82, %83, %84, %85, %86, %87, " \
+  "%88, %89, %90, %91, %92, %93, %94, %95"
 
-// s (+)= Q Kᵀ for 64 rows, 128 keys and 16 channels; both operands row by row in shared memory.
-__device__ __forceinline__ void multiply_scores(float (&s)[64], uint64_t q, uint64_t k,
-                                                int accumulate) {
-  asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.b32 p, %66, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"
-      "%0, %1, %2, %3, %4, %5, %6, %7, "
-      "%8, %9, %10, %11, %12, %13, %14, %15, "
-      "%16, %17, %18, %19, %20, %21, %22, %23, "
-      "%24, %25, %26, %27, %28, %29, %30, %31, "
-      "%32, %33, %34, %35, %36, %37, %38, %39, "
-      "%40, %41, %42, %43, %44, %45, %46, %47, "
-      "%48, %49, %50, %51, %52, %53, %54, %55, "
-      "%56, %57, %58, %59, %60, %61, %62, %63"
-      "}, %64, %65, p, 1, 1, 0, 0;\n}\n"
-      : OSPNEXT_EIGHT(s, 0), OSPNEXT_EIGHT(s, 8), OSPNEXT_EIGHT(s, 16), OSPNEXT_EIGHT(s, 24),
-        OSPNEXT_EIGHT(s, 32), OSPNEXT_EIGHT(s, 40), OSPNEXT_EIGHT(s, 48), OSPNEXT_EIGHT(s, 56)
-      : "l"(q), "l"(k), "r"(accumulate));
-}
+// Types of queries and keys.
+struct Bf16 {
+  static constexpr int kBytes = 2;
+};
+struct E4m3 {
+  static constexpr int kBytes = 1;
+};
 
-// s (+)= Q Kᵀ for 64 rows, 176 keys and 16 channels; both operands row by row in shared memory.
-__device__ __forceinline__ void multiply_scores(float (&s)[88], uint64_t q, uint64_t k,
-                                                int accumulate) {
-  asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.b32 p, %90, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n176k16.f32.bf16.bf16 {"
-      "%0, %1, %2, %3, %4, %5, %6, %7, "
-      "%8, %9, %10, %11, %12, %13, %14, %15, "
-      "%16, %17, %18, %19, %20, %21, %22, %23, "
-      "%24, %25, %26, %27, %28, %29, %30, %31, "
-      "%32, %33, %34, %35, %36, %37, %38, %39, "
-      "%40, %41, %42, %43, %44, %45, %46, %47, "
-      "%48, %49, %50, %51, %52, %53, %54, %55, "
-      "%56, %57, %58, %59, %60, %61, %62, %63, "
-      "%64, %65, %66, %67, %68, %69, %70, %71, "
-      "%72, %73, %74, %75, %76, %77, %78, %79, "
-      "%80, %81, %82, %83, %84, %85, %86, %87"
-      "}, %88, %89, p, 1, 1, 0, 0;\n}\n"
-      : OSPNEXT_EIGHT(s, 0), OSPNEXT_EIGHT(s, 8), OSPNEXT_EIGHT(s, 16), OSPNEXT_EIGHT(s, 24),
-        OSPNEXT_EIGHT(s, 32), OSPNEXT_EIGHT(s, 40), OSPNEXT_EIGHT(s, 48), OSPNEXT_EIGHT(s, 56),
-        OSPNEXT_EIGHT(s, 64), OSPNEXT_EIGHT(s, 72), OSPNEXT_EIGHT(s, 80)
-      : "l"(q), "l"(k), "r"(accumulate));
-}
-
-// s (+)= Q Kᵀ for 64 rows, 192 keys and 16 channels; both operands row by row in shared memory.
-__device__ __forceinline__ void multiply_scores(float (&s)[96], uint64_t q, uint64_t k,
-                                                int accumulate) {
-  asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.b32 p, %98, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n192k16.f32.bf16.bf16 {"
-      "%0, %1, %2, %3, %4, %5, %6, %7, "
-      "%8, %9, %10, %11, %12, %13, %14, %15, "
-      "%16, %17, %18, %19, %20, %21, %22, %23, "
-      "%24, %25, %26, %27, %28, %29, %30, %31, "
-      "%32, %33, %34, %35, %36, %37, %38, %39, "
-      "%40, %41, %42, %43, %44, %45, %46, %47, "
-      "%48, %49, %50, %51, %52, %53, %54, %55, "
-      "%56, %57, %58, %59, %60, %61, %62, %63, "
-      "%64, %65, %66, %67, %68, %69, %70, %71, "
-      "%72, %73, %74, %75, %76, %77, %78, %79, "
-      "%80, %81, %82, %83, %84, %85, %86, %87, "
-      "%88, %89, %90, %91, %92, %93, %94, %95"
-      "}, %96, %97, p, 1, 1, 0, 0;\n}\n"
-      : OSPNEXT_EIGHT(s, 0), OSPNEXT_EIGHT(s, 8), OSPNEXT_EIGHT(s, 16), OSPNEXT_EIGHT(s, 24),
-        OSPNEXT_EIGHT(s, 32), OSPNEXT_EIGHT(s, 40), OSPNEXT_EIGHT(s, 48), OSPNEXT_EIGHT(s, 56),
-        OSPNEXT_EIGHT(s, 64), OSPNEXT_EIGHT(s, 72), OSPNEXT_EIGHT(s, 80), OSPNEXT_EIGHT(s, 88)
-      : "l"(q), "l"(k), "r"(accumulate));
-}
+// s (+)= Q Kᵀ for 64 rows, twice as many keys as `registers`, and channels of 32 bytes; both operands row by row in
+// shared memory.
+#define OSPNEXT_MULTIPLY_SCORES(Type, registers, shape, q_name, k_name, accumulate_name, more)  \
+  __device__ __forceinline__ void multiply_scores(Type, float(&s)[registers], uint64_t q,       \
+                                                  uint64_t k, int accumulate) {                 \
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " accumulate_name                            \
+                 ", 0;\nwgmma.mma_async.sync.aligned." shape " {" OSPNEXT_NAMES_##registers      \
+                 "}, " q_name ", " k_name ", p, 1, 1" more ";\n}\n"                             \
+                 : OSPNEXT_##registers(s)                                                       \
+                 : "l"(q), "l"(k), "r"(accumulate));                                            \
+  }
+OSPNEXT_MULTIPLY_SCORES(Bf16, 64, "m64n128k16.f32.bf16.bf16", "%64", "%65", "%66", ", 0, 0")
+OSPNEXT_MULTIPLY_SCORES(Bf16, 96, "m64n192k16.f32.bf16.bf16", "%96", "%97", "%98", ", 0, 0")
+OSPNEXT_MULTIPLY_SCORES(E4m3, 64, "m64n128k32.f32.e4m3.e4m3", "%64", "%65", "%66", "")
+OSPNEXT_MULTIPLY_SCORES(E4m3, 96, "m64n192k32.f32.e4m3.e4m3", "%96", "%97", "%98", "")
 
 // o += P V for 64 rows, 16 keys and 128 channels: P from registers, V key by key in shared memory, which the
 // unit transposes.
@@ -268,21 +243,17 @@ __device__ __forceinline__ void multiply_values(float (&o)[64], uint32_t p0, uin
                                                 uint32_t p2, uint32_t p3, uint64_t v) {
   asm volatile(
       "{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"
-      "%0, %1, %2, %3, %4, %5, %6, %7, "
-      "%8, %9, %10, %11, %12, %13, %14, %15, "
-      "%16, %17, %18, %19, %20, %21, %22, %23, "
-      "%24, %25, %26, %27, %28, %29, %30, %31, "
-      "%32, %33, %34, %35, %36, %37, %38, %39, "
-      "%40, %41, %42, %43, %44, %45, %46, %47, "
-      "%48, %49, %50, %51, %52, %53, %54, %55, "
-      "%56, %57, %58, %59, %60, %61, %62, %63"
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" OSPNEXT_NAMES_64
       "}, {%64, %65, %66, %67}, %68, p, 1, 1, 1;\n}\n"
-      : OSPNEXT_EIGHT(o, 0), OSPNEXT_EIGHT(o, 8), OSPNEXT_EIGHT(o, 16), OSPNEXT_EIGHT(o, 24),
-        OSPNEXT_EIGHT(o, 32), OSPNEXT_EIGHT(o, 40), OSPNEXT_EIGHT(o, 48), OSPNEXT_EIGHT(o, 56)
+      : OSPNEXT_64(o)
       : "r"(p0), "r"(p1), "r"(p2), "r"(p3), "l"(v));
 }
 
+#undef OSPNEXT_MULTIPLY_SCORES
+#undef OSPNEXT_NAMES_96
+#undef OSPNEXT_NAMES_64
+#undef OSPNEXT_96
+#undef OSPNEXT_64
 #undef OSPNEXT_EIGHT
 
 }  // namespace ospnext::cuda::hopper

@@ -12,16 +12,17 @@ struct Hif8Rounding {
   bool linears = false;    // inputs and weights of what hif8::is_rounded_weight() names
   bool attention = false;  // queries, keys and values, as attention takes them
   double amax_to = 15;     // what inputs are scaled to, each sample by its own amax
-  // The linears' products on FP8 tensor cores, amax_to <= hif8::kE4m3Amax; otherwise simulated.
+  // Products of the linears, and of queries and keys, on FP8 tensor cores, amax_to <= hif8::kE4m3Amax; otherwise
+  // simulated.
   bool tensor_cores = false;
 
   bool any() const { return linears || attention; }
 };
 
 // Makes a transformer round in its forward passes, for inference only. With `rounding.linears` the weights
-// named in `weight_scales` hold what their codes are worth, not divided by the scale given there. Those that
-// the policy names and the map does not are a programmer's mistake.
-// Then, for tensor cores, those weights become float8_e4m3fn (quant/hif8_linear.h).
+// named in `weight_scales` hold what their codes are worth, not divided by the scale given there, or
+// hif8::fp8_weight() of that, which for tensor cores they become in any case. Those that the policy names and the
+// map does not are a programmer's mistake.
 void round_to_hif8(Transformer& transformer, const Hif8Rounding& rounding,
                    const std::map<std::string, float>& weight_scales);
 

@@ -20,6 +20,33 @@ std::array<at::Tensor, sizeof...(Linears)> project(const at::Tensor& x, Linears&
   return {hif8::fp8_linear(input, linears->weight, linears->hif8->weight_scale, linears->bias)...};
 }
 
+// Queries or keys for the FP8 tensor cores.
+ScaledHeads fp8_heads(const at::Tensor& x, double amax_to) {
+  const hif8::Fp8Input input = hif8::fp8_input(x, amax_to);
+  return {input.codes, input.scale};
+}
+
+// Values, which stay in x's dtype: it holds what the codes are worth.
+ScaledHeads rounded_heads(const at::Tensor& x, double amax_to) {
+  const at::Tensor scale = hif8::scale_to(amax_to, hif8::amax_of_samples(x));
+  return {hif8::code_values(x, scale), scale};
+}
+
+// Attention to HiFloat8 queries, keys and values if `hif8` says so. `where`: segments, or weights of keys.
+template <auto attend, auto fp8_attend, class Where>
+at::Tensor attend_rounded(const std::optional<AttentionImpl::Hif8>& hif8, const at::Tensor& query,
+                          const at::Tensor& key, const at::Tensor& value, const Where& where) {
+  if (!hif8) {
+    return attend(query, key, value, where);
+  }
+  if (hif8->tensor_cores) {
+    return fp8_attend(fp8_heads(query, hif8->amax), fp8_heads(key, hif8->amax),
+                      rounded_heads(value, hif8->amax), where);
+  }
+  const auto rounded = [&](const at::Tensor& x) { return hif8::round_samples(x, hif8->amax); };
+  return attend(rounded(query), rounded(key), rounded(value), where);
+}
+
 // Bias and GELU in the epilogue of the product, where nothing has to be kept for a gradient.
 bool takes_fused_gelu(const LinearImpl& linear, const at::Tensor& x) {
   return x.is_cuda() && !linear.hif8 && !at::GradMode::is_enabled();
@@ -105,30 +132,27 @@ AttentionImpl::AttentionImpl(const TransformerConfig& config, at::TensorOptions 
       norm_k(register_module("norm_k", RmsNorm(config.dim, config.eps, options))),
       num_heads(config.num_heads) {}
 
-at::Tensor AttentionImpl::rounded(const at::Tensor& x) const {
-  return hif8_amax ? hif8::round_samples(x, *hif8_amax) : x;
-}
-
 at::Tensor AttentionImpl::attend_self(const at::Tensor& x, const Placement& place,
                                       Pattern pattern) {
   const auto heads = [&](const at::Tensor& y) { return y.unflatten(2, {num_heads, -1}); };
   const auto [q_x, k_x, v_x] = project(x, q, k, v);
-  const auto query = rounded(heads(norm_q->forward_rotate(q_x, place.rotation)));  // [B, L, H, D]
-  const auto key = rounded(heads(norm_k->forward_rotate(k_x, place.rotation)));    // [B, L, H, D]
-  const auto value = rounded(heads(v_x));                                          // [B, L, H, D]
-  const auto out = pattern == Pattern::kFull
-                       ? attention(query, key, value)
-                       : segmented_attention(query, key, value, place.layout.lengths());
+  const auto query = heads(norm_q->forward_rotate(q_x, place.rotation));  // [B, L, H, D]
+  const auto key = heads(norm_k->forward_rotate(k_x, place.rotation));    // [B, L, H, D]
+  const auto value = heads(v_x);                                          // [B, L, H, D]
+  const auto segments =
+      pattern == Pattern::kFull ? std::vector<int64_t>{x.size(1)} : place.layout.lengths();
+  const auto out = attend_rounded<segmented_attention, fp8_segmented_attention>(hif8, query, key,
+                                                                                value, segments);
   return o(out.flatten(2));  // [B, L, C]
 }
 
 at::Tensor AttentionImpl::attend_text(const at::Tensor& x, const TextRows& text) {
   const auto heads = [&](const at::Tensor& y) { return y.unflatten(2, {num_heads, -1}); };
-  const auto query = rounded(heads(norm_q(q(x))));
+  const auto query = heads(norm_q(q(x)));
   const auto [k_text, v_text] = project(text.rows, k, v);
-  const auto key = rounded(heads(norm_k(k_text)));
-  const auto value = rounded(heads(v_text));
-  const auto out = attention(query, key, value, text.log_weight);
+  const auto key = heads(norm_k(k_text)), value = heads(v_text);
+  const auto out =
+      attend_rounded<attention, fp8_attention>(hif8, query, key, value, text.log_weight);
   return o(out.flatten(2));  // [B, L, C]
 }
 

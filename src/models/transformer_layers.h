@@ -90,11 +90,14 @@ struct AttentionImpl : torch::nn::Module {
   at::Tensor attend_self(const at::Tensor& x, const Placement& place, Pattern pattern);
   // From video tokens to text. x [B, L, C], text rows [B, T, C] -> [B, L, C].
   at::Tensor attend_text(const at::Tensor& x, const TextRows& text);
-  at::Tensor rounded(const at::Tensor& x) const;  // to HiFloat8 where hif8_amax says so
   Linear q, k, v, o;
   RmsNorm norm_q, norm_k;
   int64_t num_heads;
-  std::optional<double> hif8_amax;  // queries, keys and values rounded to HiFloat8, scaled to this
+  struct Hif8 {
+    double amax;        // what queries, keys and values are scaled to, to be rounded to HiFloat8
+    bool tensor_cores;  // their products on FP8 tensor cores; otherwise simulated
+  };
+  std::optional<Hif8> hif8;
 };
 TORCH_MODULE(Attention);
 

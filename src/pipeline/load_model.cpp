@@ -116,10 +116,28 @@ std::map<std::string, float> hif8_scales_of(const std::map<std::string, WeightSo
   return scales;
 }
 
-// What the HiF8 codes of rows·scale are worth.
-at::Tensor code_values(const at::Tensor& rows, float scale) {
+// What the HiF8 codes of rows·scale are worth, for FP8 tensor cores as operands of theirs.
+at::Tensor rounded_rows(const at::Tensor& rows, float scale, bool tensor_cores) {
   const at::Tensor floats = rows.to(at::kFloat);
-  return hif8::code_values(floats, at::full({}, scale, floats.options()));
+  const at::Tensor values = hif8::code_values(floats, at::full({}, scale, floats.options()));
+  return tensor_cores ? hif8::fp8_weight(values) : values;
+}
+
+// Without values. With `eight_bits` the weights that are rounded take a byte each from the beginning.
+Transformer empty_transformer(const TransformerConfig& config, const ComputeOptions& compute,
+                              bool eight_bits) {
+  const auto options = at::TensorOptions().device(compute.device).dtype(compute.dtype);
+  if (!eight_bits) {
+    return Transformer(config, options);
+  }
+  Transformer transformer(config, options.dtype(at::kFloat8_e4m3fn));
+  for (auto& item : transformer->named_parameters()) {
+    at::Tensor& parameter = item.value();
+    if (parameter.scalar_type() == at::kFloat8_e4m3fn && !hif8::is_rounded_weight(item.key())) {
+      parameter.set_data(at::empty_like(parameter, parameter.options().dtype(compute.dtype)));
+    }
+  }
+  return transformer;
 }
 
 }  // namespace
@@ -227,20 +245,21 @@ Transformer load_transformer(const PartFiles& files, const ComputeOptions& compu
   const torch::NoGradGuard no_grad;
   const Checkpoint checkpoint = open_checkpoint(files.weights);
   const Loras loras = open_loras(files);
-  Transformer transformer(read_transformer_config(files),
-                          at::TensorOptions().device(compute.device).dtype(compute.dtype));
+  const TransformerConfig config = read_transformer_config(files);
+  const Hif8Rounding rounding = rounding_of(config, compute, checkpoint.path());
+  Transformer transformer = empty_transformer(config, compute, rounding.tensor_cores);
   transformer->set_compute_dtype(compute.dtype);
   const auto sources = hif8::decoded_sources(checkpoint, transformer_keys(checkpoint));
-  const Hif8Rounding rounding = rounding_of(transformer->config(), compute, checkpoint.path());
   std::map<std::string, float> scales;
   if (rounding.linears) {
-    check_complete(sources, part_shapes(transformer->config()), checkpoint.path());
+    check_complete(sources, part_shapes(config), checkpoint.path());
     scales = hif8_scales_of(sources, checkpoint, loras, compute.device, rounding.amax_to);
   }
   fill(*transformer, checkpoint, sources, loras,
        [&](const std::string& name, const at::Tensor& rows) {
          const auto scale = scales.find(name);
-         return scale == scales.end() ? rows : code_values(rows, scale->second);
+         return scale == scales.end() ? rows
+                                      : rounded_rows(rows, scale->second, rounding.tensor_cores);
        });
   round_to_hif8(transformer, rounding, scales);
   return transformer;

@@ -49,7 +49,7 @@ at::Tensor fp8_weight(const at::Tensor& weight_values) {
 
 Fp8Input fp8_input(const at::Tensor& x, double amax_to) {
   const at::Tensor scale = scale_to(amax_to, amax_of_samples(x));  // [B]
-  return {encode_e4m3(x, scale), scale, x.scalar_type()};
+  return {encode_e4m3(x, scale), scale * kShifted, x.scalar_type()};
 }
 
 at::Tensor fp8_linear(const Fp8Input& x, const at::Tensor& weight, float weight_scale,
@@ -62,12 +62,16 @@ at::Tensor fp8_linear(const Fp8Input& x, const at::Tensor& weight, float weight_
   if (y.numel() == 0) {
     return y;
   }
-  const at::Tensor factor = (x.scale * (kShifted * kShifted * weight_scale)).reciprocal();  // [B]
+  constexpr int64_t kAligned = 4;  // floats; cuBLAS reads its scales from multiples of 16 bytes
+  const at::Tensor factor = (x.scale * (kShifted * weight_scale))
+                                .reciprocal_()
+                                .unsqueeze(1)
+                                .repeat({1, kAligned});  // [B, 4]
   const at::Tensor one = at::ones({}, factor.options());
   const at::Tensor bias_as_y = bias.to(x.dtype);
   for (int64_t b = 0; b < B; ++b) {  // a GEMM has one scale
     at::Tensor rows = y[b].view({-1, out});
-    at::_scaled_mm_out(rows, x.codes[b].view({-1, in}), weight.t(), /*scale_a=*/factor[b],
+    at::_scaled_mm_out(rows, x.codes[b].view({-1, in}), weight.t(), /*scale_a=*/factor[b][0],
                        /*scale_b=*/one, bias_as_y, /*scale_result=*/{}, x.dtype,
                        /*use_fast_accum=*/false);
   }

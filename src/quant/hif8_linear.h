@@ -18,8 +18,8 @@ bool has_fp8_tensor_cores(const at::Device& device);
 
 // An input as operand of FP8 tensor cores.
 struct Fp8Input {
-  at::Tensor codes;      // [B, ..., in] float8_e4m3fn, times 2^4 (encode_e4m3())
-  at::Tensor scale;      // [B] float32, what x was multiplied with
+  at::Tensor codes;      // [B, ..., in] float8_e4m3fn (encode_e4m3())
+  at::Tensor scale;      // [B] float32, what x was multiplied with, 2^4 included
   at::ScalarType dtype;  // of x and of what is made from it
 };
 

@@ -56,7 +56,7 @@ INSTANTIATE_ON_DEVICES(WideAttention);
 
 TEST_P(WideAttention, StaysInsideSegmentsOfAnyLength) {
   const std::vector<std::vector<int64_t>> cases{
-      {1}, {64}, {127, 129}, {176, 176}, {0, 63, 1, 0, 200, 353, 0}, {300, 0, 300, 64, 65}};
+      {1}, {64}, {127, 129}, {192, 193}, {0, 63, 1, 0, 200, 385, 0}, {300, 0, 300, 64, 65}};
   for (const auto& lengths : cases) {
     const int64_t L = std::reduce(lengths.begin(), lengths.end());
     SCOPED_TRACE(L);
@@ -113,6 +113,46 @@ TEST_P(WideAttention, WeighsKeysByTheirLogWeight) {
   expect_close(attention(q.to(device()), k.to(device()), v.to(device()), log_weight.to(device())),
                plain(q.to(at::kDouble), k.to(at::kDouble), v.to(at::kDouble), log_weight),
                plain(q, k, v, log_weight));
+}
+
+// Queries, keys and values [2, tokens, 3, 128] as FP8 attention takes them, and what they stand for.
+struct Scaled {
+  Scaled(int64_t tokens, const char* purpose, bool codes)
+      : heads{draw({2, tokens, 3, kWidth}, purpose), at::tensor({11.3F, 0.77F})} {
+    heads.values = heads.values * 30;
+    heads.values = heads.values.to(codes ? at::kFloat8_e4m3fn : at::kBFloat16);
+    exact = heads.values.to(at::kDouble) / heads.scale.view({2, 1, 1, 1});
+  }
+  ScaledHeads on(const at::Device& device) const {
+    return {heads.values.to(device), heads.scale.to(device)};
+  }
+  ScaledHeads heads;
+  at::Tensor exact;
+};
+
+TEST_P(WideAttention, Fp8IsAttentionToWhatTheCodesStandFor) {
+  for (const std::vector<int64_t>& lengths :
+       {std::vector<int64_t>{1}, {127, 129}, {0, 63, 1, 0, 200, 385, 0}}) {
+    const int64_t L = std::reduce(lengths.begin(), lengths.end());
+    SCOPED_TRACE(L);
+    Scaled q(L, "q", true);
+    const Scaled k(L, "k", true), v(L, "v", false);
+    q.heads.scale *= 30;  // weights of many keys
+    q.exact /= 30;
+    const auto narrow = [](const Scaled& x) { return x.exact.to(at::kBFloat16); };
+    expect_close(fp8_segmented_attention(q.on(device()), k.on(device()), v.on(device()), lengths),
+                 plain_segments(q.exact, k.exact, v.exact, lengths),
+                 plain_segments(narrow(q), narrow(k), narrow(v), lengths));
+    at::Tensor log_weight = at::zeros({L});
+    log_weight[L - 1] = 4.0625;  // held by bf16
+    expect_close(
+        fp8_attention(q.on(device()), k.on(device()), v.on(device()), log_weight.to(device())),
+        plain(q.exact, k.exact, v.exact, log_weight),
+        plain(narrow(q), narrow(k), narrow(v), log_weight));
+  }
+  const Scaled none(0, "none", true), no_values(0, "none", false);
+  EXPECT_EQ(fp8_attention(none.on(device()), none.on(device()), no_values.on(device())).sizes(),
+            (at::IntArrayRef{2, 0, 3, kWidth}));
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include "quant/hif8_tensors.h"
 #include "quant/hif8_weights.h"
 #include "support/compare.h"
+#include "support/on_fp8_device.h"
 #include "support/tiny_model.h"
 
 namespace ospnext {
@@ -52,7 +53,7 @@ TEST(TransformerHif8, RoundsThePolicysLayersAndNoOthers) {
       linears += linear->hif8.has_value();
     }
     if (auto* attention = item.value()->as<AttentionImpl>()) {
-      EXPECT_EQ(attention->hif8_amax, 15.0);
+      EXPECT_EQ(attention->hif8->amax, 15.0);
     }
   }
   EXPECT_EQ(linears, 20);  // 10 in each of two blocks
@@ -112,27 +113,30 @@ TEST(TransformerHif8, WeightsInMemoryAreRoundedAsThoseOfAFile) {
   }
 }
 
-TEST(TransformerHif8, TensorCoresComputeWhatTheSimulationDoes) {
-  if (!torch::cuda::is_available()) {
-    GTEST_SKIP() << "no CUDA device";
-  }
+class TransformerHif8OnDevice : public OnFp8Device {};
+INSTANTIATE_ON_DEVICES(TransformerHif8OnDevice);
+
+TEST_P(TransformerHif8OnDevice, TensorCoresComputeWhatTheSimulationDoes) {
   const torch::NoGradGuard no_grad;
-  const auto run = [](const Hif8Rounding& rounding) {
+  const auto run = [&](const Hif8Rounding& rounding) {
     Transformer transformer = random_transformer(tiny_transformer_config(), 1);
-    transformer->to(at::kCUDA);
+    transformer->to(device());
     transformer->to_inference_precision(at::kBFloat16);
     transformer->set_compute_dtype(at::kBFloat16);
     round_to_hif8(transformer, rounding);
     return transformer
-        ->forward(random({2, 16, 2, 4, 6}, 4).cuda(), random({2, 512, 32}, 5).cuda(),
-                  torch::tensor({900.F, 200.F}).cuda())
+        ->forward(random({2, 16, 2, 4, 6}, 4).to(device()), random({2, 512, 32}, 5).to(device()),
+                  torch::tensor({900.F, 200.F}).to(device()))
         .cpu();
   };
   const at::Tensor simulated = run({.linears = true, .attention = true});
   const at::Tensor fast = run({.linears = true, .attention = true, .tensor_cores = true});
   const at::Tensor unrounded = run({});
-  EXPECT_LT(relative_l2(fast, simulated), relative_l2(simulated, unrounded) / 2);
-  EXPECT_GT(relative_l2(fast, unrounded), relative_l2(simulated, unrounded) / 2);
+  // Where sums differ in their last bit, the next rounding may go the other way; rounding as a whole costs the same.
+  const double cost = relative_l2(simulated, unrounded);
+  EXPECT_LT(relative_l2(fast, simulated), cost);
+  EXPECT_GT(relative_l2(fast, unrounded), cost / 1.25);
+  EXPECT_LT(relative_l2(fast, unrounded), cost * 1.25);
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include "pipeline/convert_model.h"
 #include "pipeline/inspect_model.h"
 #include "pipeline/load_model.h"
+#include "quant/hif8_linear.h"
 #include "quant/hif8_tensors.h"
 #include "quant/hif8_weights.h"
 #include "support/compare.h"
@@ -129,6 +130,29 @@ TEST_F(Hif8Models, RoundingInBf16StaysNearThatInFloat32) {
   const at::Tensor in_bf16 = run(source_, {.dtype = at::kBFloat16, .hif8 = Hif8Use::kEverywhere});
   EXPECT_LT(relative_l2(in_bf16, in_float), 0.05);
   EXPECT_GT(relative_l2(in_bf16, in_float), 1e-4);
+}
+
+// The weights of the simulation, in bytes; from a checkpoint of codes, too.
+TEST_F(Hif8Models, ForTensorCoresWeightsAreLoadedIntoEightBits) {
+  const ComputeOptions simulated{.dtype = at::kBFloat16, .hif8 = Hif8Use::kEverywhere};
+  const ComputeOptions fast{.dtype = at::kBFloat16, .hif8 = Hif8Use::kTensorCores};
+  quantize(source_, "codes");
+  const Transformer expected = load_transformer(files(source_), simulated);
+  const auto values = expected->named_parameters();
+  for (const fs::path& from : {source_, folder_ / "codes"}) {
+    const Transformer loaded = load_transformer(files(from), fast);
+    for (const auto& item : loaded->named_parameters()) {
+      const bool rounded = hif8::is_rounded_weight(item.key());
+      EXPECT_EQ(item.value().scalar_type() == at::kFloat8_e4m3fn, rounded) << item.key();
+      const at::Tensor wanted = values[item.key()];
+      const at::Tensor as_operand = rounded ? hif8::fp8_weight(wanted) : wanted;
+      EXPECT_TRUE(item.value().to(at::kFloat).equal(as_operand.to(at::kFloat))) << item.key();
+      EXPECT_EQ(item.value().requires_grad(), false);
+    }
+  }
+  const at::Tensor slow = run(source_, simulated), quick = run(source_, fast);
+  EXPECT_LT(relative_l2(quick, slow), 0.02);
+  EXPECT_GT(relative_l2(quick, run(source_, {.dtype = at::kBFloat16})), 1e-3);
 }
 
 TEST_F(Hif8Models, TheConfigurationSwitchesRoundingOn) {

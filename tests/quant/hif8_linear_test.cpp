@@ -9,7 +9,7 @@
 #include "quant/hif8_tensors.h"
 #include "quant/hif8_weights.h"
 #include "support/compare.h"
-#include "support/on_device.h"
+#include "support/on_fp8_device.h"
 #include "support/temporary_folder.h"
 
 namespace ospnext {
@@ -78,14 +78,7 @@ TEST(Hif8Linear, InBf16OnlySumAndResultAreRounded) {
   EXPECT_LT(relative_l2(y, exact), 4e-3);  // two roundings of at most 2^-9
 }
 
-class Hif8LinearOnDevice : public OnDevice {
-  void SetUp() override {
-    OnDevice::SetUp();
-    if (device().is_cuda() && !hif8::has_fp8_tensor_cores(device())) {
-      GTEST_SKIP() << "no FP8 tensor cores";
-    }
-  }
-};
+class Hif8LinearOnDevice : public OnFp8Device {};
 INSTANTIATE_ON_DEVICES(Hif8LinearOnDevice);
 
 // Operands are the codes but for the few that E4M3 has not, and the sum is rounded once.
