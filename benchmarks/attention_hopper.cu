@@ -13,26 +13,21 @@
 #include <vector>
 
 #include "attention_reference.cuh"
+#include "device_memory.cuh"
 #include "kernels/attention_hopper.cu"
 
 namespace ospnext::cuda {
 namespace {
-
-#define CHECK_CUDA(call)                                                                     \
-  do {                                                                                       \
-    const cudaError_t error_ = (call);                                                       \
-    if (error_ != cudaSuccess) {                                                             \
-      std::printf("%s:%d: %s: %s\n", __FILE__, __LINE__, #call, cudaGetErrorString(error_)); \
-      std::exit(2);                                                                          \
-    }                                                                                        \
-  } while (false)
 
 // variants
 
 struct Keys128 : DefaultPlan {
   static constexpr int kKeys = 128;
 };
-struct NoTurns : DefaultPlan {
+struct Turns : DefaultPlan {
+  static constexpr bool kTurns = true;
+};
+struct Fp8NoTurns : Fp8Plan {
   static constexpr bool kTurns = false;
 };
 struct NotEager : DefaultPlan {
@@ -50,12 +45,13 @@ struct Variant {
 };
 const Variant kVariants[] = {
     {"default", launch_with<DefaultPlan, false>}, {"keys-128", launch_with<Keys128, false>},
-    {"no-turns", launch_with<NoTurns, false>},    {"not-eager", launch_with<NotEager, false>},
+    {"turns", launch_with<Turns, false>},         {"not-eager", launch_with<NotEager, false>},
     {"not-kept", launch_with<NotKept, false>},    {"no-slack", launch_with<NoSlack, false>},
 };
 const Variant kWithBias{"bias", launch_with<WithBias<DefaultPlan>, true>};
 // For queries and keys in E4M3.
 const Variant kFp8{"fp8", launch_with<Fp8Plan, false>};
+const Variant kFp8NoTurns{"fp8-no-turns", launch_with<Fp8NoTurns, false>};
 const Variant kFp8WithBias{"fp8-bias", launch_with<WithBias<Fp8Plan>, true>};
 
 // data
@@ -71,31 +67,6 @@ struct Case {
   bool bias = false;
   Data data = Data::kRandom;
   bool fp8 = false;  // queries and keys in E4M3, not packed
-};
-
-template <class T>
-class Memory {
- public:
-  explicit Memory(int64_t count) : bytes_(count * sizeof(T)) {
-    CHECK_CUDA(cudaMalloc(&data_, std::max<size_t>(bytes_, 1)));
-  }
-  Memory(const Memory&) = delete;
-  Memory& operator=(const Memory&) = delete;
-  ~Memory() { cudaFree(data_); }
-  T* get() const { return data_; }
-  void fill(int byte) { CHECK_CUDA(cudaMemset(data_, byte, bytes_)); }
-  void put(const std::vector<T>& values) {
-    CHECK_CUDA(cudaMemcpy(data_, values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice));
-  }
-  std::vector<T> copy() const {
-    std::vector<T> values(bytes_ / sizeof(T));
-    CHECK_CUDA(cudaMemcpy(values.data(), data_, bytes_, cudaMemcpyDeviceToHost));
-    return values;
-  }
-
- private:
-  T* data_ = nullptr;
-  size_t bytes_;
 };
 
 constexpr int64_t kGuard = 4096;  // elements after an output, which nobody may write
@@ -269,8 +240,11 @@ bool check(const Variant& variant, Problem& problem, int64_t rows = 0, int repea
       untouched(problem.out.get() + args.B * args.L * args.H * kHead, kGuard) &&
       untouched(reinterpret_cast<__nv_bfloat16*>(problem.lse.get() + args.B * args.H * args.L),
                 2 * kGuard);
-  const bool close = error <= std::max(2 * rounding, 5e-4);
-  const bool good = close && c.not_finite == 0 && c.lse_error <= 1e-3 && guarded && same;
+  // FP8 products are summed with some 14 bits: of logits in the hundreds, as outliers make them, the last 0.05 are lost.
+  const bool coarse = args.score_factor != nullptr && problem.what.data == Data::kOutliers;
+  const bool close = error <= std::max((coarse ? 4 : 2) * rounding, 5e-4);
+  const bool good =
+      close && c.not_finite == 0 && c.lse_error <= (coarse ? 2e-3 : 1e-3) && guarded && same;
   std::printf("%s %-27s %-24s rel L2 %.2e (rounding %.2e)  max %.1e of %.1e  lse %.1e\n",
               good ? "PASS" : "FAIL", variant.name, problem.what.name.c_str(), error, rounding,
               c.largest_error, c.largest, c.lse_error);
@@ -481,8 +455,9 @@ int benchmark(int argc, char** argv) {
       {
         Problem problem(c);
         failures += check(kFp8, problem, 500, 1) ? 0 : 1;
+        failures += check(kFp8NoTurns, problem, 500, 1) ? 0 : 1;
       }
-      time_all({kFp8}, c, runs);
+      time_all({kFp8, kFp8NoTurns}, c, runs);
     }
   }
   std::printf("%s: %d failures\n", failures == 0 ? "PASS" : "FAIL", failures);

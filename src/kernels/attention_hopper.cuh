@@ -30,12 +30,13 @@ struct DefaultPlan {
   using Scores = Bf16;                  // type of queries and keys
   static constexpr int kKeys = 192;     // of a tile
   static constexpr int kSlack = 8;      // how far log2 of a weight may grow before sums are rescaled
-  static constexpr bool kTurns = true;  // the two warp groups issue their products by turns
+  static constexpr bool kTurns = false;  // whether the two warp groups issue their products by turns
   static constexpr bool kEager = true;  // exponentials do not wait for products under way
   static constexpr bool kKeep = true;   // keys and values are the last to leave the L2 cache
 };
 struct Fp8Plan : DefaultPlan {
   using Scores = E4m3;
+  static constexpr bool kTurns = true;
 };
 template <class Plan>
 struct WithBias : Plan {
