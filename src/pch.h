@@ -1,6 +1,6 @@
-// The headers nearly every file reads; torch's alone cost 24 s a file without precompiling.
+// The headers nearly every file reads; parsing them takes longer than most files.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <nlohmann/json.hpp>
+
+#include "core/torch/torch.h"

@@ -1,13 +1,12 @@
 // What `ospnext bench` measures: pieces of a model of a released size, with random weights and inputs.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <cstdint>
 #include <functional>
 #include <string>
 #include <vector>
 
+#include "core/torch/torch.h"
 #include "models/layout.h"
 #include "models/transformer_config.h"
 #include "pipeline/load_model.h"

@@ -1,10 +1,10 @@
 // Timing of device work: medians of alternating runs.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <functional>
 #include <vector>
+
+#include "core/torch/torch.h"
 
 namespace ospnext {
 

@@ -1,13 +1,12 @@
 #include "cli/program.h"
 
-#include <torch/torch.h>
-
 #include <iostream>
 #include <new>
 
 #include "cli/commands.h"
 #include "cli/interrupt.h"
 #include "core/error.h"
+#include "core/torch/torch.h"
 #include "core/version.h"
 
 namespace ospnext {

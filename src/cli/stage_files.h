@@ -1,13 +1,12 @@
 // What the stage commands share: the flags for output and arithmetic, and reading of input tensors.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <filesystem>
 #include <map>
 #include <string>
 #include <vector>
 
+#include "core/torch/torch.h"
 #include "pipeline/load_model.h"
 
 namespace ospnext {

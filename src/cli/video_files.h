@@ -1,8 +1,6 @@
 // The files that `ospnext generate` writes: videos, the JSON beside each, previews, tensors.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -11,6 +9,7 @@
 
 #include "cli/generate_config.h"
 #include "core/progress.h"
+#include "core/torch/torch.h"
 #include "io/output_file.h"
 #include "io/video.h"
 #include "pipeline/text_to_video.h"

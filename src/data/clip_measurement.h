@@ -1,12 +1,11 @@
 // What a procedural clip shows, read off its frames by plain image measurements: nothing is learned.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <cstdint>
 #include <optional>
 #include <vector>
 
+#include "core/torch/torch.h"
 #include "data/procedural_clips.h"
 
 namespace ospnext {

@@ -1,12 +1,11 @@
 // Deciding shape, size, motion and pattern from the pixels of objects and background.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <array>
 #include <optional>
 #include <vector>
 
+#include "core/torch/torch.h"
 #include "data/clip_measurement.h"
 #include "data/clip_measurement_masks.h"
 

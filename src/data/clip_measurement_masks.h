@@ -1,12 +1,11 @@
 // Finding the objects of a clip: their colours, and which pixels are theirs in each frame.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <cstdint>
 #include <optional>
 #include <vector>
 
+#include "core/torch/torch.h"
 #include "data/procedural_clips_world.h"
 
 namespace ospnext {

@@ -1,12 +1,11 @@
 // Procedural clips: one or two marked objects moving on a background, sampled by seed and rendered.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <array>
 #include <cstdint>
 #include <vector>
 
+#include "core/torch/torch.h"
 #include "data/procedural_clips_world.h"
 
 namespace ospnext {

@@ -1,9 +1,9 @@
 // PNG images.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <string>
+
+#include "core/torch/torch.h"
 
 namespace ospnext {
 

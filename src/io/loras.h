@@ -1,12 +1,11 @@
 // LoRAs with strengths, added to weights while these are loaded.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <map>
 #include <string>
 #include <vector>
 
+#include "core/torch/torch.h"
 #include "io/readers/lora_file.h"
 
 namespace ospnext {

@@ -1,11 +1,11 @@
 // A palette for pictures of few colours, and pictures drawn with it.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <array>
 #include <cstdint>
 #include <vector>
+
+#include "core/torch/torch.h"
 
 namespace ospnext {
 

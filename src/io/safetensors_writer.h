@@ -1,8 +1,6 @@
 // Safetensors files written piece by piece, so that no whole model need be in memory.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -10,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "core/torch/torch.h"
 #include "io/readers/tensor_file.h"
 
 namespace ospnext {

@@ -1,12 +1,12 @@
 // Video files, written frame by frame: .mp4, .webm, .webp, .gif, .y4m, or numbered PNG images.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <string>
+
+#include "core/torch/torch.h"
 
 namespace ospnext {
 

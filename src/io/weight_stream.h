@@ -1,13 +1,12 @@
 // Weights of a checkpoint as a model sees them, one block of rows after the other.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <functional>
 #include <map>
 #include <optional>
 #include <string>
 
+#include "core/torch/torch.h"
 #include "io/loras.h"
 #include "io/readers/key_layouts.h"
 #include "io/readers/tensor_file.h"

@@ -1,14 +1,13 @@
 // Tensors between files and modules.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <filesystem>
 #include <functional>
 #include <map>
 #include <string>
 #include <vector>
 
+#include "core/torch/torch.h"
 #include "io/loras.h"
 #include "io/readers/key_layouts.h"
 #include "io/readers/tensor_file.h"

@@ -1,10 +1,10 @@
 // Scaled dot-product attention, over all tokens and inside segments.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <cstdint>
 #include <vector>
+
+#include "core/torch/torch.h"
 
 namespace ospnext {
 

@@ -1,11 +1,10 @@
 // Attention by our own kernel for Hopper GPUs; for builds with CUDA only. attention.h says what is computed.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <cstdint>
 #include <vector>
 
+#include "core/torch/torch.h"
 #include "kernels/attention.h"
 
 namespace ospnext::cuda {

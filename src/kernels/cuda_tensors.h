@@ -4,8 +4,8 @@
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
-#include <torch/torch.h>
 
+#include "core/torch/torch.h"
 #include "kernels/cuda_launch.h"
 
 namespace ospnext::cuda {

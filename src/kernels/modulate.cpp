@@ -1,5 +1,7 @@
 #include "kernels/modulate.h"
 
+#include <torch/autograd.h>
+
 #include "core/torch/shape_check.h"
 #ifdef OSPNEXT_CUDA
 #include "kernels/cuda_tensors.h"

@@ -1,7 +1,7 @@
 // Adaptive layer norm and gated residual: the two places where the time step steers a block.
 #pragma once
 
-#include <torch/torch.h>
+#include "core/torch/torch.h"
 
 namespace ospnext {
 

@@ -1,5 +1,7 @@
 #include "kernels/norm.h"
 
+#include <torch/autograd.h>
+
 #include <optional>
 
 #include "core/torch/shape_check.h"

@@ -1,7 +1,7 @@
 // Layer norm and root-mean-square norm over the last dimension.
 #pragma once
 
-#include <torch/torch.h>
+#include "core/torch/torch.h"
 
 namespace ospnext {
 

@@ -1,5 +1,7 @@
 #include "kernels/permute_tokens.h"
 
+#include <torch/autograd.h>
+
 #include "core/torch/shape_check.h"
 
 namespace ospnext {

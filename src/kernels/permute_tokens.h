@@ -1,7 +1,7 @@
 // Reorders the tokens of a video.
 #pragma once
 
-#include <torch/torch.h>
+#include "core/torch/torch.h"
 
 namespace ospnext {
 

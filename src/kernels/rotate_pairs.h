@@ -1,7 +1,7 @@
 // Rotary position embedding: turns adjacent pairs of channels by an angle per token.
 #pragma once
 
-#include <torch/torch.h>
+#include "core/torch/torch.h"
 
 namespace ospnext {
 

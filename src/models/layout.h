@@ -1,12 +1,12 @@
 // Layouts: the orders in which a video's tokens can lie in memory, and which block uses which.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <compare>
 #include <cstdint>
 #include <string>
 #include <vector>
+
+#include "core/torch/torch.h"
 
 namespace ospnext {
 

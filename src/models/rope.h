@@ -1,11 +1,10 @@
 // Three-axis rotary position embedding: how far each token's channel pairs are turned.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <array>
 #include <cstdint>
 
+#include "core/torch/torch.h"
 #include "models/layout.h"
 
 namespace ospnext {

@@ -2,7 +2,6 @@
 #include "models/tokenizer.h"
 
 #include <sentencepiece_processor.h>
-#include <torch/torch.h>
 
 #include <algorithm>
 #include <fstream>
@@ -10,6 +9,7 @@
 #include <sstream>
 
 #include "core/error.h"
+#include "core/torch/torch.h"
 #include "models/tokenizer_model_check.h"
 
 namespace ospnext {

@@ -1,7 +1,7 @@
 // The denoising transformer of Wan2.1 and OSP-Next: latent, text and time to velocity.
 #pragma once
 
-#include <torch/torch.h>
+#include <torch/nn/modules/container/modulelist.h>
 
 #include <cstdint>
 #include <map>
@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/torch/torch.h"
 #include "models/layout.h"
 #include "models/transformer_config.h"
 #include "models/transformer_layers.h"

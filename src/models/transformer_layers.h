@@ -1,11 +1,10 @@
 // The layers of the transformer; parameters are named as in Wan's checkpoints.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <cstdint>
 #include <optional>
 
+#include "core/torch/torch.h"
 #include "models/layout.h"
 #include "models/transformer_config.h"
 #include "models/transformer_text.h"

@@ -1,10 +1,10 @@
 // Text as the transformer attends to it, without carrying hundreds of equal padding rows.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <cstdint>
 #include <utility>
+
+#include "core/torch/torch.h"
 
 namespace ospnext {
 

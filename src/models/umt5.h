@@ -1,7 +1,7 @@
 // UMT5 text encoder: token ids to one vector a token, as the video transformer's text input.
 #pragma once
 
-#include <torch/torch.h>
+#include <torch/nn/modules/container/modulelist.h>
 
 #include <cstdint>
 #include <functional>
@@ -9,6 +9,8 @@
 #include <optional>
 #include <string>
 #include <vector>
+
+#include "core/torch/torch.h"
 
 namespace ospnext {
 

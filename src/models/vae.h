@@ -1,13 +1,12 @@
 // The causal 3-D VAE of Wan2.1: video to latents and back, for whole clips and as a stream.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <functional>
 #include <variant>
 #include <vector>
 
 #include "core/cancel.h"
+#include "core/torch/torch.h"
 #include "models/vae_config.h"
 #include "models/vae_layers.h"
 

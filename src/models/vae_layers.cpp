@@ -2,6 +2,7 @@
 #include "models/vae_layers.h"
 
 #include <ATen/OpMathType.h>
+#include <torch/nn/init.h>
 
 #include <cmath>
 #include <string>

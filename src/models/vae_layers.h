@@ -7,10 +7,12 @@
 // A layer computes in its input's dtype and casts its weights to it.
 #pragma once
 
-#include <torch/torch.h>
+#include <torch/nn/modules/conv.h>
 
 #include <array>
 #include <vector>
+
+#include "core/torch/torch.h"
 
 namespace ospnext::vae {
 

@@ -6,6 +6,7 @@
 #include "models/vae_norm_silu.h"
 
 #include <ATen/OpMathType.h>
+#include <torch/autograd.h>
 
 #include <optional>
 

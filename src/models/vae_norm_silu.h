@@ -1,7 +1,7 @@
 // Channel norm and SiLU of a piece of video, written behind the frames that precede it.
 #pragma once
 
-#include <torch/torch.h>
+#include "core/torch/torch.h"
 
 namespace ospnext::vae {
 

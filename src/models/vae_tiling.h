@@ -7,14 +7,13 @@
 // Source: diffusers models/autoencoders/autoencoder_kl_wan.py:tiled_encode, tiled_decode.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <cstdint>
 #include <functional>
 #include <optional>
 #include <string>
 
 #include "core/cancel.h"
+#include "core/torch/torch.h"
 #include "models/vae.h"
 
 namespace ospnext {

@@ -1,13 +1,12 @@
 // What one video is made with: size, steps, guidance; and where its defaults come from.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "core/torch/torch.h"
 #include "io/model_folder.h"
 #include "models/transformer_config.h"
 #include "models/vae_config.h"

@@ -1,11 +1,10 @@
 // The parts of a model, from files to modules ready for inference.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <cstdint>
 #include <string>
 
+#include "core/torch/torch.h"
 #include "io/loras.h"
 #include "io/model_folder.h"
 #include "models/tokenizer.h"

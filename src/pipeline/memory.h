@@ -1,12 +1,11 @@
 // Memory: what is free, the most that was used, and what decoding needs.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <cstdint>
 #include <optional>
 #include <string>
 
+#include "core/torch/torch.h"
 #include "models/vae_tiling.h"
 
 namespace ospnext {

@@ -1,14 +1,13 @@
 // Prompts: from files, and on to text embeddings.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <cstdint>
 #include <filesystem>
 #include <string>
 #include <vector>
 
 #include "core/cancel.h"
+#include "core/torch/torch.h"
 #include "models/tokenizer.h"
 #include "models/umt5.h"
 

@@ -1,8 +1,6 @@
 // From prompts to videos: the whole pipeline, part after part.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -11,6 +9,7 @@
 
 #include "core/cancel.h"
 #include "core/progress.h"
+#include "core/torch/torch.h"
 #include "io/model_folder.h"
 #include "models/vae_tiling.h"
 #include "pipeline/generation_config.h"

@@ -2,7 +2,7 @@
 // tensor cores of a GPU.
 #pragma once
 
-#include <torch/torch.h>
+#include "core/torch/torch.h"
 
 namespace ospnext::hif8 {
 

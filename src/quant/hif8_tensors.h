@@ -6,8 +6,7 @@
 // empty. Nothing here is differentiable.
 #pragma once
 
-#include <torch/torch.h>
-
+#include "core/torch/torch.h"
 #include "quant/hif8.h"
 
 namespace ospnext::hif8 {

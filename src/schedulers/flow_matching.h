@@ -4,9 +4,9 @@
 // dx/dsigma = noise - clean, and sampling follows it from sigma = 1 (noise) to 0 (clean).
 #pragma once
 
-#include <torch/torch.h>
-
 #include <cstdint>
+
+#include "core/torch/torch.h"
 
 namespace ospnext {
 

@@ -11,7 +11,7 @@
 // wan/utils/fm_solvers*.py.
 #pragma once
 
-#include <torch/torch.h>
+#include "core/torch/torch.h"
 
 namespace ospnext {
 

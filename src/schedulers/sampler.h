@@ -1,14 +1,13 @@
 // The sampler by name: what turns velocities into the next latent, step by step.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "core/torch/torch.h"
 #include "schedulers/schedules.h"
 
 namespace ospnext {

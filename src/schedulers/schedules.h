@@ -4,10 +4,10 @@
 // diffusers' UniPC cut timesteps to whole numbers: a last bit can decide between 973 and 972.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <cstdint>
 #include <vector>
+
+#include "core/torch/torch.h"
 
 namespace ospnext {
 

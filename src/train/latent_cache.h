@@ -1,13 +1,12 @@
 // Procedural clips as latents and caption tokens, made once and kept on the training device.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <filesystem>
 #include <vector>
 
 #include "core/cancel.h"
 #include "core/progress.h"
+#include "core/torch/torch.h"
 #include "data/procedural_clips.h"
 #include "models/tokenizer.h"
 #include "models/vae.h"

@@ -1,12 +1,12 @@
 // AdamW over named parameters, the norm of gradients, and the learning-rate schedule.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <map>
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "core/torch/torch.h"
 
 namespace ospnext {
 

@@ -1,12 +1,12 @@
 // Mean losses of a training, to log.csv and as a short text for the terminal.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <filesystem>
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "core/torch/torch.h"
 
 namespace ospnext {
 

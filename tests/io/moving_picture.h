@@ -1,12 +1,11 @@
 // A short clip for tests of video files, and the names of all formats.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <filesystem>
 #include <string>
 #include <vector>
 
+#include "core/torch/torch.h"
 #include "io/video.h"
 #include "support/temporary_folder.h"
 

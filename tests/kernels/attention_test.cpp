@@ -2,12 +2,13 @@
 #include "kernels/attention.h"
 
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/autograd.h>
 
 #include <cmath>
 #include <numeric>
 
 #include "core/torch/random.h"
+#include "core/torch/torch.h"
 #include "support/compare.h"
 #include "support/on_device.h"
 

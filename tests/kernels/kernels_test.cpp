@@ -1,8 +1,9 @@
 // Every kernel against its equation in plain fp64 operators, and its gradient.
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/autograd.h>
 
 #include "core/torch/random.h"
+#include "core/torch/torch.h"
 #include "kernels/attention.h"
 #include "kernels/modulate.h"
 #include "kernels/norm.h"

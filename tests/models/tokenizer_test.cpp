@@ -11,6 +11,7 @@
 
 #include "core/error.h"
 #include "support/paths.h"
+#include "support/temporary_folder.h"
 
 namespace ospnext {
 namespace {
@@ -107,15 +108,15 @@ TEST(Tokenizer, ExtraIdsFollowThePiecesInFallingOrder) {
 TEST(Tokenizer, ReadsBytesAndFoldersToo) {
   const std::string bytes = bytes_of(kFolder / "bytes.model");
   const Tokenizer from_bytes(bytes, "spiece_model");
-  const auto folder = std::filesystem::path(testing::TempDir()) / "tokenizer_folder";
-  std::filesystem::create_directories(folder);
+  const TemporaryFolder folder;
   std::ofstream(folder / "spiece.model", std::ios::binary) << bytes;
-  EXPECT_EQ(Tokenizer(folder).encode("a red circle", 9).ids,
+  EXPECT_EQ(Tokenizer(folder.path()).encode("a red circle", 9).ids,
             from_bytes.encode("a red circle", 9).ids);
 }
 
 TEST(Tokenizer, ABrokenFileIsRefusedByName) {
-  const auto file = std::filesystem::path(testing::TempDir()) / "broken.model";
+  const TemporaryFolder folder;
+  const auto file = folder / "broken.model";
   const std::string sound = bytes_of(kFolder / "nfkc.model");
   for (const std::string& bytes : {std::string(), std::string("no model"), sound.substr(0, 5000),
                                    sound.substr(0, sound.size() - 1), sound.substr(1)}) {
@@ -157,7 +158,7 @@ TEST(TrainTokenizer, GivesTheSameBytesTwiceAndSpellsAnyEnglishWord) {
       captions.push_back(std::string("a ") + colour + " " + shape + " moves to the right");
     }
   }
-  const auto folder = std::filesystem::path(testing::TempDir());
+  const TemporaryFolder folder;
   train_tokenizer(captions, 160, folder / "first.model", 1);
   train_tokenizer(captions, 160, folder / "second.model", 1);
   EXPECT_EQ(bytes_of(folder / "first.model"), bytes_of(folder / "second.model"));
@@ -175,7 +176,8 @@ TEST(TrainTokenizer, GivesTheSameBytesTwiceAndSpellsAnyEnglishWord) {
 }
 
 TEST(TrainTokenizer, RefusesTooFewPiecesAndNoSentences) {
-  const auto file = std::filesystem::path(testing::TempDir()) / "refused.model";
+  const TemporaryFolder folder;
+  const auto file = folder / "refused.model";
   EXPECT_THROW(train_tokenizer({"a red circle"}, 8, file, 1), InputError);
   EXPECT_THROW(train_tokenizer({}, 200, file, 1), InputError);
   EXPECT_FALSE(std::filesystem::exists(file));

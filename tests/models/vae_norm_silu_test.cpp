@@ -2,6 +2,7 @@
 #include "models/vae_norm_silu.h"
 
 #include <gtest/gtest.h>
+#include <torch/autograd.h>
 
 #include <cmath>
 

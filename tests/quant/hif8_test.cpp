@@ -2,7 +2,6 @@
 #include "quant/hif8.h"
 
 #include <gtest/gtest.h>
-#include <torch/torch.h>
 
 #include <bit>
 #include <cmath>
@@ -11,6 +10,7 @@
 #include <limits>
 #include <set>
 
+#include "core/torch/torch.h"
 #include "io/weights.h"
 #include "quant/e4m3.h"
 #include "support/paths.h"

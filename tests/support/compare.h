@@ -1,9 +1,9 @@
 // Distances between tensors.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <limits>
+
+#include "core/torch/torch.h"
 
 namespace ospnext {
 

@@ -2,7 +2,8 @@
 #pragma once
 
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+
+#include "core/torch/torch.h"
 
 namespace ospnext {
 

@@ -1,6 +1,7 @@
 #include "train/optimizer.h"
 
 #include <gtest/gtest.h>
+#include <torch/optim/adamw.h>
 
 #include "core/torch/random.h"
 #include "train/ema.h"

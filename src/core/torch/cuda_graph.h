@@ -1,11 +1,11 @@
 // Replaying work on a GPU: thousands of kernel launches become one.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <functional>
 #include <memory>
 #include <vector>
+
+#include "core/torch/torch.h"
 
 namespace ospnext {
 

@@ -1,9 +1,9 @@
 // The flags --device and --precision.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <string>
+
+#include "core/torch/torch.h"
 
 namespace ospnext {
 

@@ -1,10 +1,10 @@
 // Random generators, one per purpose, so that a draw in one place never shifts another's numbers.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <cstdint>
 #include <string_view>
+
+#include "core/torch/torch.h"
 
 namespace ospnext {
 

@@ -1,10 +1,10 @@
 // Shape checks whose message says what was expected and what came.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <string>
 #include <vector>
+
+#include "core/torch/torch.h"
 
 namespace ospnext {
 
