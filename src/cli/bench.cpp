@@ -2,11 +2,14 @@
 #include <algorithm>
 #include <iomanip>
 #include <iostream>
+#include <iterator>
 #include <sstream>
+#include <utility>
 
 #include "cli/bench_cases.h"
 #include "cli/bench_timing.h"
 #include "cli/commands.h"
+#include "core/error.h"
 #include "core/number_check.h"
 #include "pipeline/generation_config.h"
 #include "pipeline/memory.h"
@@ -115,16 +118,26 @@ void print_header(const BenchFlags& flags, const BenchModel& model) {
 
 using Cases = std::vector<BenchCase> (*)(const BenchModel&);
 
-void run_cases(const std::string& name, Cases cases, const Arguments& arguments,
-               const CancellationToken& cancel) {
+struct Piece {
+  const char* name;
+  const char* description;
+  Cases cases;
+  bool rounds;  // whether it can be timed with HiF8
+};
+
+void time_piece(const Piece& timed, const Arguments& arguments, const CancellationToken& cancel) {
   const torch::NoGradGuard no_grad;
   BenchFlags flags;
   if (!parse_flags(
-          "bench " + name,
+          std::string("bench ") + timed.name,
           "Time pieces of a model of a released size with random weights: the median, what "
           "share of the device's best (measured first) it is, and plain ATen's time.",
           arguments, flags)) {
     return;
+  }
+  if (!timed.rounds && flags.precision.starts_with("hif8")) {
+    throw InputError("--precision: found " + flags.precision +
+                     ", which is for block and forward, expected float32, bf16 or auto");
   }
   const BenchModel model = flags.model();
   print_header(flags, model);
@@ -146,7 +159,7 @@ void run_cases(const std::string& name, Cases cases, const Arguments& arguments,
     }
   }
   reset_peak_memory(model.compute.device);
-  for (const BenchCase& piece : cases(model)) {
+  for (const BenchCase& piece : timed.cases(model)) {
     const std::vector<double> ms = time(piece);
     print_row(piece, ms[0], ms.size() > 1 ? ms[1] : 0, ceilings);
   }
@@ -157,38 +170,27 @@ void run_cases(const std::string& name, Cases cases, const Arguments& arguments,
   std::cout << "peak memory: " << cell(bytes / kGibibyte, 2) << " GiB" << std::endl;
 }
 
-const std::vector<Command>& pieces() {
-  static const std::vector<Command> list = {
-      {"attention", "self-attention in each pattern, and attention to the text",
-       [](const Arguments& arguments, const CancellationToken& cancel) {
-         run_cases("attention", attention_cases, arguments, cancel);
-       }},
-      {"gemm", "the linear layers of a block",
-       [](const Arguments& arguments, const CancellationToken& cancel) {
-         run_cases("gemm", gemm_cases, arguments, cancel);
-       }},
-      {"pointwise", "norms, rotation, residuals and the switch of layouts",
-       [](const Arguments& arguments, const CancellationToken& cancel) {
-         run_cases("pointwise", pointwise_cases, arguments, cancel);
-       }},
-      {"block", "a whole block in each pattern",
-       [](const Arguments& arguments, const CancellationToken& cancel) {
-         run_cases("block", block_cases, arguments, cancel);
-       }},
-      {"forward", "one pass of the transformer",
-       [](const Arguments& arguments, const CancellationToken& cancel) {
-         run_cases("forward", forward_cases, arguments, cancel);
-       }},
-      {"vae", "decoding and encoding the video",
-       [](const Arguments& arguments, const CancellationToken& cancel) {
-         run_cases("vae", vae_cases, arguments, cancel);
-       }},
-      {"text", "the text encoder",
-       [](const Arguments& arguments, const CancellationToken& cancel) {
-         run_cases("text", text_cases, arguments, cancel);
-       }},
-  };
-  return list;
+constexpr Piece kPieces[] = {
+    {"attention", "self-attention in each pattern, and attention to the text", attention_cases,
+     false},
+    {"gemm", "the linear layers of a block", gemm_cases, false},
+    {"pointwise", "norms, rotation, residuals and the switch of layouts", pointwise_cases, false},
+    {"block", "a whole block in each pattern", block_cases, true},
+    {"forward", "one pass of the transformer", forward_cases, true},
+    {"vae", "decoding and encoding the video", vae_cases, false},
+    {"text", "the text encoder", text_cases, false},
+};
+
+template <size_t... i>
+std::vector<Command> commands_of(std::index_sequence<i...>) {
+  return {{kPieces[i].name, kPieces[i].description,
+           [](const Arguments& arguments, const CancellationToken& cancel) {
+             time_piece(kPieces[i], arguments, cancel);
+           }}...};
+}
+
+std::vector<Command> pieces() {
+  return commands_of(std::make_index_sequence<std::size(kPieces)>());
 }
 
 }  // namespace

@@ -29,6 +29,8 @@ TEST(Bench, RefusesWhatItCannotMeasure) {
   EXPECT_TRUE(refuses(run_here({"bench", "atention"}), "did you mean attention?"));
   EXPECT_TRUE(refuses(run_here({"bench", "gemm", "--size=2b"}), "--size"));
   EXPECT_TRUE(refuses(run_here({"bench", "gemm", "--runs=0"}), "--runs"));
+  EXPECT_TRUE(refuses(run_here({"bench", "gemm", "--precision=hif8-simulated"}),
+                      "expected float32, bf16 or auto"));
   EXPECT_TRUE(refuses(run_here({"bench", "gemm", "--height=721"}), "height"));
   EXPECT_TRUE(refuses(run_here({"bench", "gemm", "--num-full-blocks=7"}), "num_full_blocks"));
   EXPECT_TRUE(refuses(run_here({"bench", "gemm", "--model-type=half"}), "skiparse_model_type"));
