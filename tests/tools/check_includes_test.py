@@ -11,7 +11,7 @@ LAWFUL = {
     "src/core/error.h": "#include <string>\n",
     "src/core/torch/shape.h": '#include <ATen/ATen.h>\n#include "core/error.h"\n',
     "src/io/readers/zip.cpp": '#include <zlib.h>\n#include "core/error.h"\n#include "io/readers/zip.h"\n',
-    "src/io/weights.cpp": '#include "core/torch/torch.h"\n#include "io/readers/zip.h"\n',
+    "src/io/weights.cpp": '#include <torch/torch.h>\n#include "io/readers/zip.h"\n',
     "src/kernels/norm.cu": '#include <cuda_bf16.h>\n#include "kernels/norm_launch.h"\n',
     "src/parallel/process_group.cpp": "#include <torch/csrc/distributed/c10d/ProcessGroup.hpp>\n",
     "src/models/vae.cpp": '#include "kernels/norm.h"\n#include "models/vae.h"\n',
@@ -60,7 +60,7 @@ class CheckIncludes(unittest.TestCase):
         self.assert_reported("src/io/readers/x.cpp", "#include <c10/util/Half.h>\n", "without torch")
 
     def test_torch_in_plain_core_is_reported(self):
-        self.assert_reported("src/core/x.h", "#include "core/torch/torch.h"\n", "without torch")
+        self.assert_reported("src/core/x.h", "#include <torch/torch.h>\n", "without torch")
 
     def test_folder_without_level_is_reported(self):
         self.assert_reported("src/utils/x.h", "#include <string>\n", "has no level")
