@@ -1,0 +1,64 @@
+"""Compares skiparse_peer.py with what the padded reference of tools/skiparse_reference.py put into tests/fixtures.
+
+  python3 benchmarks/compare_diffusers.py --check
+
+Small random models in float32 on the CPU: P of 1 to 4, grids that P² divides and grids it does not, sub-sequences
+that are all padding. For scale, the fixtures' planted mistakes are shown beside.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from diffusers import WanTransformer3DModel
+from safetensors import safe_open
+from skiparse_peer import PADDINGS, skiparse_peer
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+from wan_weights import diffusers_name  # noqa: E402
+
+LARGEST_ERROR = 2e-5  # diffusers makes the sinusoid of time in float32, the reference in float64
+
+
+def small_model(config: dict, weights: dict) -> WanTransformer3DModel:
+    model = WanTransformer3DModel(
+        num_attention_heads=config["num_heads"],
+        attention_head_dim=config["dim"] // config["num_heads"],
+        in_channels=config["in_dim"],
+        out_channels=config["out_dim"],
+        text_dim=config["text_dim"],
+        freq_dim=config["freq_dim"],
+        ffn_dim=config["ffn_dim"],
+        num_layers=config["num_layers"],
+        eps=config["eps"],
+    )
+    model.load_state_dict({diffusers_name(name): tensor.float() for name, tensor in weights.items()})
+    return model.eval()
+
+
+def relative_error(found, expected) -> float:
+    return ((found - expected).norm() / expected.norm()).item()
+
+
+@torch.no_grad()
+def check() -> bool:
+    with safe_open(ROOT / "tests/fixtures/transformer/sparse.safetensors", "pt") as file:
+        config, cases = (json.loads(file.metadata()[key]) for key in ("config", "cases"))
+        stored = {name: file.get_tensor(name) for name in file.keys()}
+    weights = {name.removeprefix("weights."): stored[name] for name in stored if name.startswith("weights.")}
+    model, worst = small_model(config, weights), 0.0
+    for case in cases:
+        name, settings = case["name"], config | case["settings"]
+        latent, text, step, expected = (stored[f"{name}.{key}"] for key in ("latent", "text", "timestep", "velocity"))
+        errors = {}
+        for padding in PADDINGS:
+            peer = skiparse_peer(model, latent, settings["sparse_ratio"], settings["num_full_blocks"], padding)
+            errors[padding] = relative_error(peer(latent, step, text, return_dict=False)[0], expected)
+        print(f"{name:20}", "  ".join(f"padding {padding}: {error:.1e}" for padding, error in errors.items()))
+        for key in (key for key in stored if key.startswith(f"{name}.wrong.")):
+            print(f"{'':20} planted, {key.split('.')[-1]}: {relative_error(stored[key], expected):.1e}")
+        worst = max(worst, *errors.values())
+    print(f"largest relative error {worst:.1e}, at most {LARGEST_ERROR:.0e} expected")
+    return worst <= LARGEST_ERROR
