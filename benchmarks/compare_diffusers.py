@@ -1,32 +1,45 @@
-"""Whole forward passes of the 14B transformer: diffusers, compiled, against `ospnext bench forward`, in turns.
+"""Whole forward passes of Wan's transformer: compiled diffusers against `ospnext bench forward`, in turns.
 
-  python3 benchmarks/compare_diffusers.py OSPNEXT [--size 14b|1.3b] [--height 720 --width 1280] [--rounds 3]
-          [--ours dual_end:bf16,dual_end:hif8,full:bf16]
+  python3 benchmarks/compare_diffusers.py OSPNEXT [--size 14b,1.3b] [--resolution 1280x720,1280x768,832x480]
+          [--peers dense,skiparse-masked,skiparse-removed] [--ours dual_end:bf16,dual_end:hif8,full:bf16]
+          [--rounds 3] [--max-seconds N]
+  python3 benchmarks/compare_diffusers.py --check      the Skiparse peers against fixtures, on the CPU
 
-The peer is WanTransformer3DModel with random weights, bf16, every block under torch.compile, dense attention by
-cuDNN. Each round times one pass of the peer, then one of each of ours in a process of its own, so that all see the
-same state of the card; printed are medians over rounds and ratios. Needs torch, diffusers and one GPU that holds
-both models (14b: 31 + 31 GiB).
+Peers are WanTransformer3DModel with one set of random weights, bf16, every block under torch.compile, attention by
+cuDNN: dense as it is, and padded Skiparse around the same blocks (skiparse_peer.py). There padding is masked, as
+OSP-Next does without FlashAttention, or removed for self-attention, as it does with FlashAttention. In each round all
+take a turn, ours in processes of their own, so that all see the same state of the card; a turn is one pass to warm up
+and the timed ones. A table for each size and resolution has medians over rounds, peak memory and ratios. No round
+begins that would end after --max-seconds, judged by the one before. Needs torch, diffusers and one GPU that holds the
+peers and one of ours (14b: 31 + 31 GiB).
 """
 
 import argparse
+import functools
+import gc
 import re
+import shutil
 import statistics
 import subprocess
+import sys
 import time
 
 import torch
 from diffusers import WanTransformer3DModel
-from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
+from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed, WanTransformerBlock
+from skiparse_peer import PADDINGS, Grid, skiparse_peer
 
 SIZES = {
     "14b": {"num_attention_heads": 40, "ffn_dim": 13824, "num_layers": 40},
     "1.3b": {"num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 30},
 }
 LATENT_FRAMES = 21  # of 81 frames
+SPARSE_RATIO, NUM_FULL_BLOCKS = 2, 8  # as `ospnext bench` has them by default
+PEERS = ("dense", *(f"skiparse-{padding}" for padding in PADDINGS))
+GIBIBYTE = 1 << 30
 
 
-def random_peer(size: str) -> WanTransformer3DModel:
+def random_model(size: str) -> WanTransformer3DModel:
     """bf16, but for the parameters that from_pretrained keeps in float32."""
     with torch.device("meta"):
         model = WanTransformer3DModel(**SIZES[size])
@@ -39,63 +52,160 @@ def random_peer(size: str) -> WanTransformer3DModel:
     return model.eval()
 
 
-def peer_forward(size: str, height: int, width: int):
-    torch.backends.cuda.enable_flash_sdp(False)
-    torch.backends.cuda.enable_mem_efficient_sdp(False)
-    torch.backends.cuda.enable_math_sdp(False)
-    model = random_peer(size)
-    for block in model.blocks:
-        block.compile(fullgraph=True, dynamic=False)
-    latent = torch.randn(1, 16, LATENT_FRAMES, height // 8, width // 8, device="cuda", dtype=torch.bfloat16)
-    text = torch.randn(1, 512, 4096, device="cuda", dtype=torch.bfloat16)
-    step = torch.tensor([500.0], device="cuda")
-    return lambda: model(latent, step, text, return_dict=False)
+def build_peers(model: WanTransformer3DModel, names: list, latent) -> dict:
+    grid = Grid(LATENT_FRAMES, latent.shape[3] // 2, latent.shape[4] // 2, SPARSE_RATIO)
+    if grid.real == grid.padded and set(PEERS[1:]) <= set(names):
+        print(f"{PEERS[2]} is {PEERS[1]} here: nothing to pad")
+        names = [name for name in names if name != PEERS[2]]
+    peers = {}
+    for name in names:
+        padding = name.removeprefix("skiparse-")
+        sparse = padding in PADDINGS
+        peers[name] = skiparse_peer(model, latent, SPARSE_RATIO, NUM_FULL_BLOCKS, padding) if sparse else model
+        for module in peers[name].modules():
+            if isinstance(module, WanTransformerBlock):
+                module.compile(fullgraph=True, dynamic=False)
+    return peers
 
 
 @torch.no_grad()
-def seconds_of(forward) -> float:
+def timed_pass(forward) -> tuple:
+    """Output and seconds."""
     torch.cuda.synchronize()
-    start = time.time()
-    forward()
+    start = time.monotonic()
+    output = forward()
     torch.cuda.synchronize()
-    return time.time() - start
+    return output, time.monotonic() - start
 
 
-def our_seconds(program: str, arguments, model_type: str, precision: str) -> float:
-    command = [program, "bench", "forward", "--size", arguments.size, "--model-type", model_type, "--precision", precision]
-    command += ["--width", str(arguments.width), "--height", str(arguments.height), "--runs", "1", "--warmup", "1"]
-    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return float(re.search(rf"^forward, {model_type} +([0-9.]+)", printed, re.MULTILINE)[1]) / 1e3
+def peer_turn(forward, runs: int) -> tuple:
+    """Median seconds, and peak bytes."""
+    torch.cuda.reset_peak_memory_stats()
+    timed_pass(forward)
+    seconds = [timed_pass(forward)[1] for _ in range(runs)]
+    return statistics.median(seconds), torch.cuda.max_memory_allocated()
+
+
+def our_turn(command: list) -> tuple:
+    """Median seconds, and peak bytes."""
+    run = subprocess.run(command, check=False, capture_output=True, text=True)
+    if run.returncode != 0:
+        raise RuntimeError(run.stderr.strip() or f"exit status {run.returncode}")
+    milliseconds = re.search(r"^forward, \w+ +([0-9.]+)", run.stdout, re.MULTILINE)[1]
+    gibibytes = re.search(r"^peak memory: +([0-9.]+) GiB", run.stdout, re.MULTILINE)[1]
+    return float(milliseconds) / 1e3, float(gibibytes) * GIBIBYTE
+
+
+def first_passes(forwards: dict) -> list:
+    """Compiles; the names of those that run."""
+    outputs = {}
+    for name, forward in forwards.items():
+        try:
+            (outputs[name],), seconds = timed_pass(forward)
+            print(f"{name}: first pass, compiling, {seconds:.1f} s", flush=True)
+        except RuntimeError as error:
+            print(f"{name}: left out, does not run: {str(error).splitlines()[0]}", flush=True)
+    if set(PEERS[1:]) <= set(outputs):
+        masked, removed = (outputs[name].float() for name in PEERS[1:])
+        print(f"outputs of the two Skiparse peers differ by {(masked - removed).norm() / masked.norm():.1e}")
+    return list(outputs)
+
+
+def print_table(title: str, seconds: dict, peaks: dict) -> None:
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    peers = [name for name in PEERS if name in medians]
+    print(f"\n{title}; times as fast as each peer:")
+    print(f"{'':26}{'s':>9}{'peak GiB':>10}" + "".join(f"{name:>18}" for name in peers))
+    for name, median in medians.items():
+        ratios = "".join(f"{medians[peer] / median:18.3f}" for peer in peers)
+        label = f"{'diffusers' if name in PEERS else 'ospnext'} {name}"
+        print(f"{label:26}{median:9.3f}{peaks[name] / GIBIBYTE:10.1f}{ratios}")
+    print(flush=True)
+
+
+def compare(model: WanTransformer3DModel, size: str, width: int, height: int, arguments, end: float) -> None:
+    latent = torch.randn(1, 16, LATENT_FRAMES, height // 8, width // 8, device="cuda", dtype=torch.bfloat16)
+    text = torch.randn(1, 512, 4096, device="cuda", dtype=torch.bfloat16)
+    step = torch.tensor([500.0], device="cuda")
+    peers = build_peers(model, arguments.peers, latent)
+    forwards = {name: functools.partial(peer, latent, step, text, return_dict=False) for name, peer in peers.items()}
+    turns = {name: functools.partial(peer_turn, forwards[name], arguments.runs) for name in first_passes(forwards)}
+    for one in arguments.ours:
+        model_type, precision = one.split(":")
+        command = [arguments.ospnext, "bench", "forward", "--size", size, "--model-type", model_type]
+        command += ["--precision", precision, "--width", str(width), "--height", str(height)]
+        turns[one] = functools.partial(our_turn, [*command, "--runs", str(arguments.runs), "--warmup", "1"])
+
+    seconds, peaks, last_round = {name: [] for name in turns}, {name: 0 for name in turns}, 0.0
+    for round_ in range(arguments.rounds):
+        start = time.monotonic()
+        if start + last_round > end:
+            break
+        for name, turn in list(turns.items()):
+            try:
+                taken, peak = turn()
+            except RuntimeError as error:
+                print(f"{name}: left out, does not run: {str(error).splitlines()[-1]}", flush=True)
+                del turns[name], seconds[name]
+                continue
+            seconds[name].append(taken)
+            peaks[name] = max(peaks[name], peak)
+            print(f"round {round_ + 1}: {name} {taken:.3f} s", flush=True)
+        last_round = time.monotonic() - start
+    rounds = max((len(values) for values in seconds.values()), default=0)
+    if rounds > 0:
+        print_table(f"{size}, {width} x {height}, 81 frames, medians of {rounds}", seconds, peaks)
+
+
+def parse_arguments() -> argparse.Namespace:
+    def listed(allowed):
+        def parse(text: str) -> list:
+            for one in text.split(","):
+                if not re.fullmatch(allowed, one):
+                    raise argparse.ArgumentTypeError(f"found {one}, expected {allowed}")
+            return text.split(",")
+
+        return parse
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("ospnext", nargs="?")
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--size", type=listed("|".join(map(re.escape, SIZES))), default="14b")
+    parser.add_argument("--resolution", type=listed("[0-9]+x[0-9]+"), default="1280x720", help="width x height")
+    parser.add_argument("--peers", type=listed("|".join(PEERS)), default=",".join(PEERS))
+    parser.add_argument("--ours", type=listed("[a-z_]+:[a-z0-9-]+"), default="dual_end:bf16,dual_end:hif8,full:bf16")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--runs", type=int, default=1, help="timed passes of a turn, after one to warm up")
+    parser.add_argument("--max-seconds", type=float, default=float("inf"))
+    arguments = parser.parse_args()
+    if not arguments.check and not shutil.which(arguments.ospnext or ""):
+        parser.error(f"found {arguments.ospnext or 'nothing'}, expected the program ospnext")
+    return arguments
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("ospnext")
-    parser.add_argument("--size", choices=SIZES, default="14b")
-    parser.add_argument("--width", type=int, default=1280)
-    parser.add_argument("--height", type=int, default=720)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--ours", default="dual_end:bf16,dual_end:hif8,full:bf16")
-    arguments = parser.parse_args()
+    arguments = parse_arguments()
+    if arguments.check:
+        from skiparse_peer_check import check
 
-    ours = [tuple(one.split(":")) for one in arguments.ours.split(",")]
-    peer = peer_forward(arguments.size, arguments.height, arguments.width)
+        sys.exit(0 if check() else 1)
+    end = time.monotonic() + arguments.max_seconds
+    torch.backends.cuda.enable_flash_sdp(False)
+    torch.backends.cuda.enable_mem_efficient_sdp(False)
+    torch.backends.cuda.enable_math_sdp(False)
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}", flush=True)
-    print(f"peer's first pass, compiling: {seconds_of(peer):.1f} s", flush=True)
-    seconds = {"peer": []} | {one: [] for one in ours}
-    for round_ in range(arguments.rounds):
-        seconds["peer"].append(seconds_of(peer))
-        print(f"round {round_}: peer {seconds['peer'][-1]:.3f} s", end="", flush=True)
-        for one in ours:
-            seconds[one].append(our_seconds(arguments.ospnext, arguments, *one))
-            print(f", {':'.join(one)} {seconds[one][-1]:.3f} s", end="", flush=True)
-        print(flush=True)
-    of_peer = statistics.median(seconds["peer"])
-    print(f"{arguments.size}, {arguments.width} x {arguments.height}, medians of {arguments.rounds}")
-    print(f"diffusers, compiled, dense   {of_peer:7.3f} s")
-    for one in ours:
-        median = statistics.median(seconds[one])
-        print(f"ospnext {':'.join(one):20} {median:7.3f} s   {of_peer / median:.3f} times as fast")
+    for size in arguments.size:
+        model = random_model(size)
+        for resolution in arguments.resolution:
+            if time.monotonic() > end:
+                print(f"{size}, {resolution}: no time left")
+                continue
+            width, height = map(int, resolution.split("x"))
+            compare(model, size, width, height, arguments, end)
+            torch.compiler.reset()  # shapes are static: nothing compiled so far is of use to others
+            gc.collect()
+            torch.cuda.empty_cache()
+        del model
 
 
 if __name__ == "__main__":
