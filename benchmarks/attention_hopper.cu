@@ -5,15 +5,15 @@
 // --check compares every variant with a plain fp32 kernel on shapes that are awkward, --quick on a few small ones (for
 // compute-sanitizer), --time measures. Exit status 1 when a case fails. A build with -DATTENTION_TRAP=2 gives waits up
 // after 2 seconds and says which, to be used for --check; time without it. Build:
-//   nvcc -O3 -std=c++20 -gencode=arch=compute_90a,code=sm_90a -Isrc -Ibenchmarks benchmarks/attention_hopper.cu
+//   nvcc -O3 -std=c++20 -gencode=arch=compute_90a,code=sm_90a -Isrc -Ibenchmarks benchmarks/attention_hopper.cu \
+//     src/kernels/value_columns.cu
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <string>
 #include <vector>
 
-#include "attention_reference.cuh"
-#include "device_memory.cuh"
+#include "attention_problem.cuh"
 #include "kernels/attention_hopper.cu"
 
 namespace ospnext::cuda {
@@ -53,125 +53,17 @@ const Variant kWithBias{"bias", launch_with<WithBias<DefaultPlan>, true>};
 const Variant kFp8{"fp8", launch_with<Fp8Plan, false>};
 const Variant kFp8NoTurns{"fp8-no-turns", launch_with<Fp8NoTurns, false>};
 const Variant kFp8WithBias{"fp8-bias", launch_with<WithBias<Fp8Plan>, true>};
-
-// data
-
-enum class Data { kRandom, kOutliers, kZeroQueries, kOneValues };
-
-struct Case {
-  std::string name;
-  int64_t B, H;
-  std::vector<int64_t> lengths;  // of segments; one for cross-attention
-  int64_t keys = -1;             // of cross-attention, or -1
-  bool packed = false;
-  bool bias = false;
-  Data data = Data::kRandom;
-  bool fp8 = false;  // queries and keys in E4M3, not packed
+// For values in E4M3 too.
+struct Fp8ValuesNoTurns : Fp8ValuesPlan {
+  static constexpr bool kTurns = false;
 };
-
-constexpr int64_t kGuard = 4096;  // elements after an output, which nobody may write
-
-int64_t sum_of(const std::vector<int64_t>& lengths) {
-  int64_t sum = 0;
-  for (const int64_t length : lengths) {
-    sum += length;
-  }
-  return sum;
-}
-
-// The tensors of a case on the device, and the arguments that describe them.
-class Problem {
- public:
-  explicit Problem(const Case& c, bool with_lse = true)
-      : what(c),
-        L(sum_of(c.lengths)),
-        T(c.keys >= 0 ? c.keys : L),
-        inputs_(c.B * (L + 2 * T) * c.H * kHead),
-        out(c.B * L * c.H * kHead + kGuard),
-        lse(c.B * c.H * L + kGuard),
-        bias_(std::max<int64_t>(T, 1)),
-        factors_(2 * c.B),
-        ranges_(2 * std::max<int64_t>(L, 1)) {
-    const int64_t width = c.H * kHead, of_q = c.B * L * width, of_k = c.B * T * width;
-    __nv_bfloat16* data = inputs_.get();
-    const auto place = [&](__nv_bfloat16* at, int64_t tokens, int64_t step) {
-      return HeadsOfTokens{at, tokens * step, step, kHead};
-    };
-    if (c.packed) {
-      args.q = place(data, L, 3 * width);
-      args.k = place(data + width, L, 3 * width);
-      args.v = place(data + 2 * width, L, 3 * width);
-    } else {
-      args.q = place(data, L, width);
-      args.k = place(data + of_q, T, width);
-      args.v = place(data + of_q + of_k, T, width);
-    }
-    args.o = place(out.get(), L, width);
-    args.lse = with_lse ? lse.get() : nullptr;
-    args.bias = c.bias ? bias_.get() : nullptr;
-    args.B = c.B;
-    args.L = L;
-    args.T = T;
-    args.H = c.H;
-    offsets_.push_back(0);
-    for (const int64_t length : c.lengths) {
-      offsets_.push_back(offsets_.back() + length);
-    }
-    args.offsets = c.keys >= 0 ? nullptr : offsets_.data();
-    args.segments = c.keys >= 0 ? 0 : static_cast<int64_t>(c.lengths.size());
-    std::vector<int> ranges;
-    for (size_t s = 0; s + 1 < offsets_.size(); ++s) {
-      for (int64_t l = offsets_[s]; l < offsets_[s + 1]; ++l) {
-        ranges.push_back(c.keys >= 0 ? 0 : static_cast<int>(offsets_[s]));
-        ranges.push_back(static_cast<int>(c.keys >= 0 ? T : offsets_[s + 1]));
-      }
-    }
-    ranges_.put(ranges);
-    const auto fill = [&](const HeadsOfTokens& x, int64_t tokens, int seed, Data special,
-                          int mode) {
-      mode = c.data == Data::kOutliers ? 1 : c.data == special ? mode : 0;
-      fill_tokens(x, c.B, tokens, c.H, seed, mode, c.fp8 && x.data != args.v.data);
-    };
-    fill(args.q, L, 7, Data::kZeroQueries, 2);
-    fill(args.k, T, 20, Data::kOutliers, 1);
-    fill(args.v, T, 33, Data::kOneValues, 3);
-    fill_bias(bias_.get(), T);
-    if (c.fp8) {
-      std::vector<float> factors;
-      for (const float one : {1 / 256.0F, 0.5F}) {
-        for (int64_t b = 0; b < c.B; ++b) {
-          factors.push_back(one / static_cast<float>(1 + b));
-        }
-      }
-      factors_.put(factors);
-      args.score_factor = factors_.get();
-      args.value_factor = factors_.get() + c.B;
-    }
-    CHECK_CUDA(cudaGetLastError());
-  }
-
-  void poison() {
-    out.fill(0xFF);
-    lse.fill(0xFF);
-  }
-
-  const Case what;
-  const int64_t L, T;
-
- private:
-  Memory<__nv_bfloat16> inputs_;
-
- public:
-  Memory<__nv_bfloat16> out;
-  Memory<float> lse;
-  AttentionArgs args{};
-  const int* ranges() const { return ranges_.get(); }
-
- private:
-  Memory<float> bias_, factors_;
-  Memory<int> ranges_;
-  std::vector<int64_t> offsets_;
+struct Fp8ValuesNotEager : Fp8ValuesPlan {
+  static constexpr bool kEager = false;
 };
+const Variant kFp8Values[] = {{"p8", launch_with<Fp8ValuesPlan, false>},
+                              {"p8-no-turns", launch_with<Fp8ValuesNoTurns, false>},
+                              {"p8-not-eager", launch_with<Fp8ValuesNotEager, false>}};
+const Variant kFp8ValuesWithBias{"p8-bias", launch_with<WithBias<Fp8ValuesPlan>, true>};
 
 // Whether the last launch ran into waits that never end; prints them.
 bool deadlocked() {
@@ -184,16 +76,14 @@ bool deadlocked() {
   std::vector<hopper::Deadlock> waits(hopper::kDeadlocks);
   CHECK_CUDA(cudaMemcpyFromSymbol(waits.data(), hopper::deadlocks,
                                   waits.size() * sizeof(hopper::Deadlock)));
-  static const char* const kNames[] = {"query full 0",  "query full 1",  "query empty 0",
-                                       "query empty 1", "key full 0",    "key full 1",
-                                       "key empty 0",   "key empty 1",   "value full 0",
-                                       "value full 1",  "value empty 0", "value empty 1"};
+  static const char* const kNames[] = {"query full", "query empty", "key full",
+                                       "key empty",  "value full",  "value empty"};
   std::printf("  DEADLOCK: %u waits gave up\n", count);
   for (unsigned i = 0; i < std::min<unsigned>(count, hopper::kDeadlocks); ++i) {
-    const unsigned place = waits[i].barrier % 128 / 8;
+    const unsigned place = waits[i].barrier % 128 / 8, kind = place / kStages;
     if (i < 8 || waits[i].thread % 128 == 0) {
-      std::printf("    block %u thread %u: %s, parity %u\n", waits[i].block, waits[i].thread,
-                  place < 12 ? kNames[place] : "?", waits[i].parity);
+      std::printf("    block %u thread %u: %s %u, parity %u\n", waits[i].block, waits[i].thread,
+                  kind < 6 ? kNames[kind] : "?", place % kStages, waits[i].parity);
     }
   }
   const unsigned none = 0;
@@ -241,7 +131,7 @@ bool check(const Variant& variant, Problem& problem, int64_t rows = 0, int repea
       untouched(reinterpret_cast<__nv_bfloat16*>(problem.lse.get() + args.B * args.H * args.L),
                 2 * kGuard);
   // FP8 products are summed with some 14 bits: of logits in the hundreds, as outliers make them, the last 0.05 are lost.
-  const bool coarse = args.score_factor != nullptr && problem.what.data == Data::kOutliers;
+  const bool coarse = problem.what.codes != Codes::kNone && problem.what.data == Data::kOutliers;
   const bool close = error <= std::max((coarse ? 4 : 2) * rounding, 5e-4);
   const bool good =
       close && c.not_finite == 0 && c.lse_error <= (coarse ? 2e-3 : 1e-3) && guarded && same;
@@ -277,9 +167,12 @@ std::vector<Case> quick_cases() {
           {"200 0 63", 1, 2, {200, 0, 63}, -1, true},
           {"2 x 370", 2, 1, {370}},
           {"cross 70 to 130", 1, 2, {70}, 130, false, true},
-          {"200 0 63, fp8", 2, 2, {200, 0, 63}, -1, false, false, Data::kRandom, true},
-          {"2 x 570, fp8", 2, 1, {570}, -1, false, false, Data::kRandom, true},
-          {"cross 70 to 130, fp8", 1, 2, {70}, 130, false, true, Data::kRandom, true}};
+          {"200 0 63, fp8", 2, 2, {200, 0, 63}, -1, false, false, Data::kRandom, Codes::kScores},
+          {"2 x 570, fp8", 2, 1, {570}, -1, false, false, Data::kRandom, Codes::kScores},
+          {"cross 70 to 130, fp8", 1, 2, {70}, 130, false, true, Data::kRandom, Codes::kScores},
+          {"200 0 63, p8", 2, 2, {200, 0, 63}, -1, false, false, Data::kRandom, Codes::kAll},
+          {"2 x 570, p8", 2, 1, {570}, -1, false, false, Data::kRandom, Codes::kAll},
+          {"cross 70 to 130, p8", 1, 2, {70}, 130, false, true, Data::kRandom, Codes::kAll}};
 }
 
 std::vector<Case> all_cases() {
@@ -305,13 +198,15 @@ std::vector<Case> all_cases() {
         {"cross 300 to " + std::to_string(keys) + ", bias", 2, 3, {300}, keys, false, true});
   }
   cases.push_back({"cross 3000 to 512, bias", 2, 40, {3000}, 512, false, true});
-  std::vector<Case> fp8 = cases;
-  for (Case& c : fp8) {
-    c.name += ", fp8";
-    c.packed = false;
-    c.fp8 = true;
+  const std::vector<Case> plain = cases;
+  for (const Codes codes : {Codes::kScores, Codes::kAll}) {
+    for (Case c : plain) {
+      c.name += codes == Codes::kAll ? ", p8" : ", fp8";
+      c.packed = false;
+      c.codes = codes;
+      cases.push_back(c);
+    }
   }
-  cases.insert(cases.end(), fp8.begin(), fp8.end());
   return cases;
 }
 
@@ -369,6 +264,32 @@ void time_all(const std::vector<Variant>& variants, const Case& shape, int runs)
   CHECK_CUDA(cudaEventDestroy(end));
 }
 
+// Times launch_value_columns().
+void time_turning(const Case& shape, int runs) {
+  Problem problem(shape, /*with_lse=*/false);
+  cudaEvent_t begin, end;
+  CHECK_CUDA(cudaEventCreate(&begin));
+  CHECK_CUDA(cudaEventCreate(&end));
+  problem.turn_values();
+  CHECK_CUDA(cudaEventRecord(begin));
+  for (int i = 0; i < runs; ++i) {
+    problem.turn_values();
+  }
+  CHECK_CUDA(cudaEventRecord(end));
+  CHECK_CUDA(cudaEventSynchronize(end));
+  float ms = 0;
+  CHECK_CUDA(cudaEventElapsedTime(&ms, begin, end));
+  ms /= static_cast<float>(runs);
+  const AttentionArgs& args = problem.args;
+  const auto bytes =
+      static_cast<double>(args.B * args.H * kHead) *
+      static_cast<double>(args.T + value_columns(args.offsets, args.segments, args.T));
+  std::printf("TIME %-27s %-20s mean   %8.3f ms  %6.0f GB/s\n", "value columns", shape.name.c_str(),
+              ms, bytes / ms * 1e-6);
+  CHECK_CUDA(cudaEventDestroy(begin));
+  CHECK_CUDA(cudaEventDestroy(end));
+}
+
 int benchmark(int argc, char** argv) {
   bool quick = false, checks = false, timing = false;
   int runs = 20;
@@ -409,8 +330,11 @@ int benchmark(int argc, char** argv) {
     std::vector<int> failed(variants.size());
     for (const Case& c : quick ? quick_cases() : all_cases()) {
       Problem problem(c);
-      if (c.bias || c.fp8) {
-        const Variant& only_one = !c.fp8 ? kWithBias : c.bias ? kFp8WithBias : kFp8;
+      if (c.bias || c.codes != Codes::kNone) {
+        const Variant& only_one = c.codes == Codes::kNone     ? kWithBias
+                                  : c.codes == Codes::kScores ? c.bias ? kFp8WithBias : kFp8
+                                  : c.bias                    ? kFp8ValuesWithBias
+                                                              : kFp8Values[0];
         failures += check(only_one, problem) ? 0 : 1;
         continue;
       }
@@ -451,13 +375,19 @@ int benchmark(int argc, char** argv) {
          {ragged, dense, Case{"80640", 1, 40, {4 * q}}, Case{"4 x 20160", 1, 40, {q, q, q, q}},
           Case{"cross 75600 to 512", 1, 40, {75600}, 512}}) {
       c.packed = false;
-      c.fp8 = true;
-      {
-        Problem problem(c);
-        failures += check(kFp8, problem, 500, 1) ? 0 : 1;
-        failures += check(kFp8NoTurns, problem, 500, 1) ? 0 : 1;
+      c.codes = Codes::kScores;
+      std::vector<Variant> fp8{kFp8, kFp8NoTurns}, p8{std::begin(kFp8Values), std::end(kFp8Values)};
+      for (const std::vector<Variant>& some : {fp8, p8}) {
+        {
+          Problem problem(c);
+          for (const Variant& variant : some) {
+            failures += check(variant, problem, 500, 1) ? 0 : 1;
+          }
+        }
+        time_all(some, c, runs);
+        c.codes = Codes::kAll;
       }
-      time_all({kFp8, kFp8NoTurns}, c, runs);
+      time_turning(c, runs);
     }
   }
   std::printf("%s: %d failures\n", failures == 0 ? "PASS" : "FAIL", failures);

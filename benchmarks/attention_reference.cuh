@@ -22,7 +22,7 @@ struct Sample {
   float actual, expected;
 };
 
-// Sums over the rows compared: of squares of (output - reference), of (reference with P and o rounded to bf16 -
+// Sums over the rows compared: of squares of (output - reference), of (reference with P, as the kernel does, and o rounded -
 // reference), of the reference.
 struct Comparison {
   double error, rounding, norm;
@@ -33,16 +33,11 @@ struct Comparison {
   Sample sample[8];
 };
 
-__device__ inline const __nv_bfloat16* token_at(const HeadsOfTokens& x, int64_t b, int64_t t,
-                                                int64_t h) {
-  return static_cast<const __nv_bfloat16*>(x.data) + b * x.sample + t * x.token + h * x.head;
-}
-
-// Channel c of a query or key, E4M3 or bf16.
-__device__ inline float channel_of(const AttentionArgs& a, const HeadsOfTokens& x, int64_t b,
-                                   int64_t t, int64_t h, int c) {
+// Channel c of a token, E4M3 or bf16.
+__device__ inline float channel_of(bool codes, const HeadsOfTokens& x, int64_t b, int64_t t,
+                                   int64_t h, int c) {
   const int64_t at = b * x.sample + t * x.token + h * x.head + c;
-  return a.score_factor != nullptr
+  return codes
              ? static_cast<float>(static_cast<const __nv_fp8_e4m3*>(x.data)[at])
              : __bfloat162float(static_cast<const __nv_bfloat16*>(x.data)[at]);
 }
@@ -67,12 +62,19 @@ __device__ inline float block_reduce(float value, bool maximum, float* scratch) 
   return result;
 }
 
+// As the kernel takes weights: E4M3 of 2^8 times as much, or bf16.
+__device__ inline float rounded_weight(float weight, bool codes) {
+  constexpr float kShift = 256;
+  return codes ? static_cast<float>(__nv_fp8_e4m3(weight * kShift)) / kShift
+               : __bfloat162float(__float2bfloat16(weight));
+}
+
 // The logit of `key` for the query in q.
 __device__ inline float logit(const AttentionArgs& a, const float* q, int64_t b, int64_t h,
                               int64_t key) {
   float dot = 0;
   for (int c = 0; c < kReferenceHead; ++c) {
-    dot += q[c] * channel_of(a, a.k, b, key, h, c);
+    dot += q[c] * channel_of(a.score_factor != nullptr, a.k, b, key, h, c);
   }
   dot *= a.score_factor != nullptr ? a.score_factor[b] : 1.0F;
   return dot * 0.08838834764831845F + (a.bias != nullptr ? a.bias[key] : 0.0F);
@@ -85,7 +87,7 @@ __global__ void compare_kernel(AttentionArgs a, const int* ranges, int64_t step,
   const int64_t row = blockIdx.x * step;
   const int64_t l = row % a.L, h = row / a.L % a.H, b = row / a.L / a.H;
   const int t = static_cast<int>(threadIdx.x);
-  q[t] = channel_of(a, a.q, b, l, h, t);
+  q[t] = channel_of(a.score_factor != nullptr, a.q, b, l, h, t);
   __syncthreads();
   const int begin = ranges[2 * l], end = ranges[2 * l + 1];
   float top = -INFINITY;
@@ -102,17 +104,17 @@ __global__ void compare_kernel(AttentionArgs a, const int* ranges, int64_t step,
     }
     __syncthreads();
     for (int i = 0; i < count; ++i) {
-      const float v = __bfloat162float(token_at(a.v, b, chunk + i, h)[t]) *
+      const float v = channel_of(a.value_columns != nullptr, a.v, b, chunk + i, h, t) *
                       (a.value_factor != nullptr ? a.value_factor[b] : 1.0F);
       exact += weight[i] * v;
-      rounded += __bfloat162float(__float2bfloat16(weight[i])) * v;
+      rounded += rounded_weight(weight[i], a.value_columns != nullptr) * v;
     }
     __syncthreads();
   }
   sum = block_reduce(sum, false, scratch);
   const float expected = sum > 0 ? exact / sum : 0;
   const float coarse = __bfloat162float(__float2bfloat16(sum > 0 ? rounded / sum : 0));
-  const float actual = __bfloat162float(token_at(a.o, b, l, h)[t]);
+  const float actual = channel_of(false, a.o, b, l, h, t);
   const float error = actual - expected;
   const float errors = block_reduce(error * error, false, scratch);
   const float roundings = block_reduce((coarse - expected) * (coarse - expected), false, scratch);

@@ -42,7 +42,7 @@ struct BenchFlags {
     field("num_frames", num_frames, "frames");
     field("device", device, "cpu, cuda, cuda:N or auto");
     field("precision", precision,
-          "float32, bf16, auto, or for block and forward hif8 and hif8-simulated");
+          "float32, bf16, auto, or for block and forward hif8, hif8-p8 and hif8-simulated");
     field("runs", runs, "timed runs of each, of which the median is shown");
     field("warmup", warmup, "runs before them");
   }

@@ -109,9 +109,8 @@ Transformer random_transformer(const TransformerConfig& config, const ComputeOpt
   Transformer transformer(config, at::TensorOptions().device(compute.device).dtype(compute.dtype));
   fill_random(*transformer, compute);
   transformer->set_compute_dtype(compute.dtype);
-  const bool fast = compute.hif8 == Hif8Use::kTensorCores;
-  if (fast || compute.hif8 == Hif8Use::kEverywhere) {
-    round_to_hif8(transformer, {.linears = true, .attention = true, .tensor_cores = fast});
+  if (const auto products = products_everywhere(compute.hif8)) {
+    round_to_hif8(transformer, {.linears = true, .attention = true, .products = *products});
   }
   return transformer;
 }
@@ -244,7 +243,7 @@ std::vector<BenchCase> block_cases(const BenchModel& model) {
   auto block = transformer->blocks->ptr<TransformerBlockImpl>(0);
   const at::Tensor x = draw({1, L, C}, model.compute);
   const at::Tensor time = draw({1, 6, C}, model.compute, at::kFloat);
-  const TextRows text = draw({1, kTextRows, C}, model.compute);
+  const TextKeys text = block->cross_attn->text_keys(draw({1, kTextRows, C}, model.compute));
   std::vector<BenchCase> cases;
   for (const Pattern pattern : patterns_of(config)) {
     const Layout layout = layout_of(model, pattern);
@@ -260,7 +259,8 @@ std::vector<BenchCase> forward_cases(const BenchModel& model) {
   const TransformerConfig& config = model.transformer;
   Transformer transformer = random_transformer(config, model.compute);
   const at::Tensor latent = draw(model.latent_shape(), model.compute, at::kFloat);
-  const TextRows text = draw({1, config.text_len, config.text_dim}, model.compute);
+  const TextVectors text =
+      transformer->embed_text(draw({1, config.text_len, config.text_dim}, model.compute));
   const at::Tensor time = at::full({1}, 500.0, latent.options());
   double flops = 0;
   for (const BlockPlan& plan : transformer->plan()) {
@@ -268,7 +268,9 @@ std::vector<BenchCase> forward_cases(const BenchModel& model) {
   }
   return {{.name = std::string("forward, ").append(config.skiparse_model_type),
            .flops = flops,
-           .ours = [=]() mutable { transformer->forward(latent, text, time); }}};
+           .ours = [=]() mutable {
+             transformer->forward(latent, text, transformer->embed_time(time));
+           }}};
 }
 
 std::vector<BenchCase> vae_cases(const BenchModel& model) {

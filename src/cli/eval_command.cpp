@@ -36,7 +36,7 @@ struct EvalConfig {
     loras.visit(field);
     evaluation.visit(field);
     field("device", device, "cpu, cuda, cuda:N or auto");
-    field("precision", precision, "float32, bf16, hif8, hif8-simulated or auto");
+    field("precision", precision, "float32, bf16, hif8, hif8-p8, hif8-simulated or auto");
     field("width", width, "pixels (0: the model's)");
     field("height", height, "pixels (0: the model's)");
     field("steps", steps, "denoising steps (0: the model's)");

@@ -43,7 +43,7 @@ struct GenerateConfig {
     loras.visit(field);
     field("device", device, "cpu, cuda or cuda:N; auto: cuda where there is a GPU");
     field("precision", precision,
-          "float32, bf16, hif8 or hif8-simulated; auto: float32 on the CPU, bf16 on CUDA");
+          "float32, bf16, hif8, hif8-p8 or hif8-simulated; auto: float32 on the CPU, bf16 on CUDA");
     field("output", output,
           "video to write: .mp4, .webm, .webp, .gif, .y4m, or PNG frames by a pattern such as "
           "%04d.png; with several videos -0, -1, ... stands before the extension");

@@ -30,9 +30,9 @@ struct StageOutput {
     field("output", output, "safetensors file to write");
     field("device", device, "cpu, cuda or cuda:N; auto: cuda where there is a GPU");
     field("precision", precision,
-          runs_transformer
-              ? "float32, bf16, hif8 or hif8-simulated; auto: float32 on the CPU, bf16 on CUDA"
-              : "float32 or bf16; auto: float32 on the CPU, bf16 on CUDA");
+          runs_transformer ? "float32, bf16, hif8, hif8-p8 or hif8-simulated; auto: float32 on the "
+                             "CPU, bf16 on CUDA"
+                           : "float32 or bf16; auto: float32 on the CPU, bf16 on CUDA");
   }
 };
 

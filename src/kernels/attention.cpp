@@ -76,25 +76,18 @@ at::Tensor segmented_attention(const at::Tensor& q, const at::Tensor& k, const a
 }
 
 at::Tensor fp8_attention(const ScaledHeads& q, const ScaledHeads& k, const ScaledHeads& v,
+                         at::ScalarType dtype, const std::vector<int64_t>& lengths,
                          const at::Tensor& log_weight) {
 #ifdef OSPNEXT_CUDA
-  if (q.values.numel() > 0 && cuda::takes_fp8_attention(q, k, v)) {
-    return cuda::fp8_attention(q, k, v, log_weight);
+  if (q.values.numel() > 0 && cuda::takes_fp8_attention(q, k, v, dtype) &&
+      cuda::takes_segments(lengths)) {
+    return cuda::fp8_attention(q, k, v, lengths, log_weight);
   }
 #endif
-  const auto dtype = v.values.scalar_type();
-  return attention(divided(q, dtype), divided(k, dtype), divided(v, dtype), log_weight);
-}
-
-at::Tensor fp8_segmented_attention(const ScaledHeads& q, const ScaledHeads& k, const ScaledHeads& v,
-                                   const std::vector<int64_t>& lengths) {
-#ifdef OSPNEXT_CUDA
-  if (q.values.numel() > 0 && cuda::takes_fp8_attention(q, k, v) && cuda::takes_segments(lengths)) {
-    return cuda::fp8_segmented_attention(q, k, v, lengths);
-  }
-#endif
-  const auto dtype = v.values.scalar_type();
-  return segmented_attention(divided(q, dtype), divided(k, dtype), divided(v, dtype), lengths);
+  const at::Tensor queries = divided(q, dtype), keys = divided(k, dtype),
+                   values = divided(v, dtype);
+  return lengths.empty() ? attention(queries, keys, values, log_weight)
+                         : segmented_attention(queries, keys, values, lengths);
 }
 
 }  // namespace ospnext

@@ -26,12 +26,12 @@ struct ScaledHeads {
   at::Tensor scale;   // [B] float32
 };
 
-// The two above for such operands, q and k in float8_e4m3fn: on a Hopper GPU, with D = 128 and v in bf16, products
-// of queries and keys run on FP8 tensor cores; elsewhere all are divided, and go on, in v's dtype. -> v's dtype.
-// Not differentiable.
+// The two above for such operands, q and k in float8_e4m3fn and v in that or in `dtype`: segmented if there are
+// `lengths`, else with log_weight. On a Hopper GPU, with D = 128 and bf16 as dtype, products of queries and keys run on
+// FP8 tensor cores, and those of weights and values too where v is E4M3: weights are then rounded to E4M3, their sum
+// taken before. Elsewhere all are divided, and go on, in `dtype`. -> [B, L, H, D] of it. Not differentiable.
 at::Tensor fp8_attention(const ScaledHeads& q, const ScaledHeads& k, const ScaledHeads& v,
+                         at::ScalarType dtype, const std::vector<int64_t>& lengths = {},
                          const at::Tensor& log_weight = {});
-at::Tensor fp8_segmented_attention(const ScaledHeads& q, const ScaledHeads& k, const ScaledHeads& v,
-                                   const std::vector<int64_t>& lengths);
 
 }  // namespace ospnext

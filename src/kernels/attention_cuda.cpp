@@ -36,6 +36,17 @@ struct Factors {
   at::Tensor score, value;
 };
 
+// [B, H, 128, columns] of E4M3 values: attention_launch.h says where each stands.
+at::Tensor columns_of(const at::Tensor& v, const std::vector<int64_t>& offsets, int64_t segments,
+                      cudaStream_t stream) {
+  const int64_t B = v.size(0), T = v.size(1), H = v.size(2);
+  const int64_t columns = value_columns(offsets.data(), segments, T);
+  at::Tensor turned = at::empty({B, H, kHeadWidth, columns}, v.options());
+  C10_CUDA_CHECK(launch_value_columns(heads_of(v), turned.mutable_data_ptr(), B, T, H,
+                                      offsets.data(), segments, stream));
+  return turned;
+}
+
 at::Tensor launch(const at::Tensor& q_in, const at::Tensor& k_in, const at::Tensor& v_in,
                   const at::Tensor& log_weight, const std::vector<int64_t>& offsets,
                   const Factors& factors = {}) {
@@ -47,7 +58,8 @@ at::Tensor launch(const at::Tensor& q_in, const at::Tensor& k_in, const at::Tens
     CHECK_SHAPE(log_weight, S);
   }
   const c10::cuda::CUDAGuard device(q.device());
-  at::Tensor out = at::empty(q.sizes(), v.options());  // [B, L, H, 128]
+  const auto stream = c10::cuda::getCurrentCUDAStream();
+  at::Tensor out = at::empty(q.sizes(), v.options().dtype(at::kBFloat16));  // [B, L, H, 128]
   AttentionArgs args{};
   args.q = heads_of(q);
   args.k = heads_of(k);
@@ -66,14 +78,13 @@ at::Tensor launch(const at::Tensor& q_in, const at::Tensor& k_in, const at::Tens
   args.H = H;
   args.offsets = offsets.data();
   args.segments = offsets.empty() ? 0 : static_cast<int64_t>(offsets.size()) - 1;
-  C10_CUDA_CHECK(launch_attention(args, c10::cuda::getCurrentCUDAStream()));
+  at::Tensor columns;
+  if (v.scalar_type() == at::kFloat8_e4m3fn && S > 0) {
+    columns = columns_of(v, offsets, args.segments, stream);
+    args.value_columns = columns.const_data_ptr();
+  }
+  C10_CUDA_CHECK(launch_attention(args, stream));
   return out;
-}
-
-at::Tensor launch(const ScaledHeads& q, const ScaledHeads& k, const ScaledHeads& v,
-                  const at::Tensor& log_weight, const std::vector<int64_t>& offsets) {
-  return launch(q.values, k.values, v.values, log_weight, offsets,
-                {(q.scale * k.scale).reciprocal(), v.scale.reciprocal()});
 }
 
 bool takes(const at::Tensor& x, at::ScalarType dtype, const at::Device& device) {
@@ -97,10 +108,12 @@ bool takes_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor&
          takes(v, at::kBFloat16, device) && is_hopper(device);
 }
 
-bool takes_fp8_attention(const ScaledHeads& q, const ScaledHeads& k, const ScaledHeads& v) {
+bool takes_fp8_attention(const ScaledHeads& q, const ScaledHeads& k, const ScaledHeads& v,
+                         at::ScalarType dtype) {
   const at::Device device = q.values.device();
-  return takes(q.values, at::kFloat8_e4m3fn, device) &&
-         takes(k.values, at::kFloat8_e4m3fn, device) && takes(v.values, at::kBFloat16, device) &&
+  return dtype == at::kBFloat16 && takes(q.values, at::kFloat8_e4m3fn, device) &&
+         takes(k.values, at::kFloat8_e4m3fn, device) &&
+         (takes(v.values, at::kBFloat16, device) || takes(v.values, at::kFloat8_e4m3fn, device)) &&
          is_hopper(device);
 }
 
@@ -119,13 +132,10 @@ at::Tensor segmented_attention(const at::Tensor& q, const at::Tensor& k, const a
 }
 
 at::Tensor fp8_attention(const ScaledHeads& q, const ScaledHeads& k, const ScaledHeads& v,
-                         const at::Tensor& log_weight) {
-  return launch(q, k, v, log_weight, {});
-}
-
-at::Tensor fp8_segmented_attention(const ScaledHeads& q, const ScaledHeads& k, const ScaledHeads& v,
-                                   const std::vector<int64_t>& lengths) {
-  return launch(q, k, v, {}, offsets_of(lengths));
+                         const std::vector<int64_t>& lengths, const at::Tensor& log_weight) {
+  return launch(q.values, k.values, v.values, log_weight,
+                lengths.empty() ? lengths : offsets_of(lengths),
+                {(q.scale * k.scale).reciprocal(), v.scale.reciprocal()});
 }
 
 }  // namespace ospnext::cuda

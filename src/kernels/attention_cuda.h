@@ -11,8 +11,9 @@ namespace ospnext::cuda {
 
 // Whether the kernel takes these: bf16, heads of 128 channels, on a Hopper GPU, and no gradient is wanted.
 bool takes_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v);
-// The same for queries and keys in E4M3, values in bf16.
-bool takes_fp8_attention(const ScaledHeads& q, const ScaledHeads& k, const ScaledHeads& v);
+// The same for queries and keys in E4M3, values in E4M3 or bf16, and bf16 as dtype of the result.
+bool takes_fp8_attention(const ScaledHeads& q, const ScaledHeads& k, const ScaledHeads& v,
+                         at::ScalarType dtype);
 // Whether it takes that many segments.
 bool takes_segments(const std::vector<int64_t>& lengths);
 
@@ -25,10 +26,8 @@ at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor&
 at::Tensor segmented_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                const std::vector<int64_t>& lengths);
 
-// fp8_attention() and fp8_segmented_attention() of attention.h.
+// fp8_attention() of attention.h.
 at::Tensor fp8_attention(const ScaledHeads& q, const ScaledHeads& k, const ScaledHeads& v,
-                         const at::Tensor& log_weight = {});
-at::Tensor fp8_segmented_attention(const ScaledHeads& q, const ScaledHeads& k, const ScaledHeads& v,
-                                   const std::vector<int64_t>& lengths);
+                         const std::vector<int64_t>& lengths, const at::Tensor& log_weight);
 
 }  // namespace ospnext::cuda

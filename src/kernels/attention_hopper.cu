@@ -1,5 +1,5 @@
-// o = softmax(q kᵀ / √128 + bias) v per sample and head, over ragged segments of tokens; bf16 in and out, q and k also
-// in E4M3, fp32 inside.
+// o = softmax(q kᵀ / √128 + bias) v per sample and head, over ragged segments of tokens; bf16 in and out, q and k, or
+// q, k, v and the weights, also in E4M3, fp32 inside.
 // Bound by the tensor cores: 4·128 FLOPs a pair of query and key, and one exponential, for which the softmax of one
 // warp group runs beside the products of the other. For Hopper (sm_90a): copies by the tensor engine into a ring of
 // two tiles of keys and of values, asynchronous products, P in registers. 128 queries a block, 64 a warp group. Sums
@@ -16,10 +16,14 @@
 namespace ospnext::cuda {
 namespace {
 
-// Boxes of `rows` tokens and as many channels of one head as the swizzle is wide, of a tensor [B, tokens, H, 128].
+// A tensor of four dimensions, the fastest first; strides of the other three, all in elements.
+struct Dimensions {
+  int64_t size[4], stride[3];
+};
+
+// Boxes as wide as the swizzle and `rows` long in the other dimensions.
 template <class Type>
-cudaError_t make_map(CUtensorMap& map, const HeadsOfTokens& x, int64_t B, int64_t tokens, int64_t H,
-                     int rows) {
+cudaError_t make_map(CUtensorMap& map, void* data, const Dimensions& x, const int (&rows)[3]) {
   static_assert(std::is_same_v<Type, Bf16> || std::is_same_v<Type, E4m3>);
   constexpr auto kType =
       std::is_same_v<Type, Bf16> ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_UINT8;
@@ -30,22 +34,39 @@ cudaError_t make_map(CUtensorMap& map, const HeadsOfTokens& x, int64_t B, int64_
   if (error != cudaSuccess || found != cudaDriverEntryPointSuccess) {
     return error != cudaSuccess ? error : cudaErrorNotSupported;
   }
-  const auto bytes = [](int64_t elements) {
-    return static_cast<cuuint64_t>(Type::kBytes * elements);
-  };
-  const cuuint64_t sizes[] = {kHead, static_cast<cuuint64_t>(H), static_cast<cuuint64_t>(tokens),
-                              static_cast<cuuint64_t>(B)};
-  // a stride along which there is only one place may be anything in the tensor, not in the map
-  const int64_t head = H > 1 ? x.head : kHead, token = tokens > 1 ? x.token : H * head;
-  const cuuint64_t strides[] = {bytes(head), bytes(token),
-                                bytes(B > 1 ? x.sample : tokens * token)};
-  const cuuint32_t box[] = {kSwizzleRow / Type::kBytes, 1, static_cast<cuuint32_t>(rows), 1};
+  cuuint64_t sizes[4], strides[3];
+  cuuint32_t box[4] = {kSwizzleRow / Type::kBytes};
+  for (int i = 0; i < 4; ++i) {
+    sizes[i] = static_cast<cuuint64_t>(x.size[i]);
+  }
+  for (int i = 0; i < 3; ++i) {
+    // a stride along which there is only one place may be anything in the tensor, not in the map
+    const cuuint64_t packed = i == 0 ? Type::kBytes * sizes[0] : strides[i - 1] * sizes[i];
+    strides[i] = sizes[i + 1] > 1 ? static_cast<cuuint64_t>(Type::kBytes * x.stride[i]) : packed;
+    box[i + 1] = static_cast<cuuint32_t>(rows[i]);
+  }
   const cuuint32_t steps[] = {1, 1, 1, 1};
   const CUresult result = reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function)(
-      &map, kType, 4, x.data, sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+      &map, kType, 4, data, sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
       CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
       CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+// Boxes of `rows` tokens and as many channels of one head as the swizzle is wide, of a tensor [B, tokens, H, 128].
+template <class Type>
+cudaError_t make_map(CUtensorMap& map, const HeadsOfTokens& x, int64_t B, int64_t tokens, int64_t H,
+                     int rows) {
+  return make_map<Type>(map, x.data, {{kHead, H, tokens, B}, {x.head, x.token, x.sample}},
+                        {1, rows, 1});
+}
+
+// Boxes of all channels of one head and as many columns as the swizzle is wide.
+cudaError_t make_columns_map(CUtensorMap& map, const AttentionArgs& args, int64_t columns) {
+  return make_map<E4m3>(
+      map, const_cast<void*>(args.value_columns),
+      {{columns, kHead, args.H, args.B}, {columns, kHead * columns, args.H * kHead * columns}},
+      {kHead, 1, 1});
 }
 
 bool can_be_stored(const HeadsOfTokens& x) {
@@ -59,7 +80,7 @@ bool set_segments(Params& p, const AttentionArgs& args) {
   const int64_t* offsets = args.segments > 0 ? args.offsets : whole;
   p.segments = static_cast<int>(std::max<int64_t>(args.segments, 1));
   p.all_keys = args.segments > 0 ? -1 : static_cast<int>(args.T);
-  p.offset[0] = p.first_tile[0] = 0;
+  p.offset[0] = p.first_tile[0] = p.first_value[0] = 0;
   for (int s = 0; s < p.segments; ++s) {
     const int64_t length = offsets[s + 1] - offsets[s];
     if (length < 0) {
@@ -67,6 +88,9 @@ bool set_segments(Params& p, const AttentionArgs& args) {
     }
     p.offset[s + 1] = static_cast<int>(offsets[s + 1]);
     p.first_tile[s + 1] = p.first_tile[s] + static_cast<int>((length + kRows - 1) / kRows);
+    p.first_value[s + 1] = args.value_columns == nullptr
+                               ? p.offset[s + 1]
+                               : p.first_value[s] + static_cast<int>(columns_of(length));
   }
   p.tiles_a_head = p.first_tile[p.segments];
   p.tiles = static_cast<int>(args.B * args.H * p.tiles_a_head);
@@ -104,6 +128,7 @@ cudaError_t launch_with(const AttentionArgs& args, cudaStream_t stream) {
   if (args.segments > kMaxAttentionSegments ||
       (args.segments > 0 && (args.bias || args.L != args.T)) || !can_be_stored(args.o) ||
       (args.score_factor == nullptr) != (args.value_factor == nullptr) ||
+      (args.value_columns != nullptr && args.score_factor == nullptr) ||
       std::max(args.L, args.T) > kMost || !set_segments(p, args) ||
       args.B * args.H * p.tiles_a_head > kMost) {
     return cudaErrorInvalidValue;
@@ -126,7 +151,9 @@ cudaError_t launch_with(const AttentionArgs& args, cudaStream_t stream) {
   if (error == cudaSuccess) {
     error = make_map<Scores>(p.k, k, args.B, T, args.H, Plan::kKeys);
   }
-  if (error == cudaSuccess) {
+  if (error == cudaSuccess && Shared<Plan>::kColumns && !none) {
+    error = make_columns_map(p.v, args, value_columns(args.offsets, args.segments, args.T));
+  } else if (error == cudaSuccess) {
     error = make_map<Bf16>(p.v, v, args.B, T, args.H, Plan::kKeys);
   }
   if (error != cudaSuccess) {
@@ -138,6 +165,10 @@ cudaError_t launch_with(const AttentionArgs& args, cudaStream_t stream) {
 }  // namespace
 
 cudaError_t launch_attention(const AttentionArgs& args, cudaStream_t stream) {
+  if (args.value_columns != nullptr) {
+    return args.bias != nullptr ? launch_with<WithBias<Fp8ValuesPlan>, true>(args, stream)
+                                : launch_with<Fp8ValuesPlan, false>(args, stream);
+  }
   if (args.score_factor != nullptr) {
     return args.bias != nullptr ? launch_with<WithBias<Fp8Plan>, true>(args, stream)
                                 : launch_with<Fp8Plan, false>(args, stream);

@@ -17,8 +17,8 @@ constexpr int kHead = 128;                   // channels of a head
 constexpr int kGroups = 2, kGroupRows = 64;  // warp groups that compute, queries of each
 constexpr int kRows = kGroups * kGroupRows;  // queries of a block
 constexpr int kStages = 2;                   // tiles of keys, and of values, in shared memory
-constexpr int kStep = 16;                    // keys of one product with values
-constexpr int kStepBytes = 32;               // channels of one product of queries and keys
+constexpr int kStep = 16;                    // keys of one product with values in bf16
+constexpr int kStepBytes = 32;               // what one product takes of a row of any other operand
 constexpr int kThreads = (1 + kGroups) * kWarpgroup;  // the first warp group copies
 constexpr int kCopyRegisters = 24, kComputeRegisters = 240;
 static_assert((kCopyRegisters + kGroups * kComputeRegisters) * kWarpgroup <=
@@ -27,9 +27,11 @@ static_assert((kCopyRegisters + kGroups * kComputeRegisters) * kWarpgroup <=
 
 // How the work is cut and ordered.
 struct DefaultPlan {
-  using Scores = Bf16;                  // type of queries and keys
-  static constexpr int kKeys = 192;     // of a tile
-  static constexpr int kSlack = 8;      // how far log2 of a weight may grow before sums are rescaled
+  using Scores = Bf16;                   // type of queries and keys
+  using Values = Bf16;                   // type of values and weights
+  static constexpr int kKeys = 192;      // of a tile
+  static constexpr float kSlack = 8;     // how far log2 of a weight may grow before sums are rescaled
+  static constexpr float kShift = 0;     // log2 of what weights are multiplied with
   static constexpr bool kTurns = false;  // whether the two warp groups issue their products by turns
   static constexpr bool kEager = true;  // exponentials do not wait for products under way
   static constexpr bool kKeep = true;   // keys and values are the last to leave the L2 cache
@@ -37,6 +39,14 @@ struct DefaultPlan {
 struct Fp8Plan : DefaultPlan {
   using Scores = E4m3;
   static constexpr bool kTurns = true;
+};
+// Weights of E4M3 between 2^-9 and 448. Their sums of products, which the tensor cores keep with some 14 bits, are
+// added up tile by tile.
+struct Fp8ValuesPlan : Fp8Plan {
+  using Values = E4m3;
+  static constexpr int kKeys = 128;
+  static constexpr float kSlack = 0.8F;  // 2^8.8 < 448
+  static constexpr float kShift = 8;
 };
 template <class Plan>
 struct WithBias : Plan {
@@ -48,27 +58,23 @@ struct WithBias : Plan {
 template <class Plan>
 struct Shared {
   static constexpr int kBoxes = kHead * Plan::Scores::kBytes / kSwizzleRow;  // of queries, of keys
-  static constexpr int kValueBoxes = kHead * Bf16::kBytes / kSwizzleRow;
+  static constexpr bool kColumns = std::is_same_v<typename Plan::Values, E4m3>;  // of value_columns()
+  static constexpr int kValueBoxes = kColumns ? 1 : kHead * Bf16::kBytes / kSwizzleRow;
   static constexpr int kQueryBox = kGroupRows * kSwizzleRow, kKeyBox = Plan::kKeys * kSwizzleRow;
+  static constexpr int kValueBox = (kColumns ? kHead : Plan::kKeys) * kSwizzleRow;
   static constexpr int kQueryTile = kBoxes * kQueryBox, kKeyTile = kBoxes * kKeyBox;
-  static constexpr int kValueTile = kValueBoxes * kKeyBox;
-  static constexpr int kQueries = 0;                             // [kGroups]
-  static constexpr int kKeys = kQueries + kGroups * kQueryTile;  // [kStages]
-  static constexpr int kValues = kKeys + kStages * kKeyTile;     // [kStages]
+  static constexpr int kValueTile = kValueBoxes * kValueBox;
+  static constexpr int kQueries = 0;                                // [kGroups]
+  static constexpr int kKeys = kQueries + kGroups * kQueryTile;     // [kStages]
+  static constexpr int kValues = kKeys + kStages * kKeyTile;  // [kStages]
   static constexpr int kBarriers = kValues + kStages * kValueTile;
   static constexpr int kBarrierBytes = 128;
   static constexpr int kBytes = kBarriers + kBarrierBytes + kSwizzleBlock;
   static_assert(Plan::kKeys % kStep == 0 && kKeyBox % kSwizzleBlock == 0 && kBytes <= 227 * 1024);
+  static_assert(!kColumns || Plan::kKeys == kSwizzleRow, "a tile of columns is one box");
 };
-enum Barrier {
-  kQueryFull = 0,
-  kQueryEmpty = 2,
-  kKeyFull = 4,
-  kKeyEmpty = 6,
-  kValueFull = 8,
-  kValueEmpty = 10,
-  kUnused = 12
-};
+// kStages of each kind, one a warp group of those of queries.
+enum Barrier { kQueryFull, kQueryEmpty, kKeyFull, kKeyEmpty, kValueFull, kValueEmpty, kUnused };
 
 struct Params {
   CUtensorMap q, k, v;
@@ -81,11 +87,13 @@ struct Params {
   int tiles, tiles_a_head, segments;
   int offset[kMaxAttentionSegments + 1];
   int first_tile[kMaxAttentionSegments + 1];  // of a segment, in a head
+  int first_value[kMaxAttentionSegments + 1];  // of a segment, in v
 };
 
-// Queries [row, end) of one head, of which a block takes the first kRows, and their keys [key, key + keys).
+// Queries [row, end) of one head, of which a block takes the first kRows, and their keys [key, key + keys), whose values
+// begin at `value`.
 struct Work {
-  int sample, head, row, end, key, keys;
+  int sample, head, row, end, key, keys, value;
 };
 
 // Tiles follow one another within a segment, segments within a head: blocks that run at a time share keys.
@@ -99,7 +107,8 @@ __device__ __forceinline__ Work work_of(const Params& p, int tile) {
   const int begin = p.offset[low], end = p.offset[low + 1];
   const int row = begin + (of_head - p.first_tile[low]) * kRows;
   const bool own = p.all_keys < 0;
-  return {head / p.H, head % p.H, row, end, own ? begin : 0, own ? end - begin : p.all_keys};
+  return {head / p.H,      head % p.H,  row, end, own ? begin : 0, own ? end - begin : p.all_keys,
+          p.first_value[low]};
 }
 
 template <class Plan>
@@ -120,7 +129,7 @@ struct Block {
   uint32_t shared;
   int first_tile, tile_step;
   __device__ __forceinline__ uint32_t barrier(Barrier kind, int which) const {
-    return shared + Shared<Plan>::kBarriers + 8 * (kind + which);
+    return shared + Shared<Plan>::kBarriers + 8 * (kind * kStages + which);
   }
 };
 
@@ -133,17 +142,17 @@ __device__ __forceinline__ void copy_boxes(uint32_t to, const CUtensorMap& map, 
   barrier_expect(barrier, kBoxes * kBoxBytes);
 #pragma unroll
   for (int i = 0; i < kBoxes; ++i) {
-    box.channel = i * (kHead / kBoxes);
     copy_box(to + i * kBoxBytes, map, box, barrier, policy);
+    box.x += kHead / kBoxes;
   }
 }
 
 // One tile of keys or values into the ring.
-template <class Plan, int kBoxes>
+template <int kBoxes, int kBoxBytes, class Plan>
 __device__ __forceinline__ void copy_tile(const Block<Plan>& block, const CUtensorMap& map,
                                           const Box& box, uint32_t ring, Barrier full,
-                                          Barrier empty, Ring& at, uint64_t policy) {
-  constexpr int kBoxBytes = Shared<Plan>::kKeyBox;
+                                          Barrier empty, Ring& at,
+                                          uint64_t policy) {
   barrier_wait(block.barrier(empty, at.stage()), at.parity() ^ 1);
   copy_boxes<kBoxes, kBoxBytes>(ring + at.stage() * kBoxes * kBoxBytes, map, box,
                                 block.barrier(full, at.stage()), policy);
@@ -168,8 +177,9 @@ __device__ __forceinline__ void copy_queries(const Block<Plan>& block, const Par
 template <class Plan>
 __device__ __forceinline__ void copy_all(const Block<Plan>& block, const Params& p) {
   const uint64_t pass = pass_through_cache(), keep = Plan::kKeep ? keep_in_cache() : treat_as_any();
-  const uint32_t key_ring = block.shared + Shared<Plan>::kKeys;
-  const uint32_t value_ring = block.shared + Shared<Plan>::kValues;
+  using Memory = Shared<Plan>;
+  const uint32_t key_ring = block.shared + Memory::kKeys;
+  const uint32_t value_ring = block.shared + Memory::kValues;
   Ring keys, values;
   uint32_t query_parity = 0;
   for (int tile = block.first_tile; tile < p.tiles; tile += block.tile_step) {
@@ -179,18 +189,20 @@ __device__ __forceinline__ void copy_all(const Block<Plan>& block, const Params&
       continue;
     }
     for (int i = count - 1; i >= -1; --i) {
-      Box box{0, work.head, work.key + i * Plan::kKeys, work.sample};
       if (i >= 0) {
-        copy_tile<Plan, Shared<Plan>::kBoxes>(block, p.k, box, key_ring, kKeyFull, kKeyEmpty, keys,
-                                              keep);
+        const Box box{0, work.head, work.key + i * Plan::kKeys, work.sample};
+        copy_tile<Memory::kBoxes, Memory::kKeyBox>(block, p.k, box, key_ring, kKeyFull, kKeyEmpty,
+                                                   keys, keep);
       }
       if (i == count - 1) {
         copy_queries(block, p, work, query_parity, pass);
         query_parity ^= 1;
       } else {
-        box.token += Plan::kKeys;
-        copy_tile<Plan, Shared<Plan>::kValueBoxes>(block, p.v, box, value_ring, kValueFull,
-                                                   kValueEmpty, values, keep);
+        const int first = work.value + (i + 1) * Plan::kKeys;
+        const Box box = Memory::kColumns ? Box{first, 0, work.head, work.sample}
+                                         : Box{0, work.head, first, work.sample};
+        copy_tile<Memory::kValueBoxes, Memory::kValueBox>(block, p.v, box, value_ring, kValueFull,
+                                                          kValueEmpty, values, keep);
       }
     }
   }
@@ -209,21 +221,26 @@ __device__ __forceinline__ void issue_scores(float (&s)[Plan::kKeys / 2], uint64
   products_commit();
 }
 
-template <int kKeys>
-__device__ __forceinline__ void issue_values(float (&o)[kHead / 2], const uint32_t (&p)[kKeys / 4],
+// o += P V, or o = P V of columns.
+template <class Plan, int kWords>
+__device__ __forceinline__ void issue_values(float (&o)[kHead / 2], const uint32_t (&p)[kWords],
                                              uint64_t v) {
 #pragma unroll
-  for (int step = 0; step < kKeys / kStep; ++step) {
-    multiply_values(o, p[4 * step], p[4 * step + 1], p[4 * step + 2], p[4 * step + 3],
-                    advance(v, step * kStep * kSwizzleRow));
+  for (int step = 0; step < kWords / 4; ++step) {
+    const uint32_t *at = p + 4 * step;
+    if constexpr (Shared<Plan>::kColumns) {
+      multiply_values(o, at[0], at[1], at[2], at[3], advance(v, step * kStepBytes), step > 0);
+    } else {
+      multiply_values(o, at[0], at[1], at[2], at[3], advance(v, step * kStep * kSwizzleRow));
+    }
   }
   products_commit();
 }
 
-// Normalises, multiplies by `factor` and stores a warp's 16 rows from `row` on, those before work.end.
+// Normalises, multiplies by `factor` and stores a warp's 16 rows from `row` on, those before work.end. `shift`: of Plan.
 __device__ __forceinline__ void store_rows(const Params& p, const Work& work, int row,
                                            const float (&o)[kHead / 2], RowSums rows, float scale,
-                                           float factor) {
+                                           float factor, float shift) {
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     float sum = rows.sum[r];
@@ -248,14 +265,15 @@ __device__ __forceinline__ void store_rows(const Params& p, const Work& work, in
     }
     if (p.lse != nullptr && quarter == 0 && at < work.end) {
       p.lse[(int64_t{work.sample} * p.H + work.head) * p.L + at] =
-          sum == 0.0F ? -kInfinity : (rows.top[r] * scale + log2f(sum)) * kLn2;
+          sum == 0.0F ? -kInfinity : (rows.top[r] * scale + log2f(sum) - shift) * kLn2;
     }
   }
 }
 
 // A tile of the ring is free: each warp that computes with it says so.
 template <class Plan>
-__device__ __forceinline__ void release(const Block<Plan>& block, Barrier empty, Ring& at) {
+__device__ __forceinline__ void release(const Block<Plan>& block, Barrier empty,
+                                        Ring& at) {
   if (lane_id() == 0) {
     barrier_arrive(block.barrier(empty, at.stage()));
   }
@@ -274,7 +292,7 @@ __device__ __forceinline__ void compute_all(const Block<Plan>& block, const Para
   const uint64_t q =
       operand(block.shared + Memory::kQueries + group * Memory::kQueryTile, kSwizzleBlock, 16);
   const uint64_t k = operand(block.shared + Memory::kKeys, kSwizzleBlock, 16);
-  const uint64_t v = operand(block.shared + Memory::kValues, kSwizzleBlock, Memory::kKeyBox);
+  const uint64_t v = operand(block.shared + Memory::kValues, kSwizzleBlock, Memory::kValueBox);
   const auto release_queries = [&] {
     if (lane_id() == 0) {
       barrier_arrive(block.barrier(kQueryEmpty, group));
@@ -290,15 +308,25 @@ __device__ __forceinline__ void compute_all(const Block<Plan>& block, const Para
     const int count = key_tiles<Plan>(work);
     const float to_logits = kFactors ? kScale * p.score_factor[work.sample] : kScale;
     const float scale = kBias ? 1.0F : to_logits;  // of what mask_scores() leaves
-    float o[kHead / 2];
+    float o[kHead / 2], tile_o[kHead / 2];  // sums, and those of one tile for which they are kept apart
+    float (&target)[kHead / 2] = Memory::kColumns ? tile_o : o;
 #pragma unroll
     for (float& value : o) {
       value = 0;
     }
+    const auto add_tile = [&] {
+      pin(target);
+      if constexpr (Memory::kColumns) {
+#pragma unroll
+        for (int i = 0; i < kHead / 2; ++i) {
+          o[i] += tile_o[i];
+        }
+      }
+    };
     RowSums rows{{-kInfinity, -kInfinity}, {0, 0}};
     if (count > 0) {
       float s[kKeys / 2], shrink[2];
-      uint32_t weights[kKeys / 4];
+      uint32_t weights[kKeys / 8 * Plan::Values::kBytes];
       const auto finish_scores = [&](int i) {
         const int valid = work.keys - i * kKeys;
         if (kBias || valid < kKeys) {
@@ -326,13 +354,13 @@ __device__ __forceinline__ void compute_all(const Block<Plan>& block, const Para
         if constexpr (Plan::kTurns) {
           named_sync(kTurn + group, kGroups * kWarpgroup);
         }
-        pin(o);
+        pin(target);
         pin(weights);
         products_begin();
         issue_scores<Plan>(s, q, advance(k, keys.stage() * Memory::kKeyTile));
         barrier_wait(block.barrier(kValueFull, values.stage()), values.parity());
         products_begin();
-        issue_values<kKeys>(o, weights, advance(v, values.stage() * Memory::kValueTile));
+        issue_values<Plan>(target, weights, advance(v, values.stage() * Memory::kValueTile));
         if constexpr (Plan::kTurns) {
           named_arrive(kTurn + 1 - group, kGroups * kWarpgroup);
         }
@@ -350,7 +378,7 @@ __device__ __forceinline__ void compute_all(const Block<Plan>& block, const Para
           keep_order(rows, block.barrier(kUnused, 0));
         }
         products_wait<0>();
-        pin(o);
+        add_tile();
         release(block, kValueEmpty, values);
         if (grown) {
           multiply_rows(o, shrink);
@@ -358,16 +386,16 @@ __device__ __forceinline__ void compute_all(const Block<Plan>& block, const Para
         pack_weights(weights, s);
       }
       barrier_wait(block.barrier(kValueFull, values.stage()), values.parity());
-      pin(o);
+      pin(target);
       pin(weights);
       products_begin();
-      issue_values<kKeys>(o, weights, advance(v, values.stage() * Memory::kValueTile));
+      issue_values<Plan>(target, weights, advance(v, values.stage() * Memory::kValueTile));
       products_wait<0>();
-      pin(o);
+      add_tile();
       release(block, kValueEmpty, values);
     }
     store_rows(p, work, work.row + warp_row, o, rows, scale,
-               kFactors ? p.value_factor[work.sample] : 1.0F);
+               kFactors ? p.value_factor[work.sample] : 1.0F, Plan::kShift);
   }
   if (Plan::kTurns && group == 0) {
     named_sync(kTurn, kGroups * kWarpgroup);  // takes the turn that nobody needs any more

@@ -22,6 +22,18 @@ __device__ __forceinline__ uint32_t pack(float low, float high) {
   return both;
 }
 
+// Four numbers as E4M3, the first lowest; 448 at most.
+__device__ __forceinline__ uint32_t pack_e4m3(float a, float b, float c, float d) {
+  uint32_t four;
+  asm("{\n.reg .b16 low, high;\n"
+      "cvt.rn.satfinite.e4m3x2.f32 low, %2, %1;\n"
+      "cvt.rn.satfinite.e4m3x2.f32 high, %4, %3;\n"
+      "mov.b32 %0, {low, high};\n}\n"
+      : "=r"(four)
+      : "f"(a), "f"(b), "f"(c), "f"(d));
+  return four;
+}
+
 // A fragment of products: of each 8 columns the thread has two, 2·(lane % 4) and the next, of row lane / 4 of its
 // warp's 16 and then of the row 8 below. `rows.top` is what exponents are taken relative to.
 struct RowSums {
@@ -48,7 +60,7 @@ __device__ __forceinline__ void mask_scores(float (&s)[kCount], int valid, const
   }
 }
 
-// s = exp2(scale·s - scale·top), top and sum brought up to date. Whether earlier sums are to be multiplied by `shrink`.
+// s = exp2(scale·s - scale·top + Plan::kShift), top and sum brought up to date. Whether earlier sums are to be multiplied by `shrink`.
 template <class Plan, int kCount>
 __device__ __forceinline__ bool exponentiate(float (&s)[kCount], RowSums& rows, float (&shrink)[2],
                                              float scale) {
@@ -78,6 +90,7 @@ __device__ __forceinline__ bool exponentiate(float (&s)[kCount], RowSums& rows, 
     rows.top[r] = grown ? fmaxf(before, top[r]) : before;
     base[r] = rows.top[r] == -kInfinity ? 0.0F : rows.top[r] * scale;  // no key counts yet
     shrink[r] = exp2_fast(fmaf(before, scale, -base[r]));
+    base[r] -= Plan::kShift;
     rows.sum[r] *= grown ? shrink[r] : 1.0F;
   }
 #pragma unroll
@@ -107,12 +120,23 @@ __device__ __forceinline__ void multiply_rows(float (&o)[kCount], const float (&
   }
 }
 
-// From a fragment to the left operand of the next product.
+// From a fragment to the left operand of the next product, bf16.
 template <int kCount>
 __device__ __forceinline__ void pack_weights(uint32_t (&p)[kCount / 2], const float (&s)[kCount]) {
 #pragma unroll
   for (int i = 0; i < kCount / 2; ++i) {
     p[i] = pack(s[2 * i], s[2 * i + 1]);
+  }
+}
+
+// The same in E4M3. That operand has four adjacent columns in a thread where the fragment has two and, 8 further, two:
+// value_columns() (attention_launch.h) has the keys in this order.
+template <int kCount>
+__device__ __forceinline__ void pack_weights(uint32_t (&p)[kCount / 4], const float (&s)[kCount]) {
+#pragma unroll
+  for (int i = 0; i < kCount / 4; ++i) {
+    const int first = i / 2 * 8 + i % 2 * 2;  // of the group of 16 columns i / 2, row i % 2
+    p[i] = pack_e4m3(s[first], s[first + 1], s[first + 4], s[first + 5]);
   }
 }
 

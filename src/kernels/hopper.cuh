@@ -100,7 +100,7 @@ __device__ __forceinline__ void named_arrive(int name, int threads) {
 // copies
 
 struct Box {
-  int channel, head, token, sample;  // where it begins
+  int x, y, z, w;  // where it begins, along the map's dimensions
 };
 
 __device__ __forceinline__ void prefetch_map(const CUtensorMap& map) {
@@ -129,8 +129,7 @@ __device__ __forceinline__ void copy_box(uint32_t to, const CUtensorMap& map, Bo
   asm volatile(
       "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
       "[%0], [%1, {%2, %3, %4, %5}], [%6], %7;" ::"r"(to),
-      "l"(&map), "r"(box.channel), "r"(box.head), "r"(box.token), "r"(box.sample), "r"(barrier),
-      "l"(policy)
+      "l"(&map), "r"(box.x), "r"(box.y), "r"(box.z), "r"(box.w), "r"(barrier), "l"(policy)
       : "memory");
 }
 
@@ -213,7 +212,7 @@ __device__ __forceinline__ uint64_t advance(uint64_t operand, uint32_t bytes) {
   "%80, %81, %82, %83, %84, %85, %86, %87, " \
   "%88, %89, %90, %91, %92, %93, %94, %95"
 
-// Types of queries and keys.
+// Types of operands.
 struct Bf16 {
   static constexpr int kBytes = 2;
 };
@@ -247,6 +246,18 @@ __device__ __forceinline__ void multiply_values(float (&o)[64], uint32_t p0, uin
       "}, {%64, %65, %66, %67}, %68, p, 1, 1, 1;\n}\n"
       : OSPNEXT_64(o)
       : "r"(p0), "r"(p1), "r"(p2), "r"(p3), "l"(v));
+}
+
+// o (+)= P V for 64 rows, 32 keys and 128 channels in E4M3: P from registers, V channel by channel.
+__device__ __forceinline__ void multiply_values(float (&o)[64], uint32_t p0, uint32_t p1,
+                                                uint32_t p2, uint32_t p3, uint64_t v,
+                                                int accumulate) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %69, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n128k32.f32.e4m3.e4m3 {" OSPNEXT_NAMES_64
+      "}, {%64, %65, %66, %67}, %68, p, 1, 1;\n}\n"
+      : OSPNEXT_64(o)
+      : "r"(p0), "r"(p1), "r"(p2), "r"(p3), "l"(v), "r"(accumulate));
 }
 
 #undef OSPNEXT_MULTIPLY_SCORES

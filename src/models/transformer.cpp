@@ -60,21 +60,40 @@ TransformerImpl::TransformerImpl(const TransformerConfig& config, at::TensorOpti
   head = register_module("head", Head(config, float_options));
 }
 
+TextVectors TransformerImpl::embed_text(const TextRows& text) {
+  CHECK_SHAPE(text.rows, -1, -1, config_.text_dim);
+  const TextRows words{text_embedding(text.rows.to(compute_dtype_)), text.log_weight};  // [B, T, C]
+  TextVectors keys;
+  for (size_t i = 0; i < blocks->size(); ++i) {
+    keys.push_back(blocks->at<TransformerBlockImpl>(i).cross_attn->text_keys(words));
+  }
+  return keys;
+}
+
+TimeVectors TransformerImpl::embed_time(const at::Tensor& timestep) {
+  CHECK_SHAPE(timestep, -1);
+  const auto embedding = time_embedding(time_sinusoid(timestep, config_.freq_dim));  // [B, C]
+  return {embedding, time_projection(embedding)};
+}
+
 at::Tensor TransformerImpl::forward(const at::Tensor& latent, const TextRows& text,
                                     const at::Tensor& timestep) {
-  const int64_t B = latent.size(0);
+  return forward(latent, embed_text(text), embed_time(timestep));
+}
+
+at::Tensor TransformerImpl::forward(const at::Tensor& latent, const TextVectors& text,
+                                    const TimeVectors& time) {
+  const int64_t B = latent.size(0), C = config_.dim;
   CHECK_SHAPE(latent, B, config_.in_dim, -1, -1, -1);
-  CHECK_SHAPE(text.rows, B, -1, config_.text_dim);
-  CHECK_SHAPE(timestep, B);
+  TORCH_CHECK(text.size() == plan_.size(), "text: expected keys for ", plan_.size(),
+              " blocks, got ", text.size());
+  CHECK_SHAPE(text.front().key, B, -1, config_.num_heads, config_.head_dim());
+  CHECK_SHAPE(time.embedding, B, C);
   TORCH_CHECK(latent.size(3) % kPatchRows == 0 && latent.size(4) % kPatchColumns == 0,
               "latent: expected even rows and columns, got ", shape_text(latent.sizes()));
   const Grid grid{latent.size(2), latent.size(3) / kPatchRows, latent.size(4) / kPatchColumns};
   const Placements& places = placements(grid, latent.device());
   const Layout& row_major = places.at(Pattern::kFull).layout;
-
-  const auto time = time_embedding(time_sinusoid(timestep, config_.freq_dim));          // [B, C]
-  const auto modulation = time_projection(time);                                        // [B, 6, C]
-  const TextRows words{text_embedding(text.rows.to(compute_dtype_)), text.log_weight};  // [B, T, C]
 
   const Layout* layout = &places.at(plan_.front().layout).layout;
   const auto patches = patchify(latent.to(compute_dtype_));                    // [B, L, 64]
@@ -83,9 +102,10 @@ at::Tensor TransformerImpl::forward(const at::Tensor& latent, const TextRows& te
     const Placement& place = places.at(plan_[i].layout);
     x = switch_layout(x, *layout, place.layout);
     layout = &place.layout;
-    x = blocks->at<TransformerBlockImpl>(i).forward(x, modulation, words, place, plan_[i].pattern);
+    x = blocks->at<TransformerBlockImpl>(i).forward(x, time.modulation, text[i], place,
+                                                    plan_[i].pattern);
   }
-  return unpatchify(switch_layout(head(x, time), *layout, row_major), grid);
+  return unpatchify(switch_layout(head(x, time.embedding), *layout, row_major), grid);
 }
 
 void TransformerImpl::set_compute_dtype(at::ScalarType dtype) {

@@ -17,6 +17,13 @@
 
 namespace ospnext {
 
+// What a forward pass takes of a prompt: one entry a block. Made once, it serves every step.
+using TextVectors = std::vector<TextKeys>;
+// What it takes of a noise level.
+struct TimeVectors {
+  at::Tensor embedding, modulation;  // [B, C], [B, 6, C] float32
+};
+
 // Parameters carry exactly the names of Wan's checkpoints. New ones are not initialised: load them or
 // call reset_parameters().
 //
@@ -31,8 +38,14 @@ struct TransformerImpl : torch::nn::Module {
   // the linears that run in the compute dtype; all else is made in float32.
   explicit TransformerImpl(const TransformerConfig& config, at::TensorOptions options = at::kFloat);
 
-  // latent [B, in_dim, F, H, W], H and W even; text rows [B, T, text_dim], all of them are attended;
-  // timestep [B], sigma·1000 -> velocity [B, out_dim, F, H, W] float32. Differentiable.
+  // latent [B, in_dim, F, H, W], H and W even; text of embed_text(), time of embed_time() -> velocity
+  // [B, out_dim, F, H, W] float32. Differentiable.
+  at::Tensor forward(const at::Tensor& latent, const TextVectors& text, const TimeVectors& time);
+  // Rows [B, T, text_dim], all of which are attended.
+  TextVectors embed_text(const TextRows& text);
+  // timestep [B], sigma·1000.
+  TimeVectors embed_time(const at::Tensor& timestep);
+  // The three together.
   at::Tensor forward(const at::Tensor& latent, const TextRows& text, const at::Tensor& timestep);
 
   void set_compute_dtype(at::ScalarType dtype);

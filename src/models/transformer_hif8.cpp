@@ -15,13 +15,13 @@ void round_to_hif8(Transformer& transformer, const Hif8Rounding& rounding,
       const auto scale = weight_scales.find(weight);
       TORCH_CHECK(scale != weight_scales.end(), weight, ": its HiF8 scale is not given");
       linear->hif8 = LinearImpl::Hif8{scale->second, rounding.amax_to};
-      if (rounding.tensor_cores && linear->weight.scalar_type() != at::kFloat8_e4m3fn) {
+      if (rounding.tensor_cores() && linear->weight.scalar_type() != at::kFloat8_e4m3fn) {
         linear->weight.set_data(hif8::fp8_weight(linear->weight));
       }
     }
     if (auto* attention = item.value()->as<AttentionImpl>();
         attention != nullptr && rounding.attention) {
-      attention->hif8 = AttentionImpl::Hif8{rounding.amax_to, rounding.tensor_cores};
+      attention->hif8 = AttentionImpl::Hif8{rounding.amax_to, rounding.products};
     }
   }
 }

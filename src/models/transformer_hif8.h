@@ -12,10 +12,9 @@ struct Hif8Rounding {
   bool linears = false;    // inputs and weights of what hif8::is_rounded_weight() names
   bool attention = false;  // queries, keys and values, as attention takes them
   double amax_to = 15;     // what inputs are scaled to, each sample by its own amax
-  // Products of the linears, and of queries and keys, on FP8 tensor cores, amax_to <= hif8::kE4m3Amax; otherwise
-  // simulated.
-  bool tensor_cores = false;
+  Hif8Products products = Hif8Products::kSimulated;  // on tensor cores amax_to <= hif8::kE4m3Amax
 
+  bool tensor_cores() const { return products != Hif8Products::kSimulated; }
   bool any() const { return linears || attention; }
 };
 

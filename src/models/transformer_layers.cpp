@@ -20,31 +20,36 @@ std::array<at::Tensor, sizeof...(Linears)> project(const at::Tensor& x, Linears&
   return {hif8::fp8_linear(input, linears->weight, linears->hif8->weight_scale, linears->bias)...};
 }
 
-// Queries or keys for the FP8 tensor cores.
+// Heads as operands of FP8 tensor cores.
 ScaledHeads fp8_heads(const at::Tensor& x, double amax_to) {
   const hif8::Fp8Input input = hif8::fp8_input(x, amax_to);
   return {input.codes, input.scale};
 }
 
-// Values, which stay in x's dtype: it holds what the codes are worth.
+// Values that stay in x's dtype, which holds what the codes are worth.
 ScaledHeads rounded_heads(const at::Tensor& x, double amax_to) {
   const at::Tensor scale = hif8::scale_to(amax_to, hif8::amax_of_samples(x));
   return {hif8::code_values(x, scale), scale};
 }
 
-// Attention to HiFloat8 queries, keys and values if `hif8` says so. `where`: segments, or weights of keys.
-template <auto attend, auto fp8_attend, class Where>
-at::Tensor attend_rounded(const std::optional<AttentionImpl::Hif8>& hif8, const at::Tensor& query,
-                          const at::Tensor& key, const at::Tensor& value, const Where& where) {
+// Attention, segmented if there are `lengths`, to queries, keys and values rounded to HiFloat8 if `hif8` says so.
+at::Tensor attend(const std::optional<AttentionImpl::Hif8>& hif8, const at::Tensor& query,
+                  const at::Tensor& key, const at::Tensor& value,
+                  const std::vector<int64_t>& lengths, const at::Tensor& log_weight = {}) {
+  const auto plain = [&](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+    return lengths.empty() ? attention(q, k, v, log_weight) : segmented_attention(q, k, v, lengths);
+  };
   if (!hif8) {
-    return attend(query, key, value, where);
+    return plain(query, key, value);
   }
-  if (hif8->tensor_cores) {
-    return fp8_attend(fp8_heads(query, hif8->amax), fp8_heads(key, hif8->amax),
-                      rounded_heads(value, hif8->amax), where);
+  if (hif8->products == Hif8Products::kSimulated) {
+    const auto rounded = [&](const at::Tensor& x) { return hif8::round_samples(x, hif8->amax); };
+    return plain(rounded(query), rounded(key), rounded(value));
   }
-  const auto rounded = [&](const at::Tensor& x) { return hif8::round_samples(x, hif8->amax); };
-  return attend(rounded(query), rounded(key), rounded(value), where);
+  const bool all = hif8->products == Hif8Products::kTensorCoresP8;
+  return fp8_attention(fp8_heads(query, hif8->amax), fp8_heads(key, hif8->amax),
+                       all ? fp8_heads(value, hif8->amax) : rounded_heads(value, hif8->amax),
+                       value.scalar_type(), lengths, log_weight);
 }
 
 // Bias and GELU in the epilogue of the product, where nothing has to be kept for a gradient.
@@ -139,21 +144,20 @@ at::Tensor AttentionImpl::attend_self(const at::Tensor& x, const Placement& plac
   const auto query = heads(norm_q->forward_rotate(q_x, place.rotation));  // [B, L, H, D]
   const auto key = heads(norm_k->forward_rotate(k_x, place.rotation));    // [B, L, H, D]
   const auto value = heads(v_x);                                          // [B, L, H, D]
-  const auto segments =
-      pattern == Pattern::kFull ? std::vector<int64_t>{x.size(1)} : place.layout.lengths();
-  const auto out = attend_rounded<segmented_attention, fp8_segmented_attention>(hif8, query, key,
-                                                                                value, segments);
+  const auto segments = pattern == Pattern::kFull ? std::vector<int64_t>{} : place.layout.lengths();
+  return o(attend(hif8, query, key, value, segments).flatten(2));  // [B, L, C]
+}
+
+at::Tensor AttentionImpl::attend_text(const at::Tensor& x, const TextKeys& text) {
+  const auto query = norm_q(q(x)).unflatten(2, {num_heads, -1});  // [B, L, H, D]
+  const auto out = attend(hif8, query, text.key, text.value, {}, text.log_weight);
   return o(out.flatten(2));  // [B, L, C]
 }
 
-at::Tensor AttentionImpl::attend_text(const at::Tensor& x, const TextRows& text) {
+TextKeys AttentionImpl::text_keys(const TextRows& text) {
   const auto heads = [&](const at::Tensor& y) { return y.unflatten(2, {num_heads, -1}); };
-  const auto query = heads(norm_q(q(x)));
   const auto [k_text, v_text] = project(text.rows, k, v);
-  const auto key = heads(norm_k(k_text)), value = heads(v_text);
-  const auto out =
-      attend_rounded<attention, fp8_attention>(hif8, query, key, value, text.log_weight);
-  return o(out.flatten(2));  // [B, L, C]
+  return {heads(norm_k(k_text)), heads(v_text), text.log_weight};
 }
 
 TransformerBlockImpl::TransformerBlockImpl(const TransformerConfig& config,
@@ -167,7 +171,7 @@ TransformerBlockImpl::TransformerBlockImpl(const TransformerConfig& config,
           "ffn", Mlp(config.dim, config.ffn_dim, config.dim, Activation::kGeluTanh, options))),
       eps(config.eps) {}
 
-at::Tensor TransformerBlockImpl::forward(at::Tensor x, const at::Tensor& time, const TextRows& text,
+at::Tensor TransformerBlockImpl::forward(at::Tensor x, const at::Tensor& time, const TextKeys& text,
                                          const Placement& place, Pattern pattern) {
   const auto m = (modulation + time).chunk(6, 1);  // 6 x [B, 1, C]
   auto y = layer_norm_modulate(x, /*shift=*/m[0], /*scale=*/m[1], eps);

@@ -75,6 +75,10 @@ struct LayerNormImpl : torch::nn::Module {
 };
 TORCH_MODULE(LayerNorm);
 
+// How products of HiFloat8 codes are computed: simulated, or on FP8 tensor cores, where those of attention's weights and
+// values are either left to bf16 (values are exact there) or, the weights in E4M3, made in FP8 too.
+enum class Hif8Products { kSimulated, kTensorCores, kTensorCoresP8 };
+
 // Where a block's tokens lie and how far their heads are turned.
 struct Placement {
   Layout layout;
@@ -87,14 +91,16 @@ struct AttentionImpl : torch::nn::Module {
   // Among video tokens, with rotary positions. x [B, L, C] -> [B, L, C]; tokens lie as `place` says and
   // see their segment of the layout, or everything when `pattern` is full.
   at::Tensor attend_self(const at::Tensor& x, const Placement& place, Pattern pattern);
-  // From video tokens to text. x [B, L, C], text rows [B, T, C] -> [B, L, C].
-  at::Tensor attend_text(const at::Tensor& x, const TextRows& text);
+  // From video tokens to text. x [B, L, C], text of text_keys() -> [B, L, C].
+  at::Tensor attend_text(const at::Tensor& x, const TextKeys& text);
+  // rows [B, T, C]
+  TextKeys text_keys(const TextRows& text);
   Linear q, k, v, o;
   RmsNorm norm_q, norm_k;
   int64_t num_heads;
   struct Hif8 {
-    double amax;        // what queries, keys and values are scaled to, to be rounded to HiFloat8
-    bool tensor_cores;  // their products on FP8 tensor cores; otherwise simulated
+    double amax;  // what queries, keys and values are scaled to, to be rounded to HiFloat8
+    Hif8Products products;
   };
   std::optional<Hif8> hif8;
 };
@@ -103,9 +109,9 @@ TORCH_MODULE(Attention);
 // Self-attention, attention to the text and feed-forward, each with its residual.
 struct TransformerBlockImpl : torch::nn::Module {
   TransformerBlockImpl(const TransformerConfig& config, at::TensorOptions options);
-  // x [B, L, C], time [B, 6, C] float32, text rows [B, T, C] -> [B, L, C].
+  // x [B, L, C], time [B, 6, C] float32, text of cross_attn->text_keys() -> [B, L, C].
   // Source: Wan2.1 wan/modules/model.py:WanAttentionBlock.
-  at::Tensor forward(at::Tensor x, const at::Tensor& time, const TextRows& text,
+  at::Tensor forward(at::Tensor x, const at::Tensor& time, const TextKeys& text,
                      const Placement& place, Pattern pattern);
   at::Tensor modulation;  // [1, 6, C] float32: shift, scale, gate of self-attention, then of ffn
   Attention self_attn, cross_attn;

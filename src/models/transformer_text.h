@@ -18,6 +18,12 @@ struct TextRows {
   at::Tensor log_weight;  // [T] float32, or undefined: every row counts once
 };
 
+// What a block's attention to the text takes of it: the same for every video and every step.
+struct TextKeys {
+  at::Tensor key, value;  // [B, T, H, D]
+  at::Tensor log_weight;  // of TextRows
+};
+
 // Wan's transformers attend to `text_len` rows, of which those past the prompt are zero and hence equal.
 // This is the same text in few rows: `rows` [B, n, D] (n <= text_len, zero past each sample's prompt) with a
 // few zero rows behind them, the last two of which count as all that are left out; or text_len rows that

@@ -69,12 +69,17 @@ nlohmann::json read_transformer_json(const std::filesystem::path& file) {
   return has_section ? nlohmann::json(yaml["model_config"]) : yaml;
 }
 
-constexpr const char* kHif8Simulated = "hif8-simulated";
-constexpr const char* kHif8 = "hif8";
-
-bool is_everywhere(Hif8Use use) {
-  return use == Hif8Use::kEverywhere || use == Hif8Use::kTensorCores;
-}
+// The values of --precision that round everywhere.
+struct Hif8Precision {
+  const char* name;
+  Hif8Use use;
+  Hif8Products products;
+};
+constexpr Hif8Precision kHif8Precisions[] = {
+    {"hif8", Hif8Use::kTensorCores, Hif8Products::kTensorCores},
+    {"hif8-p8", Hif8Use::kTensorCoresP8, Hif8Products::kTensorCoresP8},
+    {"hif8-simulated", Hif8Use::kSimulated, Hif8Products::kSimulated},
+};
 
 Hif8Rounding rounding_of(const TransformerConfig& config, const ComputeOptions& compute,
                          const std::string& path) {
@@ -84,21 +89,21 @@ Hif8Rounding rounding_of(const TransformerConfig& config, const ComputeOptions& 
     }
     return {};
   }
-  const bool everywhere = is_everywhere(compute.hif8);
+  const auto everywhere = products_everywhere(compute.hif8);
   const Hif8Rounding rounding{.linears = everywhere || !config.quant.empty(),
                               .attention = everywhere || !config.quant_attn.empty(),
                               .amax_to = config.scale_max_forward,
-                              .tensor_cores = compute.hif8 == Hif8Use::kTensorCores};
+                              .products = everywhere.value_or(Hif8Products::kSimulated)};
   if (rounding.any()) {
     check_range<double>(path + ": scale_max_forward", rounding.amax_to, 1,
-                        rounding.tensor_cores ? hif8::kE4m3Amax : 32768);
+                        rounding.tensor_cores() ? hif8::kE4m3Amax : 32768);
   }
   constexpr int64_t kFp8Multiple = 16;  // of both sides of a product
-  if (rounding.tensor_cores &&
+  if (rounding.tensor_cores() &&
       (config.dim % kFp8Multiple != 0 || config.ffn_dim % kFp8Multiple != 0)) {
     throw InputError(path + ": found dim " + std::to_string(config.dim) + " and ffn_dim " +
                      std::to_string(config.ffn_dim) + ", expected multiples of " +
-                     std::to_string(kFp8Multiple) + " for --precision hif8");
+                     std::to_string(kFp8Multiple) + " for --precision " + compute.precision_name());
   }
   return rounding;
 }
@@ -142,36 +147,45 @@ Transformer empty_transformer(const TransformerConfig& config, const ComputeOpti
 
 }  // namespace
 
+std::optional<Hif8Products> products_everywhere(Hif8Use use) {
+  for (const Hif8Precision& precision : kHif8Precisions) {
+    if (precision.use == use) {
+      return precision.products;
+    }
+  }
+  return std::nullopt;
+}
+
 std::string ComputeOptions::precision_name() const {
-  return hif8 == Hif8Use::kEverywhere    ? kHif8Simulated
-         : hif8 == Hif8Use::kTensorCores ? kHif8
-         : dtype == at::kFloat           ? "float32"
-                                         : "bf16";
+  for (const Hif8Precision& precision : kHif8Precisions) {
+    if (precision.use == hif8) {
+      return precision.name;
+    }
+  }
+  return dtype == at::kFloat ? "float32" : "bf16";
 }
 
 ComputeOptions parse_transformer_compute(const std::string& device, const std::string& precision) {
-  if (precision == kHif8Simulated) {
-    ComputeOptions compute = parse_compute(device, "auto");
-    compute.hif8 = Hif8Use::kEverywhere;
-    return compute;
-  }
-  if (precision == kHif8) {
-    ComputeOptions compute = parse_compute(device, "auto");
-    if (!hif8::has_fp8_tensor_cores(compute.device)) {
-      throw InputError("--precision: found hif8 on " + compute.device.str() +
-                       ", expected a CUDA GPU with FP8 tensor cores (compute capability 8.9 or "
-                       "higher); hif8-simulated runs anywhere");
+  for (const Hif8Precision& known : kHif8Precisions) {
+    if (precision == known.name) {
+      ComputeOptions compute = parse_compute(device, "auto");
+      compute.hif8 = known.use;
+      if (known.products != Hif8Products::kSimulated &&
+          !hif8::has_fp8_tensor_cores(compute.device)) {
+        throw InputError("--precision: found " + precision + " on " + compute.device.str() +
+                         ", expected a CUDA GPU with FP8 tensor cores (compute capability 8.9 or "
+                         "higher); hif8-simulated runs anywhere");
+      }
+      return compute;
     }
-    compute.hif8 = Hif8Use::kTensorCores;
-    return compute;
   }
   try {
     return parse_compute(device, precision);
   } catch (const InputError& error) {
     const bool about_precision = std::string(error.what()).starts_with("--precision");
     throw InputError(about_precision
-                         ? "--precision: found \"" + precision + "\", expected float32, bf16, " +
-                               kHif8 + " or " + kHif8Simulated
+                         ? "--precision: found \"" + precision +
+                               "\", expected float32, bf16, hif8, hif8-p8 or hif8-simulated"
                          : error.what());
   }
 }
@@ -247,7 +261,7 @@ Transformer load_transformer(const PartFiles& files, const ComputeOptions& compu
   const Loras loras = open_loras(files);
   const TransformerConfig config = read_transformer_config(files);
   const Hif8Rounding rounding = rounding_of(config, compute, checkpoint.path());
-  Transformer transformer = empty_transformer(config, compute, rounding.tensor_cores);
+  Transformer transformer = empty_transformer(config, compute, rounding.tensor_cores());
   transformer->set_compute_dtype(compute.dtype);
   const auto sources = hif8::decoded_sources(checkpoint, transformer_keys(checkpoint));
   std::map<std::string, float> scales;
@@ -259,7 +273,7 @@ Transformer load_transformer(const PartFiles& files, const ComputeOptions& compu
        [&](const std::string& name, const at::Tensor& rows) {
          const auto scale = scales.find(name);
          return scale == scales.end() ? rows
-                                      : rounded_rows(rows, scale->second, rounding.tensor_cores);
+                                      : rounded_rows(rows, scale->second, rounding.tensor_cores());
        });
   round_to_hif8(transformer, rounding, scales);
   return transformer;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "core/torch/torch.h"
@@ -15,9 +16,11 @@
 namespace ospnext {
 
 // Whether the transformer rounds to HiFloat8 (docs/hif8.md): as `quant` and `quant_attn` of its
-// configuration say, everywhere they could, the same with products on FP8 tensor cores, or nowhere, as in
-// training.
-enum class Hif8Use { kAsConfigured, kEverywhere, kTensorCores, kNowhere };
+// configuration say, everywhere they could (in one of the ways of Hif8Products), or nowhere, as in training.
+enum class Hif8Use { kAsConfigured, kSimulated, kTensorCores, kTensorCoresP8, kNowhere };
+
+// How products are computed where a transformer rounds everywhere; nothing for the other uses.
+std::optional<Hif8Products> products_everywhere(Hif8Use use);
 
 // Where a model runs and in what arithmetic.
 struct ComputeOptions {
@@ -25,7 +28,7 @@ struct ComputeOptions {
   at::ScalarType dtype = at::kFloat;
   Hif8Use hif8 = Hif8Use::kAsConfigured;
 
-  // "float32", "bf16", "hif8" or "hif8-simulated", as --precision takes it.
+  // "float32", "bf16", "hif8", "hif8-p8" or "hif8-simulated", as --precision takes it.
   std::string precision_name() const;
 };
 
@@ -35,8 +38,8 @@ struct ComputeOptions {
 ComputeOptions parse_compute(const std::string& device, const std::string& precision);
 
 // The same for commands that run the transformer, which can also be had in "hif8-simulated": rounding to
-// HiF8 everywhere, and around it, as in the other parts, the arithmetic of "auto"; and in "hif8", its fast form
-// on GPUs with FP8 tensor cores.
+// HiF8 everywhere, and around it, as in the other parts, the arithmetic of "auto"; and in "hif8" and "hif8-p8", its
+// fast forms on GPUs with FP8 tensor cores.
 ComputeOptions parse_transformer_compute(const std::string& device, const std::string& precision);
 
 // Configurations: the part's config.json where there is one (for the transformer YAML is taken as well, and

@@ -110,13 +110,11 @@ class Run {
  private:
   at::Tensor denoise_sample(size_t index, VideoReceiver& receiver) {
     const VideoSample& sample = samples_[index];
-    Guidance guidance{.text = embeddings_.at(sample.prompt).to(compute_.device),
-                      .negative_text = {},
-                      .scale = config_.guidance_scale,
-                      .batched = config_.batch_guidance};
-    if (config_.guidance_scale > 1) {
-      guidance.negative_text = embeddings_.at(config_.negative_prompt).to(compute_.device);
-    }
+    const at::Tensor negative = config_.guidance_scale > 1
+                                    ? embeddings_.at(config_.negative_prompt).to(compute_.device)
+                                    : at::Tensor();
+    const Guidance guidance = guide(transformer_, embeddings_.at(sample.prompt).to(compute_.device),
+                                    negative, config_.guidance_scale, config_.batch_guidance);
     const auto sampler = config_.sampler();
     const auto watch = [&](int64_t done, const at::Tensor& estimate) {
       if (receiver.wants_preview(index, done)) {
@@ -214,29 +212,39 @@ void text_to_video(const ModelFiles& files, const ComputeOptions& compute,
   run.make_videos(receiver);
 }
 
+Guidance guide(Transformer& transformer, const at::Tensor& text, const at::Tensor& negative_text,
+               double scale, bool batched) {
+  const torch::NoGradGuard no_grad;
+  const auto embed = [&](const std::vector<at::Tensor>& texts) {            // B x [n, D]
+    const at::Tensor rows = at::pad_sequence(texts, /*batch_first=*/true);  // [B, n, D]
+    return transformer->embed_text(pad_text(rows, transformer->config().text_len));
+  };
+  if (!negative_text.defined()) {
+    return {.text = embed({text}), .negative_text = {}, .scale = scale};
+  }
+  if (batched) {
+    return {
+        .text = embed({text, negative_text}), .negative_text = {}, .scale = scale, .batched = true};
+  }
+  return {.text = embed({text}), .negative_text = embed({negative_text}), .scale = scale};
+}
+
 at::Tensor predict_velocity(Transformer& transformer, const at::Tensor& latent, double timestep,
                             const Guidance& guidance, const CancellationToken& cancel) {
-  const auto run = [&](const std::vector<at::Tensor>& texts) {  // B x [n, D] -> [B, 16, F, h, w]
-    const auto batch = static_cast<int64_t>(texts.size());
-    const at::Tensor rows = at::pad_sequence(texts, /*batch_first=*/true);      // [B, n, D]
-    const at::Tensor times = torch::full({batch}, timestep, latent.options());  // [B]
-    return transformer->forward(latent.expand({batch, -1, -1, -1, -1}),
-                                pad_text(rows, transformer->config().text_len), times);
+  const int64_t B = guidance.batched ? 2 : 1;
+  const TimeVectors time = transformer->embed_time(torch::full({B}, timestep, latent.options()));
+  const auto run = [&](const TextVectors& text) {  // -> [B, 16, F, h, w]
+    return transformer->forward(latent.expand({B, -1, -1, -1, -1}), text, time);
   };
-  if (!guidance.negative_text.defined()) {
-    return run({guidance.text})[0];
-  }
-  at::Tensor conditional, unconditional;
+  const at::Tensor conditional = run(guidance.text);
   if (guidance.batched) {
-    const at::Tensor both = run({guidance.text, guidance.negative_text});
-    conditional = both[0];
-    unconditional = both[1];
-  } else {
-    conditional = run({guidance.text})[0];
-    cancel.check();
-    unconditional = run({guidance.negative_text})[0];
+    return guided_velocity(conditional[0], conditional[1], guidance.scale);
   }
-  return guided_velocity(conditional, unconditional, guidance.scale);
+  if (guidance.negative_text.empty()) {
+    return conditional[0];
+  }
+  cancel.check();
+  return guided_velocity(conditional[0], run(guidance.negative_text)[0], guidance.scale);
 }
 
 at::Tensor denoise(Transformer& transformer, Sampler& sampler, const at::Tensor& noise,
@@ -244,7 +252,7 @@ at::Tensor denoise(Transformer& transformer, Sampler& sampler, const at::Tensor&
                    const EstimateWatcher& watch) {
   const torch::NoGradGuard no_grad;
   const at::Tensor timesteps = sampler.schedule().timesteps;
-  at::Tensor latent = noise.to(guidance.text.device(), torch::kFloat32);
+  at::Tensor latent = noise.to(guidance.text.front().key.device(), torch::kFloat32);
   for (int64_t i = 0; i < sampler.steps(); ++i) {
     cancel.check();
     const at::Tensor velocity =

@@ -58,11 +58,15 @@ void text_to_video(const ModelFiles& files, const ComputeOptions& compute,
 
 // How the prompt steers the denoising of one latent.
 struct Guidance {
-  at::Tensor text;           // [n, D], the prompt's own rows, n <= text_len
-  at::Tensor negative_text;  // [n, D] of the negative prompt; undefined: no guidance
+  TextVectors text;           // of the prompt; if batched, of it and the negative prompt
+  TextVectors negative_text;  // of the negative prompt; empty: batched, or no guidance
   double scale = 1.0;
   bool batched = false;  // both texts as one batch instead of two passes
 };
+
+// Embeds the texts, each [n, D], their own rows, n <= text_len; an undefined negative_text: no guidance.
+Guidance guide(Transformer& transformer, const at::Tensor& text, const at::Tensor& negative_text,
+               double scale, bool batched);
 
 // The velocity at a noise level, guided. latent [16, F, h, w] float32, timestep 0 to 1000 -> the same
 // shape, float32, on the transformer's device.

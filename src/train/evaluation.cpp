@@ -46,7 +46,8 @@ at::Tensor sample_latents(Model& model, const GenerationConfig& generation,
   const int64_t longest = encoded.mask.sum(1).max().item<int64_t>();
   const at::Tensor rows = encoded.embeddings.narrow(1, 0, longest);  // [B + 1, n, D]
   const at::Tensor negative = rows.narrow(0, batch, 1).expand({batch, -1, -1});
-  const TextRows text = pad_text(at::cat({rows.narrow(0, 0, batch), negative}), text_len);  // 2B
+  const TextVectors text = model.transformer->embed_text(
+      pad_text(at::cat({rows.narrow(0, 0, batch), negative}), text_len));  // 2B
 
   const LatentSize size = latent_size(generation, model.vae->config);
   std::vector<at::Tensor> noises;
@@ -60,7 +61,10 @@ at::Tensor sample_latents(Model& model, const GenerationConfig& generation,
     cancel.check();
     const at::Tensor times =
         sampler->schedule().timesteps[step].expand({2 * batch}).to(model.device);
-    const auto both = model.transformer->forward(at::cat({latent, latent}), text, times).chunk(2);
+    const auto both =
+        model.transformer
+            ->forward(at::cat({latent, latent}), text, model.transformer->embed_time(times))
+            .chunk(2);
     latent =
         sampler->step(step, latent, guided_velocity(both[0], both[1], generation.guidance_scale));
   }

@@ -143,10 +143,10 @@ TEST_F(Hif8Commands, Refusals) {
                                 out, "--precision", "hif8-simulated"}),
                       "--precision: found \"hif8-simulated\", expected float32 or bf16"));
   save_safetensors(path("in"), {{"x", torch::ones({1})}});
-  EXPECT_TRUE(
-      refuses(run_here({"stage", "denoise", "--model", model(), "--input", path("in"), "--output",
-                        out, "--precision", "fp8"}),
-              "--precision: found \"fp8\", expected float32, bf16, hif8 or hif8-simulated"));
+  EXPECT_TRUE(refuses(
+      run_here({"stage", "denoise", "--model", model(), "--input", path("in"), "--output", out,
+                "--precision", "fp8"}),
+      "--precision: found \"fp8\", expected float32, bf16, hif8, hif8-p8 or hif8-simulated"));
   EXPECT_TRUE(refuses(run_here({"stage", "denoise", "--model", model(), "--input", path("in"),
                                 "--output", out, "--precision", "hif8", "--device", "cpu"}),
                       "--precision: found hif8 on cpu, expected a CUDA GPU"));

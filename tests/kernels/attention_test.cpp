@@ -141,19 +141,54 @@ TEST_P(WideAttention, Fp8IsAttentionToWhatTheCodesStandFor) {
     q.heads.scale *= 30;  // weights of many keys
     q.exact /= 30;
     const auto narrow = [](const Scaled& x) { return x.exact.to(at::kBFloat16); };
-    expect_close(fp8_segmented_attention(q.on(device()), k.on(device()), v.on(device()), lengths),
-                 plain_segments(q.exact, k.exact, v.exact, lengths),
-                 plain_segments(narrow(q), narrow(k), narrow(v), lengths));
+    expect_close(
+        fp8_attention(q.on(device()), k.on(device()), v.on(device()), at::kBFloat16, lengths),
+        plain_segments(q.exact, k.exact, v.exact, lengths),
+        plain_segments(narrow(q), narrow(k), narrow(v), lengths));
     at::Tensor log_weight = at::zeros({L});
     log_weight[L - 1] = 4.0625;  // held by bf16
-    expect_close(
-        fp8_attention(q.on(device()), k.on(device()), v.on(device()), log_weight.to(device())),
-        plain(q.exact, k.exact, v.exact, log_weight),
-        plain(narrow(q), narrow(k), narrow(v), log_weight));
+    expect_close(fp8_attention(q.on(device()), k.on(device()), v.on(device()), at::kBFloat16, {},
+                               log_weight.to(device())),
+                 plain(q.exact, k.exact, v.exact, log_weight),
+                 plain(narrow(q), narrow(k), narrow(v), log_weight));
   }
   const Scaled none(0, "none", true), no_values(0, "none", false);
-  EXPECT_EQ(fp8_attention(none.on(device()), none.on(device()), no_values.on(device())).sizes(),
-            (at::IntArrayRef{2, 0, 3, kWidth}));
+  EXPECT_EQ(
+      fp8_attention(none.on(device()), none.on(device()), no_values.on(device()), at::kBFloat16)
+          .sizes(),
+      (at::IntArrayRef{2, 0, 3, kWidth}));
+}
+
+// The equation with weights, relative to the largest of their row, rounded to E4M3 of 2^8 times as much.
+at::Tensor with_e4m3_weights(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+  const at::Tensor logits = at::einsum("blhd,bmhd->bhlm", {q, k}) / std::sqrt(kWidth);
+  const at::Tensor weights = (logits - logits.amax(-1, true)).exp();  // [B, H, L, S]
+  const at::Tensor rounded = (weights * 256).to(at::kFloat8_e4m3fn).to(at::kDouble) / 256;
+  return at::einsum("bhlm,bmhd->blhd", {rounded / weights.sum(-1, true), v});
+}
+
+TEST_P(WideAttention, Fp8ValuesCostTheRoundingOfWeights) {
+  for (const int64_t L : {1, 15, 129, 400}) {
+    SCOPED_TRACE(L);
+    Scaled q(L, "q", true);
+    const Scaled k(L, "k", true), v(L, "v", true);
+    q.heads.scale *= 30;
+    q.exact /= 30;
+    const at::Tensor out =
+        fp8_attention(q.on(device()), k.on(device()), v.on(device()), at::kBFloat16);
+    const at::Tensor exact = plain(q.exact, k.exact, v.exact);
+    const at::Tensor coarse = with_e4m3_weights(q.exact, k.exact, v.exact).to(at::kBFloat16);
+    const auto narrow = [](const Scaled& x) { return x.exact.to(at::kBFloat16); };
+    const at::Tensor in_bf16 = plain(narrow(q), narrow(k), narrow(v));  // what runs elsewhere
+    EXPECT_EQ(out.scalar_type(), at::kBFloat16);
+    EXPECT_LE(relative_l2(out, exact),
+              2 * std::max(relative_l2(coarse, exact), relative_l2(in_bf16, exact)));
+    const std::vector<int64_t> lengths{0, L / 3, 0, L - L / 3};
+    const at::Tensor inside =
+        fp8_attention(q.on(device()), k.on(device()), v.on(device()), at::kBFloat16, lengths);
+    const at::Tensor exact_inside = plain_segments(q.exact, k.exact, v.exact, lengths);
+    EXPECT_LE(relative_l2(inside, exact_inside), 0.04);  // some segments are too short to tell much
+  }
 }
 
 }  // namespace

@@ -20,7 +20,7 @@ namespace {
 namespace fs = std::filesystem;
 using Tensors = std::map<std::string, at::Tensor>;
 
-const ComputeOptions kSimulated{.hif8 = Hif8Use::kEverywhere};
+const ComputeOptions kSimulated{.hif8 = Hif8Use::kSimulated};
 
 class Hif8Models : public ::testing::Test {
  protected:
@@ -127,14 +127,14 @@ TEST_F(Hif8Models, LoadAsTheRoundedWeightsInEveryPrecision) {
 
 TEST_F(Hif8Models, RoundingInBf16StaysNearThatInFloat32) {
   const at::Tensor in_float = run(source_, kSimulated);
-  const at::Tensor in_bf16 = run(source_, {.dtype = at::kBFloat16, .hif8 = Hif8Use::kEverywhere});
+  const at::Tensor in_bf16 = run(source_, {.dtype = at::kBFloat16, .hif8 = Hif8Use::kSimulated});
   EXPECT_LT(relative_l2(in_bf16, in_float), 0.05);
   EXPECT_GT(relative_l2(in_bf16, in_float), 1e-4);
 }
 
 // The weights of the simulation, in bytes; from a checkpoint of codes, too.
 TEST_F(Hif8Models, ForTensorCoresWeightsAreLoadedIntoEightBits) {
-  const ComputeOptions simulated{.dtype = at::kBFloat16, .hif8 = Hif8Use::kEverywhere};
+  const ComputeOptions simulated{.dtype = at::kBFloat16, .hif8 = Hif8Use::kSimulated};
   const ComputeOptions fast{.dtype = at::kBFloat16, .hif8 = Hif8Use::kTensorCores};
   quantize(source_, "codes");
   const Transformer expected = load_transformer(files(source_), simulated);
