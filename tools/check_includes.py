@@ -18,7 +18,7 @@ LEVELS = {
     "cli": 7,
 }
 MAX_LINES = 500
-FREE_OF_TORCH = {"src/quant/hif8.h", "src/quant/e4m3.h"}
+FREE_OF_TORCH = {"src/quant/hif8.h", "src/quant/hif8_of.h", "src/quant/e4m3.h"}
 C10D_USER = "src/parallel/process_group.cpp"
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]')
 TORCH_HEADER = re.compile(r"^(torch|ATen|c10)/")

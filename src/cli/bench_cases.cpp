@@ -10,6 +10,8 @@
 #include "kernels/rotate_pairs.h"
 #include "models/rope.h"
 #include "models/transformer_hif8.h"
+#include "quant/hif8_linear.h"
+#include "quant/hif8_tensors.h"
 
 namespace ospnext {
 namespace {
@@ -229,6 +231,13 @@ std::vector<BenchCase> pointwise_cases(const BenchModel& model) {
       {.name = "switch of layout",
        .bytes = 2 * row_bytes,
        .ours = [=] { switch_layout(x, token, group); }},
+      {.name = "HiF8: amax", .bytes = row_bytes, .ours = [=] { hif8::amax_of_samples(x); }},
+      {.name = "HiF8: cast to E4M3",
+       .bytes = row_bytes + static_cast<double>(x.numel()),
+       .ours = [=] { hif8::encode_e4m3(x, at::ones({1}, shift.options())); }},
+      {.name = "HiF8: GELU, amax and cast",
+       .bytes = 2 * static_cast<double>(hidden.nbytes()) + static_cast<double>(hidden.numel()),
+       .ours = [=] { hif8::fp8_input_of_gelu(hidden, hif8::kForwardAmax); }},
   };
 }
 

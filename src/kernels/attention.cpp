@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "core/torch/shape_check.h"
+#include "kernels/amax.h"
 #ifdef OSPNEXT_CUDA
 #include "kernels/attention_cuda.h"
 #endif
@@ -77,17 +78,19 @@ at::Tensor segmented_attention(const at::Tensor& q, const at::Tensor& k, const a
 
 at::Tensor fp8_attention(const ScaledHeads& q, const ScaledHeads& k, const ScaledHeads& v,
                          at::ScalarType dtype, const std::vector<int64_t>& lengths,
-                         const at::Tensor& log_weight) {
+                         const at::Tensor& log_weight, const at::Tensor& amax) {
 #ifdef OSPNEXT_CUDA
   if (q.values.numel() > 0 && cuda::takes_fp8_attention(q, k, v, dtype) &&
       cuda::takes_segments(lengths)) {
-    return cuda::fp8_attention(q, k, v, lengths, log_weight);
+    return cuda::fp8_attention(q, k, v, lengths, log_weight, amax);
   }
 #endif
   const at::Tensor queries = divided(q, dtype), keys = divided(k, dtype),
                    values = divided(v, dtype);
-  return lengths.empty() ? attention(queries, keys, values, log_weight)
-                         : segmented_attention(queries, keys, values, lengths);
+  const at::Tensor out = lengths.empty() ? attention(queries, keys, values, log_weight)
+                                         : segmented_attention(queries, keys, values, lengths);
+  raise_amax(amax, out);
+  return out;
 }
 
 }  // namespace ospnext

@@ -30,8 +30,9 @@ struct ScaledHeads {
 // `lengths`, else with log_weight. On a Hopper GPU, with D = 128 and bf16 as dtype, products of queries and keys run on
 // FP8 tensor cores, and those of weights and values too where v is E4M3: weights are then rounded to E4M3, their sum
 // taken before. Elsewhere all are divided, and go on, in `dtype`. -> [B, L, H, D] of it. Not differentiable.
+// `amax`: kernels/amax.h.
 at::Tensor fp8_attention(const ScaledHeads& q, const ScaledHeads& k, const ScaledHeads& v,
                          at::ScalarType dtype, const std::vector<int64_t>& lengths = {},
-                         const at::Tensor& log_weight = {});
+                         const at::Tensor& log_weight = {}, const at::Tensor& amax = {});
 
 }  // namespace ospnext

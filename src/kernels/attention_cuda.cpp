@@ -49,7 +49,7 @@ at::Tensor columns_of(const at::Tensor& v, const std::vector<int64_t>& offsets, 
 
 at::Tensor launch(const at::Tensor& q_in, const at::Tensor& k_in, const at::Tensor& v_in,
                   const at::Tensor& log_weight, const std::vector<int64_t>& offsets,
-                  const Factors& factors = {}) {
+                  const Factors& factors = {}, const at::Tensor& amax = {}) {
   const at::Tensor q = readable(q_in), k = readable(k_in), v = readable(v_in);
   const int64_t B = q.size(0), S = k.size(1), H = q.size(2);
   CHECK_SHAPE(k, B, S, H, kHeadWidth);
@@ -65,6 +65,7 @@ at::Tensor launch(const at::Tensor& q_in, const at::Tensor& k_in, const at::Tens
   args.k = heads_of(k);
   args.v = heads_of(v);
   args.o = heads_of(out);
+  args.amax = amax_of(if_defined(amax), q);
   args.bias = log_weight.defined() ? floats(log_weight) : nullptr;
   if (factors.score.defined()) {
     CHECK_SHAPE(factors.score, B);
@@ -132,10 +133,11 @@ at::Tensor segmented_attention(const at::Tensor& q, const at::Tensor& k, const a
 }
 
 at::Tensor fp8_attention(const ScaledHeads& q, const ScaledHeads& k, const ScaledHeads& v,
-                         const std::vector<int64_t>& lengths, const at::Tensor& log_weight) {
+                         const std::vector<int64_t>& lengths, const at::Tensor& log_weight,
+                         const at::Tensor& amax) {
   return launch(q.values, k.values, v.values, log_weight,
                 lengths.empty() ? lengths : offsets_of(lengths),
-                {(q.scale * k.scale).reciprocal(), v.scale.reciprocal()});
+                {(q.scale * k.scale).reciprocal(), v.scale.reciprocal()}, amax);
 }
 
 }  // namespace ospnext::cuda

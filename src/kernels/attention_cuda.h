@@ -28,6 +28,7 @@ at::Tensor segmented_attention(const at::Tensor& q, const at::Tensor& k, const a
 
 // fp8_attention() of attention.h.
 at::Tensor fp8_attention(const ScaledHeads& q, const ScaledHeads& k, const ScaledHeads& v,
-                         const std::vector<int64_t>& lengths, const at::Tensor& log_weight);
+                         const std::vector<int64_t>& lengths, const at::Tensor& log_weight,
+                         const at::Tensor& amax);
 
 }  // namespace ospnext::cuda

@@ -137,6 +137,7 @@ cudaError_t launch_with(const AttentionArgs& args, cudaStream_t stream) {
   p.o_sample = args.o.sample;
   p.o_token = args.o.token;
   p.o_head = args.o.head;
+  p.amax = args.amax;
   p.lse = args.lse;
   p.bias = args.bias;
   p.score_factor = args.score_factor;

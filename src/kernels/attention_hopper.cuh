@@ -80,7 +80,7 @@ struct Params {
   CUtensorMap q, k, v;
   __nv_bfloat16* o;
   int64_t o_sample, o_token, o_head;
-  float* lse;
+  float *amax, *lse;
   const float* bias;
   const float *score_factor, *value_factor;  // of Fp8Plan
   int H, L, all_keys;  // all_keys: T where every query attends to all keys, else -1
@@ -241,6 +241,7 @@ __device__ __forceinline__ void issue_values(float (&o)[kHead / 2], const uint32
 __device__ __forceinline__ void store_rows(const Params& p, const Work& work, int row,
                                            const float (&o)[kHead / 2], RowSums rows, float scale,
                                            float factor, float shift) {
+  float largest = 0;
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     float sum = rows.sum[r];
@@ -255,7 +256,9 @@ __device__ __forceinline__ void store_rows(const Params& p, const Work& work, in
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const int first = 4 * (4 * part + i) + 2 * r;
-        word[i] = pack(o[first] * inverse, o[first + 1] * inverse);
+        const float even = o[first] * inverse, odd = o[first + 1] * inverse;
+        largest = at < work.end ? fmaxf(largest, fmaxf(fabsf(even), fabsf(odd))) : largest;
+        word[i] = pack(even, odd);
       }
       transpose_quad(word);
       if (at < work.end) {
@@ -267,6 +270,9 @@ __device__ __forceinline__ void store_rows(const Params& p, const Work& work, in
       p.lse[(int64_t{work.sample} * p.H + work.head) * p.L + at] =
           sum == 0.0F ? -kInfinity : (rows.top[r] * scale + log2f(sum) - shift) * kLn2;
     }
+  }
+  if (p.amax != nullptr) {
+    raise_to_largest(p.amax + work.sample, largest);
   }
 }
 

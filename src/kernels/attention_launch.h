@@ -19,6 +19,7 @@ struct AttentionArgs {
   HeadsOfTokens k, v;         // [B, T, H, 128], k as q, v bf16
   const void* value_columns;  // E4M3, as launch_value_columns() lays it out, instead of v; or null
   HeadsOfTokens o;            // [B, L, H, 128], bf16, written
+  float* amax;                // [B], raised to the largest magnitude of o in each sample; or null
   float* lse;          // [B, H, L], written: log Σ exp(q·k/√128 + bias) of each query; or null
   const float* bias;   // [T], added to the logits of a key, or null; only without segments
   int64_t B, L, T, H;  // any may be 0; without keys o is 0 and lse -infinity

@@ -51,6 +51,64 @@ __device__ inline void store_channels(float* at, const Channels& channels) {
   reinterpret_cast<float4*>(at)[1] = make_float4(v[4], v[5], v[6], v[7]);
 }
 
+// The largest magnitude of what a thread stores as T, NaN where NaN is. Rounding keeps the order of numbers.
+template <class T>
+class Largest;
+
+template <>
+class Largest<float> {
+ public:
+  __device__ void take(const Channels& channels) {
+#pragma unroll
+    for (const float value : channels.value) {
+      bits_ = max(bits_, __float_as_uint(fabsf(value)));  // ordered as the numbers are, NaN last
+    }
+  }
+  __device__ unsigned bits() const { return bits_; }
+
+ private:
+  unsigned bits_ = 0;
+};
+
+template <>
+class Largest<__nv_bfloat16> {
+ public:
+  __device__ void take(const Channels& channels) {
+#pragma unroll
+    for (int i = 0; i < kVector; i += 2) {
+      const auto pair = __floats2bfloat162_rn(channels.value[i], channels.value[i + 1]);
+      pair_ = __hmax2_nan(pair_, __habs2(pair));
+    }
+  }
+  __device__ unsigned bits() const {
+    return __float_as_uint(__bfloat162float(__hmax_nan(pair_.x, pair_.y)));
+  }
+
+ private:
+  __nv_bfloat162 pair_ = __floats2bfloat162_rn(0, 0);
+};
+
+// Raises *amax, which all warps share and which only grows, to the largest of this whole warp.
+template <class T>
+__device__ inline void raise(float* amax, const Largest<T>& largest) {
+  const unsigned bits = __reduce_max_sync(~0U, largest.bits());
+  auto* shared = reinterpret_cast<unsigned*>(amax);
+  const bool first = (threadIdx.x + threadIdx.y * blockDim.x) % 32 == 0;
+  if (first && bits > *static_cast<volatile unsigned*>(shared)) {
+    atomicMax(shared, bits);
+  }
+}
+
+// Calls launch.operator()<whether there is an amax>().
+template <class Launch>
+void with_amax(const float* amax, Launch&& launch) {
+  if (amax != nullptr) {
+    launch.template operator()<true>();
+  } else {
+    launch.template operator()<false>();
+  }
+}
+
 // Sum over the kThreads threads (a warp, or a whole block) that share a row; every one gets it.
 template <int kThreads>
 __device__ inline float row_sum(float value) {

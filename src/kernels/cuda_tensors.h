@@ -5,6 +5,8 @@
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 
+#include <optional>
+
 #include "core/torch/torch.h"
 #include "kernels/cuda_launch.h"
 
@@ -24,6 +26,22 @@ inline bool takes(const at::Tensor& x) {
 // [B, L, C]
 inline Rows rows_of(const at::Tensor& x) {
   return {x.size(0), x.size(1), x.size(2)};
+}
+
+// A tensor for an autograd::Function, which takes no undefined ones.
+inline std::optional<at::Tensor> if_defined(const at::Tensor& x) {
+  return x.defined() ? std::make_optional(x) : std::nullopt;
+}
+
+// Where the largest magnitudes of samples of x go (kernels/amax.h); null where nobody asks.
+inline float* amax_of(const std::optional<at::Tensor>& amax, const at::Tensor& x) {
+  if (!amax) {
+    return nullptr;
+  }
+  TORCH_CHECK(amax->is_contiguous() && amax->scalar_type() == at::kFloat &&
+                  amax->device() == x.device() && amax->numel() == x.size(0),
+              "amax: expected packed float32 [B] on ", x.device());
+  return amax->mutable_data_ptr<float>();
 }
 
 // A packed float32 tensor's memory; `x` outlives its use.

@@ -2,7 +2,10 @@
 
 #include <torch/autograd.h>
 
+#include <optional>
+
 #include "core/torch/shape_check.h"
+#include "kernels/amax.h"
 #ifdef OSPNEXT_CUDA
 #include "kernels/cuda_tensors.h"
 #include "kernels/modulate_launch.h"
@@ -51,14 +54,15 @@ struct MultiplyAdd : torch::autograd::Function<MultiplyAdd> {
 // One kernel each way. x [B, L, C]; shift, scale [B, 1, C] float32.
 struct LayerNormModulate : torch::autograd::Function<LayerNormModulate> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x_in,
-                            const at::Tensor& shift, const at::Tensor& scale, double eps) {
+                            const at::Tensor& shift, const at::Tensor& scale, double eps,
+                            const std::optional<at::Tensor>& amax) {
     const at::Tensor x = x_in.contiguous();
     const c10::cuda::CUDAGuard device(x.device());
     at::Tensor out = at::empty_like(x);
     cuda::layer_norm_modulate(x.const_data_ptr(), cuda::floats(shift.contiguous()),
                               cuda::floats(scale.contiguous()), out.mutable_data_ptr(),
-                              cuda::rows_of(x), static_cast<float>(eps), cuda::element_of(x),
-                              c10::cuda::getCurrentCUDAStream());
+                              cuda::amax_of(amax, x), cuda::rows_of(x), static_cast<float>(eps),
+                              cuda::element_of(x), c10::cuda::getCurrentCUDAStream());
     C10_CUDA_KERNEL_LAUNCH_CHECK();
     context->save_for_backward({x, scale});
     context->saved_data["eps"] = eps;
@@ -81,7 +85,7 @@ struct LayerNormModulate : torch::autograd::Function<LayerNormModulate> {
         c10::cuda::getCurrentCUDAStream());
     C10_CUDA_KERNEL_LAUNCH_CHECK();
     const at::Tensor totals = sums.sum(2, /*keepdim=*/true);  // [2, B, 1, C]
-    return {grad_x, totals[0], totals[1], {}};
+    return {grad_x, totals[0], totals[1], {}, {}};
   }
 };
 
@@ -123,16 +127,18 @@ struct AddGated : torch::autograd::Function<AddGated> {
 }  // namespace
 
 at::Tensor layer_norm_modulate(const at::Tensor& x, const at::Tensor& shift,
-                               const at::Tensor& scale, double eps) {
+                               const at::Tensor& scale, double eps, const at::Tensor& amax) {
   const int64_t B = x.size(0), C = x.size(2);
   CHECK_SHAPE(shift, B, 1, C);
   CHECK_SHAPE(scale, B, 1, C);
 #ifdef OSPNEXT_CUDA
   if (cuda::takes(x)) {
-    return LayerNormModulate::apply(x, shift, scale, eps);
+    return LayerNormModulate::apply(x, shift, scale, eps, cuda::if_defined(amax));
   }
 #endif
-  return MultiplyAdd::apply(shift, at::layer_norm(x, {C}, {}, {}, eps), 1 + scale);
+  const at::Tensor out = MultiplyAdd::apply(shift, at::layer_norm(x, {C}, {}, {}, eps), 1 + scale);
+  raise_amax(amax, out);
+  return out;
 }
 
 at::Tensor add_gated(const at::Tensor& x, const at::Tensor& y, const at::Tensor& gate) {

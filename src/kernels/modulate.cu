@@ -35,12 +35,13 @@ __device__ float2 row_statistics(const Channels (&x)[kChunks], int C, float eps)
   return {mean, rsqrtf(variance + eps)};
 }
 
-template <int kThreads, int kChunks, class T>
+template <int kThreads, int kChunks, bool kAmax, class T>
 __global__ void layer_norm_modulate_kernel(const T* x, const float* shift, const float* scale,
-                                           T* out, Rows rows, float eps) {
+                                           T* out, float* amax, Rows rows, float eps) {
   using Share = RowShare<kThreads, kChunks>;
   const int C = static_cast<int>(rows.C);
   const int64_t b = Share::sample();
+  Largest<T> largest;
   for (int64_t l = Share::first_row(); l < rows.L; l += Share::row_step()) {
     const int64_t at = (b * rows.L + l) * C;
     Channels row[kChunks];
@@ -58,9 +59,15 @@ __global__ void layer_norm_modulate_kernel(const T* x, const float* shift, const
           const float normal = (row[chunk].value[i] - statistics.x) * statistics.y;
           y.value[i] += normal * (1 + scales.value[i]);
         }
+        if constexpr (kAmax) {
+          largest.take(y);
+        }
         store_channels(out + at + c, y);
       }
     }
+  }
+  if constexpr (kAmax) {
+    raise(amax + b, largest);
   }
 }
 
@@ -185,12 +192,15 @@ __global__ void add_gated_backward_kernel(const T* grad, const T* y, const float
 }  // namespace
 
 void layer_norm_modulate(const void* x, const float* shift, const float* scale, void* out,
-                         Rows rows, float eps, Element element, cudaStream_t stream) {
+                         float* amax, Rows rows, float eps, Element element, cudaStream_t stream) {
   with_element(element, [&]<class T>(T*) {
     with_row_share(rows.C, [&]<int kThreads, int kChunks>() {
-      layer_norm_modulate_kernel<kThreads, kChunks>
-          <<<grid_of<kThreads, kChunks>(rows.B, row_groups(rows.L)), block_of<kThreads, kChunks>(),
-             0, stream>>>(static_cast<const T*>(x), shift, scale, static_cast<T*>(out), rows, eps);
+      with_amax(amax, [&]<bool kAmax>() {
+        layer_norm_modulate_kernel<kThreads, kChunks, kAmax>
+            <<<grid_of<kThreads, kChunks>(rows.B, row_groups(rows.L)),
+               block_of<kThreads, kChunks>(), 0, stream>>>(static_cast<const T*>(x), shift, scale,
+                                                           static_cast<T*>(out), amax, rows, eps);
+      });
     });
   });
 }

@@ -6,9 +6,10 @@
 
 namespace ospnext::cuda {
 
-// out = LN(x)·(1 + scale) + shift; shift, scale [B, C].
+// out = LN(x)·(1 + scale) + shift; shift, scale [B, C]; amax [B], raised to the largest magnitude of each sample, or
+// null.
 void layer_norm_modulate(const void* x, const float* shift, const float* scale, void* out,
-                         Rows rows, float eps, Element element, cudaStream_t stream);
+                         float* amax, Rows rows, float eps, Element element, cudaStream_t stream);
 
 // From grad [B, L, C] of the output: grad_x, and sums to add up over G = column_sum_groups(L):
 // grad_shift, grad_scale [B, G, C].

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "core/torch/shape_check.h"
+#include "kernels/amax.h"
 #include "kernels/rotate_pairs.h"
 #ifdef OSPNEXT_CUDA
 #include "kernels/cuda_tensors.h"
@@ -31,13 +32,14 @@ cuda::HeadRotation head_rotation(const std::optional<at::Tensor>& rotation) {
 struct RmsNormRotate : torch::autograd::Function<RmsNormRotate> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x_in,
                             const at::Tensor& weight_in, const std::optional<at::Tensor>& rotation,
-                            double eps) {
+                            double eps, const std::optional<at::Tensor>& amax) {
     const at::Tensor x = x_in.contiguous(), weight = weight_in.contiguous();
     const c10::cuda::CUDAGuard device(x.device());
     at::Tensor out = at::empty_like(x);
     cuda::rms_norm_rotate(x.const_data_ptr(), cuda::floats(weight), head_rotation(rotation),
-                          out.mutable_data_ptr(), cuda::rows_of(x), static_cast<float>(eps),
-                          cuda::element_of(x), c10::cuda::getCurrentCUDAStream());
+                          out.mutable_data_ptr(), cuda::amax_of(amax, x), cuda::rows_of(x),
+                          static_cast<float>(eps), cuda::element_of(x),
+                          c10::cuda::getCurrentCUDAStream());
     C10_CUDA_KERNEL_LAUNCH_CHECK();
     context->save_for_backward({x, weight});
     context->saved_data["rotation"] = rotation;
@@ -60,27 +62,32 @@ struct RmsNormRotate : torch::autograd::Function<RmsNormRotate> {
                                    static_cast<float>(context->saved_data["eps"].toDouble()),
                                    cuda::element_of(x), c10::cuda::getCurrentCUDAStream());
     C10_CUDA_KERNEL_LAUNCH_CHECK();
-    return {grad_x, sums.sum(at::IntArrayRef({0, 1})), {}, {}};
+    return {grad_x, sums.sum(at::IntArrayRef({0, 1})), {}, {}, {}};
   }
 };
 
 }  // namespace
 #endif
 
-at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps,
+                    const at::Tensor& amax) {
   CHECK_SHAPE(weight, x.size(-1));
 #ifdef OSPNEXT_CUDA
   if (cuda::takes(x) && weight.scalar_type() == at::kFloat) {
-    const at::Tensor rows = x.reshape({1, -1, x.size(-1)});
-    return RmsNormRotate::apply(rows, weight, std::nullopt, eps).view(x.sizes());
+    const at::Tensor rows =
+        x.reshape({amax.defined() ? x.size(0) : 1, -1, x.size(-1)});  // samples as amax has them
+    return RmsNormRotate::apply(rows, weight, std::nullopt, eps, cuda::if_defined(amax))
+        .view(x.sizes());
   }
 #endif
   // torch's fused kernel asks for weights of the input's dtype
-  return at::rms_norm(x, weight.sizes(), weight.to(x.scalar_type()), eps);
+  const at::Tensor out = at::rms_norm(x, weight.sizes(), weight.to(x.scalar_type()), eps);
+  raise_amax(amax, out);
+  return out;
 }
 
 at::Tensor rms_norm_rotate(const at::Tensor& x, const at::Tensor& weight,
-                           const at::Tensor& rotation, double eps) {
+                           const at::Tensor& rotation, double eps, const at::Tensor& amax) {
   const int64_t L = x.size(1), C = x.size(2), D = 2 * rotation.size(1);
   CHECK_SHAPE(weight, C);
   CHECK_SHAPE(rotation, L, D / 2);
@@ -88,10 +95,14 @@ at::Tensor rms_norm_rotate(const at::Tensor& x, const at::Tensor& weight,
               D);
 #ifdef OSPNEXT_CUDA
   if (cuda::takes(x) && weight.scalar_type() == at::kFloat && D % 8 == 0) {
-    return RmsNormRotate::apply(x, weight, std::make_optional(rotation), eps);
+    return RmsNormRotate::apply(x, weight, std::make_optional(rotation), eps,
+                                cuda::if_defined(amax));
   }
 #endif
-  return rotate_pairs(rms_norm(x, weight, eps).unflatten(2, {C / D, D}), rotation).flatten(2);
+  const at::Tensor out =
+      rotate_pairs(rms_norm(x, weight, eps).unflatten(2, {C / D, D}), rotation).flatten(2);
+  raise_amax(amax, out);
+  return out;
 }
 
 at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,

@@ -32,12 +32,13 @@ __device__ void rotate(Channels& x, const Channels& turn) {
   }
 }
 
-template <int kThreads, int kChunks, class T>
+template <int kThreads, int kChunks, bool kAmax, class T>
 __global__ void rms_norm_rotate_kernel(const T* x, const float* weight, HeadRotation turn, T* out,
-                                       Rows rows, float eps) {
+                                       float* amax, Rows rows, float eps) {
   using Share = RowShare<kThreads, kChunks>;
   const int C = static_cast<int>(rows.C);
   const int64_t b = Share::sample();
+  Largest<T> largest;
   for (int64_t l = Share::first_row(); l < rows.L; l += Share::row_step()) {
     const int64_t at = (b * rows.L + l) * C;
     Channels row[kChunks] = {};
@@ -56,9 +57,15 @@ __global__ void rms_norm_rotate_kernel(const T* x, const float* weight, HeadRota
         if (turn.rotation != nullptr) {
           rotate</*kInverse=*/false>(y, load_channels(turn.rotation + l * turn.D + c % turn.D));
         }
+        if constexpr (kAmax) {
+          largest.take(y);
+        }
         store_channels(out + at + c, y);
       }
     }
+  }
+  if constexpr (kAmax) {
+    raise(amax + b, largest);
   }
 }
 
@@ -122,13 +129,16 @@ __global__ void rms_norm_rotate_backward_kernel(const T* grad, const T* x, const
 
 }  // namespace
 
-void rms_norm_rotate(const void* x, const float* weight, HeadRotation turn, void* out, Rows rows,
-                     float eps, Element element, cudaStream_t stream) {
+void rms_norm_rotate(const void* x, const float* weight, HeadRotation turn, void* out, float* amax,
+                     Rows rows, float eps, Element element, cudaStream_t stream) {
   with_element(element, [&]<class T>(T*) {
     with_row_share(rows.C, [&]<int kThreads, int kChunks>() {
-      rms_norm_rotate_kernel<kThreads, kChunks>
-          <<<grid_of<kThreads, kChunks>(rows.B, row_groups(rows.L)), block_of<kThreads, kChunks>(),
-             0, stream>>>(static_cast<const T*>(x), weight, turn, static_cast<T*>(out), rows, eps);
+      with_amax(amax, [&]<bool kAmax>() {
+        rms_norm_rotate_kernel<kThreads, kChunks, kAmax>
+            <<<grid_of<kThreads, kChunks>(rows.B, row_groups(rows.L)),
+               block_of<kThreads, kChunks>(), 0, stream>>>(static_cast<const T*>(x), weight, turn,
+                                                           static_cast<T*>(out), amax, rows, eps);
+      });
     });
   });
 }

@@ -13,9 +13,10 @@ struct HeadRotation {
   int D;
 };
 
-// out = turned(x / sqrt(mean(x²) + eps)·weight); weight [C].
-void rms_norm_rotate(const void* x, const float* weight, HeadRotation turn, void* out, Rows rows,
-                     float eps, Element element, cudaStream_t stream);
+// out = turned(x / sqrt(mean(x²) + eps)·weight); weight [C]; amax [B], raised to the largest magnitude of each sample,
+// or null.
+void rms_norm_rotate(const void* x, const float* weight, HeadRotation turn, void* out, float* amax,
+                     Rows rows, float eps, Element element, cudaStream_t stream);
 
 // From grad [B, L, C] of the output: grad_x, and grad_weight [B, G, C] to add up over B and over
 // G = column_sum_groups(L).

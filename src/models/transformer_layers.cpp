@@ -9,20 +9,32 @@
 namespace ospnext {
 namespace {
 
+// Zeros [B] to take the largest magnitudes of samples like those of x, if they are `wanted`.
+at::Tensor amax_if(bool wanted, const at::Tensor& x) {
+  return wanted ? at::zeros({x.size(0)}, x.options().dtype(at::kFloat)) : at::Tensor();
+}
+
+// layer_norm_modulate(), measured if it is for `next` on FP8.
+Measured modulated(const at::Tensor& x, const at::Tensor& shift, const at::Tensor& scale,
+                   double eps, const LinearImpl& next) {
+  const at::Tensor amax = amax_if(next.on_fp8(), x);
+  return {layer_norm_modulate(x, shift, scale, eps, amax), amax};
+}
+
 // Linear layers of one input, which the FP8 tensor cores want rounded only once.
 template <class... Linears>
-std::array<at::Tensor, sizeof...(Linears)> project(const at::Tensor& x, Linears&... linears) {
+std::array<at::Tensor, sizeof...(Linears)> project(const Measured& in, Linears&... linears) {
   const LinearImpl& first = *std::get<0>(std::tie(linears...));
-  if (first.weight.scalar_type() != at::kFloat8_e4m3fn) {
-    return {linears(x)...};
+  if (!first.on_fp8()) {
+    return {linears(in)...};
   }
-  const hif8::Fp8Input input = hif8::fp8_input(x, first.hif8->input_amax);
+  const hif8::Fp8Input input = hif8::fp8_input(in.x, first.hif8->input_amax, in.amax);
   return {hif8::fp8_linear(input, linears->weight, linears->hif8->weight_scale, linears->bias)...};
 }
 
 // Heads as operands of FP8 tensor cores.
-ScaledHeads fp8_heads(const at::Tensor& x, double amax_to) {
-  const hif8::Fp8Input input = hif8::fp8_input(x, amax_to);
+ScaledHeads fp8_heads(const Measured& in, double amax_to) {
+  const hif8::Fp8Input input = hif8::fp8_input(in.x, amax_to, in.amax);
   return {input.codes, input.scale};
 }
 
@@ -32,24 +44,32 @@ ScaledHeads rounded_heads(const at::Tensor& x, double amax_to) {
   return {hif8::code_values(x, scale), scale};
 }
 
-// Attention, segmented if there are `lengths`, to queries, keys and values rounded to HiFloat8 if `hif8` says so.
-at::Tensor attend(const std::optional<AttentionImpl::Hif8>& hif8, const at::Tensor& query,
-                  const at::Tensor& key, const at::Tensor& value,
-                  const std::vector<int64_t>& lengths, const at::Tensor& log_weight = {}) {
+bool heads_on_fp8(const std::optional<AttentionImpl::Hif8>& hif8) {
+  return hif8 && hif8->products != Hif8Products::kSimulated;
+}
+
+// Attention, segmented if there are `lengths`, to queries, keys and values rounded to HiFloat8 if `hif8` says so;
+// measured, if possible, for `next` on FP8. -> [B, L, C]
+Measured attend(const std::optional<AttentionImpl::Hif8>& hif8, const Measured& query,
+                const Measured& key, const at::Tensor& value, const std::vector<int64_t>& lengths,
+                const at::Tensor& log_weight, const LinearImpl& next) {
   const auto plain = [&](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
     return lengths.empty() ? attention(q, k, v, log_weight) : segmented_attention(q, k, v, lengths);
   };
   if (!hif8) {
-    return plain(query, key, value);
+    return plain(query.x, key.x, value).flatten(2);
   }
   if (hif8->products == Hif8Products::kSimulated) {
     const auto rounded = [&](const at::Tensor& x) { return hif8::round_samples(x, hif8->amax); };
-    return plain(rounded(query), rounded(key), rounded(value));
+    return plain(rounded(query.x), rounded(key.x), rounded(value)).flatten(2);
   }
   const bool all = hif8->products == Hif8Products::kTensorCoresP8;
-  return fp8_attention(fp8_heads(query, hif8->amax), fp8_heads(key, hif8->amax),
-                       all ? fp8_heads(value, hif8->amax) : rounded_heads(value, hif8->amax),
-                       value.scalar_type(), lengths, log_weight);
+  const at::Tensor amax = amax_if(next.on_fp8(), query.x);
+  const at::Tensor out =
+      fp8_attention(fp8_heads(query, hif8->amax), fp8_heads(key, hif8->amax),
+                    all ? fp8_heads(value, hif8->amax) : rounded_heads(value, hif8->amax),
+                    value.scalar_type(), lengths, log_weight, amax);
+  return {out.flatten(2), amax};
 }
 
 // Bias and GELU in the epilogue of the product, where nothing has to be kept for a gradient.
@@ -63,9 +83,11 @@ LinearImpl::LinearImpl(int64_t in, int64_t out, at::TensorOptions options)
     : weight(register_parameter("weight", at::empty({out, in}, options))),
       bias(register_parameter("bias", at::empty({out}, options))) {}
 
-at::Tensor LinearImpl::forward(const at::Tensor& x) {
-  if (weight.scalar_type() == at::kFloat8_e4m3fn) {
-    return hif8::fp8_linear(hif8::fp8_input(x, hif8->input_amax), weight, hif8->weight_scale, bias);
+at::Tensor LinearImpl::forward(const Measured& in) {
+  const at::Tensor& x = in.x;
+  if (on_fp8()) {
+    return hif8::fp8_linear(hif8::fp8_input(x, hif8->input_amax, in.amax), weight,
+                            hif8->weight_scale, bias);
   }
   if (hif8) {
     return hif8::linear(x, weight, hif8->weight_scale, bias, hif8->input_amax);
@@ -79,7 +101,8 @@ MlpImpl::MlpImpl(int64_t in, int64_t hidden, int64_t out, Activation activation,
       second(register_module("2", Linear(hidden, out, options))),
       activation(activation) {}
 
-at::Tensor MlpImpl::forward(const at::Tensor& x) {
+at::Tensor MlpImpl::forward(const Measured& in) {
+  const at::Tensor& x = in.x;
   if (activation == Activation::kGeluTanh && takes_fused_gelu(*first, x)) {
     const auto dtype = x.scalar_type();
     const at::Tensor rows = x.reshape({-1, x.size(-1)});
@@ -87,7 +110,11 @@ at::Tensor MlpImpl::forward(const at::Tensor& x) {
         first->bias.to(dtype), rows, first->weight.to(dtype).t(), 1, 1, /*use_gelu=*/true);
     return second(hidden.unflatten(0, x.sizes().slice(0, x.dim() - 1)));
   }
-  const at::Tensor hidden = first(x);
+  const at::Tensor hidden = first(in);
+  if (activation == Activation::kGeluTanh && second->on_fp8()) {
+    return hif8::fp8_linear(hif8::fp8_input_of_gelu(hidden, second->hif8->input_amax),
+                            second->weight, second->hif8->weight_scale, second->bias);
+  }
   return second(activation == Activation::kSilu ? at::silu(hidden) : at::gelu(hidden, "tanh"));
 }
 
@@ -111,12 +138,13 @@ at::Tensor PatchEmbeddingImpl::forward(const at::Tensor& patches) {
 RmsNormImpl::RmsNormImpl(int64_t dim, double eps, at::TensorOptions options)
     : weight(register_parameter("weight", at::empty({dim}, options.dtype(at::kFloat)))), eps(eps) {}
 
-at::Tensor RmsNormImpl::forward(const at::Tensor& x) {
-  return rms_norm(x, weight, eps);
+at::Tensor RmsNormImpl::forward(const at::Tensor& x, const at::Tensor& amax) {
+  return rms_norm(x, weight, eps, amax);
 }
 
-at::Tensor RmsNormImpl::forward_rotate(const at::Tensor& x, const at::Tensor& rotation) {
-  return rms_norm_rotate(x, weight, rotation, eps);
+at::Tensor RmsNormImpl::forward_rotate(const at::Tensor& x, const at::Tensor& rotation,
+                                       const at::Tensor& amax) {
+  return rms_norm_rotate(x, weight, rotation, eps, amax);
 }
 
 LayerNormImpl::LayerNormImpl(int64_t dim, double eps, at::TensorOptions options)
@@ -137,21 +165,22 @@ AttentionImpl::AttentionImpl(const TransformerConfig& config, at::TensorOptions 
       norm_k(register_module("norm_k", RmsNorm(config.dim, config.eps, options))),
       num_heads(config.num_heads) {}
 
-at::Tensor AttentionImpl::attend_self(const at::Tensor& x, const Placement& place,
-                                      Pattern pattern) {
-  const auto heads = [&](const at::Tensor& y) { return y.unflatten(2, {num_heads, -1}); };
+at::Tensor AttentionImpl::attend_self(const Measured& x, const Placement& place, Pattern pattern) {
   const auto [q_x, k_x, v_x] = project(x, q, k, v);
-  const auto query = heads(norm_q->forward_rotate(q_x, place.rotation));  // [B, L, H, D]
-  const auto key = heads(norm_k->forward_rotate(k_x, place.rotation));    // [B, L, H, D]
-  const auto value = heads(v_x);                                          // [B, L, H, D]
+  const auto turned = [&](RmsNorm& norm, const at::Tensor& y) -> Measured {
+    const at::Tensor amax = amax_if(heads_on_fp8(hif8), y);
+    return {norm->forward_rotate(y, place.rotation, amax).unflatten(2, {num_heads, -1}), amax};
+  };
+  const Measured query = turned(norm_q, q_x), key = turned(norm_k, k_x);  // [B, L, H, D]
+  const at::Tensor value = v_x.unflatten(2, {num_heads, -1});             // [B, L, H, D]
   const auto segments = pattern == Pattern::kFull ? std::vector<int64_t>{} : place.layout.lengths();
-  return o(attend(hif8, query, key, value, segments).flatten(2));  // [B, L, C]
+  return o(attend(hif8, query, key, value, segments, {}, *o));  // [B, L, C]
 }
 
 at::Tensor AttentionImpl::attend_text(const at::Tensor& x, const TextKeys& text) {
-  const auto query = norm_q(q(x)).unflatten(2, {num_heads, -1});  // [B, L, H, D]
-  const auto out = attend(hif8, query, text.key, text.value, {}, text.log_weight);
-  return o(out.flatten(2));  // [B, L, C]
+  const at::Tensor amax = amax_if(heads_on_fp8(hif8), x);
+  const Measured query{norm_q(q(x), amax).unflatten(2, {num_heads, -1}), amax};  // [B, L, H, D]
+  return o(attend(hif8, query, text.key, text.value, {}, text.log_weight, *o));  // [B, L, C]
 }
 
 TextKeys AttentionImpl::text_keys(const TextRows& text) {
@@ -174,10 +203,10 @@ TransformerBlockImpl::TransformerBlockImpl(const TransformerConfig& config,
 at::Tensor TransformerBlockImpl::forward(at::Tensor x, const at::Tensor& time, const TextKeys& text,
                                          const Placement& place, Pattern pattern) {
   const auto m = (modulation + time).chunk(6, 1);  // 6 x [B, 1, C]
-  auto y = layer_norm_modulate(x, /*shift=*/m[0], /*scale=*/m[1], eps);
+  auto y = modulated(x, /*shift=*/m[0], /*scale=*/m[1], eps, *self_attn->q);
   x = add_gated(x, self_attn->attend_self(y, place, pattern), /*gate=*/m[2]);
   x = x + cross_attn->attend_text(norm3(x), text);
-  y = layer_norm_modulate(x, /*shift=*/m[3], /*scale=*/m[4], eps);
+  y = modulated(x, /*shift=*/m[3], /*scale=*/m[4], eps, *ffn->first);
   return add_gated(x, ffn(y), /*gate=*/m[5]);
 }
 

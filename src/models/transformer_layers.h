@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <utility>
 
 #include "core/torch/torch.h"
 #include "models/layout.h"
@@ -10,6 +11,14 @@
 #include "models/transformer_text.h"
 
 namespace ospnext {
+
+// An activation [B, ...], and the largest magnitude of each sample [B] where the kernel that made it took it along
+// (kernels/amax.h), undefined elsewhere.
+struct Measured {
+  // NOLINTNEXTLINE(google-explicit-constructor): a plain tensor is one that nobody measured.
+  Measured(at::Tensor x, at::Tensor amax = {}) : x(std::move(x)), amax(std::move(amax)) {}
+  at::Tensor x, amax;
+};
 
 // x Wᵀ + b in x's dtype; weight and bias are cast to it when theirs differs. New parameters are not
 // initialised: they are loaded, or drawn by TransformerImpl::reset_parameters(). With `hif8` input and
@@ -19,7 +28,9 @@ namespace ospnext {
 struct LinearImpl : torch::nn::Module {
   LinearImpl(int64_t in, int64_t out, at::TensorOptions options);
   // x [..., in] -> [..., out]
-  at::Tensor forward(const at::Tensor& x);
+  at::Tensor forward(const Measured& in);
+  // Whether products are those of FP8 tensor cores, which ask for the input's largest magnitudes.
+  bool on_fp8() const { return weight.scalar_type() == at::kFloat8_e4m3fn; }
   at::Tensor weight, bias;  // [out, in], [out]
   struct Hif8 {
     float weight_scale;
@@ -35,7 +46,7 @@ enum class Activation { kGeluTanh, kSilu };
 struct MlpImpl : torch::nn::Module {
   MlpImpl(int64_t in, int64_t hidden, int64_t out, Activation activation,
           at::TensorOptions options);
-  at::Tensor forward(const at::Tensor& x);  // [..., in] -> [..., out]
+  at::Tensor forward(const Measured& in);  // [..., in] -> [..., out]
   Linear first, second;
   Activation activation;
 };
@@ -59,9 +70,11 @@ TORCH_MODULE(PatchEmbedding);
 
 struct RmsNormImpl : torch::nn::Module {
   RmsNormImpl(int64_t dim, double eps, at::TensorOptions options);
-  at::Tensor forward(const at::Tensor& x);  // [..., C] -> [..., C]
+  // [..., C] -> [..., C]. `amax`, here and below: kernels/amax.h.
+  at::Tensor forward(const at::Tensor& x, const at::Tensor& amax = {});
   // And turns the pairs of each head by rotation [L, D/2] complex64. [B, L, C] -> [B, L, C]
-  at::Tensor forward_rotate(const at::Tensor& x, const at::Tensor& rotation);
+  at::Tensor forward_rotate(const at::Tensor& x, const at::Tensor& rotation,
+                            const at::Tensor& amax = {});
   at::Tensor weight;  // [C] float32
   double eps;
 };
@@ -90,7 +103,7 @@ struct AttentionImpl : torch::nn::Module {
   AttentionImpl(const TransformerConfig& config, at::TensorOptions options);
   // Among video tokens, with rotary positions. x [B, L, C] -> [B, L, C]; tokens lie as `place` says and
   // see their segment of the layout, or everything when `pattern` is full.
-  at::Tensor attend_self(const at::Tensor& x, const Placement& place, Pattern pattern);
+  at::Tensor attend_self(const Measured& x, const Placement& place, Pattern pattern);
   // From video tokens to text. x [B, L, C], text of text_keys() -> [B, L, C].
   at::Tensor attend_text(const at::Tensor& x, const TextKeys& text);
   // rows [B, T, C]

@@ -30,6 +30,7 @@ struct GenerationConfig {
   std::string scheduler = "euler";
   std::vector<double> sigmas;  // noise levels to visit instead of the scheduler's own
   bool batch_guidance = false;
+  bool cuda_graph = true;              // on a GPU, replay the steps of small videos
   std::string vae_tile = "auto";       // resolve_vae_tiling()
   std::string vae_precision = "auto";  // of the VAE alone
 
@@ -47,6 +48,8 @@ struct GenerationConfig {
     field("sigmas", sigmas, kSigmasHelp);
     field("batch_guidance", batch_guidance,
           "run prompt and negative prompt as one batch instead of two passes");
+    field("cuda_graph", cuda_graph,
+          "on a GPU, record the kernels of a small video's step and replay them");
     field("vae_tile", vae_tile,
           "decode in tiles: SIZE,STRIDE in pixels such as 256,192; none; auto: only when the whole "
           "frame would not fit");

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "core/error.h"
+#include "core/torch/cuda_graph.h"
 #include "pipeline/memory.h"
 #include "pipeline/prompts.h"
 #include "schedulers/flow_matching.h"
@@ -20,6 +21,10 @@ bool fit_together(const ModelFiles& files, const ComputeOptions& compute) {
   }
   return bytes < free_memory(compute.device) / 3;
 }
+
+// Tokens times width up to which a step's kernels are recorded: below, launching them takes longer than they run; above,
+// the memory that a recording keeps would cost more.
+constexpr int64_t kMostRecorded = int64_t{1} << 24;
 
 void check_parts_match(const TransformerConfig& transformer, const Umt5Config& text_encoder,
                        const VaeConfig& vae) {
@@ -59,6 +64,14 @@ class Run {
     config_.check(vae_config_);
     open_loras(files.require(ModelPart::kTransformer));  // refused before anything is computed
     tiling_ = vae_tiling_of(files, compute, config, samples.size());
+    const LatentSize size = latent_size(config, vae_config_);
+    record_ = config.cuda_graph && compute.device.is_cuda() &&
+              size.frames * size.height * size.width / (kPatchRows * kPatchColumns) *
+                      transformer_config_.dim <=
+                  kMostRecorded;
+    if (record_) {
+      stream_.emplace(compute.device);
+    }
     check_parts_match(transformer_config_,
                       read_text_encoder_config(files.require(ModelPart::kTextEncoder)),
                       vae_config_);
@@ -128,8 +141,8 @@ class Run {
       }
     };
     progress_.begin(stage_name("denoise", index, samples_.size()), config_.steps);
-    const at::Tensor latent =
-        denoise(transformer_, *sampler, noise_of(sample), guidance, progress_, cancel_, watch);
+    const at::Tensor latent = denoise(transformer_, *sampler, noise_of(sample), guidance, record_,
+                                      progress_, cancel_, watch);
     if (!torch::isfinite(latent).all().item<bool>()) {
       throw RunError("the denoised latent holds NaN or infinite values");
     }
@@ -180,6 +193,8 @@ class Run {
   const CancellationToken& cancel_;
   TransformerConfig transformer_config_;
   VaeConfig vae_config_;
+  bool record_ = false;
+  std::optional<SideStream> stream_;
   std::optional<VaeTiling> tiling_;
   Vae vae_{nullptr};
   Transformer transformer_{nullptr};
@@ -229,10 +244,11 @@ Guidance guide(Transformer& transformer, const at::Tensor& text, const at::Tenso
   return {.text = embed({text}), .negative_text = embed({negative_text}), .scale = scale};
 }
 
-at::Tensor predict_velocity(Transformer& transformer, const at::Tensor& latent, double timestep,
-                            const Guidance& guidance, const CancellationToken& cancel) {
+at::Tensor predict_velocity(Transformer& transformer, const at::Tensor& latent,
+                            const at::Tensor& timestep, const Guidance& guidance,
+                            const CancellationToken& cancel) {
   const int64_t B = guidance.batched ? 2 : 1;
-  const TimeVectors time = transformer->embed_time(torch::full({B}, timestep, latent.options()));
+  const TimeVectors time = transformer->embed_time(timestep.expand({B}));
   const auto run = [&](const TextVectors& text) {  // -> [B, 16, F, h, w]
     return transformer->forward(latent.expand({B, -1, -1, -1, -1}), text, time);
   };
@@ -248,15 +264,22 @@ at::Tensor predict_velocity(Transformer& transformer, const at::Tensor& latent, 
 }
 
 at::Tensor denoise(Transformer& transformer, Sampler& sampler, const at::Tensor& noise,
-                   const Guidance& guidance, Progress& progress, const CancellationToken& cancel,
-                   const EstimateWatcher& watch) {
+                   const Guidance& guidance, bool record, Progress& progress,
+                   const CancellationToken& cancel, const EstimateWatcher& watch) {
   const torch::NoGradGuard no_grad;
-  const at::Tensor timesteps = sampler.schedule().timesteps;
   at::Tensor latent = noise.to(guidance.text.front().key.device(), torch::kFloat32);
+  const at::Tensor timesteps = sampler.schedule().timesteps.to(latent.device(), torch::kFloat32);
+  const CancellationToken never;  // a recording must not be broken off
+  RecordedFunction predict(
+      [&](const std::vector<at::Tensor>& inputs) {
+        return predict_velocity(transformer, inputs[0], inputs[1], guidance,
+                                record ? never : cancel);
+      },
+      record);
   for (int64_t i = 0; i < sampler.steps(); ++i) {
     cancel.check();
-    const at::Tensor velocity =
-        predict_velocity(transformer, latent, timesteps[i].item<double>(), guidance, cancel);
+    const at::Tensor predicted = predict({latent, timesteps.narrow(0, i, 1)});
+    const at::Tensor velocity = record ? predicted.clone() : predicted;  // samplers remember it
     const at::Tensor before = latent;
     latent = sampler.step(i, before, velocity);
     if (watch) {

@@ -68,18 +68,20 @@ struct Guidance {
 Guidance guide(Transformer& transformer, const at::Tensor& text, const at::Tensor& negative_text,
                double scale, bool batched);
 
-// The velocity at a noise level, guided. latent [16, F, h, w] float32, timestep 0 to 1000 -> the same
-// shape, float32, on the transformer's device.
-at::Tensor predict_velocity(Transformer& transformer, const at::Tensor& latent, double timestep,
-                            const Guidance& guidance, const CancellationToken& cancel);
+// The velocity at a noise level, guided. latent [16, F, h, w] float32, timestep [1] float32, 0 to 1000 -> the
+// latent's shape, float32, on the transformer's device.
+at::Tensor predict_velocity(Transformer& transformer, const at::Tensor& latent,
+                            const at::Tensor& timestep, const Guidance& guidance,
+                            const CancellationToken& cancel);
 
 // Called when `done` steps (1 to all) are done, with the clean latent that the last one points to,
 // latent - sigma * velocity, [16, F, h, w] float32.
 using EstimateWatcher = std::function<void(int64_t done, const at::Tensor& estimate)>;
 
-// Follows the sampler from noise to a latent, [16, F, h, w] float32 both.
+// Follows the sampler from noise to a latent, [16, F, h, w] float32 both. With `record`, on a GPU and a SideStream, the
+// kernels of a step are recorded once and replayed (core/torch/cuda_graph.h).
 at::Tensor denoise(Transformer& transformer, Sampler& sampler, const at::Tensor& noise,
-                   const Guidance& guidance, Progress& progress, const CancellationToken& cancel,
-                   const EstimateWatcher& watch = {});
+                   const Guidance& guidance, bool record, Progress& progress,
+                   const CancellationToken& cancel, const EstimateWatcher& watch = {});
 
 }  // namespace ospnext

@@ -145,14 +145,16 @@ OSPNEXT_HOST_DEVICE constexpr float round(float x, Overflow overflow = Overflow:
   return __builtin_bit_cast(float, bits::round(__builtin_bit_cast(uint32_t, x), overflow));
 }
 
-// The same in half the instructions, for |x| from 2^-15 up to 40,960, where nothing overflows. Below, where the
-// value has no mantissa, one bit of it stays; -0 stays.
-OSPNEXT_HOST_DEVICE constexpr float round_in_range(float x) {
-  const uint32_t pattern = __builtin_bit_cast(uint32_t, x);
-  const uint32_t magnitude = pattern & ~bits::kSign;
-  const uint32_t below = bits::below_mantissa(magnitude);
-  const uint32_t rounded = (magnitude + (below >> 1) + 1) & ~below;
-  return __builtin_bit_cast(float, rounded | (pattern & bits::kSign));
+// 2^4·round(x / 2^4) in a third of the instructions, for |x| from 2^-11 up to 2^4·28, as it goes to E4M3 (e4m3.h).
+// Below, where the value has no mantissa, one bit of it stays; -0 stays.
+OSPNEXT_HOST_DEVICE constexpr float round_for_e4m3(float x) {
+  const float magnitude = __builtin_fabsf(x);
+  uint32_t half = 0x80000U;  // of the last of three bits; of two and of one where |E| takes more
+  half = magnitude < 0x1p1F || magnitude >= 0x1p8F ? 0x100000U : half;
+  half = magnitude < 0x1p-3F ? 0x200000U : half;
+  const uint32_t pattern =
+      __builtin_bit_cast(uint32_t, x);  // a carry moves on to the next exponent
+  return __builtin_bit_cast(float, (pattern + half) & (0U - 2 * half));
 }
 
 }  // namespace ospnext::hif8

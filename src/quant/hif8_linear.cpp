@@ -47,9 +47,14 @@ at::Tensor fp8_weight(const at::Tensor& weight_values) {
   return (weight_values.to(at::kFloat) * kShifted).to(at::kFloat8_e4m3fn);
 }
 
-Fp8Input fp8_input(const at::Tensor& x, double amax_to) {
-  const at::Tensor scale = scale_to(amax_to, amax_of_samples(x));  // [B]
+Fp8Input fp8_input(const at::Tensor& x, double amax_to, const at::Tensor& amax) {
+  const at::Tensor scale = scale_to(amax_to, amax.defined() ? amax : amax_of_samples(x));  // [B]
   return {encode_e4m3(x, scale), scale * kShifted, x.scalar_type()};
+}
+
+Fp8Input fp8_input_of_gelu(const at::Tensor& x, double amax_to) {
+  const at::Tensor scale = scale_to(amax_to, amax_of_samples(x, Of::kGelu));  // [B]
+  return {encode_e4m3(x, scale, Of::kGelu), scale * kShifted, x.scalar_type()};
 }
 
 at::Tensor fp8_linear(const Fp8Input& x, const at::Tensor& weight, float weight_scale,

@@ -23,8 +23,10 @@ struct Fp8Input {
   at::ScalarType dtype;  // of x and of what is made from it
 };
 
-// x [B, ..., in] rounded, scaled to amax_to <= kE4m3Amax by the amax of each sample.
-Fp8Input fp8_input(const at::Tensor& x, double amax_to);
+// x [B, ..., in], or its GELU, rounded, scaled to amax_to <= kE4m3Amax by the amax of each sample: `amax` [B] float32
+// if the kernel that made x took it along, else it is sought here.
+Fp8Input fp8_input(const at::Tensor& x, double amax_to, const at::Tensor& amax = {});
+Fp8Input fp8_input_of_gelu(const at::Tensor& x, double amax_to);
 
 // A weight as the other operand: values of codes [out, in], undivided -> float8_e4m3fn, times 2^4.
 at::Tensor fp8_weight(const at::Tensor& weight_values);

@@ -5,6 +5,7 @@
 #include <array>
 
 #include "core/torch/shape_check.h"
+#include "kernels/amax.h"
 #include "quant/e4m3.h"
 #ifdef OSPNEXT_CUDA
 #include "kernels/cuda_tensors.h"
@@ -93,21 +94,15 @@ void launch_on(const at::Tensor& x, const at::Tensor& scale, Launch&& launch) {
 }
 
 // [B] of x, packed, cut into B samples.
-at::Tensor cuda_amax(const at::Tensor& x, int64_t B) {
+at::Tensor cuda_amax(const at::Tensor& x, int64_t B, Of of) {
   at::Tensor amax = at::zeros({B}, x.options().dtype(at::kFloat));
   launch_on(x, {}, [&](const float*, cudaStream_t stream) {
     cuda::hif8_amax(x.const_data_ptr(), amax.mutable_data_ptr<float>(), {B, x.numel() / B},
-                    element_of(x.scalar_type()), stream);
+                    element_of(x.scalar_type()), of, stream);
   });
   return amax;
 }
 #endif
-
-// Largest magnitudes of the rows of x [B, n], n > 0, in one pass.
-at::Tensor amax_of_rows(const at::Tensor& x) {
-  const auto [lowest, highest] = at::aminmax(x, 1);                // 2 x [B]
-  return at::maximum(highest, lowest.neg()).abs().to(at::kFloat);  // [B]; abs: no -0
-}
 
 }  // namespace
 
@@ -118,7 +113,7 @@ at::Tensor amax_of_tensor(const at::Tensor& x) {
   }
 #ifdef OSPNEXT_CUDA
   if (x.is_cuda()) {
-    return cuda_amax(x.contiguous(), 1).squeeze(0);
+    return cuda_amax(x.contiguous(), 1, Of::kItself).squeeze(0);
   }
 #endif
   // Many rows give many threads something to do.
@@ -127,7 +122,7 @@ at::Tensor amax_of_tensor(const at::Tensor& x) {
   return each.amax();
 }
 
-at::Tensor amax_of_samples(const at::Tensor& x) {
+at::Tensor amax_of_samples(const at::Tensor& x, Of of) {
   check_float(x);
   TORCH_CHECK(x.dim() > 0, "x: expected [B, ...], got a scalar");
   const int64_t B = x.size(0);
@@ -136,9 +131,12 @@ at::Tensor amax_of_samples(const at::Tensor& x) {
   }
 #ifdef OSPNEXT_CUDA
   if (x.is_cuda()) {
-    return cuda_amax(x.contiguous(), B);
+    return cuda_amax(x.contiguous(), B, of);
   }
 #endif
+  if (of == Of::kGelu) {
+    return amax_of_samples(at::gelu(x, "tanh"));
+  }
   if (x.dim() < 3) {
     return amax_of_rows(x.reshape({B, -1}));
   }
@@ -177,7 +175,7 @@ at::Tensor encode(const at::Tensor& x_in, const at::Tensor& scale, Overflow over
   return codes;
 }
 
-at::Tensor encode_e4m3(const at::Tensor& x_in, const at::Tensor& scale) {
+at::Tensor encode_e4m3(const at::Tensor& x_in, const at::Tensor& scale, Of of) {
   check_float(x_in);
   const Samples samples = samples_of(x_in, scale);
   const at::Tensor x = x_in.contiguous();
@@ -187,11 +185,14 @@ at::Tensor encode_e4m3(const at::Tensor& x_in, const at::Tensor& scale) {
   if (x.is_cuda()) {
     launch_on(x, scale, [&](const float* factors, cudaStream_t stream) {
       cuda::hif8_encode_e4m3(x.const_data_ptr(), factors, to, {samples.B, samples.size},
-                             element_of(x.scalar_type()), stream);
+                             element_of(x.scalar_type()), of, stream);
     });
     return out;
   }
 #endif
+  if (of == Of::kGelu) {
+    return encode_e4m3(at::gelu(x, "tanh"), scale);
+  }
   with_float(x.scalar_type(), [&]<class T>(T*) {
     const T* from = x.const_data_ptr<T>();
     for_each_stretch(samples, scale, [=](int64_t begin, int64_t end, float factor) {

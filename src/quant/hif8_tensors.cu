@@ -37,6 +37,39 @@ __device__ void set(__half& out, float value) {
   out = __float2half_rn(value);
 }
 
+// Without the steps by which __expf and __fdividef save the smallest numbers.
+__device__ float exp2_fast(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+__device__ float reciprocal_fast(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+// gelu(x) with tanh, as x·sigmoid: x / (1 + e^(-2·√(2/π)·(x + 0.044715·x³))). As T, the way it would be stored.
+template <class T>
+__device__ float gelu(T stored) {
+  constexpr float kTwice = -1.5957691216057308F * 1.4426950408889634F;  // -2·√(2/π)·log2 e
+  constexpr float kCubic = kTwice * 0.044715F;
+  const float x = to_float(stored);
+  T out;
+  set(out, x * reciprocal_fast(1 + exp2_fast(x * fmaf(kCubic, x * x, kTwice))));
+  return to_float(out);
+}
+
+// The number that is rounded.
+template <hif8::Of kOf, class T>
+__device__ float number_of(T stored) {
+  if constexpr (kOf == hif8::Of::kGelu) {
+    return gelu(stored);
+  } else {
+    return to_float(stored);
+  }
+}
+
 template <class T, int kWidth>
 struct alignas(sizeof(T) * kWidth < 16 ? sizeof(T) * kWidth : 16) Pack {
   T value[kWidth];
@@ -63,20 +96,46 @@ struct RoundAndBack {
     set(out, __fdiv_rn(hif8::round(__fmul_rn(to_float(x), scale)), scale));
   }
 };
-struct EncodeE4m3 {
-  template <class T>
-  __device__ void operator()(T x, float scale, uint8_t& out) const {
-    constexpr float kShifted = 1 << e4m3::kForwardShift;
-    const float value = hif8::round_in_range(__fmul_rn(to_float(x), scale));
-    out = __nv_cvt_float_to_fp8(value * kShifted, __NV_SATFINITE, __NV_E4M3);
-  }
-};
 struct Decode {
   template <class T>
   __device__ void operator()(uint8_t code, float scale, T& out) const {
     set(out, __fdiv_rn(hif8::decode(code), scale));
   }
 };
+
+// The codes of x·scale / 2^4, at most 28, as E4M3. A power of two moves no rounding, so `scale` has the 2^4 in it.
+template <hif8::Of kOf, class T, int kWidth>
+__device__ Pack<uint8_t, kWidth> encode_e4m3(const Pack<T, kWidth>& in, float scale) {
+  float value[kWidth];
+  Pack<uint8_t, kWidth> out;
+#pragma unroll
+  for (int i = 0; i < kWidth; ++i) {
+    value[i] = hif8::round_for_e4m3(__fmul_rn(number_of<kOf>(in.value[i]), scale));
+  }
+#pragma unroll
+  for (int i = 0; i < kWidth; i += 2) {
+    const float2 pair{value[i], i + 1 < kWidth ? value[i + 1] : 0.0F};
+    const __nv_fp8x2_storage_t both = __nv_cvt_float2_to_fp8x2(pair, __NV_SATFINITE, __NV_E4M3);
+    out.value[i] = static_cast<uint8_t>(both);
+    if (i + 1 < kWidth) {
+      out.value[i + 1] = static_cast<uint8_t>(both >> 8);
+    }
+  }
+  return out;
+}
+
+template <int kWidth, hif8::Of kOf, class T>
+__global__ void encode_e4m3_kernel(const T* in, const float* scale, uint8_t* out, Samples samples) {
+  constexpr float kShifted = 1 << e4m3::kForwardShift;
+  const int64_t packs = samples.B * samples.size / kWidth, packs_each = samples.size / kWidth;
+  const int64_t step = int64_t{gridDim.x} * kThreads;
+  for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < packs; i += step) {
+    const float factor =
+        kShifted * (scale == nullptr ? 1.0F : scale[samples.B == 1 ? 0 : i / packs_each]);
+    const auto from = reinterpret_cast<const Pack<T, kWidth>*>(in)[i];
+    reinterpret_cast<Pack<uint8_t, kWidth>*>(out)[i] = encode_e4m3<kOf>(from, factor);
+  }
+}
 
 template <int kWidth, class In, class Out, class Cast>
 __global__ void cast_kernel(const In* in, const float* scale, Out* out, Samples samples,
@@ -97,7 +156,7 @@ __global__ void cast_kernel(const In* in, const float* scale, Out* out, Samples 
 
 // One block of threads for each part of a sample (y of the grid). Positive floats are ordered as their bits
 // are, NaN above infinity.
-template <int kWidth, class T>
+template <int kWidth, hif8::Of kOf, class T>
 __global__ void amax_kernel(const T* x, float* amax, int64_t size) {
   const T* sample = x + blockIdx.y * size;
   const int64_t packs = size / kWidth, step = int64_t{gridDim.x} * kThreads;
@@ -106,7 +165,7 @@ __global__ void amax_kernel(const T* x, float* amax, int64_t size) {
     const auto pack = reinterpret_cast<const Pack<T, kWidth>*>(sample)[i];
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) {
-      largest = max(largest, __float_as_uint(fabsf(to_float(pack.value[j]))));
+      largest = max(largest, __float_as_uint(fabsf(number_of<kOf>(pack.value[j]))));
     }
   }
   largest = __reduce_max_sync(0xFFFFFFFFU, largest);
@@ -165,7 +224,7 @@ void cast_all(const In* in, const float* scale, Out* out, Samples samples, Cast 
 
 }  // namespace
 
-void hif8_amax(const void* x, float* amax, Samples samples, HiF8Element element,
+void hif8_amax(const void* x, float* amax, Samples samples, HiF8Element element, hif8::Of of,
                cudaStream_t stream) {
   constexpr int64_t kEnoughBlocks = 2048;
   if (samples.B * samples.size == 0) {
@@ -175,7 +234,9 @@ void hif8_amax(const void* x, float* amax, Samples samples, HiF8Element element,
     with_width(samples.size, x, [&]<int kWidth>() {
       const auto each =
           static_cast<unsigned>(std::min<int64_t>(blocks_of(samples.size / kWidth), kEnoughBlocks));
-      amax_kernel<kWidth><<<dim3(each, static_cast<unsigned>(samples.B)), kThreads, 0, stream>>>(
+      const auto kernel = of == hif8::Of::kGelu ? amax_kernel<kWidth, hif8::Of::kGelu, T>
+                                                : amax_kernel<kWidth, hif8::Of::kItself, T>;
+      kernel<<<dim3(each, static_cast<unsigned>(samples.B)), kThreads, 0, stream>>>(
           static_cast<const T*>(x), amax, samples.size);
     });
   });
@@ -189,9 +250,18 @@ void hif8_encode(const void* x, const float* scale, uint8_t* out, Samples sample
 }
 
 void hif8_encode_e4m3(const void* x, const float* scale, uint8_t* out, Samples samples,
-                      HiF8Element element, cudaStream_t stream) {
+                      HiF8Element element, hif8::Of of, cudaStream_t stream) {
+  const int64_t count = samples.B * samples.size;
+  if (count == 0) {
+    return;
+  }
   with_element(element, [&]<class T>(T*) {
-    cast_all(static_cast<const T*>(x), scale, out, samples, EncodeE4m3{}, stream);
+    with_width(samples.size, x, [&]<int kWidth>() {
+      const auto kernel = of == hif8::Of::kGelu ? encode_e4m3_kernel<kWidth, hif8::Of::kGelu, T>
+                                                : encode_e4m3_kernel<kWidth, hif8::Of::kItself, T>;
+      kernel<<<blocks_of(count / kWidth), kThreads, 0, stream>>>(static_cast<const T*>(x), scale,
+                                                                 out, samples);
+    });
   });
 }
 

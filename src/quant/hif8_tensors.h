@@ -8,6 +8,7 @@
 
 #include "core/torch/torch.h"
 #include "quant/hif8.h"
+#include "quant/hif8_of.h"
 
 namespace ospnext::hif8 {
 
@@ -16,10 +17,10 @@ inline constexpr double kBackwardAmax = 224;  // what gradients are scaled to
 inline constexpr double kE4m3Amax = 28;       // what E4M3 holds at most, 448 / 2^4
 inline constexpr double kAmaxFloor = 1e-8;
 
-// The largest magnitude, float32: of the tensor [], or of each sample of x [B, ...] as [B]. 0 where
-// nothing is; NaN where NaN is. x floating, at most float32.
+// The largest magnitude, float32: of the tensor [], or of each sample of x [B, ...] or its GELU (in x's dtype) as [B].
+// 0 where nothing is; NaN where NaN is. x floating, at most float32.
 at::Tensor amax_of_tensor(const at::Tensor& x);
-at::Tensor amax_of_samples(const at::Tensor& x);
+at::Tensor amax_of_samples(const at::Tensor& x, Of of = Of::kItself);
 
 // amax_to / max(amax, kAmaxFloor), float32 of amax's shape.
 at::Tensor scale_to(double amax_to, const at::Tensor& amax);
@@ -31,9 +32,9 @@ at::Tensor scale_to(double amax_to, const at::Tensor& amax);
 at::Tensor encode(const at::Tensor& x, const at::Tensor& scale = {},
                   Overflow overflow = Overflow::kInfinity);
 
-// The codes of x·scale as operands of FP8 tensor cores: what they are worth times 2^4, in E4M3 (e4m3.h says
-// which are exact). float8_e4m3fn of x's shape; |x·scale| is at most kE4m3Amax.
-at::Tensor encode_e4m3(const at::Tensor& x, const at::Tensor& scale);
+// The codes of x·scale, or GELU(x)·scale, as operands of FP8 tensor cores: what they are worth times 2^4, in E4M3
+// (e4m3.h says which are exact). float8_e4m3fn of x's shape; what is rounded is at most kE4m3Amax.
+at::Tensor encode_e4m3(const at::Tensor& x, const at::Tensor& scale, Of of = Of::kItself);
 
 // What the codes of x·scale are worth, not divided by it: of x's shape and dtype, which holds every value
 // down to 2^-22 exactly (float16: to 2^-22 as well, but 2^15 at most, as HiF8).

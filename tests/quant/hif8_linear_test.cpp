@@ -111,6 +111,20 @@ TEST_P(Hif8LinearOnDevice, InFp8IsTheProductOfTheCodes) {
   EXPECT_EQ(none.sizes(), (at::IntArrayRef{2, 0, 32}));
 }
 
+TEST_P(Hif8LinearOnDevice, TheInputOfGeluIsThatOfItsStoredResult) {
+  const at::Tensor x = (random({2, 50, 96}, 8) * 4).to(device());
+  for (const at::ScalarType dtype : {torch::kFloat32, torch::kBFloat16}) {
+    const at::Tensor narrow = x.to(dtype);
+    const hif8::Fp8Input stored = hif8::fp8_input(at::gelu(narrow, "tanh"), 15);
+    const hif8::Fp8Input fused = hif8::fp8_input_of_gelu(narrow, 15);
+    EXPECT_LT(relative_max(fused.scale, stored.scale), 1e-5);
+    // At a rounding's border the last bit of GELU decides, and then codes are neighbours.
+    const at::Tensor a = stored.codes.to(torch::kFloat32), b = fused.codes.to(torch::kFloat32);
+    EXPECT_LT((a != b).to(torch::kFloat32).mean().item<double>(), 2e-3);
+    EXPECT_LT(((a - b).abs() / a.abs().clamp_min(0.125)).max().item<double>(), 0.26);
+  }
+}
+
 TEST(Hif8Linear, ASampleDoesNotDependOnItsBatch) {
   const Case it(3, 5, 64, 32);
   const at::Tensor whole = hif8::linear(it.x, it.weight_values, it.weight_scale, it.bias, 15);

@@ -137,15 +137,15 @@ TEST(Hif8, FloatEdgesAndTheirNeighboursFindTheNearestValue) {
   EXPECT_EQ(wrong, 0);
 }
 
-TEST(Hif8, InRangeTheShortRoundingIsTheSame) {
+TEST(Hif8, TheShortRoundingForE4m3IsTheSame) {
   for (uint32_t high = 0; high <= 0xFFFF; ++high) {
     for (const uint32_t low : {0x0000U, 0x0001U, 0x8000U, 0xFFFFU}) {
       const float x = std::bit_cast<float>(high << 16 | low);
       const float size = std::abs(x);
-      if (size >= 0x1p-15F && size < 40960) {
-        ASSERT_EQ(hif8::round_in_range(x), hif8::round(x)) << x;
-      } else if (size < 0x1p-15F) {  // 0 either way, as an E4M3 number of 2^4 times the size
-        ASSERT_LE(std::abs(hif8::round_in_range(x)), 0x1p-15F) << x;
+      if (size >= 0x1p-15F && size <= 28) {
+        ASSERT_EQ(hif8::round_for_e4m3(16 * x), 16 * hif8::round(x)) << x;
+      } else if (size < 0x1p-15F) {  // 0 either way, as an E4M3 number
+        ASSERT_LE(std::abs(hif8::round_for_e4m3(16 * x)), 0x1p-11F) << x;
       }
     }
   }
