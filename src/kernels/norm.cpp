@@ -105,6 +105,25 @@ at::Tensor rms_norm_rotate(const at::Tensor& x, const at::Tensor& weight,
   return out;
 }
 
+void rms_norm_silu_out(at::Tensor& out, const at::Tensor& x, const at::Tensor& weight, double eps) {
+  const int64_t B = x.size(0), L = x.size(1), C = x.size(2);
+  CHECK_SHAPE(weight, C);
+  CHECK_SHAPE(out, B, L, C);
+#ifdef OSPNEXT_CUDA
+  const bool packed = out.stride(2) == 1 && out.stride(1) == C;
+  if (cuda::takes(x) && C <= cuda::kMostSiluChannels && packed) {
+    const at::Tensor rows = x.contiguous(), factors = weight.to(at::kFloat).contiguous();
+    const c10::cuda::CUDAGuard device(x.device());
+    cuda::rms_norm_silu(rows.const_data_ptr(), cuda::floats(factors), out.mutable_data_ptr(),
+                        out.stride(0), cuda::rows_of(rows), static_cast<float>(eps),
+                        cuda::element_of(x), c10::cuda::getCurrentCUDAStream());
+    C10_CUDA_KERNEL_LAUNCH_CHECK();
+    return;
+  }
+#endif
+  at::silu_out(out, rms_norm(x, weight, eps));
+}
+
 at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                       double eps) {
   return at::layer_norm(x, weight.sizes(), weight.to(x.scalar_type()), bias.to(x.scalar_type()),

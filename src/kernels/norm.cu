@@ -1,4 +1,5 @@
-// Root-mean-square norm and rotation of q or k: each activation is read once and written once.
+// Root-mean-square norm, alone, with the rotation of q or k, or with SiLU: each activation is read once and written
+// once.
 #include "kernels/cuda_rows.cuh"
 #include "kernels/norm_launch.h"
 
@@ -127,6 +128,65 @@ __global__ void rms_norm_rotate_backward_kernel(const T* grad, const T* x, const
   }
 }
 
+// Rows are short here, and many: kLanes threads of a warp share one, and each keeps kRows of them in flight.
+template <int kLanes, int kChunks>
+struct ShortRows {
+  static constexpr int kRows = 4 / kChunks, kThreads = 256, kGroups = kThreads / kLanes;
+  static constexpr int64_t kRowsOfBlock = kRows * kGroups;
+};
+
+template <int kLanes, int kChunks, class T>
+__global__ void rms_norm_silu_kernel(const T* x, const float* weight, T* out, int64_t out_stride,
+                                     Rows rows, float eps) {
+  using Share = ShortRows<kLanes, kChunks>;
+  const int C = static_cast<int>(rows.C), lane = static_cast<int>(threadIdx.x) % kLanes;
+  const int64_t first = blockIdx.x * Share::kRowsOfBlock + threadIdx.x / kLanes;
+  x += blockIdx.y * rows.L * C;
+  out += blockIdx.y * out_stride;
+  Channels row[Share::kRows][kChunks] = {};
+#pragma unroll
+  for (int r = 0; r < Share::kRows; ++r) {
+    const int64_t l = first + r * Share::kGroups;
+#pragma unroll
+    for (int chunk = 0; chunk < kChunks; ++chunk) {
+      const int c = (chunk * kLanes + lane) * kVector;
+      if (l < rows.L && c < C) {
+        row[r][chunk] = load_channels(x + l * C + c);
+      }
+    }
+  }
+#pragma unroll
+  for (int r = 0; r < Share::kRows; ++r) {
+    float squares = 0;
+#pragma unroll
+    for (int chunk = 0; chunk < kChunks; ++chunk) {
+#pragma unroll
+      for (int i = 0; i < kVector; ++i) {
+        squares += row[r][chunk].value[i] * row[r][chunk].value[i];
+      }
+    }
+#pragma unroll
+    for (int offset = kLanes / 2; offset > 0; offset /= 2) {
+      squares += __shfl_xor_sync(0xffffffffU, squares, offset);
+    }
+    const float scale = rsqrtf(squares / static_cast<float>(C) + eps);
+    const int64_t l = first + r * Share::kGroups;
+#pragma unroll
+    for (int chunk = 0; chunk < kChunks; ++chunk) {
+      const int c = (chunk * kLanes + lane) * kVector;
+      if (l < rows.L && c < C) {
+        Channels y = load_channels(weight + c);
+#pragma unroll
+        for (int i = 0; i < kVector; ++i) {
+          const float normal = y.value[i] * row[r][chunk].value[i] * scale;
+          y.value[i] = normal / (1 + __expf(-normal));
+        }
+        store_channels(out + l * C + c, y);
+      }
+    }
+  }
+}
+
 }  // namespace
 
 void rms_norm_rotate(const void* x, const float* weight, HeadRotation turn, void* out, float* amax,
@@ -155,6 +215,27 @@ void rms_norm_rotate_backward(const void* grad, const void* x, const float* weig
               static_cast<T*>(grad_x), grad_weight, rows, eps);
     });
   });
+}
+
+void rms_norm_silu(const void* x, const float* weight, void* out, int64_t out_stride, Rows rows,
+                   float eps, Element element, cudaStream_t stream) {
+  const auto launch = [&]<int kLanes, int kChunks>() {
+    using Share = ShortRows<kLanes, kChunks>;
+    const int64_t blocks = (rows.L + Share::kRowsOfBlock - 1) / Share::kRowsOfBlock;
+    const dim3 grid{static_cast<unsigned>(blocks), static_cast<unsigned>(rows.B), 1};
+    with_element(element, [&]<class T>(T*) {
+      rms_norm_silu_kernel<kLanes, kChunks><<<grid, Share::kThreads, 0, stream>>>(
+          static_cast<const T*>(x), weight, static_cast<T*>(out), out_stride, rows, eps);
+    });
+  };
+  const int64_t vectors = rows.C / kVector;
+  if (vectors <= 16) {
+    launch.template operator()<16, 1>();
+  } else if (vectors <= 32) {
+    launch.template operator()<32, 1>();
+  } else {
+    launch.template operator()<32, 2>();
+  }
 }
 
 }  // namespace ospnext::cuda

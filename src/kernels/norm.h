@@ -16,6 +16,10 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps,
 at::Tensor rms_norm_rotate(const at::Tensor& x, const at::Tensor& weight,
                            const at::Tensor& rotation, double eps, const at::Tensor& amax = {});
 
+// out = silu(x / sqrt(mean(x²) + eps) · weight), sums in fp32. x [B, L, C], weight [C] of any float type, out [B, L, C]
+// of x's dtype, whose samples may lie apart. Not differentiable.
+void rms_norm_silu_out(at::Tensor& out, const at::Tensor& x, const at::Tensor& weight, double eps);
+
 // (x - mean) / sqrt(variance + eps) · weight + bias. x [..., C], weight and bias [C] -> [..., C] of
 // x's dtype; sums in fp32.
 at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,

@@ -24,4 +24,9 @@ void rms_norm_rotate_backward(const void* grad, const void* x, const float* weig
                               HeadRotation turn, void* grad_x, float* grad_weight, Rows rows,
                               float eps, Element element, cudaStream_t stream);
 
+// out = silu(x / sqrt(mean(x²) + eps)·weight), samples of out `out_stride` elements apart; C at most kMostSiluChannels.
+constexpr int64_t kMostSiluChannels = 512;
+void rms_norm_silu(const void* x, const float* weight, void* out, int64_t out_stride, Rows rows,
+                   float eps, Element element, cudaStream_t stream);
+
 }  // namespace ospnext::cuda

@@ -111,11 +111,11 @@ at::Tensor CausalConv3dImpl::forward(const at::Tensor& x, Stream* stream) {
   return convolve(with_history(x, reach(*this), next_history(stream)));
 }
 
-at::Tensor CausalConv3dImpl::forward_normed(const ChannelNorm& norm, const at::Tensor& x,
-                                            Stream* stream) {
+at::Tensor CausalConv3dImpl::forward_normed(const ChannelNorm& norm, at::Tensor x, Stream* stream) {
   at::Tensor* history = next_history(stream);
   const at::Tensor extended =
       norm_silu(x, norm->gamma, reach(*this), history == nullptr ? at::Tensor() : *history);
+  x.reset();
   remember(history, extended, reach(*this));
   return convolve(extended);
 }
@@ -151,9 +151,9 @@ ResidualBlockImpl::ResidualBlockImpl(int64_t in, int64_t out) {
 }
 
 at::Tensor ResidualBlockImpl::forward(const at::Tensor& x, Stream* stream) {
-  const at::Tensor inner = conv1->forward_normed(norm1, x, stream);
-  const at::Tensor change = conv2->forward_normed(norm2, inner, stream);
-  return change + (shortcut ? pixelwise(x, shortcut->weight, shortcut->bias) : x);
+  at::Tensor change = conv1->forward_normed(norm1, x, stream);
+  change = conv2->forward_normed(norm2, std::move(change), stream);
+  return change.add_(shortcut ? pixelwise(x, shortcut->weight, shortcut->bias) : x);
 }
 
 FrameAttentionImpl::FrameAttentionImpl(int64_t channels) {

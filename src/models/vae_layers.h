@@ -64,8 +64,9 @@ struct CausalConv3dImpl : torch::nn::Module {
   // `kernel` is (time, height, width), each odd.
   CausalConv3dImpl(int64_t in, int64_t out, std::array<int64_t, 3> kernel);
   at::Tensor forward(const at::Tensor& x, Stream* stream);
-  // forward(silu(norm(x)), stream), with the frames in front written without a copy of the rest.
-  at::Tensor forward_normed(const ChannelNorm& norm, const at::Tensor& x, Stream* stream);
+  // forward(silu(norm(x)), stream), with the frames in front written without a copy of the rest. An `x` that is
+  // moved in is gone before the convolution runs.
+  at::Tensor forward_normed(const ChannelNorm& norm, at::Tensor x, Stream* stream);
   // Only the convolution: `extended` has the frames in front already, [B, in, kt - 1 + T, H, W].
   at::Tensor convolve(const at::Tensor& extended, at::IntArrayRef stride = {1, 1, 1});
 

@@ -1,4 +1,4 @@
-// Channel norm with SiLU as one autograd operation of few passes over memory.
+// Channel norm with SiLU: without gradient one kernel, else one autograd operation of few passes over memory.
 //
 // Pixels are the rows of a matrix [M, C], M = B*T*H*W: a view of channels-last memory. Sums along a row
 // and factors per column are, in bfloat16, products with small matrices: broadcasting and reductions over
@@ -9,6 +9,8 @@
 #include <torch/autograd.h>
 
 #include <optional>
+
+#include "kernels/norm.h"
 
 namespace ospnext::vae {
 namespace {
@@ -43,6 +45,21 @@ at::Tensor times_columns(const at::Tensor& rows, const at::Tensor& factors) {
   return by_matrix(rows) ? rows.mm(factors.diag()) : rows * factors;
 }
 
+// [B, C, past_frames + T, H, W] channels-last, with the past, or zeros, in front and nothing yet behind.
+at::Tensor behind_past(const at::Tensor& x, int64_t past_frames,
+                       const std::optional<at::Tensor>& past) {
+  at::Tensor out = at::empty({x.size(0), x.size(1), past_frames + x.size(2), x.size(3), x.size(4)},
+                             x.options().memory_format(at::MemoryFormat::ChannelsLast3d));
+  at::Tensor front = out.narrow(2, 0, past_frames);
+  past ? front.copy_(*past) : front.zero_();
+  return out;
+}
+
+// [B, C, T, H, W] -> [B, T*H*W, C]
+at::Tensor rows_of_samples(const at::Tensor& x) {
+  return x.permute({0, 2, 3, 4, 1}).flatten(1, 3);
+}
+
 // With u = x * scale, whose mean square in a row is 1, and y = u * gamma, the output is silu(y).
 struct NormSilu : torch::autograd::Function<NormSilu> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x,
@@ -54,11 +71,7 @@ struct NormSilu : torch::autograd::Function<NormSilu> {
     const at::Tensor mean = at::full({x.size(1)}, 1 / width, x.options());
     const at::Tensor scale = weighted_sum(rows.square(), mean, kMinSquare / width).rsqrt_();
     const at::Tensor u = rows * scale;
-    at::Tensor out =
-        at::empty({x.size(0), x.size(1), past_frames + x.size(2), x.size(3), x.size(4)},
-                  x.options().memory_format(at::MemoryFormat::ChannelsLast3d));
-    at::Tensor front = out.narrow(2, 0, past_frames);
-    past ? front.copy_(*past) : front.zero_();
+    at::Tensor out = behind_past(x, past_frames, past);
     at::Tensor behind = out.narrow(2, past_frames, x.size(2));
     at::silu_out(behind, from_rows(times_columns(u, factors), x));
     context->save_for_backward({gamma, u, scale});
@@ -90,8 +103,16 @@ struct NormSilu : torch::autograd::Function<NormSilu> {
 
 at::Tensor norm_silu(const at::Tensor& x, const at::Tensor& gamma, int64_t past_frames,
                      const at::Tensor& past) {
-  return NormSilu::apply(x, gamma, past_frames,
-                         past.defined() ? std::optional<at::Tensor>(past) : std::nullopt);
+  const auto some_past = past.defined() ? std::optional<at::Tensor>(past) : std::nullopt;
+  if (at::GradMode::is_enabled()) {
+    return NormSilu::apply(x, gamma, past_frames, some_past);
+  }
+  const at::Tensor out = behind_past(x, past_frames, some_past);
+  at::Tensor rows =
+      rows_of_samples(out.narrow(2, past_frames, x.size(2)));  // [B, T*H*W, C], a view
+  rms_norm_silu_out(rows, rows_of_samples(x), gamma.flatten(),
+                    kMinSquare / static_cast<double>(x.size(1)));
+  return out;
 }
 
 }  // namespace ospnext::vae

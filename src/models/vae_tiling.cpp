@@ -55,10 +55,11 @@ void fade_in(at::Tensor& tile, const at::Tensor& neighbour, int64_t axis) {
   edge.copy_(last(neighbour, axis, extent) * (1 - weight) + edge * weight);
 }
 
-// Puts tiles together. They come row by row; a neighbour's end is blended already when it is read.
+// Puts tiles together. They come row by row; a neighbour's end is blended already when it is read. Blending happens on
+// the tiles' device.
 class Mosaic {
  public:
-  // `picture` [B, C, T, H, W] float32 receives the result.
+  // `picture` [B, C, T, H, W] float32, on any device, receives the result.
   Mosaic(at::Tensor picture, int64_t size, int64_t stride)
       : picture_(std::move(picture)), stride_(stride), overlap_(size - stride) {}
 
@@ -184,14 +185,15 @@ void decode_tiled(Vae& vae, const at::Tensor& latent, const VaeTiling& tiling,
       for (int64_t frame = begin; frame < stop; ++frame) {
         check_cancelled(cancel);
         const at::Tensor piece = cut(latent.narrow(2, frame, 1), tiles[i], tiling.size / factor);
-        pieces.push_back(vae->decode_piece(piece, streams[i]).to(at::kCPU, at::kFloat));
+        pieces.push_back(vae->decode_piece(piece, streams[i]));
         on_piece();
       }
       if (stop == end) {
         streams[i] = vae::Stream();
       }
       streams[i].to(at::kCPU);  // until the next span
-      mosaic.add({tiles[i].top * factor, tiles[i].left * factor}, at::cat(pieces, 2));
+      mosaic.add({tiles[i].top * factor, tiles[i].left * factor},
+                 at::cat(pieces, 2).to(at::kFloat));
     }
     for (int64_t at = 0, count = begin == 0 ? 1 : pairs; at < frames; at += count, count = pairs) {
       sink(video.narrow(2, at, count).clamp(-1, 1).contiguous());

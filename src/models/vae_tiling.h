@@ -48,8 +48,8 @@ constexpr int64_t kTiledSpan = 64;
 // whenever one latent frame of one tile is done, count() * F times in all, or F times for a frame
 // that is not cut.
 //
-// Memory on the parameters' device is that of one tile. Memory on the CPU is that of a span's video
-// and does not grow with F beyond `span`; longer clips also keep there what the decoder remembers
+// Memory on the parameters' device is that of one tile and of its span's video. Memory on the CPU is that of a
+// span's video and does not grow with F beyond `span`; longer clips also keep there what the decoder remembers
 // of each tile from one span to the next, about as much as a thousand frames of video.
 void decode_tiled(
     Vae& vae, const at::Tensor& latent, const VaeTiling& tiling,

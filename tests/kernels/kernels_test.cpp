@@ -123,6 +123,31 @@ TEST_P(Kernels, AddGatedMatchesItsEquation) {
       {draw({2, 5, 16}, "x"), draw({2, 5, 16}, "y"), draw({2, 1, 16}, "gate")}, {0, 1});
 }
 
+// Widths of half a warp, a warp and two vectors a thread, one without a kernel; rows that end amid a block; samples
+// that lie apart in the output.
+TEST_P(Kernels, RmsNormSiluMatchesItsEquation) {
+  for (const int64_t C : {8, 40, 96, 192, 384, 520}) {
+    SCOPED_TRACE(C);
+    const at::Tensor x = draw({2, 131, C}, "x"), weight = draw({C}, "weight");
+    const auto found = [&](at::ScalarType dtype) {
+      const at::Tensor room = at::full({2, 140, C}, 7, at::TensorOptions(dtype).device(device()));
+      at::Tensor out = room.narrow(1, 9, 131);
+      rms_norm_silu_out(out, x.to(device(), dtype), weight.to(device()), kEps);
+      EXPECT_TRUE(room.narrow(1, 0, 9).eq(7).all().item<bool>());
+      return out;
+    };
+    const auto plain = [&](at::ScalarType dtype) {
+      const at::Tensor wide = x.to(dtype);
+      const at::Tensor length = (wide.square().mean(-1, true) + kEps).sqrt();
+      return at::silu(wide / length * weight.to(dtype));
+    };
+    const at::Tensor expected = plain(at::kDouble);
+    EXPECT_LE(relative_max(found(at::kFloat), expected), kFloatTolerance);
+    EXPECT_LE(relative_l2(found(at::kBFloat16), expected),
+              2 * relative_l2(plain(at::kBFloat16), expected));
+  }
+}
+
 TEST_P(Kernels, RmsNormMatchesItsEquation) {
   expect_agreement(
       device(), [](const Inputs& in) { return rms_norm(in[0], in[1], kEps); },
