@@ -127,9 +127,10 @@ void run_generate(const Arguments& arguments, const CancellationToken& cancel) {
   const ComputeOptions compute = parse_transformer_compute(config.device, config.precision);
   config.device = compute.device.str();
   config.precision = compute.precision_name();
-  const VaeConfig vae = read_vae_config(files.require(ModelPart::kVae));
+  const ModelFileSource source(files);
+  const VaeConfig vae = source.vae_config();
   config.generation.check(vae);
-  const auto tiling = vae_tiling_of(files, compute, config.generation, config.samples().size());
+  const auto tiling = vae_tiling_of(source, compute, config.generation, config.samples().size());
   config.generation.vae_tile = tiling ? tiling->text() : "none";  // for the record beside the video
   if (is_theirs && !given->flags.contains("output")) {
     make_folder_of(config.output);  // as OSP-Next does
@@ -149,7 +150,7 @@ void run_generate(const Arguments& arguments, const CancellationToken& cancel) {
   if (missing.empty()) {
     return;
   }
-  text_to_video(files, compute, config.generation, missing, files_to_write, progress, cancel);
+  text_to_video(source, compute, config.generation, missing, files_to_write, progress, cancel);
   print_summary(run_record(progress, 0, compute.device));
 }
 

@@ -13,13 +13,13 @@
 namespace ospnext {
 namespace {
 
-// Whether all parts fit in a third of the free memory; the rest is for activations.
-bool fit_together(const ModelFiles& files, const ComputeOptions& compute) {
+// Whether all parts fit in a quarter of the free memory; the rest is for activations and for others.
+bool fit_together(const ModelSource& source, const ComputeOptions& compute) {
   int64_t bytes = 0;
   for (const ModelPart part : {ModelPart::kTextEncoder, ModelPart::kTransformer, ModelPart::kVae}) {
-    bytes += weight_bytes(files.require(part), compute.dtype);
+    bytes += source.bytes(part, compute.dtype);
   }
-  return bytes < free_memory(compute.device) / 3;
+  return bytes < free_memory(compute.device) / 4;
 }
 
 // Tokens times width up to which a step's kernels are recorded: below, launching them takes longer than they run; above,
@@ -51,19 +51,18 @@ std::string stage_name(std::string stage, size_t sample, size_t count) {
 // One run of the pipeline; its methods are the stages, in the order they are called in.
 class Run {
  public:
-  Run(const ModelFiles& files, const ComputeOptions& compute, const GenerationConfig& config,
+  Run(const ModelSource& source, const ComputeOptions& compute, const GenerationConfig& config,
       const std::vector<VideoSample>& samples, Progress& progress, const CancellationToken& cancel)
-      : files_(files),
+      : source_(source),
         compute_(compute),
         config_(config),
         samples_(samples),
         progress_(progress),
         cancel_(cancel),
-        transformer_config_(read_transformer_config(files.require(ModelPart::kTransformer))),
-        vae_config_(read_vae_config(files.require(ModelPart::kVae))) {
+        transformer_config_(source.transformer_config()),
+        vae_config_(source.vae_config()) {
     config_.check(vae_config_);
-    open_loras(files.require(ModelPart::kTransformer));  // refused before anything is computed
-    tiling_ = vae_tiling_of(files, compute, config, samples.size());
+    tiling_ = vae_tiling_of(source, compute, config, samples.size());
     const LatentSize size = latent_size(config, vae_config_);
     record_ = config.cuda_graph && compute.device.is_cuda() &&
               size.frames * size.height * size.width / (kPatchRows * kPatchColumns) *
@@ -72,24 +71,21 @@ class Run {
     if (record_) {
       stream_.emplace(compute.device);
     }
-    check_parts_match(transformer_config_,
-                      read_text_encoder_config(files.require(ModelPart::kTextEncoder)),
-                      vae_config_);
+    check_parts_match(transformer_config_, source.text_encoder_config(), vae_config_);
   }
 
   void load() {
     progress_.begin("load", 0);
-    vae_ = load_vae(files_.require(ModelPart::kVae),
-                    {compute_.device, config_.vae_dtype(compute_.dtype)});
-    if (fit_together(files_, compute_)) {
-      transformer_ = load_transformer(files_.require(ModelPart::kTransformer), compute_);
+    vae_ = source_.vae({compute_.device, config_.vae_dtype(compute_.dtype)});
+    if (fit_together(source_, compute_)) {
+      transformer_ = source_.transformer(compute_);
     }
   }
 
   // Embeds each distinct text once: the prompts, and the negative prompt when there is guidance.
   void encode_texts() {
-    const Tokenizer tokenizer = load_tokenizer(files_.require(ModelPart::kTokenizer));
-    Umt5Encoder encoder = load_text_encoder(files_.require(ModelPart::kTextEncoder), compute_);
+    const Tokenizer tokenizer = source_.tokenizer();
+    Umt5Encoder encoder = source_.text_encoder(compute_);
     progress_.begin("encode text", 0);
     std::set<std::string> distinct;
     for (const VideoSample& sample : samples_) {
@@ -109,7 +105,7 @@ class Run {
   void make_videos(VideoReceiver& receiver) {
     if (!transformer_) {
       progress_.begin("load transformer", 0);
-      transformer_ = load_transformer(files_.require(ModelPart::kTransformer), compute_);
+      transformer_ = source_.transformer(compute_);
     }
     for (size_t i = 0; i < samples_.size(); ++i) {
       const at::Tensor latent = denoise_sample(i, receiver);  // [16, F, h, w]
@@ -185,7 +181,7 @@ class Run {
                                                   size.height, size.width);
   }
 
-  const ModelFiles& files_;
+  const ModelSource& source_;
   const ComputeOptions& compute_;
   const GenerationConfig& config_;
   const std::vector<VideoSample>& samples_;
@@ -203,25 +199,24 @@ class Run {
 
 }  // namespace
 
-std::optional<VaeTiling> vae_tiling_of(const ModelFiles& files, const ComputeOptions& compute,
+std::optional<VaeTiling> vae_tiling_of(const ModelSource& source, const ComputeOptions& compute,
                                        const GenerationConfig& config, size_t num_samples) {
-  const PartFiles& part = files.require(ModelPart::kVae);
   const at::ScalarType dtype = config.vae_dtype(compute.dtype);
   const int64_t free = free_memory(compute.device);
-  int64_t left = free - weight_bytes(part, dtype);
+  int64_t left = free - source.bytes(ModelPart::kVae, dtype);
   if (num_samples > 1) {  // the transformer stays until the last one is denoised
-    left -= weight_bytes(files.require(ModelPart::kTransformer), compute.dtype);
+    left -= source.bytes(ModelPart::kTransformer, compute.dtype);
   }
   left = std::max<int64_t>(left, 1);
-  return resolve_vae_tiling(config.vae_tile, read_vae_config(part), config.height, config.width,
+  return resolve_vae_tiling(config.vae_tile, source.vae_config(), config.height, config.width,
                             dtype, free == 0 ? 0 : left);
 }
 
-void text_to_video(const ModelFiles& files, const ComputeOptions& compute,
+void text_to_video(const ModelSource& source, const ComputeOptions& compute,
                    const GenerationConfig& config, const std::vector<VideoSample>& samples,
                    VideoReceiver& receiver, Progress& progress, const CancellationToken& cancel) {
   const torch::NoGradGuard no_grad;
-  Run run(files, compute, config, samples, progress, cancel);
+  Run run(source, compute, config, samples, progress, cancel);
   run.load();
   run.encode_texts();
   run.make_videos(receiver);

@@ -10,10 +10,9 @@
 #include "core/cancel.h"
 #include "core/progress.h"
 #include "core/torch/torch.h"
-#include "io/model_folder.h"
 #include "models/vae_tiling.h"
 #include "pipeline/generation_config.h"
-#include "pipeline/load_model.h"
+#include "pipeline/model_source.h"
 #include "schedulers/sampler.h"
 
 namespace ospnext {
@@ -44,7 +43,7 @@ class VideoReceiver {
 // How the videos of a run will be decoded: resolve_vae_tiling() with the device's free memory now,
 // before anything is loaded; with several samples the transformer stays in memory beside the VAE. Throws
 // InputError.
-std::optional<VaeTiling> vae_tiling_of(const ModelFiles& files, const ComputeOptions& compute,
+std::optional<VaeTiling> vae_tiling_of(const ModelSource& source, const ComputeOptions& compute,
                                        const GenerationConfig& config, size_t num_samples);
 
 // Makes one video a sample, each whole before the next is begun. Parts are loaded whole before they
@@ -52,7 +51,7 @@ std::optional<VaeTiling> vae_tiling_of(const ModelFiles& files, const ComputeOpt
 // transformer before the last sample is decoded. When all fit in memory at once (with room to work in),
 // all are loaded before the first computation, so that a broken one is refused at once.
 // Throws InputError, RunError (a result that is NaN), Cancelled.
-void text_to_video(const ModelFiles& files, const ComputeOptions& compute,
+void text_to_video(const ModelSource& source, const ComputeOptions& compute,
                    const GenerationConfig& config, const std::vector<VideoSample>& samples,
                    VideoReceiver& receiver, Progress& progress, const CancellationToken& cancel);
 

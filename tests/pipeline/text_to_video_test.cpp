@@ -58,7 +58,8 @@ class TextToVideo : public testing::Test {
                        const ModelFiles& files = model()) {
     Collected collected;
     Progress silent(nullptr, false);
-    text_to_video(files, {}, config, samples, collected, silent, CancellationToken());
+    text_to_video(ModelFileSource(files), {}, config, samples, collected, silent,
+                  CancellationToken());
     return collected;
   }
   static VideoSample sample(const std::string& prompt, uint64_t seed) {
@@ -230,7 +231,8 @@ TEST_F(TextToVideo, StopsWhenAskedTo) {
   Progress silent(nullptr, false);
   CancellationToken cancel;
   cancel.cancel();
-  EXPECT_THROW(text_to_video(model(), {}, defaults(), {sample("a", 7)}, collected, silent, cancel),
+  EXPECT_THROW(text_to_video(ModelFileSource(model()), {}, defaults(), {sample("a", 7)}, collected,
+                             silent, cancel),
                Cancelled);
   EXPECT_TRUE(collected.latents.empty());
 }
