@@ -26,6 +26,9 @@ void Progress::begin(std::string stage, int64_t steps) {
   stage_ = std::move(stage);
   steps_ = steps;
   done_ = 0;
+  if (watcher_ != nullptr) {
+    watcher_->began(stage_);
+  }
   began_ = shown_ = Clock::now();
   if (in_place_) {
     show("", false);
@@ -34,6 +37,9 @@ void Progress::begin(std::string stage, int64_t steps) {
 
 void Progress::step(const std::string& note) {
   ++done_;
+  if (watcher_ != nullptr) {
+    watcher_->stepped(stage_);
+  }
   const double since_shown = std::chrono::duration<double>(Clock::now() - shown_).count();
   if (since_shown >= (in_place_ ? 0.1 : 5.0)) {
     show(note, false);
@@ -46,6 +52,9 @@ void Progress::end() {
   }
   seconds_.emplace_back(stage_, std::chrono::duration<double>(Clock::now() - began_).count());
   show("", true);
+  if (watcher_ != nullptr) {
+    watcher_->ended(stage_, seconds_.back().second);
+  }
   stage_.clear();
 }
 

@@ -10,12 +10,22 @@
 
 namespace ospnext {
 
+// Is told of the stages of a Progress, from outside of what their seconds count.
+class StageWatcher {
+ public:
+  virtual ~StageWatcher() = default;
+  virtual void began(const std::string& /*stage*/) {}
+  virtual void stepped(const std::string& /*stage*/) {}  // inside of what counts
+  virtual void ended(const std::string& /*stage*/, double /*seconds*/) {}
+};
+
 // Writes one line a stage to a stream: rewritten in place on a terminal, else a line every few
 // seconds. A null stream keeps silent but still measures.
 class Progress {
  public:
-  // `out` outlives the object, or is null; `in_place` rewrites the current line (a terminal).
-  Progress(std::ostream* out, bool in_place) : out_(out), in_place_(in_place) {}
+  // `out` and `watcher` outlive the object, or are null; `in_place` rewrites the current line (a terminal).
+  Progress(std::ostream* out, bool in_place, StageWatcher* watcher = nullptr)
+      : out_(out), in_place_(in_place), watcher_(watcher) {}
 
   // Ends the current stage, if any, and starts `stage` of `steps` steps (0: unknown).
   void begin(std::string stage, int64_t steps);
@@ -33,6 +43,7 @@ class Progress {
 
   std::ostream* out_;
   bool in_place_;
+  StageWatcher* watcher_;
   std::string stage_;
   int64_t steps_ = 0;
   int64_t done_ = 0;

@@ -36,6 +36,29 @@ TEST(Progress, KeepsTheSecondsOfEachStageInOrderAlsoWhenSilent) {
   EXPECT_EQ(progress.stage_seconds()[1].first, "decode");
 }
 
+TEST(Progress, TellsAWatcherOfStagesAndStepsAndDoesNotCountItsTime) {
+  struct Notes : StageWatcher {
+    void began(const std::string& stage) override {
+      std::this_thread::sleep_for(std::chrono::milliseconds(30));
+      told += "+" + stage;
+    }
+    void stepped(const std::string& stage) override { told += "." + stage; }
+    void ended(const std::string& stage, double seconds) override {
+      EXPECT_LT(seconds, 0.03);
+      told += "-" + stage;
+    }
+    std::string told;
+  } notes;
+  Progress progress(nullptr, false, &notes);
+  progress.begin("a", 2);
+  progress.step();
+  progress.step();
+  progress.begin("b", 0);
+  progress.end();
+  progress.end();
+  EXPECT_EQ(notes.told, "+a.a.a-a+b-b");
+}
+
 TEST(CancellationToken, ThrowsOnceItWasCancelled) {
   CancellationToken token;
   EXPECT_NO_THROW(token.check());
