@@ -45,12 +45,14 @@ class Tokenizer {
   std::unique_ptr<const Model> model_;
 };
 
-// Trains a unigram model of at most `vocab_size` pieces (fewer when the sentences do not give them) and
-// writes it to `output`: ids 0..3 are <pad>, </s>, <s>, <unk>; words of the sentences are pieces as far
+// Trains a unigram model of at most `vocab_size` pieces (fewer when the sentences do not give them); the bytes of
+// its spiece.model: ids 0..3 are <pad>, </s>, <s>, <unk>; words of the sentences are pieces as far
 // as `vocab_size` allows, and so are all printable ASCII characters, so that any English word can be
 // spelled; text is not normalised. The same arguments give the
-// same bytes. Throws InputError when the sentences or the size do not allow it, RunError when the file
-// cannot be written.
+// same bytes. Throws InputError when the sentences or the size do not allow it.
+std::string trained_tokenizer(const std::vector<std::string>& sentences, int64_t vocab_size,
+                              uint64_t seed);
+// Writes one to `output`. Throws RunError, too, when the file cannot be written.
 void train_tokenizer(const std::vector<std::string>& sentences, int64_t vocab_size,
                      const std::filesystem::path& output, uint64_t seed);
 

@@ -70,8 +70,8 @@ void write_file(const std::filesystem::path& output, const std::string& bytes) {
 
 }  // namespace
 
-void train_tokenizer(const std::vector<std::string>& sentences, int64_t vocab_size,
-                     const std::filesystem::path& output, uint64_t seed) {
+std::string trained_tokenizer(const std::vector<std::string>& sentences, int64_t vocab_size,
+                              uint64_t seed) {
   const std::unordered_map<std::string, std::string> options{
       {"model_type", "unigram"},
       {"vocab_size", std::to_string(vocab_size)},
@@ -97,7 +97,12 @@ void train_tokenizer(const std::vector<std::string>& sentences, int64_t vocab_si
                      " pieces, which sentencepiece refuses (" + status.ToString() +
                      "); expected enough of both");
   }
-  write_file(output, model);
+  return model;
+}
+
+void train_tokenizer(const std::vector<std::string>& sentences, int64_t vocab_size,
+                     const std::filesystem::path& output, uint64_t seed) {
+  write_file(output, trained_tokenizer(sentences, vocab_size, seed));
 }
 
 }  // namespace ospnext

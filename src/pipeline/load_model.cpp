@@ -20,6 +20,13 @@
 namespace ospnext {
 namespace {
 
+void make_ready(torch::nn::Module& module) {
+  module.eval();
+  for (at::Tensor& parameter : module.parameters()) {
+    parameter.set_requires_grad(false);
+  }
+}
+
 // Loads `module` and readies it for inference.
 void fill(torch::nn::Module& module, const Checkpoint& checkpoint,
           const std::map<std::string, WeightSource>& sources, const Loras& loras = {},
@@ -30,10 +37,7 @@ void fill(torch::nn::Module& module, const Checkpoint& checkpoint,
          " tensor(s) belong to nothing and are ignored, the first is " +
          quoted(report.ignored.front()));
   }
-  module.eval();
-  for (at::Tensor& parameter : module.parameters()) {
-    parameter.set_requires_grad(false);
-  }
+  make_ready(module);
 }
 
 // A function from name to shape, empty for a name that is not there.
@@ -276,6 +280,30 @@ Transformer load_transformer(const PartFiles& files, const ComputeOptions& compu
                                       : rounded_rows(rows, scale->second, rounding.tensor_cores());
        });
   round_to_hif8(transformer, rounding, scales);
+  return transformer;
+}
+
+Transformer make_transformer(const TransformerConfig& config, const ComputeOptions& compute,
+                             const std::string& origin, const WeightFill& fill) {
+  const torch::NoGradGuard no_grad;
+  const Hif8Rounding rounding = rounding_of(config, compute, origin);
+  Transformer transformer = empty_transformer(config, compute, rounding.tensor_cores);
+  transformer->set_compute_dtype(compute.dtype);
+  std::map<std::string, float> scales;
+  for (auto& item : transformer->named_parameters()) {
+    const std::string& name = item.key();
+    at::Tensor& parameter = item.value();
+    if (!rounding.linears || !hif8::is_rounded_weight(name)) {
+      fill(name, parameter);
+      continue;
+    }
+    at::Tensor weight = at::empty(parameter.sizes(), parameter.options().dtype(at::kFloat));
+    fill(name, weight);
+    scales[name] = hif8::scale_to(rounding.amax_to, hif8::amax_of_tensor(weight)).item<float>();
+    parameter.copy_(rounded_rows(weight, scales[name], rounding.tensor_cores));
+  }
+  round_to_hif8(transformer, rounding, scales);
+  make_ready(*transformer);
   return transformer;
 }
 

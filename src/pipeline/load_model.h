@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -28,6 +29,11 @@ struct ComputeOptions {
   at::ScalarType dtype = at::kFloat;
   Hif8Use hif8 = Hif8Use::kAsConfigured;
 
+  // Whether HiF8 values are multiplied on FP8 tensor cores.
+  bool on_fp8_tensor_cores() const {
+    return products_everywhere(hif8).value_or(Hif8Products::kSimulated) !=
+           Hif8Products::kSimulated;
+  }
   // "float32", "bf16", "hif8", "hif8-p8" or "hif8-simulated", as --precision takes it.
   std::string precision_name() const;
 };
@@ -59,6 +65,13 @@ Transformer load_transformer(const PartFiles& files, const ComputeOptions& compu
 Vae load_vae(const PartFiles& files, const ComputeOptions& compute);
 Umt5Encoder load_text_encoder(const PartFiles& files, const ComputeOptions& compute);
 Tokenizer load_tokenizer(const PartFiles& files);
+
+// Gives a floating tensor, on the device it will compute on, its values.
+using WeightFill = std::function<void(const std::string& name, at::Tensor& weight)>;
+// A transformer whose weights come from `fill`, one after the other, otherwise as load_transformer(): those rounded
+// to HiF8 for tensor cores take a byte each from the beginning. Throws InputError beginning with `origin`.
+Transformer make_transformer(const TransformerConfig& config, const ComputeOptions& compute,
+                             const std::string& origin, const WeightFill& fill);
 
 // Bytes of a part's weights in memory at `dtype`; reads names and shapes only.
 int64_t weight_bytes(const PartFiles& files, at::ScalarType dtype);

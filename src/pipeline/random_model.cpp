@@ -6,8 +6,10 @@
 #include <array>
 #include <cmath>
 #include <functional>
+#include <optional>
 
 #include "core/choice.h"
+#include "core/torch/random.h"
 #include "io/output_file.h"
 #include "io/safetensors_writer.h"
 #include "io/weights.h"
@@ -62,6 +64,35 @@ void fill_normal(const at::Tensor& values, uint64_t stream, int64_t first,
   });
 }
 
+// The standard deviation a weight is drawn with; nothing for scales, which are 1.
+std::optional<double> deviation_of(const std::string& name, at::IntArrayRef shape) {
+  if (name.ends_with(".gamma") ||
+      (shape.size() == 1 && name.find("norm") != name.npos && name.ends_with("weight"))) {
+    return std::nullopt;
+  }
+  const bool is_matrix = shape.size() >= 2 && name.ends_with(".weight");
+  const double fan_in =
+      is_matrix ? static_cast<double>(c10::multiply_integers(shape.slice(1))) : 1e4;
+  return 1 / std::sqrt(fan_in);
+}
+
+void draw_in_place(const std::string& name, at::Tensor& weight, at::Generator& generator) {
+  if (const auto deviation = deviation_of(name, weight.sizes())) {
+    weight.normal_(0, *deviation, generator);
+  } else {
+    weight.fill_(1);
+  }
+}
+
+void draw_in_place(torch::nn::Module& part, at::Generator generator) {
+  const torch::NoGradGuard no_grad;
+  part.eval();
+  for (auto& item : part.named_parameters()) {
+    item.value().set_requires_grad(false);
+    draw_in_place(item.key(), item.value(), generator);
+  }
+}
+
 class RandomWriter {
  public:
   RandomWriter(const RandomModel& model, Progress& progress, const CancellationToken& cancel)
@@ -89,21 +120,17 @@ class RandomWriter {
   void draw(const std::string& name, const std::vector<int64_t>& shape,
             const PieceSink& sink) const {
     const int64_t count = *byte_count(shape, 1);
-    const bool is_scale =
-        name.ends_with(".gamma") ||
-        (shape.size() == 1 && name.find("norm") != name.npos && name.ends_with("weight"));
-    const bool is_matrix = shape.size() >= 2 && name.ends_with(".weight");
-    const double fan_in = is_matrix ? static_cast<double>(count / shape[0]) : 1e4;
+    const std::optional<double> deviation = deviation_of(name, shape);
     const uint64_t stream = mixed_bits(model_.seed ^ name_hash(name));
     for (int64_t first = 0; first < count; first += kBlockElements) {
       cancel_.check();
       const int64_t size = std::min(kBlockElements, count - first);
       at::Tensor values = at::empty({(size + 3) / 4 * 4}, at::kFloat);
-      if (is_scale) {
-        values.fill_(1);
-      } else {
+      if (deviation) {
         fill_normal(values, stream, first, table_);
-        values.mul_(1 / std::sqrt(fan_in));
+        values.mul_(*deviation);
+      } else {
+        values.fill_(1);
       }
       sink(values.narrow(0, 0, size).to(scalar_type(model_.dtype)));
     }
@@ -146,6 +173,50 @@ void write_random_model(const RandomModel& model, const fs::path& output, Progre
   }
   progress.end();
   folder.commit();
+}
+
+Tokenizer RandomModelSource::tokenizer() const {
+  constexpr int64_t kPieces = 110;  // 95 of them printable characters
+  return Tokenizer(
+      trained_tokenizer({"a heron takes off from a misty lake", "a red ball rolls over green grass",
+                         "waves break on the rocks below", "two children fly a paper kite"},
+                        kPieces, seed_),
+      "random model");
+}
+
+Umt5Encoder RandomModelSource::text_encoder(const ComputeOptions& compute) const {
+  Umt5Encoder encoder(text_encoder_,
+                      at::TensorOptions().device(compute.device).dtype(compute.dtype));
+  draw_in_place(*encoder, seeded_generator(compute.device, seed_, "random text encoder"));
+  return encoder;
+}
+
+Transformer RandomModelSource::transformer(const ComputeOptions& compute) const {
+  at::Generator generator = seeded_generator(compute.device, seed_, "random transformer");
+  return make_transformer(
+      transformer_, compute, "random model",
+      [&](const std::string& name, at::Tensor& weight) { draw_in_place(name, weight, generator); });
+}
+
+Vae RandomModelSource::vae(const ComputeOptions& compute) const {
+  Vae vae(vae_);
+  vae->to(compute.device, compute.dtype);
+  draw_in_place(*vae, seeded_generator(compute.device, seed_, "random VAE"));
+  if (compute.device.is_cuda()) {
+    vae->to_channels_last();
+  }
+  return vae;
+}
+
+int64_t RandomModelSource::bytes(ModelPart part, at::ScalarType dtype) const {
+  const TensorShapes shapes = part == ModelPart::kTransformer   ? part_shapes(transformer_)
+                              : part == ModelPart::kTextEncoder ? part_shapes(text_encoder_)
+                                                                : part_shapes(vae_);
+  int64_t elements = 0;
+  for (const auto& [name, shape] : shapes) {
+    elements += c10::multiply_integers(shape);
+  }
+  return elements * static_cast<int64_t>(at::elementSize(dtype));
 }
 
 }  // namespace ospnext

@@ -11,6 +11,7 @@
 #include "io/model_folder.h"
 #include "io/readers/tensor_file.h"
 #include "models/transformer_config.h"
+#include "pipeline/model_source.h"
 
 namespace ospnext {
 
@@ -31,5 +32,28 @@ struct RandomModel {
 // dtype. Throws InputError, RunError, Cancelled.
 void write_random_model(const RandomModel& model, const std::filesystem::path& output,
                         Progress& progress, const CancellationToken& cancel);
+
+// The same in memory: a model without files, whose weights are drawn on the device they compute on (and so differ
+// from those of files) whenever a part is asked for. The tokenizer spells texts in a few English words and letters.
+class RandomModelSource : public ModelSource {
+ public:
+  RandomModelSource(const TransformerConfig& transformer, const Umt5Config& text_encoder,
+                    const VaeConfig& vae, uint64_t seed)
+      : transformer_(transformer), text_encoder_(text_encoder), vae_(vae), seed_(seed) {}
+  TransformerConfig transformer_config() const override { return transformer_; }
+  Umt5Config text_encoder_config() const override { return text_encoder_; }
+  VaeConfig vae_config() const override { return vae_; }
+  Tokenizer tokenizer() const override;
+  Umt5Encoder text_encoder(const ComputeOptions& compute) const override;
+  Transformer transformer(const ComputeOptions& compute) const override;
+  Vae vae(const ComputeOptions& compute) const override;
+  int64_t bytes(ModelPart part, at::ScalarType dtype) const override;
+
+ private:
+  TransformerConfig transformer_;
+  Umt5Config text_encoder_;
+  VaeConfig vae_;
+  uint64_t seed_;
+};
 
 }  // namespace ospnext

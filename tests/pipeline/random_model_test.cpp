@@ -6,6 +6,9 @@
 #include "core/error.h"
 #include "pipeline/load_model.h"
 #include "pipeline/part_layouts.h"
+#include "quant/hif8_linear.h"
+#include "quant/hif8_tensors.h"
+#include "quant/hif8_weights.h"
 #include "support/tiny_model.h"
 
 namespace ospnext {
@@ -63,6 +66,72 @@ TEST_F(RandomModels, HaveNormalMatricesOfUnitGain) {
   EXPECT_FALSE(
       weights.at("blocks.0.self_attn.q.weight").equal(weights.at("blocks.1.self_attn.q.weight")));
   EXPECT_TRUE(weights.at("blocks.0.norm3.weight").equal(torch::ones({128})));
+}
+
+RandomModelSource in_memory(uint64_t seed) {
+  return {tiny_transformer_config(), tiny_text_encoder_config(), tiny_vae_config(), seed};
+}
+
+std::map<std::string, at::Tensor> weights_of(torch::nn::Module& part) {
+  std::map<std::string, at::Tensor> weights;
+  for (const auto& item : part.named_parameters()) {
+    weights[item.key()] = item.value();
+  }
+  return weights;
+}
+
+TEST(RandomModelSource, GivesEveryPartAndKnowsItsBytes) {
+  const RandomModelSource source = in_memory(1);
+  const auto check = [&](ModelPart part, torch::nn::Module& module) {
+    int64_t bytes = 0;
+    for (const auto& [name, weight] : weights_of(module)) {
+      bytes += static_cast<int64_t>(weight.nbytes());
+      EXPECT_TRUE(torch::isfinite(weight).all().item<bool>()) << name;
+      EXPECT_GT(weight.abs().max().item<float>(), 0) << name;
+      EXPECT_FALSE(weight.requires_grad()) << name;
+    }
+    EXPECT_EQ(source.bytes(part, at::kFloat), bytes);
+    EXPECT_FALSE(module.is_training());
+  };
+  check(ModelPart::kTransformer, *source.transformer({}));
+  check(ModelPart::kTextEncoder, *source.text_encoder({}));
+  check(ModelPart::kVae, *source.vae({}));
+  const Tokenizer tokenizer = source.tokenizer();
+  EXPECT_LE(tokenizer.vocab_size(), 512);
+  EXPECT_EQ(tokenizer.encode("a heron a heron a heron", 4).mask, std::vector<int64_t>(4, 1));
+}
+
+TEST(RandomModelSource, GivesTheSameWeightsForASeedAndScalesThemByFanIn) {
+  const auto first = weights_of(*in_memory(1).transformer({}));
+  const auto again = weights_of(*in_memory(1).transformer({}));
+  const auto other = weights_of(*in_memory(2).transformer({}));
+  for (const auto& [name, weight] : first) {
+    EXPECT_TRUE(weight.equal(again.at(name))) << name;
+  }
+  const at::Tensor& q = first.at("blocks.0.self_attn.q.weight");  // 16384 numbers
+  EXPECT_FALSE(q.equal(other.at("blocks.0.self_attn.q.weight")));
+  EXPECT_NEAR(q.std().item<double>() * std::sqrt(128.0), 1, 0.03);  // five standard errors
+  EXPECT_TRUE(first.at("blocks.0.norm3.weight").equal(torch::ones({128})));
+}
+
+TEST(RandomModelSource, RoundsWeightsAsTheyAreMadeToOneByteEach) {
+  const auto plain = weights_of(*in_memory(1).transformer({}));
+  const auto simulated = weights_of(*in_memory(1).transformer({.hif8 = Hif8Use::kEverywhere}));
+  const auto fast = weights_of(*in_memory(1).transformer({.hif8 = Hif8Use::kTensorCores}));
+  int64_t rounded = 0;
+  for (const auto& [name, weight] : plain) {
+    if (!hif8::is_rounded_weight(name)) {
+      EXPECT_TRUE(fast.at(name).equal(weight)) << name;
+      continue;
+    }
+    ++rounded;
+    const at::Tensor scale = hif8::scale_to(15, hif8::amax_of_tensor(weight));
+    const at::Tensor values = hif8::code_values(weight, scale);
+    EXPECT_TRUE(simulated.at(name).equal(values)) << name;
+    EXPECT_EQ(fast.at(name).scalar_type(), at::kFloat8_e4m3fn);
+    EXPECT_TRUE(fast.at(name).to(at::kFloat).equal(hif8::fp8_weight(values).to(at::kFloat)));
+  }
+  EXPECT_EQ(rounded, 20);
 }
 
 TEST(ReleasedTransformers, HaveWansSizes) {
