@@ -2,12 +2,16 @@
 #include <malloc.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <iostream>
+#include <numeric>
+#include <optional>
 
 #include "cli/commands.h"
 #include "cli/flags_of_model.h"
 #include "cli/sampling_flags.h"
+#include "core/number_check.h"
 #include "io/output_file.h"
 #include "train/evaluation.h"
 #include "train/vae_training.h"
@@ -29,6 +33,8 @@ struct EvalConfig {
   std::string scheduler;       // empty: the model's
   std::vector<double> sigmas;  // empty: the model's
   std::string details;         // CSV file; empty: none
+  std::string against;         // a precision; empty: none
+  int64_t against_clips = 64;
 
   template <class Visitor>
   void visit(Visitor&& field) {
@@ -45,6 +51,9 @@ struct EvalConfig {
     field("scheduler", scheduler, sampler_help().c_str());
     field("sigmas", sigmas, kSigmasHelp);
     field("details", details, "CSV file to write, a line a sampled clip: what was asked and found");
+    field("against", against,
+          "another precision: also tell the PSNR between clips of both from the same noise");
+    field("against_clips", against_clips, "how many clips that compares");
   }
 };
 
@@ -68,6 +77,11 @@ void run_eval(const Arguments& arguments, const CancellationToken& cancel) {
   }
   given->apply(config);
   const ComputeOptions compute = parse_transformer_compute(config.device, config.precision);
+  const auto reference =
+      config.against.empty()
+          ? std::nullopt
+          : std::optional(parse_transformer_compute(config.device, config.against));
+  check_range("--against-clips", config.against_clips, int64_t{1}, int64_t{10'000'000});
   const ModelFiles files = config.model.find(config.loras);
   GenerationConfig generation =
       defaults_for(files, read_transformer_config(files.require(ModelPart::kTransformer)));
@@ -113,6 +127,16 @@ void run_eval(const Arguments& arguments, const CancellationToken& cancel) {
         "VAE, %lld held-out clips: %.2f dB on average, %.2f dB at the worst frame position\n",
         static_cast<long long>(config.evaluation.vae_clips), quality.mean_db,
         quality.worst_position_db());
+  }
+  if (reference) {
+    const std::vector<double> decibels =
+        compare_precisions(files, compute, *reference, generation, config.against_clips,
+                           config.evaluation.batch_size, config.evaluation.seed, progress, cancel);
+    const double sum = std::accumulate(decibels.begin(), decibels.end(), 0.0);
+    std::printf("%s against %s, %zu clips: %.2f dB on average, %.2f dB at the worst\n",
+                compute.precision_name().c_str(), reference->precision_name().c_str(),
+                decibels.size(), sum / static_cast<double>(decibels.size()),
+                *std::min_element(decibels.begin(), decibels.end()));
   }
 }
 

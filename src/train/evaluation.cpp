@@ -118,17 +118,39 @@ struct Task {
 };
 
 std::vector<ClipSpec> task_clips(const Task& task, const GenerationConfig& generation,
-                                 const EvaluationConfig& config, int64_t first, int64_t count) {
+                                 int64_t evaluation_seed, int64_t first, int64_t count) {
   const ClipOptions options{.height = generation.height,
                             .width = generation.width,
                             .num_frames = generation.num_frames,
                             .two_objects = task.num_objects == 2 ? 1.0 : 0.0};
-  const uint64_t seed = derived_seed(config.seed, "evaluation " + task.name);
+  const uint64_t seed =
+      derived_seed(static_cast<uint64_t>(evaluation_seed), "evaluation " + task.name);
   std::vector<ClipSpec> clips;
   for (int64_t i = 0; i < count; ++i) {
     clips.push_back(sample_clip(seed, first + i, task.split, options));
   }
   return clips;
+}
+
+// Clips `first` and on of a task, how they are asked for, and the first one's seed of noise.
+struct TaskBatch {
+  std::vector<ClipSpec> clips;
+  std::vector<std::string> captions;
+  uint64_t noise_seed;
+};
+
+TaskBatch task_batch(const Task& task, const GenerationConfig& generation, int64_t evaluation_seed,
+                     int64_t first, int64_t count) {
+  TaskBatch batch{.clips = task_clips(task, generation, evaluation_seed, first, count),
+                  .captions = {},
+                  .noise_seed = derived_seed(static_cast<uint64_t>(evaluation_seed),
+                                             "evaluation noise " + task.name) +
+                                static_cast<uint64_t>(first)};
+  for (int64_t i = 0; i < count; ++i) {
+    const ClipSpec& clip = batch.clips[static_cast<size_t>(i)];
+    batch.captions.push_back(caption(clip, (first + i) % num_caption_forms(clip.objects.size())));
+  }
+  return batch;
 }
 
 using Verdict = std::array<bool, kAttributes.size()>;
@@ -197,14 +219,7 @@ EvaluationSeconds evaluate_prompt_following(const ModelFiles& files, const Compu
     progress.begin(task.name, count);
     for (int64_t first = 0; first < count; first += config.batch_size) {
       const int64_t batch = std::min(config.batch_size, count - first);
-      const std::vector<ClipSpec> clips = task_clips(task, generation, config, first, batch);
-      std::vector<std::string> captions;
-      for (int64_t i = 0; i < batch; ++i) {
-        const ClipSpec& clip = clips[static_cast<size_t>(i)];
-        captions.push_back(caption(clip, (first + i) % num_caption_forms(clip.objects.size())));
-      }
-      const uint64_t seed = derived_seed(config.seed, "evaluation noise " + task.name) +
-                            static_cast<uint64_t>(first);  // of the batch's first clip
+      const auto [clips, captions, seed] = task_batch(task, generation, config.seed, first, batch);
       const at::Tensor latents = timed(seconds.sampling, model.device, [&] {
         return sample_latents(model, generation, captions, seed, cancel);
       });
@@ -221,7 +236,7 @@ EvaluationSeconds evaluate_prompt_following(const ModelFiles& files, const Compu
                          .measured = measured[i]});
       }
       if (task.num_objects == 1) {
-        add_all(shuffled, task_clips(task, generation, config, first + 1, batch), measured);
+        add_all(shuffled, task_clips(task, generation, config.seed, first + 1, batch), measured);
         const std::vector<ClipSpec> some(
             clips.begin(), clips.begin() + std::clamp<int64_t>(config.rendered - first, 0, batch));
         if (!some.empty()) {
@@ -250,6 +265,38 @@ EvaluationSeconds evaluate_prompt_following(const ModelFiles& files, const Compu
     watcher.on_row(reconstructed);
   }
   return seconds;
+}
+
+std::vector<double> compare_precisions(const ModelFiles& files, const ComputeOptions& compute,
+                                       const ComputeOptions& reference,
+                                       const GenerationConfig& generation, int64_t clips,
+                                       int64_t batch_size, int64_t seed, Progress& progress,
+                                       const CancellationToken& cancel) {
+  const at::NoGradGuard no_grad;
+  Model ours = load_model(files, compute), theirs = load_model(files, reference);
+  generation.check(ours.vae->config);
+  const Task task{"seen", ClipSplit::kSeen, 1};
+  std::vector<double> all;
+  progress.begin("comparing", clips);
+  for (int64_t first = 0; first < clips; first += batch_size) {
+    const int64_t batch = std::min(batch_size, clips - first);
+    const TaskBatch asked = task_batch(task, generation, seed, first, batch);
+    const auto videos = [&](Model& model) {  // [B, 3, T, H, W]
+      const at::Tensor latents =
+          sample_latents(model, generation, asked.captions, asked.noise_seed, cancel);
+      return decode_videos(model, latents, cancel);
+    };
+    const at::Tensor squared =
+        (videos(ours) - videos(theirs)).square().to(at::kDouble).flatten(1).mean(1);  // [B]
+    constexpr double kPeak = 4, kLeast = kPeak / 1e10;  // of a squared difference
+    const at::Tensor decibels = 10 * (kPeak / squared.clamp_min(kLeast)).log10();
+    for (int64_t i = 0; i < batch; ++i) {
+      all.push_back(decibels[i].item<double>());
+      progress.step();
+    }
+  }
+  progress.end();
+  return all;
 }
 
 std::array<double, 2> wilson_interval(int64_t right, int64_t total) {

@@ -95,6 +95,15 @@ std::string evaluation_line(const EvaluationRow& row);
 std::string details_header();
 std::string details_line(const EvaluatedClip& clip);
 
+// How far clips of a model computed in two ways are apart, from the same noise and the same captions (of one object,
+// seen): the PSNR (peak-to-peak range 2, over all frames; 100 dB at most) of each of `clips`. Sampling is that of
+// evaluate_prompt_following(), each way with a VAE in its own arithmetic. Throws InputError, Cancelled.
+std::vector<double> compare_precisions(const ModelFiles& files, const ComputeOptions& compute,
+                                       const ComputeOptions& reference,
+                                       const GenerationConfig& generation, int64_t clips,
+                                       int64_t batch_size, int64_t seed, Progress& progress,
+                                       const CancellationToken& cancel);
+
 // Wilson's 95 % interval of a share of `right` among `total` > 0.
 // Source: Wilson 1927, Probable inference, the law of succession, and statistical inference.
 std::array<double, 2> wilson_interval(int64_t right, int64_t total);

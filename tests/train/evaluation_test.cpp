@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
+#include "support/tiny_model.h"
+
 namespace ospnext {
 namespace {
 
@@ -62,6 +66,30 @@ TEST(EvaluationDetails, TellWhatWasFoundInsteadOfWhatWasAsked) {
             "ring ?\"\n");
   EXPECT_EQ(details_header(),
             "captions,seed,caption,background,colour,size,shape,motion,all five,measured\n");
+}
+
+TEST(ComparePrecisions, GivesEachClipsDistanceFromTheSameNoise) {
+  const TemporaryFolder folder;
+  write_tiny_diffusers_model(folder / "model");
+  const ModelFiles files = find_model_files({.model = folder / "model"});
+  GenerationConfig generation =
+      defaults_for(files, read_transformer_config(files.require(ModelPart::kTransformer)));
+  generation.steps = 2;
+  Progress silent(nullptr, false);
+  const auto against_float = [&](const ComputeOptions& compute) {
+    const std::vector<double> decibels =
+        compare_precisions(files, compute, {}, generation, /*clips=*/3, /*batch_size=*/2,
+                           /*seed=*/1, silent, CancellationToken());
+    EXPECT_EQ(decibels.size(), 3U);
+    return *std::ranges::max_element(decibels);
+  };
+  EXPECT_EQ(against_float({}), 100);
+  const double bf16 = against_float({.dtype = at::kBFloat16});
+  const double hif8 = against_float({.hif8 = Hif8Use::kEverywhere});
+  EXPECT_GT(bf16, 25);
+  EXPECT_LT(bf16, 90);
+  EXPECT_GT(hif8, 5);
+  EXPECT_LT(hif8, bf16);
 }
 
 }  // namespace
