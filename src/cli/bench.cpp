@@ -7,66 +7,33 @@
 #include <utility>
 
 #include "cli/bench_cases.h"
+#include "cli/bench_flags.h"
+#include "cli/bench_generate.h"
 #include "cli/bench_timing.h"
 #include "cli/commands.h"
 #include "core/error.h"
 #include "core/number_check.h"
-#include "pipeline/generation_config.h"
 #include "pipeline/memory.h"
-#include "pipeline/random_model.h"
 
 namespace ospnext {
 namespace {
 
 struct BenchFlags {
-  std::string size = "14b";
-  std::string model_type = "dual_end";
-  int64_t sparse_ratio = 2;
-  int64_t num_full_blocks = 8;
-  int64_t width = 1280;
-  int64_t height = 720;
-  int64_t num_frames = 81;
-  std::string device = "auto";
-  std::string precision = "auto";
+  BenchModelFlags model;
   int64_t runs = 20;
   int64_t warmup = 3;
 
   template <class Visitor>
   void visit(Visitor&& field) {
-    field("size", size, "14b or 1.3b, as Wan2.1's");
-    field("model_type", model_type, "full, dual_end or uniform");
-    field("sparse_ratio", sparse_ratio, "P: a sparse block attends inside P*P segments");
-    field("num_full_blocks", num_full_blocks, "full blocks of dual_end");
-    field("width", width, "pixels");
-    field("height", height, "pixels");
-    field("num_frames", num_frames, "frames");
-    field("device", device, "cpu, cuda, cuda:N or auto");
-    field("precision", precision,
-          "float32, bf16, auto, or for block and forward hif8, hif8-p8 and hif8-simulated");
+    model.visit(field);
     field("runs", runs, "timed runs of each, of which the median is shown");
     field("warmup", warmup, "runs before them");
   }
 
   // Throws InputError naming flag, value and rule.
-  BenchModel model() const {
+  void check() const {
     check_range("--runs", runs, int64_t{1}, int64_t{10'000});
     check_range("--warmup", warmup, int64_t{0}, int64_t{10'000});
-    BenchModel model;
-    model.transformer = released_transformer(size, "--size");
-    model.transformer.skiparse_model_type = model_type;
-    model.transformer.sparse_ratio = sparse_ratio;
-    model.transformer.num_full_blocks = model_type == "dual_end" ? num_full_blocks : 0;
-    model.transformer.check("bench");
-    GenerationConfig video;
-    video.width = width;
-    video.height = height;
-    video.num_frames = num_frames;
-    video.check(VaeConfig());
-    model.width = width;
-    model.height = height;
-    model.num_frames = num_frames;
-    model.compute = parse_transformer_compute(device, precision);
-    return model;
   }
 };
 
@@ -81,7 +48,8 @@ struct Ceilings {
   }
 };
 
-constexpr int kNameWidth = 28, kCellWidth = 10;
+constexpr int kNameWidth = 34, kCellWidth = 10;
+constexpr double kGibibyte = 1 << 30;
 
 // "  12.3", or blanks where there is no number.
 std::string cell(double value, int decimals) {
@@ -95,22 +63,30 @@ std::string cell(double value, int decimals) {
   return text.str();
 }
 
-void print_row(const BenchCase& piece, double ms, double aten_ms, const Ceilings& ceilings) {
+// What one case took; 0 where it was not measured.
+struct Measured {
+  double ms = 0, aten_ms = 0, bare_ms = 0;
+  int64_t peak_bytes = 0;
+};
+
+void print_row(const BenchCase& piece, const Measured& measured, const Ceilings& ceilings) {
   constexpr double kFlopsPerMsInTera = 1e9, kBytesPerMsInGiga = 1e6;
+  const double ms = measured.ms;
+  const double bare_ms = measured.bare_ms + piece.extra_bytes / ceilings.bytes_per_ms;
   std::string name = piece.name;
   name.resize(std::max<size_t>(name.size(), kNameWidth), ' ');
   std::cout << name << cell(ms, 3) << cell(piece.flops / ms / kFlopsPerMsInTera, 1)
             << cell(piece.bytes / ms / kBytesPerMsInGiga, 0)
-            << cell(100 * ceilings.floor(piece) / ms, 1) << cell(aten_ms, 3)
-            << cell(aten_ms / ms, 2) << std::endl;
+            << cell(100 * ceilings.floor(piece) / ms, 1) << cell(measured.aten_ms, 3)
+            << cell(measured.aten_ms / ms, 2)
+            << cell(measured.bare_ms > 0 ? 100 * ms / bare_ms : 0, 1)
+            << cell(static_cast<double>(measured.peak_bytes) / kGibibyte, 2) << std::endl;
 }
 
 void print_header(const BenchFlags& flags, const BenchModel& model) {
-  std::cout << flags.size << " " << flags.model_type << ", " << flags.width << " x " << flags.height
-            << " x " << flags.num_frames << " frames: " << model.grid().tokens() << " tokens, "
-            << model.compute.device.str() << ", " << model.compute.precision_name() << "\n"
-            << std::string(kNameWidth, ' ');
-  for (const char* column : {"ms", "TFLOP/s", "GB/s", "% of max", "ATen ms", "ratio"}) {
+  std::cout << flags.model.title(model) << "\n" << std::string(kNameWidth, ' ');
+  for (const char* column :
+       {"ms", "TFLOP/s", "GB/s", "% of max", "ATen ms", "ratio", "% of bare", "GiB"}) {
     std::cout << std::setw(kCellWidth) << column;
   }
   std::cout << std::endl;
@@ -135,58 +111,73 @@ void time_piece(const Piece& timed, const Arguments& arguments, const Cancellati
           arguments, flags)) {
     return;
   }
-  if (!timed.rounds && flags.precision.starts_with("hif8")) {
-    throw InputError("--precision: found " + flags.precision +
-                     ", which is for block and forward, expected float32, bf16 or auto");
+  if (!timed.rounds && flags.model.precision.starts_with("hif8")) {
+    throw InputError(
+        "--precision: found " + flags.model.precision +
+        ", which is for gemm, block, forward and generate, expected float32, bf16 or auto");
   }
-  const BenchModel model = flags.model();
+  flags.check();
+  const BenchModel model = flags.model.model();
   print_header(flags, model);
-  const auto time = [&](const BenchCase& piece) {
+  const auto measure = [&](const BenchCase& piece) {
     cancel.check();
-    std::vector<std::function<void()>> functions = {piece.ours};
-    if (piece.aten) {
-      functions.push_back(piece.aten);
+    Measured measured;
+    if (model.compute.device.is_cuda()) {
+      reset_peak_memory(model.compute.device);
+      piece.ours();
+      measured.peak_bytes = peak_memory(model.compute.device).cuda_bytes;
     }
-    return median_milliseconds(functions, model.compute.device, flags.warmup, flags.runs);
+    std::vector<std::function<void()>> functions = {piece.ours};
+    for (const std::function<void()>& other : {piece.aten, piece.bare}) {
+      if (other) {
+        functions.push_back(other);
+      }
+    }
+    const std::vector<double> ms =
+        median_milliseconds(functions, model.compute.device, flags.warmup, flags.runs);
+    measured.ms = ms[0];
+    measured.aten_ms = piece.aten ? ms[1] : 0;
+    measured.bare_ms = piece.bare ? ms.back() : 0;
+    return measured;
   };
   Ceilings ceilings;
   {
     const std::vector<BenchCase> best = ceiling_cases(model.compute);
-    ceilings.flops_per_ms = best[0].flops / time(best[0])[0];
-    ceilings.bytes_per_ms = best[1].bytes / time(best[1])[0];
-    for (const BenchCase& piece : best) {
-      print_row(piece, ceilings.floor(piece), 0, ceilings);
-    }
+    const Measured product = measure(best[0]), copy = measure(best[1]);
+    ceilings.flops_per_ms = best[0].flops / product.ms;
+    ceilings.bytes_per_ms = best[1].bytes / copy.ms;
+    print_row(best[0], product, ceilings);
+    print_row(best[1], copy, ceilings);
   }
-  reset_peak_memory(model.compute.device);
   for (const BenchCase& piece : timed.cases(model)) {
-    const std::vector<double> ms = time(piece);
-    print_row(piece, ms[0], ms.size() > 1 ? ms[1] : 0, ceilings);
+    print_row(piece, measure(piece), ceilings);
   }
-  const PeakMemory peak = peak_memory(model.compute.device);
-  constexpr double kGibibyte = 1 << 30;
-  const auto bytes =
-      static_cast<double>(model.compute.device.is_cuda() ? peak.cuda_bytes : peak.host_bytes);
-  std::cout << "peak memory: " << cell(bytes / kGibibyte, 2) << " GiB" << std::endl;
+  if (!model.compute.device.is_cuda()) {
+    const auto bytes = static_cast<double>(peak_memory(model.compute.device).host_bytes);
+    std::cout << "peak memory: " << cell(bytes / kGibibyte, 2) << " GiB" << std::endl;
+  }
 }
 
 constexpr Piece kPieces[] = {
     {"attention", "self-attention in each pattern, and attention to the text", attention_cases,
      false},
-    {"gemm", "the linear layers of a block", gemm_cases, false},
+    {"gemm", "the linear layers of a block, beside the bare product", gemm_cases, true},
     {"pointwise", "norms, rotation, residuals and the switch of layouts", pointwise_cases, false},
     {"block", "a whole block in each pattern", block_cases, true},
     {"forward", "one pass of the transformer", forward_cases, true},
-    {"vae", "decoding and encoding the video", vae_cases, false},
+    {"vae", "decoding the video, whole and in tiles, and encoding it", vae_cases, false},
     {"text", "the text encoder", text_cases, false},
 };
 
 template <size_t... i>
 std::vector<Command> commands_of(std::index_sequence<i...>) {
-  return {{kPieces[i].name, kPieces[i].description,
-           [](const Arguments& arguments, const CancellationToken& cancel) {
-             time_piece(kPieces[i], arguments, cancel);
-           }}...};
+  return {
+      {kPieces[i].name, kPieces[i].description,
+       [](const Arguments& arguments, const CancellationToken& cancel) {
+         time_piece(kPieces[i], arguments, cancel);
+       }}...,
+      {"generate", "a whole generation: seconds and memory of each stage, and the GPU's idle time",
+       run_bench_generate}};
 }
 
 std::vector<Command> pieces() {

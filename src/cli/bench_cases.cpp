@@ -9,7 +9,8 @@
 #include "kernels/norm.h"
 #include "kernels/rotate_pairs.h"
 #include "models/rope.h"
-#include "models/transformer_hif8.h"
+#include "models/vae_tiling.h"
+#include "pipeline/random_model.h"
 #include "quant/hif8_linear.h"
 #include "quant/hif8_tensors.h"
 
@@ -99,22 +100,8 @@ void attend_by_aten(const at::Tensor& q, const at::Tensor& k, const at::Tensor& 
   }
 }
 
-void fill_random(torch::nn::Module& module, const ComputeOptions& compute) {
-  const at::NoGradGuard no_grad;
-  at::Generator generator = seeded_generator(compute.device, 0, "bench weights");
-  for (at::Tensor& parameter : module.parameters()) {
-    parameter.normal_(0, 0.02, generator);
-  }
-}
-
-Transformer random_transformer(const TransformerConfig& config, const ComputeOptions& compute) {
-  Transformer transformer(config, at::TensorOptions().device(compute.device).dtype(compute.dtype));
-  fill_random(*transformer, compute);
-  transformer->set_compute_dtype(compute.dtype);
-  if (const auto products = products_everywhere(compute.hif8)) {
-    round_to_hif8(transformer, {.linears = true, .attention = true, .products = *products});
-  }
-  return transformer;
+RandomModelSource random_parts(const TransformerConfig& transformer) {
+  return {transformer, Umt5Config(), VaeConfig(), 0};
 }
 
 }  // namespace
@@ -166,29 +153,6 @@ std::vector<BenchCase> attention_cases(const BenchModel& model) {
                    .bytes = bytes_of({q, keys, values, q}),
                    .ours = [=] { attention(q, keys, values); },
                    .aten = [=] { aten_attention(q, keys, values); }});
-  return cases;
-}
-
-std::vector<BenchCase> gemm_cases(const BenchModel& model) {
-  const TransformerConfig& config = model.transformer;
-  const int64_t L = model.grid().tokens(), C = config.dim, F = config.ffn_dim;
-  struct Layer {
-    const char* name;
-    int64_t in, out;
-  };
-  std::vector<BenchCase> cases;
-  for (const Layer layer : {Layer{"linear, q, k, v or o", C, C}, Layer{"linear, ffn in", C, F},
-                            Layer{"linear, ffn out", F, C}}) {
-    const at::Tensor x = draw({L, layer.in}, model.compute);
-    const at::Tensor weight = draw({layer.out, layer.in}, model.compute);
-    const at::Tensor bias = draw({layer.out}, model.compute);
-    cases.push_back(
-        {.name = layer.name,
-         .flops = 2.0 * static_cast<double>(L) * static_cast<double>(layer.in * layer.out),
-         .bytes = bytes_of({x, weight}) +
-                  static_cast<double>(L * layer.out) * static_cast<double>(x.element_size()),
-         .ours = [=] { at::linear(x, weight, bias); }});
-  }
   return cases;
 }
 
@@ -248,7 +212,7 @@ std::vector<BenchCase> block_cases(const BenchModel& model) {
   one_block.skiparse_model_type = "full";
   one_block.num_layers = 1;
   one_block.num_full_blocks = 0;
-  const Transformer transformer = random_transformer(one_block, model.compute);
+  const Transformer transformer = random_parts(one_block).transformer(model.compute);
   auto block = transformer->blocks->ptr<TransformerBlockImpl>(0);
   const at::Tensor x = draw({1, L, C}, model.compute);
   const at::Tensor time = draw({1, 6, C}, model.compute, at::kFloat);
@@ -266,7 +230,7 @@ std::vector<BenchCase> block_cases(const BenchModel& model) {
 
 std::vector<BenchCase> forward_cases(const BenchModel& model) {
   const TransformerConfig& config = model.transformer;
-  Transformer transformer = random_transformer(config, model.compute);
+  Transformer transformer = random_parts(config).transformer(model.compute);
   const at::Tensor latent = draw(model.latent_shape(), model.compute, at::kFloat);
   const TextVectors text =
       transformer->embed_text(draw({1, config.text_len, config.text_dim}, model.compute));
@@ -283,24 +247,27 @@ std::vector<BenchCase> forward_cases(const BenchModel& model) {
 }
 
 std::vector<BenchCase> vae_cases(const BenchModel& model) {
-  Vae vae{VaeConfig()};
-  vae->to(model.compute.device, model.compute.dtype);
-  if (model.compute.device.is_cuda()) {
-    vae->to_channels_last();
-  }
+  Vae vae = random_parts(model.transformer).vae(model.compute);
   const at::Tensor latent = draw(model.latent_shape(), model.compute, at::kFloat);
+  const auto drop = [](const at::Tensor&) {};
+  std::vector<BenchCase> cases;
+  cases.push_back({.name = "VAE, decode", .ours = [=]() mutable { vae->decode(latent, drop); }});
+  const VaeTiling tiling;
+  if (tiling.cuts(model.height, model.width)) {
+    cases.push_back({.name = "VAE, decode in tiles of " + tiling.text(),
+                     .ours = [=]() mutable { decode_tiled(vae, latent, tiling, drop); }});
+  }
   const at::Tensor video =
-      draw({1, 3, model.num_frames, model.height, model.width}, model.compute).tanh();
-  return {{.name = "VAE, decode",
-           .ours = [=]() mutable { vae->decode(latent, [](const at::Tensor&) {}); }},
-          {.name = "VAE, encode", .ours = [=]() mutable { vae->encode(video); }}};
+      at::randn({1, 3, model.num_frames, model.height, model.width}, seeded_generator(0, "video"))
+          .tanh()
+          .to(model.compute.dtype);  // in host memory, where a file's frames are
+  cases.push_back({.name = "VAE, encode", .ours = [=]() mutable { vae->encode(video); }});
+  return cases;
 }
 
 std::vector<BenchCase> text_cases(const BenchModel& model) {
-  const Umt5Config config;
-  Umt5Encoder encoder(config,
-                      at::TensorOptions().device(model.compute.device).dtype(model.compute.dtype));
-  fill_random(*encoder, model.compute);
+  Umt5Encoder encoder = random_parts(model.transformer).text_encoder(model.compute);
+  const Umt5Config& config = encoder->config();
   const auto options = at::TensorOptions().device(model.compute.device).dtype(at::kLong);
   const at::Tensor ids =
       at::randint(config.vocab_size, {1, kTextRows},

@@ -20,6 +20,9 @@ struct BenchCase {
   double bytes = 0;  // memory it cannot help reading and writing
   std::function<void()> ours;
   std::function<void()> aten = {};  // the same in plain ATen operations; empty: ours is that
+  std::function<void()> bare = {};  // the matrix product in it alone, of the same operands
+  double extra_bytes =
+      0;  // what the rest could not help reading and writing, were it in an epilogue
 };
 
 // The video and the model that the cases are cut from.
@@ -39,7 +42,8 @@ std::vector<BenchCase> ceiling_cases(const ComputeOptions& compute);
 
 // Self-attention in each pattern of the model, and attention to 512 rows of text.
 std::vector<BenchCase> attention_cases(const BenchModel& model);
-// The linear layers of a block, one by one.
+// The linear layers of a block, one by one: bare products, and with bias, GELU or gated residual. With HiF8 on FP8
+// tensor cores products of inputs that are rounded already, and the rounding apart; simulated, both at once.
 std::vector<BenchCase> gemm_cases(const BenchModel& model);
 // The operations between them that are bound by memory.
 std::vector<BenchCase> pointwise_cases(const BenchModel& model);
@@ -47,7 +51,7 @@ std::vector<BenchCase> pointwise_cases(const BenchModel& model);
 std::vector<BenchCase> block_cases(const BenchModel& model);
 // One pass of the whole transformer.
 std::vector<BenchCase> forward_cases(const BenchModel& model);
-// Decoding and encoding of the video by Wan's VAE, as a stream.
+// Decoding, whole and in tiles, and encoding of the video by Wan's VAE, as a stream.
 std::vector<BenchCase> vae_cases(const BenchModel& model);
 // UMT5-XXL on 512 tokens.
 std::vector<BenchCase> text_cases(const BenchModel& model);

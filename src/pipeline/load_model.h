@@ -31,8 +31,7 @@ struct ComputeOptions {
 
   // Whether HiF8 values are multiplied on FP8 tensor cores.
   bool on_fp8_tensor_cores() const {
-    return products_everywhere(hif8).value_or(Hif8Products::kSimulated) !=
-           Hif8Products::kSimulated;
+    return products_everywhere(hif8).value_or(Hif8Products::kSimulated) != Hif8Products::kSimulated;
   }
   // "float32", "bf16", "hif8", "hif8-p8" or "hif8-simulated", as --precision takes it.
   std::string precision_name() const;

@@ -1,9 +1,14 @@
-// ospnext bench: its table, and what it refuses.
+// ospnext bench: its tables, and what it refuses.
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include "cli/bench_cases.h"
+#include "cli/bench_generate.h"
+#include "cli/bench_gpu_trace.h"
 #include "cli/bench_timing.h"
 #include "cli/run_ospnext.h"
+#include "pipeline/random_model.h"
+#include "support/tiny_model.h"
 
 namespace ospnext {
 namespace {
@@ -24,13 +29,134 @@ TEST(Bench, PrintsARowForEachPieceAndTheDevicesBestFirst) {
   }
 }
 
+TEST(Bench, GemmShowsWhatEachEpilogueAddsToItsBareProduct) {
+  for (const std::string precision : {"bf16", "hif8-simulated"}) {
+    const Outcome outcome =
+        run_here({"bench", "gemm", "--size=1.3b", "--width=16", "--height=16", "--num-frames=1",
+                  "--device=cpu", "--precision=" + precision, "--runs=1", "--warmup=0"});
+    ASSERT_EQ(outcome.status, 0) << outcome.err;
+    size_t place = 0;
+    for (const char* words :
+         {"% of bare", "product, q, k, v or o", "+ bias ", "+ bias + gated residual",
+          "product, ffn in", "+ bias ", "+ bias + GELU", "product, ffn out", "+ bias ",
+          "+ bias + gated residual"}) {
+      const size_t found = outcome.out.find(words, place);
+      ASSERT_NE(found, std::string::npos) << words << " in\n" << outcome.out;
+      place = found + 1;
+    }
+  }
+}
+
+TEST(Bench, GemmTimesRoundingOfTheInputApartFromFp8Products) {
+  BenchModel model;
+  model.transformer.dim = 128;
+  model.transformer.ffn_dim = 256;
+  model.width = model.height = 64;
+  model.num_frames = 1;
+  model.compute = {.dtype = at::kBFloat16, .hif8 = Hif8Use::kTensorCores};
+  int64_t products = 0, roundings = 0;
+  for (const BenchCase& piece : gemm_cases(model)) {
+    SCOPED_TRACE(piece.name);
+    EXPECT_NO_THROW(piece.ours());
+    products += piece.name.starts_with("product") ? 1 : 0;
+    roundings += piece.name == "  rounding of the input" ? 1 : 0;
+    EXPECT_EQ(static_cast<bool>(piece.bare), piece.name.starts_with("  +"));
+  }
+  EXPECT_EQ(products, 3);
+  EXPECT_EQ(roundings, 3);
+}
+
+TEST(Bench, DecodesWholeAndInTiles) {
+  BenchModel model;
+  model.width = 272;
+  model.height = 16;
+  model.num_frames = 1;
+  std::vector<std::string> names;
+  for (const BenchCase& piece : vae_cases(model)) {
+    names.push_back(piece.name);
+  }
+  EXPECT_EQ(names, (std::vector<std::string>{"VAE, decode", "VAE, decode in tiles of 256,192",
+                                             "VAE, encode"}));
+}
+
+class BenchGenerate : public testing::Test {
+ protected:
+  static GenerationCost measure(const ComputeOptions& compute) {
+    GenerationConfig config;
+    config.width = 48;
+    config.height = 32;
+    config.num_frames = 5;
+    config.steps = 3;
+    const RandomModelSource source(tiny_transformer_config(), tiny_text_encoder_config(),
+                                   tiny_vae_config(), 5);
+    return measure_generation(source, compute, config, CancellationToken());
+  }
+};
+
+TEST_F(BenchGenerate, TellsEachStageAndStep) {
+  for (const Hif8Use use : {Hif8Use::kAsConfigured, Hif8Use::kSimulated}) {
+    const GenerationCost cost = measure({.hif8 = use});
+    std::vector<std::string> names;
+    double denoising = 0;
+    for (const auto& [name, seconds, peak_bytes] : cost.stages) {
+      names.push_back(name);
+      EXPECT_GT(seconds, 0);
+      EXPECT_GT(peak_bytes, 0);
+      denoising = name == "denoise" ? seconds : denoising;
+    }
+    EXPECT_EQ(names, (std::vector<std::string>{"load", "encode text", "denoise", "decode"}));
+    ASSERT_EQ(cost.step_seconds.size(), 3U);
+    const double steps = cost.step_seconds[0] + cost.step_seconds[1] + cost.step_seconds[2];
+    EXPECT_LE(steps, denoising + 0.01);  // the watcher's clock starts a moment earlier
+    EXPECT_FALSE(cost.idle);
+  }
+}
+
+TEST(BenchGenerateTable, AddsUpStagesAndGivesTheTimeOfAPass) {
+  const GenerationCost cost{
+      .stages = {{"load", 1.5, int64_t{2} << 30}, {"denoise", 6, int64_t{5} << 29}},
+      .step_seconds = {4, 2},
+      .idle = 0.0123,
+      .idle_after_first = 0.004};
+  EXPECT_EQ(cost_table(cost, 2),
+            "stage                        s  peak GiB\n"
+            "load                     1.500      2.00\n"
+            "denoise                  6.000      2.50\n"
+            "all                      7.500      2.50\n"
+            "a pass: 1500.0 ms, after the first step 1000.0 ms\n"
+            "GPU idle: 1.23 % of denoising, after the first step 0.40 %\n");
+}
+
+TEST(GpuTrace, IdleIsWhatNoIntervalCovers) {
+  const std::vector<Interval> work = {{60, 100}, {0, 10}, {5, 20}, {30, 50}, {32, 40}};
+  EXPECT_DOUBLE_EQ(*idle_share(work), 0.2);  // 20 to 30 and 50 to 60
+  EXPECT_DOUBLE_EQ(*idle_share(work, 30), 1.0 / 7);
+  EXPECT_FALSE(idle_share(work, 101));
+  EXPECT_FALSE(idle_share({}));
+}
+
+TEST(GpuTrace, RecordsKernelsOnlyWhereThereIsAGpu) {
+  const int64_t before = trace_clock();
+  GpuTrace trace;
+  const bool cuda = torch::cuda::is_available();
+  at::ones({64}, cuda ? at::kCUDA : at::kCPU).add_(1).cpu();
+  const std::vector<Interval> work = trace.stop();
+  EXPECT_EQ(work.empty(), !cuda);
+  for (const Interval& one : work) {
+    EXPECT_GT(one.begin, before);
+    EXPECT_LE(one.end, trace_clock());
+  }
+}
+
 TEST(Bench, RefusesWhatItCannotMeasure) {
   EXPECT_TRUE(refuses(run_here({"bench"}), "expected one of: attention, gemm"));
   EXPECT_TRUE(refuses(run_here({"bench", "atention"}), "did you mean attention?"));
   EXPECT_TRUE(refuses(run_here({"bench", "gemm", "--size=2b"}), "--size"));
   EXPECT_TRUE(refuses(run_here({"bench", "gemm", "--runs=0"}), "--runs"));
-  EXPECT_TRUE(refuses(run_here({"bench", "gemm", "--precision=hif8-simulated"}),
+  EXPECT_TRUE(refuses(run_here({"bench", "vae", "--precision=hif8-simulated"}),
                       "expected float32, bf16 or auto"));
+  EXPECT_TRUE(refuses(run_here({"bench", "generate", "--steps=0"}), "--steps"));
+  EXPECT_TRUE(refuses(run_here({"bench", "generate", "--vae-tile=7"}), "--vae-tile"));
   EXPECT_TRUE(refuses(run_here({"bench", "gemm", "--height=721"}), "height"));
   EXPECT_TRUE(refuses(run_here({"bench", "gemm", "--num-full-blocks=7"}), "num_full_blocks"));
   EXPECT_TRUE(refuses(run_here({"bench", "gemm", "--model-type=half"}), "skiparse_model_type"));

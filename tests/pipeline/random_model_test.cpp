@@ -116,7 +116,7 @@ TEST(RandomModelSource, GivesTheSameWeightsForASeedAndScalesThemByFanIn) {
 
 TEST(RandomModelSource, RoundsWeightsAsTheyAreMadeToOneByteEach) {
   const auto plain = weights_of(*in_memory(1).transformer({}));
-  const auto simulated = weights_of(*in_memory(1).transformer({.hif8 = Hif8Use::kEverywhere}));
+  const auto simulated = weights_of(*in_memory(1).transformer({.hif8 = Hif8Use::kSimulated}));
   const auto fast = weights_of(*in_memory(1).transformer({.hif8 = Hif8Use::kTensorCores}));
   int64_t rounded = 0;
   for (const auto& [name, weight] : plain) {
