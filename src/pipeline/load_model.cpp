@@ -287,7 +287,7 @@ Transformer make_transformer(const TransformerConfig& config, const ComputeOptio
                              const std::string& origin, const WeightFill& fill) {
   const torch::NoGradGuard no_grad;
   const Hif8Rounding rounding = rounding_of(config, compute, origin);
-  Transformer transformer = empty_transformer(config, compute, rounding.tensor_cores);
+  Transformer transformer = empty_transformer(config, compute, rounding.tensor_cores());
   transformer->set_compute_dtype(compute.dtype);
   std::map<std::string, float> scales;
   for (auto& item : transformer->named_parameters()) {
@@ -300,7 +300,7 @@ Transformer make_transformer(const TransformerConfig& config, const ComputeOptio
     at::Tensor weight = at::empty(parameter.sizes(), parameter.options().dtype(at::kFloat));
     fill(name, weight);
     scales[name] = hif8::scale_to(rounding.amax_to, hif8::amax_of_tensor(weight)).item<float>();
-    parameter.copy_(rounded_rows(weight, scales[name], rounding.tensor_cores));
+    parameter.copy_(rounded_rows(weight, scales[name], rounding.tensor_cores()));
   }
   round_to_hif8(transformer, rounding, scales);
   make_ready(*transformer);
