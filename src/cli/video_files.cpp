@@ -166,7 +166,12 @@ void VideoFiles::frames(size_t sample, const at::Tensor& frames) {
   if (!writer_) {
     writer_ = open_video(config_of(to_make_[sample]).output, format_of(to_make_[sample]));
   }
-  writer_->write(video_to_pixels(frames));
+  const at::Tensor pixels = video_to_pixels(frames);
+  if (writing_.valid()) {
+    writing_.get();
+  }
+  writing_ =
+      std::async(std::launch::async, [writer = writer_.get(), pixels] { writer->write(pixels); });
   if (!config_.save_video_tensor.empty()) {
     frames_.push_back(frames.cpu());
   }
@@ -174,6 +179,7 @@ void VideoFiles::frames(size_t sample, const at::Tensor& frames) {
 
 void VideoFiles::finished(size_t sample) {
   const size_t index = to_make_[sample];
+  writing_.get();
   // First all bytes, then the names: an older video loses its JSON before it is replaced.
   writer_->finish();
   PendingFile sidecar(sidecar_of(index));

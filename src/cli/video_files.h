@@ -1,6 +1,7 @@
 // The files that `ospnext generate` writes: videos, the JSON beside each, previews, tensors.
 #pragma once
 
+#include <future>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -53,6 +54,8 @@ class VideoFiles final : public VideoReceiver {
   std::optional<OutputLock> lock_;
   size_t reported_stages_ = 0;  // of progress_, in the records of earlier videos
   std::unique_ptr<VideoWriter> writer_;
+  std::future<void>
+      writing_;  // of the frames before, while the next are decoded; ends before its writer
   std::vector<at::Tensor> latents_, frames_, videos_;
 };
 

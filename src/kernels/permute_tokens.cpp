@@ -3,6 +3,10 @@
 #include <torch/autograd.h>
 
 #include "core/torch/shape_check.h"
+#ifdef OSPNEXT_CUDA
+#include "kernels/cuda_tensors.h"
+#include "kernels/permute_tokens_launch.h"
+#endif
 
 namespace ospnext {
 namespace {
@@ -14,16 +18,44 @@ struct PermuteTokens : torch::autograd::Function<PermuteTokens> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& index,
                             const at::Tensor& inverse) {
     context->save_for_backward({inverse});
-    return x.index_select(1, index);  // [B, L, C]
+    return gather_tokens(x, index);  // [B, L, C]
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     const at::Tensor inverse = context->get_saved_variables()[0];
-    return {gradients[0].index_select(1, inverse), {}, {}};
+    return {gather_tokens(gradients[0], inverse), {}, {}};
   }
 };
 
+#ifdef OSPNEXT_CUDA
+// Whether the kernel takes rows like those of x.
+bool takes_rows(const at::Tensor& x) {
+  constexpr int64_t kVectorBytes = 16, kMostSamples = 65535;
+  return x.is_cuda() && x.numel() > 0 && x.size(0) <= kMostSamples &&
+         x.size(2) * x.element_size() % kVectorBytes == 0 &&
+         !(at::GradMode::is_enabled() && x.requires_grad());
+}
+#endif
+
 }  // namespace
+
+at::Tensor gather_tokens(const at::Tensor& x_in, const at::Tensor& index_in) {
+  CHECK_SHAPE(x_in, -1, -1, -1);
+  CHECK_SHAPE(index_in, -1);
+#ifdef OSPNEXT_CUDA
+  if (takes_rows(x_in) && index_in.numel() > 0) {
+    const at::Tensor x = x_in.contiguous(), index = index_in.contiguous();
+    const int64_t B = x.size(0), L = x.size(1), C = x.size(2), l = index.size(0);
+    const c10::cuda::CUDAGuard device(x.device());
+    at::Tensor out = at::empty({B, l, C}, x.options());
+    cuda::gather_rows(x.const_data_ptr(), index.const_data_ptr<int64_t>(), out.mutable_data_ptr(),
+                      B, L, l, C * x.element_size(), c10::cuda::getCurrentCUDAStream());
+    C10_CUDA_KERNEL_LAUNCH_CHECK();
+    return out;
+  }
+#endif
+  return x_in.index_select(1, index_in);
+}
 
 at::Tensor permute_tokens(const at::Tensor& x, const at::Tensor& index, const at::Tensor& inverse) {
   const int64_t L = x.size(1);

@@ -59,7 +59,7 @@ TEST(Bench, GemmTimesRoundingOfTheInputApartFromFp8Products) {
     SCOPED_TRACE(piece.name);
     EXPECT_NO_THROW(piece.ours());
     products += piece.name.starts_with("product") ? 1 : 0;
-    roundings += piece.name == "  rounding of the input" ? 1 : 0;
+    roundings += piece.name.ends_with("cast of the input") ? 1 : 0;
     EXPECT_EQ(static_cast<bool>(piece.bare), piece.name.starts_with("  +"));
   }
   EXPECT_EQ(products, 3);

@@ -212,6 +212,22 @@ TEST_P(Kernels, RmsNormRotateIsTheNormOverAllHeadsThenTheRotation) {
   }
 }
 
+TEST_P(Kernels, GatherTokensPicksRows) {
+  const at::Tensor index = at::tensor({5, 0, 5, 36, 1}, at::kLong);
+  for (const auto dtype : {at::kFloat, at::kBFloat16}) {
+    for (const int64_t C : {3, 8, 64, 5120}) {
+      SCOPED_TRACE(C);
+      const at::Tensor x = draw({2, 37, C}, "x").to(dtype);
+      const at::Tensor out = gather_tokens(x.to(device()), index.to(device()));
+      EXPECT_TRUE(at::equal(out.cpu(), at::stack({x.select(1, 5), x.select(1, 0), x.select(1, 5),
+                                                  x.select(1, 36), x.select(1, 1)},
+                                                 1)));
+      EXPECT_EQ(gather_tokens(x.to(device()), index.narrow(0, 0, 0).to(device())).sizes(),
+                (at::IntArrayRef{2, 0, C}));
+    }
+  }
+}
+
 TEST(PermuteTokens, IsUndoneByTheInverseAndPermutesTheGradientBack) {
   const at::Tensor index = at::randperm(11, seeded_generator(1, "permutation"));
   const at::Tensor inverse = index.argsort();
