@@ -3,6 +3,7 @@
 #   LIBTORCH              folder `torch/` of an unpacked or installed wheel (include/ and lib/ inside)
 #   OSPNEXT_CUDA          also link the CUDA half (torch_cuda, c10_cuda)
 #   OSPNEXT_CUDA_INCLUDE  folder with cuda_runtime_api.h, cublas_v2.h, cusparse.h (found by itself)
+#   OSPNEXT_NCCL_INCLUDE  folder with nccl.h (found by itself)
 # Defines the target LibTorch::LibTorch.
 if(NOT EXISTS "${LIBTORCH}/include/torch/csrc/api/include/torch/torch.h")
   message(FATAL_ERROR "LIBTORCH is '${LIBTORCH}', which holds no include/torch/csrc/api/include/torch/torch.h; "
@@ -42,10 +43,13 @@ if(OSPNEXT_CUDA)
   find_path(OSPNEXT_CUDA_INCLUDE cusparse.h
             HINTS "${LIBTORCH}/../nvidia/cu13/include" $ENV{CUDA_HOME}/include /usr/local/cuda/include
             DOC "folder of the CUDA headers" REQUIRED)
+  find_path(OSPNEXT_NCCL_INCLUDE nccl.h
+            HINTS "${LIBTORCH}/../nvidia/nccl/include" $ENV{NCCL_HOME}/include
+            DOC "folder of NCCL's header" REQUIRED)
   find_library(OSPNEXT_CUDART NAMES libcudart.so.13
                HINTS "${LIBTORCH}/../nvidia/cu13/lib" $ENV{CUDA_HOME}/lib64 /usr/local/cuda/lib64
                DOC "the CUDA 13 runtime" REQUIRED)
-  target_include_directories(LibTorch::LibTorch SYSTEM INTERFACE "${OSPNEXT_CUDA_INCLUDE}")
+  target_include_directories(LibTorch::LibTorch SYSTEM INTERFACE "${OSPNEXT_CUDA_INCLUDE}" "${OSPNEXT_NCCL_INCLUDE}")
   target_link_libraries(LibTorch::LibTorch INTERFACE "${OSPNEXT_CUDART}")
   target_compile_definitions(LibTorch::LibTorch INTERFACE OSPNEXT_CUDA)
 endif()

@@ -1,0 +1,67 @@
+// What a process notes of its collectives: where it is, for the others to see, and what it sent.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <string>
+
+namespace ospnext {
+
+// Collectives of one purpose, as one rank sees them.
+struct Traffic {
+  int64_t calls = 0;
+  int64_t bytes = 0;   // sent by this rank to others
+  double seconds = 0;  // from the call to its result, waiting for others included
+};
+
+class Journal {
+ public:
+  // Where the work stands, as numbers that mean something to a reader of a message.
+  void at_step(int64_t step) { step_ = step; }
+  void at_block(int64_t block) { block_ = block; }
+
+  // The start and the end of a collective; `purpose` is a literal.
+  void begin(const char* purpose) {
+    waits_in_ = purpose;
+    began_ = Clock::now();
+  }
+  void end(const char* purpose, int64_t bytes) {
+    Traffic& traffic = traffic_[purpose];
+    ++traffic.calls;
+    traffic.bytes += bytes;
+    traffic.seconds += std::chrono::duration<double>(Clock::now() - began_).count();
+    waits_in_ = nullptr;
+    ++collectives_;
+  }
+
+  // By purpose. Only for the thread that does the collectives.
+  const std::map<std::string, Traffic>& traffic() const { return traffic_; }
+  void forget_traffic() { traffic_.clear(); }
+
+  // Safe on any thread.
+  int64_t collectives() const { return collectives_; }
+  bool waits() const { return waits_in_ != nullptr; }
+  // "step 3, block 5, in the exchange "switch"", or "at the start".
+  std::string position() const {
+    std::string text = step_ < 0 ? "at the start" : "step " + std::to_string(step_ + 1);
+    if (block_ >= 0) {
+      text += ", block " + std::to_string(block_);
+    }
+    const char* const purpose = waits_in_;
+    if (purpose != nullptr) {
+      text += std::string(", in the exchange \"") + purpose + "\"";
+    }
+    return text;
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  std::atomic<int64_t> step_{-1}, block_{-1}, collectives_{0};
+  std::atomic<const char*> waits_in_{nullptr};
+  Clock::time_point began_;
+  std::map<std::string, Traffic> traffic_;
+};
+
+}  // namespace ospnext

@@ -1,0 +1,281 @@
+#include "parallel/process_group.h"
+
+#define USE_C10D_GLOO
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
+#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+#ifdef OSPNEXT_CUDA
+#define USE_C10D_NCCL
+#include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
+#endif
+
+#include <algorithm>
+#include <numeric>
+
+#include "core/error.h"
+#include "core/torch/shape_check.h"
+
+namespace ospnext {
+namespace {
+
+// Of Gloo only functions that are compiled into LibTorch are called: Debian's headers of it are older.
+c10::intrusive_ptr<c10d::Backend> make_backend(const c10::intrusive_ptr<c10d::Store>& store,
+                                               int rank, int size, const GroupOptions& options) {
+  if (options.transport == Transport::kGloo) {
+    return c10::make_intrusive<c10d::ProcessGroupGloo>(
+        store, rank, size, c10d::ProcessGroupGloo::Options::create_default(options.timeout));
+  }
+#ifdef OSPNEXT_CUDA
+  auto nccl = c10d::ProcessGroupNCCL::Options::create();
+  nccl->timeout = options.timeout;
+  return c10::make_intrusive<c10d::ProcessGroupNCCL>(store, rank, size, nccl);
+#else
+  throw InputError("NCCL: this program was built without CUDA");
+#endif
+}
+
+int64_t row_bytes(const at::Tensor& x) {
+  const int64_t elements =
+      std::accumulate(x.sizes().begin() + 1, x.sizes().end(), int64_t{1}, std::multiplies<>());
+  return elements * static_cast<int64_t>(x.element_size());
+}
+
+std::vector<int64_t> scaled(std::vector<int64_t> counts, int64_t factor) {
+  for (int64_t& count : counts) {
+    count *= factor;
+  }
+  return counts;
+}
+
+int64_t sum(const std::vector<int64_t>& counts) {
+  return std::accumulate(counts.begin(), counts.end(), int64_t{0});
+}
+
+}  // namespace
+
+struct Store::Connection {
+  c10::intrusive_ptr<c10d::TCPStore> tcp;
+};
+
+Store Store::host(int port, const std::string& origin) {
+  c10d::TCPStoreOptions options;
+  options.port = static_cast<uint16_t>(port);
+  options.isServer = true;
+  options.waitWorkers = false;
+  try {
+    return Store(std::make_shared<Connection>(
+        Connection{c10::make_intrusive<c10d::TCPStore>("127.0.0.1", options)}));
+  } catch (const std::exception&) {
+    throw InputError(origin + ": port " + std::to_string(port) +
+                     " is in use or not allowed, expected a free one");
+  }
+}
+
+Store Store::connect(const std::string& host, int port, std::chrono::milliseconds patience) {
+  c10d::TCPStoreOptions options;
+  options.port = static_cast<uint16_t>(port);
+  options.waitWorkers = false;
+  options.timeout = patience;
+  try {
+    return Store(std::make_shared<Connection>(
+        Connection{c10::make_intrusive<c10d::TCPStore>(host, options)}));
+  } catch (const std::exception&) {
+    throw RunError("no process of the run keeps a store at " + host + ":" + std::to_string(port));
+  }
+}
+
+Store Store::another() const {
+  return connect(connection_->tcp->getHost(), port(), std::chrono::seconds(10));
+}
+
+int Store::port() const {
+  return connection_->tcp->getPort();
+}
+
+void Store::set(const std::string& key, const std::string& text) const {
+  try {
+    connection_->tcp->set(key, std::vector<uint8_t>(text.begin(), text.end()));
+  } catch (const std::exception&) {
+    throw RunError("the store of the run has gone");
+  }
+}
+
+std::optional<std::string> Store::find(const std::string& key) const {
+  try {
+    if (!connection_->tcp->check({key})) {
+      return std::nullopt;
+    }
+    const std::vector<uint8_t> bytes = connection_->tcp->get(key);
+    return std::string(bytes.begin(), bytes.end());
+  } catch (const std::exception&) {
+    throw RunError("the store of the run has gone");
+  }
+}
+
+struct ProcessGroup::Engine {
+  Engine(const Store& store, const std::string& name, int rank, int size,
+         const GroupOptions& options)
+      : store(store), name(name), options(options) {
+    run("start", [&] {
+      backend = make_backend(c10::make_intrusive<c10d::PrefixStore>(name, store.connection_->tcp),
+                             rank, size, options);
+      return c10::intrusive_ptr<c10d::Work>();
+    });
+  }
+
+  // Calls what starts a collective, waits for its end and counts it.
+  template <class Start>
+  void run(const char* purpose, const Start& start, int64_t bytes = 0) const {
+    options.journal->begin(purpose);
+    try {
+      if (const auto work = start()) {
+        work->wait();
+      }
+    } catch (const std::exception& error) {
+      throw RunError(options.explain ? options.explain(error.what()) : error.what());
+    }
+    options.journal->end(purpose, bytes);
+  }
+
+  // Whether tensors travel through host memory although they are on a GPU.
+  bool stages(const at::Tensor& x) const {
+    return options.transport == Transport::kGloo && x.is_cuda();
+  }
+  at::Tensor like(const at::Tensor& x, at::IntArrayRef shape) const {
+    const at::TensorOptions made = x.options().requires_grad(false);
+    return stages(x) ? at::empty(shape, made.device(at::kCPU).pinned_memory(true))
+                     : at::empty(shape, made);
+  }
+  // x where the engine can read it, in memory of its own when `may_write`.
+  at::Tensor staged(const at::Tensor& x, bool may_write = false) const {
+    if (!may_write && !stages(x)) {
+      return x.contiguous();
+    }
+    at::Tensor copy = like(x, x.sizes());
+    copy.copy_(x);
+    return copy;
+  }
+
+  Store store;
+  std::string name;
+  GroupOptions options;
+  c10::intrusive_ptr<c10d::Backend> backend;
+};
+
+ProcessGroup::ProcessGroup(const Store& store, const std::string& name, int rank, int size,
+                           const GroupOptions& options)
+    : rank_(rank), size_(size) {
+  TORCH_CHECK(0 <= rank && rank < size, "process group: rank ", rank, " of ", size);
+  if (size > 1) {
+    engine_ = std::make_shared<Engine>(store, name, rank, size, options);
+  }
+}
+
+ProcessGroup ProcessGroup::subgroup(const std::vector<int>& ranks) const {
+  const auto mine = std::find(ranks.begin(), ranks.end(), rank_);
+  TORCH_CHECK(mine != ranks.end(), "subgroup: rank ", rank_, " is not in it");
+  if (ranks.size() == 1) {
+    return {};
+  }
+  std::string name = engine_->name;
+  for (const int rank : ranks) {
+    TORCH_CHECK(0 <= rank && rank < size_, "subgroup: rank ", rank, " of ", size_);
+    name.append(rank == ranks.front() ? "/" : ",").append(std::to_string(rank));
+  }
+  return {engine_->store, name, static_cast<int>(mine - ranks.begin()),
+          static_cast<int>(ranks.size()), engine_->options};
+}
+
+at::Tensor ProcessGroup::all_to_all(const at::Tensor& x, const std::vector<int64_t>& sent,
+                                    const std::vector<int64_t>& received,
+                                    const char* purpose) const {
+  TORCH_CHECK(std::ssize(sent) == size_ && std::ssize(received) == size_ && sum(sent) == x.size(0),
+              "all_to_all: the counts do not fit ", shape_text(x.sizes()));
+  if (size_ == 1) {
+    return x;
+  }
+  std::vector<int64_t> shape = x.sizes().vec();
+  shape[0] = sum(received);
+  const int64_t bytes = row_bytes(x);
+  std::vector<int64_t> out_bytes = scaled(received, bytes), in_bytes = scaled(sent, bytes);
+  at::Tensor out = engine_->like(x, shape);
+  at::Tensor out_flat = out.view({-1}).view(at::kByte);  // of any dtype, and free of alignment
+  at::Tensor in_flat = engine_->staged(x).view({-1}).view(at::kByte);
+  engine_->run(
+      purpose,
+      [&] { return engine_->backend->alltoall_base(out_flat, in_flat, out_bytes, in_bytes); },
+      sum(in_bytes) - in_bytes[rank_]);
+  return out.to(x.device());
+}
+
+at::Tensor ProcessGroup::all_gather(const at::Tensor& x, const std::vector<int64_t>& rows,
+                                    const char* purpose) const {
+  TORCH_CHECK(std::ssize(rows) == size_ && rows[rank_] == x.size(0), "all_gather: expected ",
+              rows[rank_], " rows, got ", shape_text(x.sizes()));
+  if (size_ == 1) {
+    return x;
+  }
+  std::vector<int64_t> copies(x.dim(), 1);
+  copies[0] = size_;  // to each rank the same: uneven, hence no all-gather of the engine's
+  return all_to_all(x.repeat(copies), std::vector<int64_t>(size_, x.size(0)), rows, purpose);
+}
+
+at::Tensor ProcessGroup::all_reduce(const at::Tensor& x, Reduction reduction,
+                                    const char* purpose) const {
+  if (size_ == 1) {
+    return x;
+  }
+  std::vector<at::Tensor> tensors = {engine_->staged(x, /*may_write=*/true)};
+  c10d::AllreduceOptions options;
+  options.reduceOp = reduction == Reduction::kMax ? c10d::ReduceOp::MAX : c10d::ReduceOp::SUM;
+  const int64_t bytes = static_cast<int64_t>(x.nbytes()) * 2 * (size_ - 1) / size_;
+  engine_->run(
+      purpose, [&] { return engine_->backend->allreduce(tensors, options); }, bytes);
+  return tensors[0].to(x.device());
+}
+
+at::Tensor ProcessGroup::all_max(const at::Tensor& x, const char* purpose) const {
+  return all_reduce(x, Reduction::kMax, purpose);
+}
+
+at::Tensor ProcessGroup::all_sum(const at::Tensor& x, const char* purpose) const {
+  return all_reduce(x, Reduction::kSum, purpose);
+}
+
+at::Tensor ProcessGroup::broadcast(const at::Tensor& x, int from, const char* purpose) const {
+  if (size_ == 1) {
+    return x;
+  }
+  const at::Tensor whole = engine_->staged(x, /*may_write=*/true);
+  std::vector<at::Tensor> tensors = {whole.view({-1}).view(at::kByte)};
+  c10d::BroadcastOptions options;
+  options.rootRank = from;
+  const int64_t bytes = rank_ == from ? static_cast<int64_t>(x.nbytes()) * (size_ - 1) : 0;
+  engine_->run(
+      purpose, [&] { return engine_->backend->broadcast(tensors, options); }, bytes);
+  return whole.to(x.device());
+}
+
+void ProcessGroup::send(const at::Tensor& x, int to, const char* purpose) const {
+  TORCH_CHECK(size_ > 1 && to != rank_, "send: rank ", to, " is this process");
+  std::vector<at::Tensor> tensors = {engine_->staged(x).view({-1}).view(at::kByte)};
+  engine_->run(
+      purpose, [&] { return engine_->backend->send(tensors, to, /*tag=*/0); },
+      static_cast<int64_t>(x.nbytes()));
+}
+
+at::Tensor ProcessGroup::receive_like(const at::Tensor& x, int from, const char* purpose) const {
+  TORCH_CHECK(size_ > 1 && from != rank_, "receive: rank ", from, " is this process");
+  const at::Tensor whole = engine_->like(x, x.sizes());
+  std::vector<at::Tensor> tensors = {whole.view({-1}).view(at::kByte)};
+  engine_->run(purpose, [&] { return engine_->backend->recv(tensors, from, /*tag=*/0); });
+  return whole.to(x.device());
+}
+
+void ProcessGroup::barrier(const char* purpose) const {
+  if (size_ > 1) {
+    engine_->run(purpose, [&] { return engine_->backend->barrier(); });
+  }
+}
+
+}  // namespace ospnext

@@ -1,0 +1,149 @@
+// Collectives over Gloo in real processes: uneven, empty, of any dtype; faults are told; a group of one is free.
+#include "parallel/process_group.h"
+
+#include "core/error.h"
+#include "support/run_ranks.h"
+
+namespace ospnext {
+namespace {
+
+// Rows that say whose they are: rank·100 + 0, 1, ...
+at::Tensor rows_of(int rank, int64_t rows, at::ScalarType dtype) {
+  return (at::arange(rows) + rank * 100).to(dtype).unsqueeze(1).expand({rows, 3}).contiguous();
+}
+
+// What rank `from` sends to rank `to`: uneven, and nothing from or to some.
+int64_t rows_between(int from, int to) {
+  return from == 1 ? 0 : (from + 2 * to) % 4;
+}
+
+class ManyRanks : public testing::TestWithParam<int> {};
+INSTANTIATE_TEST_SUITE_P(ProcessGroup, ManyRanks, testing::Values(2, 3, 4, 8));
+
+TEST_P(ManyRanks, ExchangeUnevenAndEmptyRowsOfAnyDtype) {
+  const int n = GetParam();
+  run_ranks(n, [n](const ProcessGroup& all) {
+    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16, at::kByte, at::kLong}) {
+      std::vector<int64_t> sent, received;
+      std::vector<at::Tensor> mine, expected;
+      for (int other = 0; other < n; ++other) {
+        sent.push_back(rows_between(all.rank(), other));
+        received.push_back(rows_between(other, all.rank()));
+        mine.push_back(rows_of(all.rank(), 4, dtype).narrow(0, 0, sent.back()));
+        expected.push_back(rows_of(other, 4, dtype).narrow(0, 0, received.back()));
+      }
+      const at::Tensor out = all.all_to_all(at::cat(mine), sent, received, "test");
+      EXPECT_TRUE(at::equal(out, at::cat(expected)));
+      EXPECT_EQ(out.scalar_type(), dtype);
+    }
+  });
+}
+
+TEST_P(ManyRanks, GatherReduceBroadcastAndPass) {
+  const int n = GetParam();
+  run_ranks(n, [n](const ProcessGroup& all) {
+    std::vector<int64_t> rows;
+    std::vector<at::Tensor> expected;
+    for (int rank = 0; rank < n; ++rank) {
+      rows.push_back(rank % 3);
+      expected.push_back(rows_of(rank, rows.back(), at::kFloat));
+    }
+    EXPECT_TRUE(at::equal(all.all_gather(expected[all.rank()], rows, "gather"), at::cat(expected)));
+    const at::Tensor x = at::tensor({1.F * all.rank(), -1.F * all.rank()});
+    EXPECT_TRUE(at::equal(all.all_max(x, "max"), at::tensor({n - 1.F, 0.F})));
+    EXPECT_TRUE(at::equal(all.all_sum(x, "sum"), at::tensor({1.F, -1.F}) * (n * (n - 1) / 2)));
+    EXPECT_TRUE(at::equal(x, at::tensor({1.F * all.rank(), -1.F * all.rank()})));
+    EXPECT_EQ(all.broadcast(at::tensor({all.rank()}), 1, "broadcast").item<int>(), 1);
+    if (all.rank() == 0) {
+      all.send(at::tensor({7, 8}), 1, "send");
+    } else if (all.rank() == 1) {
+      EXPECT_TRUE(
+          at::equal(all.receive_like(at::zeros({2}, at::kInt), 0, "receive"), at::tensor({7, 8})));
+    }
+    all.barrier("barrier");
+  });
+}
+
+TEST(ProcessGroup, SubgroupsWorkSideBySide) {
+  run_ranks(4, [](const ProcessGroup& all) {
+    const int half = all.rank() / 2;
+    const ProcessGroup pair = all.subgroup({2 * half + 1, 2 * half});  // in any order
+    EXPECT_EQ(pair.size(), 2);
+    EXPECT_EQ(pair.rank(), 1 - all.rank() % 2);
+    const ProcessGroup across = all.subgroup({all.rank() % 2, all.rank() % 2 + 2});
+    const at::Tensor rank = at::tensor({all.rank()});
+    EXPECT_TRUE(
+        at::equal(pair.all_gather(rank, {1, 1}, "pair"), at::tensor({2 * half + 1, 2 * half})));
+    EXPECT_EQ(across.all_sum(rank, "across").item<int>(), all.rank() % 2 * 2 + 2);
+    EXPECT_EQ(all.subgroup({all.rank()}).size(), 1);
+  });
+}
+
+TEST(ProcessGroup, CountsBytesSentToOthers) {
+  const auto journal = std::make_shared<Journal>();
+  run_ranks(3,
+            [&](const ProcessGroup& all) {
+              const at::Tensor x = at::zeros({6, 5});
+              all.all_to_all(x, {1, 2, 3}, std::vector<int64_t>(3, all.rank() + 1), "switch");
+              all.all_to_all(x, {2, 2, 2}, {2, 2, 2}, "switch");
+              all.all_gather(x, {6, 6, 6}, "gather");
+              const int64_t row = 5 * sizeof(float);
+              const Traffic exchanged = journal->traffic().at("switch");
+              EXPECT_EQ(exchanged.calls, 2);
+              EXPECT_EQ(exchanged.bytes, row * (6 - (all.rank() + 1) + 4));
+              EXPECT_EQ(journal->traffic().at("gather").bytes, 2 * 6 * row);
+            },
+            {.journal = journal});
+}
+
+TEST(ProcessGroup, OfOneIsTheIdentity) {
+  const ProcessGroup alone;
+  const at::Tensor x = at::randn({3, 2});
+  EXPECT_TRUE(alone.all_to_all(x, {3}, {3}, "").is_same(x));
+  EXPECT_TRUE(alone.all_gather(x, {3}, "").is_same(x));
+  EXPECT_TRUE(alone.all_max(x, "").is_same(x));
+  EXPECT_TRUE(alone.broadcast(x, 0, "").is_same(x));
+  EXPECT_EQ(alone.subgroup({0}).size(), 1);
+  alone.barrier("");
+}
+
+TEST(ProcessGroup, ARankThatDoesNotComeIsNoticedInTime) {
+  run_ranks(2,
+            [](const ProcessGroup& all) {
+              if (all.rank() == 0) {
+                EXPECT_THROW(all.barrier("wait"), RunError);
+              } else {
+                ::usleep(2'500'000);
+              }
+            },
+            {.timeout = std::chrono::milliseconds(1000)});
+}
+
+TEST(ProcessGroup, ARankThatDiesIsNoticedAtOnce) {
+  run_ranks(2,
+            [](const ProcessGroup& all) {
+              if (all.rank() == 1) {
+                std::fflush(nullptr);
+                ::_exit(0);
+              }
+              EXPECT_THROW(all.all_sum(at::ones({4}), "sum"), RunError);
+            },
+            {.timeout = std::chrono::seconds(100),
+             .explain = [](const std::string&) { return "rank 1 has gone"; }});
+}
+
+TEST(Store, APortThatIsTakenIsRefused) {
+  const Store store = Store::host(0, "--port");
+  EXPECT_THROW(Store::host(store.port(), "--port"), InputError);
+  EXPECT_THROW(Store::connect("127.0.0.1", 1, std::chrono::seconds(1)), RunError);
+}
+
+TEST(Store, KeepsTexts) {
+  const Store store = Store::host(0, "--port");
+  EXPECT_FALSE(store.find("place").has_value());
+  store.another().set("place", "here");
+  EXPECT_EQ(store.find("place"), "here");
+}
+
+}  // namespace
+}  // namespace ospnext

@@ -1,0 +1,138 @@
+// Faults between real processes: who does not arrive, dies, hangs or runs something else is named, in time.
+#include "parallel/world.h"
+
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <functional>
+#include <iostream>
+#include <thread>
+
+#include "core/error.h"
+
+namespace ospnext {
+namespace {
+
+using std::chrono::milliseconds;
+
+// What rank 0 says when its work throws, where all ranks do `work`; "" when it does not. The others are killed.
+std::string failure_at_rank_0(int size, int started, const WorldOptions& options,
+                              const std::function<void(World& world)>& work) {
+  at::set_num_threads(1);
+  ::setenv("GLOO_SOCKET_IFNAME", "lo", 0);
+  const Store store = Store::host(0, "test");
+  const auto place_of = [&](int rank) {
+    ProcessPlace place;
+    place.rank = rank;
+    place.size = size;
+    place.port = store.port();
+    place.hosts_store = false;
+    return place;
+  };
+  std::fflush(nullptr);
+  std::vector<pid_t> others;
+  for (int rank = 1; rank < started; ++rank) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+      try {
+        WorldOptions own = options;
+        own.fingerprint += own.fingerprint.ends_with('?') ? std::to_string(rank) : "";
+        World world(place_of(rank), own);
+        work(world);
+        world.finish();
+      } catch (const std::exception&) {
+      }
+      ::_exit(0);
+    }
+    others.push_back(child);
+  }
+  std::string failure;
+  try {
+    World world(place_of(0), options);
+    work(world);
+    world.finish();
+  } catch (const RunError& error) {
+    failure = error.what();
+  }
+  for (const pid_t other : others) {
+    ::kill(other, SIGKILL);
+    ::waitpid(other, nullptr, 0);
+  }
+  return failure;
+}
+
+bool holds(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+TEST(World, WorksAndEnds) {
+  EXPECT_EQ(failure_at_rank_0(3, 3, {},
+                              [](World& world) {
+                                world.meet();
+                                world.all().all_sum(at::ones({2}), "sum");
+                                world.meet();
+                              }),
+            "");
+}
+
+TEST(World, OfOneNeedsNobody) {
+  World world;
+  world.meet();
+  world.finish();
+  EXPECT_EQ(world.all().size(), 1);
+}
+
+TEST(World, NamesARankThatDoesNotArrive) {
+  const std::string failure =
+      failure_at_rank_0(3, 2, {.timeout = milliseconds(1500)}, [](World&) {});
+  EXPECT_TRUE(holds(failure, "rank 2 of 3 did not arrive within 1.5 s")) << failure;
+}
+
+TEST(World, NamesARankOfAnotherConfiguration) {
+  const std::string failure = failure_at_rank_0(2, 2, {.fingerprint = "v?"}, [](World&) {});
+  EXPECT_TRUE(holds(failure, "rank 1 runs \"v?1\", but rank 0 \"v?\"")) << failure;
+}
+
+TEST(World, NamesARankThatDiesWithinTenSeconds) {
+  const auto start = std::chrono::steady_clock::now();
+  const std::string failure = failure_at_rank_0(3, 3, {}, [](World& world) {
+    world.all().all_sum(at::ones({2}), "sum");
+    world.journal().at_step(4);
+    if (world.all().rank() == 2) {
+      std::this_thread::sleep_for(milliseconds(1500));  // for others to hear where it is
+      ::raise(SIGKILL);
+    }
+    world.all().all_sum(at::ones({2}), "sum");
+  });
+  EXPECT_TRUE(holds(failure, "rank 2 has died or was stopped; it was last seen at step 5"))
+      << failure;
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(11));
+}
+
+TEST(World, NamesARankThatHangs) {
+  const std::string failure =
+      failure_at_rank_0(3, 3, {.timeout = milliseconds(3000)}, [](World& world) {
+        world.journal().at_block(7);
+        if (world.all().rank() == 1) {
+          std::this_thread::sleep_for(std::chrono::seconds(30));
+        }
+        world.all().all_sum(at::ones({2}), "sum");
+      });
+  EXPECT_TRUE(holds(failure, "rank 1 hangs or is too slow")) << failure;
+  EXPECT_TRUE(holds(failure, "block 7")) << failure;
+}
+
+TEST(World, AnErrorOfOneEndsTheOthersMeeting) {
+  const std::string failure = failure_at_rank_0(2, 2, {}, [](World& world) {
+    if (world.all().rank() == 1) {
+      throw RunError("disk full");
+    }
+    world.meet();
+  });
+  EXPECT_TRUE(holds(failure, "rank 1 has ended with an error of its own")) << failure;
+}
+
+}  // namespace
+}  // namespace ospnext
