@@ -1,6 +1,8 @@
 #include "models/layout.h"
 
 #include <algorithm>
+#include <numeric>
+#include <utility>
 
 #include "core/error.h"
 #include "core/torch/shape_check.h"
@@ -36,28 +38,70 @@ Pattern pattern_from_name(const std::string& name, const std::string& origin) {
   throw InputError(origin + ": found \"" + name + "\", expected full, token or group");
 }
 
-Layout::Layout(const Grid& grid, Pattern pattern, int64_t ratio, at::Device device)
-    : grid_(grid), pattern_(pattern), ratio_(pattern == Pattern::kFull ? 1 : ratio) {
+std::vector<int64_t> segment_owners(const std::vector<int64_t>& lengths, int64_t ratio,
+                                    int64_t owners) {
+  std::vector<int64_t> by_length(lengths.size());
+  std::iota(by_length.begin(), by_length.end(), 0);
+  std::stable_sort(by_length.begin(), by_length.end(),
+                   [&](int64_t a, int64_t b) { return lengths[a] > lengths[b]; });
+  std::vector<int64_t> owner_of(lengths.size());
+  std::vector<std::pair<int64_t, int64_t>> load(owners);  // tokens, segments
+  for (const int64_t segment : by_length) {
+    const int64_t diagonal = segment / ratio + segment % ratio;  // where all loads are equal
+    int64_t best = diagonal % owners;
+    for (int64_t i = 1; i < owners; ++i) {
+      const int64_t other = (diagonal + i) % owners;
+      best = load[other] < load[best] ? other : best;
+    }
+    owner_of[segment] = best;
+    load[best].first += lengths[segment];
+    load[best].second += 1;
+  }
+  return owner_of;
+}
+
+Layout::Layout(const Grid& grid, Pattern pattern, int64_t ratio, at::Device device,
+               const Spread& spread)
+    : grid_(grid),
+      pattern_(pattern),
+      ratio_(pattern == Pattern::kFull ? 1 : ratio),
+      spread_(spread) {
   TORCH_CHECK(grid.T > 0 && grid.H > 0 && grid.W > 0, "grid: expected positive sides, got ", grid.T,
               "x", grid.H, "x", grid.W);
   TORCH_CHECK(ratio >= 1 && ratio <= 1024, "sparse ratio: expected 1 to 1024, got ", ratio);
+  TORCH_CHECK(spread.owners >= 1 && spread.owners <= ratio_ * ratio_ && spread.sharers >= 1,
+              "spread: ", spread.owners, " owners of ", ratio_ * ratio_, " segments");
   const int64_t L = grid.tokens();
   // A stable counting sort by segment: lengths, offsets, then one pass in row-major order.
-  lengths_.assign(ratio_ * ratio_, 0);
+  std::vector<int64_t> natural(ratio_ * ratio_);  // lengths in the order of the segments' numbers
   for (int64_t row = 0; row < grid.H; ++row) {
     for (int64_t column = 0; column < grid.W; ++column) {
-      lengths_[segment_of(pattern, ratio_, row, column)] += grid.T;
+      natural[segment_of(pattern, ratio_, row, column)] += grid.T;
     }
   }
+  const auto owners = segment_owners(natural, ratio_, spread.owners);
+  std::vector<int64_t> next(natural.size());  // place of the segment's next token
   offsets_.assign(1, 0);
-  for (const int64_t length : lengths_) {
-    offsets_.push_back(offsets_.back() + length);
+  first_segment_.assign(1, 0);
+  cuts_.assign(1, 0);
+  for (int64_t owner = 0; owner < spread.owners; ++owner) {
+    const int64_t start = offsets_.back();
+    for (size_t segment = 0; segment < natural.size(); ++segment) {
+      if (owners[segment] == owner) {
+        next[segment] = offsets_.back();
+        lengths_.push_back(natural[segment]);
+        offsets_.push_back(offsets_.back() + natural[segment]);
+      }
+    }
+    first_segment_.push_back(std::ssize(lengths_));
+    for (int64_t i = 1; i <= spread.sharers; ++i) {
+      cuts_.push_back(start + (offsets_.back() - start) * i / spread.sharers);
+    }
   }
   order_ = at::empty({L}, at::kLong);
   places_ = at::empty({L}, at::kLong);
   int64_t* const order = order_.mutable_data_ptr<int64_t>();
   int64_t* const places = places_.mutable_data_ptr<int64_t>();
-  std::vector<int64_t> next = offsets_;
   for (int64_t token = 0; token < L; ++token) {
     const int64_t row = token / grid.W % grid.H, column = token % grid.W;
     const int64_t place = next[segment_of(pattern, ratio_, row, column)]++;
@@ -66,6 +110,17 @@ Layout::Layout(const Grid& grid, Pattern pattern, int64_t ratio, at::Device devi
   }
   order_ = order_.to(device);
   places_ = places_.to(device);
+}
+
+std::vector<int64_t> Layout::pieces(int64_t first, int64_t last) const {
+  const int64_t owner = first / spread_.sharers;
+  std::vector<int64_t> lengths;
+  for (int64_t s = first_segment_[owner]; s < first_segment_[owner + 1]; ++s) {
+    const int64_t begin = std::max(offsets_[s], cuts_[first]);
+    const int64_t end = std::min(offsets_[s + 1], cuts_[last]);
+    lengths.push_back(std::max<int64_t>(end - begin, 0));
+  }
+  return lengths;
 }
 
 at::Tensor switch_layout(const at::Tensor& x, const Layout& from, const Layout& to) {

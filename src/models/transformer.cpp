@@ -92,20 +92,34 @@ at::Tensor TransformerImpl::forward(const at::Tensor& latent, const TextVectors&
   TORCH_CHECK(latent.size(3) % kPatchRows == 0 && latent.size(4) % kPatchColumns == 0,
               "latent: expected even rows and columns, got ", shape_text(latent.sizes()));
   const Grid grid{latent.size(2), latent.size(3) / kPatchRows, latent.size(4) / kPatchColumns};
-  const Placements& places = placements(grid, latent.device());
-  const Layout& row_major = places.at(Pattern::kFull).layout;
+  auto& [tokens, places] = tokens_of(grid, latent.device());
 
   const Layout* layout = &places.at(plan_.front().layout).layout;
-  const auto patches = patchify(latent.to(compute_dtype_));                    // [B, L, 64]
-  at::Tensor x = patch_embedding(switch_layout(patches, row_major, *layout));  // [B, L, C]
+  const auto patches = patchify(latent.to(compute_dtype_));           // [B, L, 64]
+  at::Tensor x = patch_embedding(tokens.take_own(patches, *layout));  // [B, L, C]
   for (size_t i = 0; i < plan_.size(); ++i) {
     const Placement& place = places.at(plan_[i].layout);
-    x = switch_layout(x, *layout, place.layout);
+    x = tokens.switch_layout(x, *layout, place.layout);
     layout = &place.layout;
     x = blocks->at<TransformerBlockImpl>(i).forward(x, time.modulation, text[i], place,
                                                     plan_[i].pattern);
   }
-  return unpatchify(switch_layout(head(x, time.embedding), *layout, row_major), grid);
+  return unpatchify(tokens.gather(head(x, time.embedding), *layout), grid);
+}
+
+void TransformerImpl::set_ranks(const SequenceRanks& ranks) {
+  TORCH_CHECK(ranks.mesh.ssp == 1 || plan_.front().layout != Pattern::kFull,
+              "ranks: a dense model has one segment, got ", ranks.mesh.ssp, " owners");
+  ranks_ = ranks;
+  tokens_.clear();
+  for (const auto& module : blocks->modules()) {  // what rounds needs the amax of whole samples
+    if (auto* linear = module->as<LinearImpl>(); linear != nullptr && linear->hif8) {
+      linear->hif8->ranks = ranks.all;
+    }
+    if (auto* attention = module->as<AttentionImpl>(); attention != nullptr && attention->hif8) {
+      attention->hif8->ranks = ranks.all;
+    }
+  }
 }
 
 void TransformerImpl::set_compute_dtype(at::ScalarType dtype) {
@@ -142,27 +156,28 @@ void TransformerImpl::reset_parameters(at::Generator generator) {
   }
 }
 
-const TransformerImpl::Placements& TransformerImpl::placements(const Grid& grid,
-                                                               at::Device device) {
+TransformerImpl::Tokens& TransformerImpl::tokens_of(const Grid& grid, at::Device device) {
   constexpr size_t kMostGrids = 16;  // a CUDA graph stays valid while its grid is kept
   const auto key = std::make_pair(grid, device.str());
-  const auto found = placements_.find(key);
-  if (found != placements_.end()) {
+  const auto found = tokens_.find(key);
+  if (found != tokens_.end()) {
     return found->second;
   }
-  if (placements_.size() == kMostGrids) {
-    placements_.clear();
+  if (tokens_.size() == kMostGrids) {
+    tokens_.clear();
   }
-  Placements& made = placements_[key];
-  const auto place = [&](Pattern pattern) {
-    if (!made.contains(pattern)) {
-      const Layout layout(grid, pattern, config_.sparse_ratio, device);
-      made.emplace(pattern, Placement{layout, rope_table(config_.head_dim(), layout)});
-    }
-  };
-  place(Pattern::kFull);  // also the order of latent and velocity
+  Tokens& made = tokens_.emplace(key, Tokens{TokenExchange(ranks_), {}}).first->second;
+  const Spread spread{ranks_.mesh.ssp, ranks_.mesh.sharers()};
+  const int rank = ranks_.all.rank();
   for (const BlockPlan& block : plan_) {
-    place(block.layout);
+    if (!made.places.contains(block.layout)) {
+      const Layout layout(grid, block.layout, config_.sparse_ratio, device, spread);
+      const at::Tensor rotation = rope_table(config_.head_dim(), layout)
+                                      .narrow(0, layout.cuts()[rank], layout.tokens_of(rank));
+      made.places.emplace(
+          block.layout, Placement{layout, rotation, attention_shards(layout, block.layout, ranks_),
+                                  attention_shards(layout, Pattern::kFull, ranks_)});
+    }
   }
   return made;
 }

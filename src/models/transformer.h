@@ -11,6 +11,7 @@
 
 #include "core/torch/torch.h"
 #include "models/layout.h"
+#include "models/token_exchange.h"
 #include "models/transformer_config.h"
 #include "models/transformer_layers.h"
 #include "models/transformer_text.h"
@@ -48,6 +49,10 @@ struct TransformerImpl : torch::nn::Module {
   // The three together.
   at::Tensor forward(const at::Tensor& latent, const TextRows& text, const at::Tensor& timestep);
 
+  // Shares the tokens of each video among ranks from now on: all of them call forward() with the same arguments
+  // and get the same velocity. Not differentiable then. More than one owner needs a sparse model.
+  void set_ranks(const SequenceRanks& ranks);
+
   void set_compute_dtype(at::ScalarType dtype);
   at::ScalarType compute_dtype() const { return compute_dtype_; }
 
@@ -71,13 +76,17 @@ struct TransformerImpl : torch::nn::Module {
   Head head{nullptr};
 
  private:
-  using Placements = std::map<Pattern, Placement>;
-  const Placements& placements(const Grid& grid, at::Device device);
+  struct Tokens {
+    TokenExchange exchange;
+    std::map<Pattern, Placement> places;
+  };
+  Tokens& tokens_of(const Grid& grid, at::Device device);
 
   TransformerConfig config_;
   std::vector<BlockPlan> plan_;
   at::ScalarType compute_dtype_ = at::kFloat;
-  std::map<std::pair<Grid, std::string>, Placements> placements_;  // by grid and device
+  SequenceRanks ranks_;
+  std::map<std::pair<Grid, std::string>, Tokens> tokens_;  // by grid and device
 };
 TORCH_MODULE(Transformer);
 

@@ -3,6 +3,8 @@
 #include "kernels/attention.h"
 #include "kernels/modulate.h"
 #include "kernels/norm.h"
+#include "parallel/ring_attention.h"
+#include "parallel/ulysses.h"
 #include "quant/hif8_linear.h"
 #include "quant/hif8_tensors.h"
 
@@ -21,26 +23,43 @@ Measured modulated(const at::Tensor& x, const at::Tensor& shift, const at::Tenso
   return {layer_norm_modulate(x, shift, scale, eps, amax), amax};
 }
 
+// The largest magnitudes of the samples of tensors of which each rank holds parts, in one exchange. Where one rank holds
+// all: those that are known; who needs the others finds them.
+std::vector<at::Tensor> joined_amax(const ProcessGroup& ranks, const std::vector<Measured>& parts) {
+  std::vector<at::Tensor> amax;
+  for (const Measured& part : parts) {
+    amax.push_back(part.amax.defined() || ranks.size() == 1 ? part.amax
+                                                            : hif8::amax_of_samples(part.x));
+  }
+  return ranks.size() == 1 ? amax : ranks.all_max(at::stack(amax), "amax").unbind();
+}
+
+at::Tensor joined_amax(const std::optional<LinearImpl::Hif8>& hif8, const Measured& part) {
+  return hif8 ? joined_amax(hif8->ranks, std::vector<Measured>{part})[0] : at::Tensor();
+}
+
 // Linear layers of one input, which the FP8 tensor cores want rounded only once.
 template <class... Linears>
 std::array<at::Tensor, sizeof...(Linears)> project(const Measured& in, Linears&... linears) {
   const LinearImpl& first = *std::get<0>(std::tie(linears...));
+  const at::Tensor amax = joined_amax(first.hif8, in);
   if (!first.on_fp8()) {
-    return {linears(in)...};
+    return {linears->multiply(in.x, amax)...};
   }
-  const hif8::Fp8Input input = hif8::fp8_input(in.x, first.hif8->input_amax, in.amax);
+  const hif8::Fp8Input input = hif8::fp8_input(in.x, first.hif8->input_amax, amax);
   return {hif8::fp8_linear(input, linears->weight, linears->hif8->weight_scale, linears->bias)...};
 }
 
 // Heads as operands of FP8 tensor cores.
-ScaledHeads fp8_heads(const Measured& in, double amax_to) {
-  const hif8::Fp8Input input = hif8::fp8_input(in.x, amax_to, in.amax);
+ScaledHeads fp8_heads(const at::Tensor& x, double amax_to, const at::Tensor& amax) {
+  const hif8::Fp8Input input = hif8::fp8_input(x, amax_to, amax);
   return {input.codes, input.scale};
 }
 
 // Values that stay in x's dtype, which holds what the codes are worth.
-ScaledHeads rounded_heads(const at::Tensor& x, double amax_to) {
-  const at::Tensor scale = hif8::scale_to(amax_to, hif8::amax_of_samples(x));
+ScaledHeads rounded_heads(const at::Tensor& x, double amax_to, const at::Tensor& amax) {
+  const at::Tensor scale =
+      hif8::scale_to(amax_to, amax.defined() ? amax : hif8::amax_of_samples(x));
   return {hif8::code_values(x, scale), scale};
 }
 
@@ -48,28 +67,44 @@ bool heads_on_fp8(const std::optional<AttentionImpl::Hif8>& hif8) {
   return hif8 && hif8->products != Hif8Products::kSimulated;
 }
 
-// Attention, segmented if there are `lengths`, to queries, keys and values rounded to HiFloat8 if `hif8` says so;
-// measured, if possible, for `next` on FP8. -> [B, L, C]
+at::Tensor unscaled(const ScaledHeads& x, at::ScalarType dtype) {
+  return (x.values.to(at::kFloat) / x.scale.view({-1, 1, 1, 1})).to(dtype);
+}
+
+// Attention to queries, keys and values rounded to HiFloat8 if `hif8` says so: inside the segments that ranks hold, or
+// of everything to everything where there are none. Measured, if possible, for `next` on FP8. -> [B, L, H, D]
 Measured attend(const std::optional<AttentionImpl::Hif8>& hif8, const Measured& query,
-                const Measured& key, const at::Tensor& value, const std::vector<int64_t>& lengths,
+                const Measured& key, const at::Tensor& value, const AttentionShards& shards,
                 const at::Tensor& log_weight, const LinearImpl& next) {
+  const bool is_ring = shards.ranks.ring.size() > 1;
+  const bool is_whole = shards.segments.empty() || shards.segments.front().size() == 1;
+  const auto lengths = is_whole ? std::vector<int64_t>() : shards.segments.front();
   const auto plain = [&](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
-    return lengths.empty() ? attention(q, k, v, log_weight) : segmented_attention(q, k, v, lengths);
+    return is_ring           ? ring_attention(q, k, v, shards.segments, shards.ranks.ring)
+           : lengths.empty() ? attention(q, k, v, log_weight)
+                             : segmented_attention(q, k, v, lengths);
   };
   if (!hif8) {
-    return plain(query.x, key.x, value).flatten(2);
+    return plain(query.x, key.x, value);
   }
+  const auto amax = joined_amax(hif8->ranks, {query, key, value});  // 3 x [B]
   if (hif8->products == Hif8Products::kSimulated) {
-    const auto rounded = [&](const at::Tensor& x) { return hif8::round_samples(x, hif8->amax); };
-    return plain(rounded(query.x), rounded(key.x), rounded(value)).flatten(2);
+    const auto rounded = [&](const at::Tensor& x, const at::Tensor& known) {
+      return hif8::round_samples(x, hif8->amax, known);
+    };
+    return plain(rounded(query.x, amax[0]), rounded(key.x, amax[1]), rounded(value, amax[2]));
   }
   const bool all = hif8->products == Hif8Products::kTensorCoresP8;
-  const at::Tensor amax = amax_if(next.on_fp8(), query.x);
-  const at::Tensor out =
-      fp8_attention(fp8_heads(query, hif8->amax), fp8_heads(key, hif8->amax),
-                    all ? fp8_heads(value, hif8->amax) : rounded_heads(value, hif8->amax),
-                    value.scalar_type(), lengths, log_weight, amax);
-  return {out.flatten(2), amax};
+  const ScaledHeads q = fp8_heads(query.x, hif8->amax, amax[0]);
+  const ScaledHeads k = fp8_heads(key.x, hif8->amax, amax[1]);
+  const ScaledHeads v = all ? fp8_heads(value, hif8->amax, amax[2])
+                            : rounded_heads(value, hif8->amax, amax[2]);
+  const auto dtype = value.scalar_type();
+  if (is_ring) {  // which takes the values of codes
+    return plain(unscaled(q, dtype), unscaled(k, dtype), unscaled(v, dtype));
+  }
+  const at::Tensor of_output = amax_if(next.on_fp8(), query.x);
+  return {fp8_attention(q, k, v, dtype, lengths, log_weight, of_output), of_output};
 }
 
 // Bias and GELU in the epilogue of the product, where nothing has to be kept for a gradient.
@@ -84,13 +119,16 @@ LinearImpl::LinearImpl(int64_t in, int64_t out, at::TensorOptions options)
       bias(register_parameter("bias", at::empty({out}, options))) {}
 
 at::Tensor LinearImpl::forward(const Measured& in) {
-  const at::Tensor& x = in.x;
+  return multiply(in.x, joined_amax(hif8, in));
+}
+
+at::Tensor LinearImpl::multiply(const at::Tensor& x, const at::Tensor& amax) {
   if (on_fp8()) {
-    return hif8::fp8_linear(hif8::fp8_input(x, hif8->input_amax, in.amax), weight,
-                            hif8->weight_scale, bias);
+    return hif8::fp8_linear(hif8::fp8_input(x, hif8->input_amax, amax), weight, hif8->weight_scale,
+                            bias);
   }
   if (hif8) {
-    return hif8::linear(x, weight, hif8->weight_scale, bias, hif8->input_amax);
+    return hif8::linear(x, weight, hif8->weight_scale, bias, hif8->input_amax, amax);
   }
   return at::linear(x, weight.to(x.scalar_type()), bias.to(x.scalar_type()));
 }
@@ -112,8 +150,10 @@ at::Tensor MlpImpl::forward(const Measured& in) {
   }
   const at::Tensor hidden = first(in);
   if (activation == Activation::kGeluTanh && second->on_fp8()) {
-    return hif8::fp8_linear(hif8::fp8_input_of_gelu(hidden, second->hif8->input_amax),
-                            second->weight, second->hif8->weight_scale, second->bias);
+    const Measured measured{hidden, hif8::amax_of_samples(hidden, hif8::Of::kGelu)};
+    const hif8::Fp8Input input = hif8::fp8_input_of_gelu(hidden, second->hif8->input_amax,
+                                                         joined_amax(second->hif8, measured));
+    return hif8::fp8_linear(input, second->weight, second->hif8->weight_scale, second->bias);
   }
   return second(activation == Activation::kSilu ? at::silu(hidden) : at::gelu(hidden, "tanh"));
 }
@@ -171,16 +211,21 @@ at::Tensor AttentionImpl::attend_self(const Measured& x, const Placement& place,
     const at::Tensor amax = amax_if(heads_on_fp8(hif8), y);
     return {norm->forward_rotate(y, place.rotation, amax).unflatten(2, {num_heads, -1}), amax};
   };
-  const Measured query = turned(norm_q, q_x), key = turned(norm_k, k_x);  // [B, L, H, D]
-  const at::Tensor value = v_x.unflatten(2, {num_heads, -1});             // [B, L, H, D]
-  const auto segments = pattern == Pattern::kFull ? std::vector<int64_t>{} : place.layout.lengths();
-  return o(attend(hif8, query, key, value, segments, {}, *o));  // [B, L, C]
+  const Measured own_q = turned(norm_q, q_x), own_k = turned(norm_k, k_x);
+  const AttentionShards& shards = place.shards(pattern);
+  const auto [query, key, value] = tokens_to_heads(  // 3 x [B, L, H, D]; several ranks: fewer heads
+      {own_q.x, own_k.x, v_x.unflatten(2, {num_heads, -1})}, shards.tokens, shards.ranks.ulysses);
+  const Measured out =
+      attend(hif8, {query, own_q.amax}, {key, own_k.amax}, value, shards, {}, *o);
+  const at::Tensor own = heads_to_tokens(out.x, shards.tokens, shards.ranks.ulysses);
+  return o(Measured{own.flatten(2), out.amax});  // [B, L, C]
 }
 
 at::Tensor AttentionImpl::attend_text(const at::Tensor& x, const TextKeys& text) {
   const at::Tensor amax = amax_if(heads_on_fp8(hif8), x);
   const Measured query{norm_q(q(x), amax).unflatten(2, {num_heads, -1}), amax};  // [B, L, H, D]
-  return o(attend(hif8, query, text.key, text.value, {}, text.log_weight, *o));  // [B, L, C]
+  const Measured out = attend(hif8, query, text.key, text.value, {}, text.log_weight, *o);
+  return o(Measured{out.x.flatten(2), out.amax});  // [B, L, C]
 }
 
 TextKeys AttentionImpl::text_keys(const TextRows& text) {

@@ -9,6 +9,7 @@
 #include "models/layout.h"
 #include "models/transformer_config.h"
 #include "models/transformer_text.h"
+#include "parallel/sequence_ranks.h"
 
 namespace ospnext {
 
@@ -29,12 +30,15 @@ struct LinearImpl : torch::nn::Module {
   LinearImpl(int64_t in, int64_t out, at::TensorOptions options);
   // x [..., in] -> [..., out]
   at::Tensor forward(const Measured& in);
+  // The same when `amax` [B] is known to be that of all ranks' parts of x's samples; undefined: x is whole.
+  at::Tensor multiply(const at::Tensor& x, const at::Tensor& amax);
   // Whether products are those of FP8 tensor cores, which ask for the input's largest magnitudes.
   bool on_fp8() const { return weight.scalar_type() == at::kFloat8_e4m3fn; }
   at::Tensor weight, bias;  // [out, in], [out]
   struct Hif8 {
     float weight_scale;
-    double input_amax;  // what each sample's input is scaled to
+    double input_amax;        // what each sample's input is scaled to
+    ProcessGroup ranks = {};  // that hold parts of its samples
   };
   std::optional<Hif8> hif8;
 };
@@ -92,10 +96,14 @@ TORCH_MODULE(LayerNorm);
 // values are either left to bf16 (values are exact there) or, the weights in E4M3, made in FP8 too.
 enum class Hif8Products { kSimulated, kTensorCores, kTensorCoresP8 };
 
-// Where a block's tokens lie and how far their heads are turned.
+// Where a block's tokens lie, how far the heads of this rank's are turned, and who attends to what.
 struct Placement {
   Layout layout;
   at::Tensor rotation;  // [L, D/2] complex64, in the layout's order
+  AttentionShards within, across;
+  const AttentionShards& shards(Pattern pattern) const {
+    return pattern == Pattern::kFull ? across : within;
+  }
 };
 
 // Multi-head attention; q and k are normed over all heads together, before the split into heads.
@@ -114,6 +122,7 @@ struct AttentionImpl : torch::nn::Module {
   struct Hif8 {
     double amax;  // what queries, keys and values are scaled to, to be rounded to HiFloat8
     Hif8Products products;
+    ProcessGroup ranks = {};  // that hold parts of the samples
   };
   std::optional<Hif8> hif8;
 };

@@ -10,6 +10,7 @@
 #endif
 
 #include <algorithm>
+#include <map>
 #include <numeric>
 
 #include "core/error.h"
@@ -160,6 +161,7 @@ struct ProcessGroup::Engine {
   std::string name;
   GroupOptions options;
   c10::intrusive_ptr<c10d::Backend> backend;
+  std::map<std::vector<int>, std::shared_ptr<Engine>> subgroups;
 };
 
 ProcessGroup::ProcessGroup(const Store& store, const std::string& name, int rank, int size,
@@ -177,13 +179,21 @@ ProcessGroup ProcessGroup::subgroup(const std::vector<int>& ranks) const {
   if (ranks.size() == 1) {
     return {};
   }
-  std::string name = engine_->name;
-  for (const int rank : ranks) {
-    TORCH_CHECK(0 <= rank && rank < size_, "subgroup: rank ", rank, " of ", size_);
-    name.append(rank == ranks.front() ? "/" : ",").append(std::to_string(rank));
+  ProcessGroup group;
+  group.rank_ = static_cast<int>(mine - ranks.begin());
+  group.size_ = static_cast<int>(ranks.size());
+  std::shared_ptr<Engine>& engine = engine_->subgroups[ranks];
+  if (!engine) {
+    std::string name = engine_->name;
+    for (const int rank : ranks) {
+      TORCH_CHECK(0 <= rank && rank < size_, "subgroup: rank ", rank, " of ", size_);
+      name.append(rank == ranks.front() ? "/" : ",").append(std::to_string(rank));
+    }
+    engine =
+        std::make_shared<Engine>(engine_->store, name, group.rank_, group.size_, engine_->options);
   }
-  return {engine_->store, name, static_cast<int>(mine - ranks.begin()),
-          static_cast<int>(ranks.size()), engine_->options};
+  group.engine_ = engine;
+  return group;
 }
 
 at::Tensor ProcessGroup::all_to_all(const at::Tensor& x, const std::vector<int64_t>& sent,

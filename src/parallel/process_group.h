@@ -67,7 +67,8 @@ class ProcessGroup {
   int rank() const { return rank_; }
   int size() const { return size_; }
 
-  // The group of some ranks of this one, in that order; this process is one of them. Called by them alone.
+  // The group of some ranks of this one, in that order; this process is one of them. Called by them alone. Asked
+  // for again it is the same group.
   ProcessGroup subgroup(const std::vector<int>& ranks) const;
 
   // x's rows in order, sent[i] of them for rank i -> received[i] rows from rank i, in order.

@@ -7,11 +7,11 @@
 namespace ospnext::hif8 {
 
 // (X Wᵀ) / (s_x s_w) + bias, where X are the values of x's codes, scaled to amax_to by the amax of each
-// sample, and W those of the weight's. All are exact in bf16, so what is rounded is the sum, in x's dtype,
+// sample (or `amax` [B], where x holds only parts of them), and W those of the weight's. All are exact in bf16, so what is rounded is the sum, in x's dtype,
 // and the result, scaled in float32. x [B, ..., in] floating; weight_values [out, in], undivided; bias [out]
 // -> [B, ..., out] of x's dtype. Not differentiable.
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight_values, float weight_scale,
-                  const at::Tensor& bias, double amax_to);
+                  const at::Tensor& bias, double amax_to, const at::Tensor& amax = {});
 
 // Whether the device computes in FP8: a CUDA GPU of compute capability 8.9 or higher.
 bool has_fp8_tensor_cores(const at::Device& device);
@@ -24,9 +24,9 @@ struct Fp8Input {
 };
 
 // x [B, ..., in], or its GELU, rounded, scaled to amax_to <= kE4m3Amax by the amax of each sample: `amax` [B] float32
-// if the kernel that made x took it along, else it is sought here.
+// where it is known, as above; else it is sought here.
 Fp8Input fp8_input(const at::Tensor& x, double amax_to, const at::Tensor& amax = {});
-Fp8Input fp8_input_of_gelu(const at::Tensor& x, double amax_to);
+Fp8Input fp8_input_of_gelu(const at::Tensor& x, double amax_to, const at::Tensor& amax = {});
 
 // A weight as the other operand: values of codes [out, in], undivided -> float8_e4m3fn, times 2^4.
 at::Tensor fp8_weight(const at::Tensor& weight_values);

@@ -259,8 +259,8 @@ at::Tensor decode(const at::Tensor& codes_in, const at::Tensor& scale, at::Scala
   return out;
 }
 
-at::Tensor round_samples(const at::Tensor& x, double amax_to) {
-  const at::Tensor scale = scale_to(amax_to, amax_of_samples(x));
+at::Tensor round_samples(const at::Tensor& x, double amax_to, const at::Tensor& amax) {
+  const at::Tensor scale = scale_to(amax_to, amax.defined() ? amax : amax_of_samples(x));
 #ifdef OSPNEXT_CUDA
   if (x.is_cuda()) {
     const at::Tensor packed = x.contiguous();

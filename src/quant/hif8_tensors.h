@@ -45,7 +45,9 @@ at::Tensor code_values(const at::Tensor& x, const at::Tensor& scale = {},
 at::Tensor decode(const at::Tensor& codes, const at::Tensor& scale = {},
                   at::ScalarType dtype = at::kFloat);
 
-// x rounded: scaled to amax_to by its samples' amax, to codes, and back, in x's dtype.
-at::Tensor round_samples(const at::Tensor& x, double amax_to = kForwardAmax);
+// x rounded: scaled to amax_to by its samples' amax, to codes, and back, in x's dtype. `amax` [B] is that of the
+// whole samples where x holds only parts of them.
+at::Tensor round_samples(const at::Tensor& x, double amax_to = kForwardAmax,
+                         const at::Tensor& amax = {});
 
 }  // namespace ospnext::hif8

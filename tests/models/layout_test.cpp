@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdio>
 
 #include "core/error.h"
@@ -112,6 +113,61 @@ TEST(PatternNames, GoThereAndBackAndRefuseOthers) {
     EXPECT_EQ(pattern_from_name(pattern_name(pattern), "--from"), pattern);
   }
   EXPECT_THROW(pattern_from_name("row", "--from"), InputError);
+}
+
+TEST(LayoutOwners, LieOnTheDiagonalsAtTwoOwners) {
+  const std::vector<int64_t> diagonal = {0, 1, 1, 0};
+  for (const std::vector<int64_t>& lengths :
+       {std::vector<int64_t>{5, 5, 5, 5}, {6, 6, 5, 5}, {6, 5, 6, 5}, {9, 6, 6, 4}}) {
+    EXPECT_EQ(segment_owners(lengths, 2, 2), diagonal);
+    EXPECT_EQ(segment_owners(lengths, 2, 1), (std::vector<int64_t>{0, 0, 0, 0}));
+  }
+  EXPECT_EQ(segment_owners({5, 5, 5, 5}, 2, 4), (std::vector<int64_t>{0, 1, 2, 3}));
+}
+
+TEST(LayoutOwners, AreBalancedAndAllHaveASegment) {
+  for (const int64_t owners : {2, 4, 8, 16}) {
+    for (const Grid& grid : {Grid{1, 4, 4}, {1, 7, 9}, {2, 33, 18}}) {
+      for (const Pattern pattern : {Pattern::kToken, Pattern::kGroup}) {
+        const Layout plain(grid, pattern, 4);
+        const auto owner_of = segment_owners(plain.lengths(), 4, owners);
+        std::vector<int64_t> tokens(owners), segments(owners);
+        for (size_t s = 0; s < owner_of.size(); ++s) {
+          tokens[owner_of[s]] += plain.lengths()[s];
+          segments[owner_of[s]] += 1;
+        }
+        const auto [least, most] = std::minmax_element(tokens.begin(), tokens.end());
+        const auto longest = std::max_element(plain.lengths().begin(), plain.lengths().end());
+        EXPECT_LE(*most - *least, *longest);
+        EXPECT_GE(*std::min_element(segments.begin(), segments.end()), 1);
+      }
+    }
+  }
+}
+
+TEST(Layout, RanksHoldRangesOfPlaces) {
+  const Grid grid{2, 5, 7};
+  const Layout plain(grid, Pattern::kToken, 2);
+  const Layout spread(grid, Pattern::kToken, 2, at::kCPU, {2, 3});
+  EXPECT_FALSE(plain == spread);
+  EXPECT_EQ(spread.cuts().size(), 7);
+  EXPECT_EQ(spread.cuts().back(), grid.tokens());
+  EXPECT_TRUE(at::equal(spread.order().index_select(0, spread.places()), at::arange(70)));
+  for (int64_t owner = 0; owner < 2; ++owner) {  // pieces add up to the segments of an owner
+    const auto whole = spread.pieces(3 * owner, 3 * owner + 3);
+    int64_t sum = 0;
+    for (size_t s = 0; s < whole.size(); ++s) {
+      int64_t parts = 0;
+      for (int64_t rank = 3 * owner; rank < 3 * owner + 3; ++rank) {
+        parts += spread.pieces(rank, rank + 1)[s];
+      }
+      EXPECT_EQ(parts, whole[s]);
+      sum += parts;
+    }
+    EXPECT_EQ(sum, spread.cuts()[3 * owner + 3] - spread.cuts()[3 * owner]);
+  }
+  EXPECT_EQ(plain.pieces(0, 1), plain.lengths());
+  EXPECT_THROW(Layout(grid, Pattern::kFull, 2, at::kCPU, {2, 1}), c10::Error);
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "core/error.h"
+#include "support/hosted_store.h"
 
 namespace ospnext {
 namespace {
@@ -22,7 +23,7 @@ std::string failure_at_rank_0(int size, int started, const WorldOptions& options
                               const std::function<void(World& world)>& work) {
   at::set_num_threads(1);
   ::setenv("GLOO_SOCKET_IFNAME", "lo", 0);
-  const Store store = Store::host(0, "test");
+  const HostedStore store;
   const auto place_of = [&](int rank) {
     ProcessPlace place;
     place.rank = rank;

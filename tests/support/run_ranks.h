@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "parallel/process_group.h"
+#include "support/hosted_store.h"
 
 namespace ospnext {
 
@@ -20,7 +21,7 @@ inline void run_ranks(int size, const std::function<void(const ProcessGroup& all
                       GroupOptions options = {}) {
   at::set_num_threads(1);
   ::setenv("GLOO_SOCKET_IFNAME", "lo", 0);
-  const Store store = Store::host(0, "test");
+  const HostedStore store;
   std::fflush(nullptr);
   std::vector<pid_t> children;
   for (int rank = 0; rank < size; ++rank) {

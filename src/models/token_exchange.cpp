@@ -1,0 +1,104 @@
+#include "models/token_exchange.h"
+
+#include "core/torch/shape_check.h"
+#include "kernels/permute_tokens.h"
+
+namespace ospnext {
+namespace {
+
+// What this rank holds of a tensor with a row for each place, [L, ...].
+at::Tensor own_rows(const at::Tensor& rows, const Layout& layout, int rank) {
+  return rows.narrow(0, layout.cuts()[rank], layout.tokens_of(rank));
+}
+
+// How many of `places` [l], ascending, lie on each rank.
+std::vector<int64_t> count_by_rank(const at::Tensor& places, const Layout& layout) {
+  const at::Tensor cuts = at::tensor(layout.cuts(), at::kLong).to(places.device());
+  const at::Tensor before = at::searchsorted(places.contiguous(), cuts).to(at::kCPU);  // [R+1]
+  std::vector<int64_t> counts;
+  for (int64_t rank = 0; rank < layout.spread().ranks(); ++rank) {
+    counts.push_back(before[rank + 1].item<int64_t>() - before[rank].item<int64_t>());
+  }
+  return counts;
+}
+
+}  // namespace
+
+at::Tensor TokenExchange::take_own(const at::Tensor& x, const Layout& layout) const {
+  CHECK_SHAPE(x, -1, layout.grid().tokens(), -1);
+  if (all_.size() > 1) {
+    return x.index_select(1, own_rows(layout.order(), layout, all_.rank()));
+  }
+  return layout.pattern() == Pattern::kFull ? x
+                                            : permute_tokens(x, layout.order(), layout.places());
+}
+
+at::Tensor TokenExchange::switch_layout(const at::Tensor& x, const Layout& from, const Layout& to) {
+  if (all_.size() == 1) {
+    return ospnext::switch_layout(x, from, to);
+  }
+  CHECK_SHAPE(x, -1, from.tokens_of(all_.rank()), -1);
+  if (from == to) {
+    return x;
+  }
+  const Route& way = route(from, to);
+  const at::Tensor rows = x.index_select(1, way.pack).transpose(0, 1).contiguous();  // [l, B, C]
+  const at::Tensor received = all_.all_to_all(rows, way.sent, way.received, "switch");
+  return received.index_select(0, way.unpack).transpose(0, 1).contiguous();  // [B, l', C]
+}
+
+at::Tensor TokenExchange::gather(const at::Tensor& x, const Layout& layout) const {
+  CHECK_SHAPE(x, -1, layout.tokens_of(all_.rank()), -1);
+  if (all_.size() == 1) {
+    return layout.pattern() == Pattern::kFull ? x
+                                              : permute_tokens(x, layout.places(), layout.order());
+  }
+  std::vector<int64_t> rows;
+  for (int rank = 0; rank < all_.size(); ++rank) {
+    rows.push_back(layout.tokens_of(rank));
+  }
+  const at::Tensor whole = all_.all_gather(x.transpose(0, 1).contiguous(), rows, "gather");
+  return whole.index_select(0, layout.places()).transpose(0, 1).contiguous();  // [B, L, C]
+}
+
+// Both layouts give each rank a range of places, so tokens sorted by their place in the other layout are sorted
+// by rank: what is sent lies by destination, and there by its place; what comes lies by source, and there so too.
+const TokenExchange::Route& TokenExchange::route(const Layout& from, const Layout& to) {
+  TORCH_CHECK(from.grid() == to.grid() && from.spread() == to.spread() &&
+                  from.spread().ranks() == all_.size(),
+              "switch_layout: the layouts are of different grids or ranks");
+  const auto key = std::make_pair(from.pattern(), to.pattern());
+  const auto found = routes_.find(key);
+  if (found != routes_.end()) {
+    return found->second;
+  }
+  const auto leaving = to.places().index_select(0, own_rows(from.order(), from, all_.rank()));
+  const auto [sorted_leaving, pack] = leaving.sort();
+  const auto coming = from.places().index_select(0, own_rows(to.order(), to, all_.rank()));
+  const at::Tensor cuts = at::tensor(from.cuts(), at::kLong).to(coming.device());
+  const at::Tensor source = at::searchsorted(cuts, coming, /*out_int32=*/false, /*right=*/true);
+  const at::Tensor arrival = at::argsort(source, /*stable=*/true, /*dim=*/0, /*descending=*/false);
+  return routes_[key] = {pack, at::argsort(arrival), count_by_rank(sorted_leaving, to),
+                         count_by_rank(std::get<0>(coming.sort()), from)};
+}
+
+AttentionShards attention_shards(const Layout& layout, Pattern pattern,
+                                 const SequenceRanks& ranks) {
+  const bool full = pattern == Pattern::kFull;
+  const int rank = ranks.all.rank();
+  AttentionShards shards{full ? ranks.across : ranks.within, {}, {}};
+  const int ulysses = shards.ranks.ulysses.size(), ring = shards.ranks.ring.size();
+  const int first =
+      rank / (ulysses * ring) * (ulysses * ring);  // of the ranks that attend together
+  for (int i = 0; i < ulysses; ++i) {
+    shards.tokens.push_back(layout.tokens_of(rank / ulysses * ulysses + i));
+  }
+  for (int i = 0; i < ring; ++i) {
+    const int begin = first + i * ulysses, end = begin + ulysses;
+    shards.segments.push_back(full ? std::vector{layout.cuts()[end] - layout.cuts()[begin]}
+                                   : layout.pieces(begin, end));
+  }
+  return shards;
+}
+
+}  // namespace ospnext

@@ -1,0 +1,109 @@
+#include "parallel/mesh.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <vector>
+
+#include "core/error.h"
+#include "core/number_check.h"
+
+namespace ospnext {
+namespace {
+
+using Sides = std::array<int64_t, 5>;
+
+Sides sides_of(const Mesh& mesh) {
+  return {mesh.data, mesh.cfg, mesh.sequence.ssp, mesh.sequence.ulysses, mesh.sequence.ring};
+}
+
+Sides sides_of(const MeshFlags& flags) {
+  return {flags.data_parallel, flags.cfg_parallel, flags.ssp, flags.ulysses, flags.ring};
+}
+
+// All meshes of so many ranks that the subject allows, the most preferred first.
+std::vector<Mesh> possible_meshes(int ranks, const MeshSubject& subject) {
+  std::vector<Mesh> meshes;
+  const auto divides = [](int part, int64_t whole) { return whole % part == 0; };
+  for (int data = 1; data <= std::min<int64_t>(ranks, subject.videos); ++data) {
+    for (int cfg = 1; cfg <= (subject.two_passes ? 2 : 1); ++cfg) {
+      for (int ssp = 1; ssp <= std::min<int64_t>(ranks, subject.segments); ++ssp) {
+        for (int ulysses = 1; ulysses <= std::min<int64_t>(ranks, subject.num_heads); ++ulysses) {
+          const int rest = data * cfg * ssp * ulysses;
+          if (divides(rest, ranks) && divides(ssp, subject.segments) &&
+              divides(ulysses, subject.num_heads)) {
+            meshes.push_back({data, cfg, {ssp, ulysses, ranks / rest}});
+          }
+        }
+      }
+    }
+  }
+  std::sort(meshes.begin(), meshes.end(),
+            [](const Mesh& a, const Mesh& b) { return sides_of(a) > sides_of(b); });
+  return meshes;
+}
+
+// How far a mesh is from what was asked for: in octaves, over all sides.
+double distance(const Mesh& mesh, const Sides& wanted) {
+  const Sides sides = sides_of(mesh);
+  double sum = 0;
+  for (size_t i = 0; i < sides.size(); ++i) {
+    if (wanted[i] > 0) {
+      sum += std::abs(std::log2(static_cast<double>(sides[i]) / static_cast<double>(wanted[i])));
+    }
+  }
+  return sum;
+}
+
+// The sides that are at least `least`, as flags.
+std::string flags_text(const Sides& sides, int64_t least) {
+  constexpr const char* kNames[] = {"--data-parallel", "--cfg-parallel", "--ssp", "--ulysses",
+                                    "--ring"};
+  std::string text;
+  for (size_t i = 0; i < sides.size(); ++i) {
+    if (sides[i] >= least) {
+      text.append(text.empty() ? "" : " ").append(kNames[i]).append(" ");
+      text.append(std::to_string(sides[i]));
+    }
+  }
+  return text.empty() ? "none of these flags" : text;
+}
+
+}  // namespace
+
+std::string Mesh::text() const {
+  return "data " + std::to_string(data) + " x CFG " + std::to_string(cfg) + " x SSP " +
+         std::to_string(sequence.ssp) + " x Ulysses " + std::to_string(sequence.ulysses) +
+         " x ring " + std::to_string(sequence.ring);
+}
+
+Mesh choose_mesh(int ranks, const MeshFlags& flags, const MeshSubject& subject) {
+  constexpr int64_t kMost = 1 << 16;
+  constexpr size_t kShown = 3;
+  for (const auto& [name, side] : {std::pair{"--data-parallel", flags.data_parallel},
+                                   {"--cfg-parallel", flags.cfg_parallel},
+                                   {"--ssp", flags.ssp},
+                                   {"--ulysses", flags.ulysses},
+                                   {"--ring", flags.ring}}) {
+    check_range<int64_t>(name, side, 0, kMost);
+  }
+  const Sides wanted = sides_of(flags);
+  std::vector<Mesh> meshes = possible_meshes(ranks, subject);
+  std::stable_sort(meshes.begin(), meshes.end(), [&](const Mesh& a, const Mesh& b) {
+    return distance(a, wanted) < distance(b, wanted);
+  });
+  if (distance(meshes.front(), wanted) == 0) {
+    return meshes.front();
+  }
+  std::string nearest;
+  for (size_t i = 0; i < std::min(kShown, meshes.size()); ++i) {
+    nearest += (i == 0 ? "\"" : ", \"") + flags_text(sides_of(meshes[i]), 2) + "\"";
+  }
+  throw InputError("mesh: found " + flags_text(wanted, 1) + " for " + std::to_string(ranks) +
+                   " process(es), " + std::to_string(subject.videos) + " video(s), " +
+                   std::to_string(subject.num_heads) + " heads and " +
+                   std::to_string(subject.segments) + " segment(s), which do not fit; expected " +
+                   nearest + " or another that multiplies to " + std::to_string(ranks));
+}
+
+}  // namespace ospnext

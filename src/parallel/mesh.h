@@ -1,0 +1,57 @@
+// How the processes of a run divide its work: videos x guidance x the tokens of one video.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "parallel/sequence_ranks.h"
+
+namespace ospnext {
+
+// Rank ((video·cfg + pass)·sequence.size() + sequence rank).
+struct Mesh {
+  int data = 1;  // videos made at the same time
+  int cfg = 1;   // 2: one half makes the pass with the prompt, the other the one without
+  SequenceMesh sequence;
+
+  int size() const { return data * cfg * sequence.size(); }
+  // "data 1 x CFG 2 x SSP 4 x Ulysses 1 x ring 1"
+  std::string text() const;
+  bool operator==(const Mesh&) const = default;
+};
+
+// What a mesh is for.
+struct MeshSubject {
+  int64_t videos = 1;
+  bool two_passes = true;  // guidance, not batched
+  int64_t num_heads = 1;
+  int64_t segments = 1;  // of a sparse layout, P²; 1 for a dense model
+};
+
+// The sides of a mesh as a user asks for them; 0: whatever fits.
+struct MeshFlags {
+  int64_t data_parallel = 0;
+  int64_t cfg_parallel = 0;
+  int64_t ssp = 0;
+  int64_t ulysses = 0;
+  int64_t ring = 0;
+
+  template <class Visitor>
+  void visit(Visitor&& field) {
+    field("data_parallel", data_parallel,
+          "of several processes: videos made at the same time; 0: as many as fit");
+    field("cfg_parallel", cfg_parallel,
+          "2: prompt and negative prompt on two halves of the processes; 0: where it fits");
+    field("ssp", ssp, "processes that own segments of the sparse layouts, up to P*P; 0: as fits");
+    field("ulysses", ulysses, "processes that share the heads of an owner's attention; 0: as fits");
+    field("ring", ring,
+          "processes among which keys and values of an owner's attention travel; 0: as fits");
+  }
+};
+
+// The mesh of `ranks` processes that the flags leave open in the fewest things: most videos at a time first, then
+// both passes, then owners (at most one a segment, and a divisor of their number), then Ulysses (a divisor of the
+// heads), and a ring for the rest. Throws InputError naming the nearest meshes when there is none.
+Mesh choose_mesh(int ranks, const MeshFlags& flags, const MeshSubject& subject);
+
+}  // namespace ospnext

@@ -1,0 +1,40 @@
+#include "parallel/ring_attention.h"
+
+#include <numeric>
+
+#include "kernels/partial_attention.h"
+
+namespace ospnext {
+namespace {
+
+int64_t sum(const std::vector<int64_t>& lengths) {
+  return std::accumulate(lengths.begin(), lengths.end(), int64_t{0});
+}
+
+}  // namespace
+
+at::Tensor ring_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                          const std::vector<std::vector<int64_t>>& segments,
+                          const ProcessGroup& ring) {
+  const int n = ring.size(), rank = ring.rank();
+  const int next = (rank + 1) % n, previous = (rank + n - 1) % n;
+  at::Tensor held = at::stack({k, v}).permute({2, 0, 1, 3, 4}).contiguous();  // [l, 2, B, H, D]
+  PartialAttention result;
+  for (int turn = 0; turn < n; ++turn) {
+    const int whose = (rank + n - turn) % n;
+    const at::Tensor keys = held.select(1, 0).transpose(0, 1);    // [B, l, H, D]
+    const at::Tensor values = held.select(1, 1).transpose(0, 1);  // [B, l, H, D]
+    const PartialAttention part =
+        partial_attention(q, keys, values, segments[rank], segments[whose]);
+    result = turn == 0 ? part : join(result, part);
+    if (turn + 1 < n) {
+      std::vector<int64_t> sent(n), received(n);
+      sent[next] = held.size(0);
+      received[previous] = sum(segments[(whose + n - 1) % n]);
+      held = ring.all_to_all(held, sent, received, "ring");
+    }
+  }
+  return result.out.to(q.scalar_type());
+}
+
+}  // namespace ospnext

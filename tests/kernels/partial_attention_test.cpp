@@ -1,0 +1,63 @@
+// Attention to parts of the keys, joined, equals attention to all of them.
+#include "kernels/partial_attention.h"
+
+#include <gtest/gtest.h>
+
+#include "core/torch/random.h"
+#include "kernels/attention.h"
+#include "support/compare.h"
+
+namespace ospnext {
+namespace {
+
+struct Heads {
+  at::Tensor q, k, v;
+};
+
+Heads draw(int64_t B, int64_t L, int64_t S) {
+  at::Generator generator = seeded_generator(1, "partial attention");
+  const auto heads = [&](int64_t n) { return torch::randn({B, n, 3, 8}, generator, at::kFloat); };
+  return {heads(L), heads(S), heads(S)};
+}
+
+TEST(PartialAttention, OfAllKeysIsAttention) {
+  const auto [q, k, v] = draw(2, 7, 11);
+  EXPECT_LT(relative_l2(partial_attention(q, k, v, {7}, {11}).out, attention(q, k, v)), 1e-6);
+}
+
+TEST(PartialAttention, PartsJoinInAnyOrder) {
+  const auto [q, k, v] = draw(2, 7, 11);
+  PartialAttention left = partial_attention(q, k.narrow(1, 0, 4), v.narrow(1, 0, 4), {7}, {4});
+  const PartialAttention none =
+      partial_attention(q, k.narrow(1, 4, 0), v.narrow(1, 4, 0), {7}, {0});
+  const PartialAttention right =
+      partial_attention(q, k.narrow(1, 4, 7), v.narrow(1, 4, 7), {7}, {7});
+  const at::Tensor expected = attention(q, k, v);
+  EXPECT_LT(relative_l2(join(join(left, none), right).out, expected), 1e-6);
+  EXPECT_LT(relative_l2(join(join(none, right), left).out, expected), 1e-6);
+  EXPECT_EQ(join(none, none).out.abs().max().item<float>(), 0);
+  left.log_sum += 1;  // a wrong weight is noticed
+  EXPECT_GT(relative_l2(join(left, right).out, expected), 1e-2);
+}
+
+TEST(PartialAttention, StaysInsideSegmentsThatMayBeEmpty) {
+  const auto [q, k, v] = draw(1, 6, 6);
+  const at::Tensor expected = segmented_attention(q, k, v, {2, 0, 4});
+  const PartialAttention first =
+      partial_attention(q, k.narrow(1, 0, 3), v.narrow(1, 0, 3), {2, 0, 4}, {2, 0, 1});
+  const PartialAttention second =
+      partial_attention(q, k.narrow(1, 3, 3), v.narrow(1, 3, 3), {2, 0, 4}, {0, 0, 3});
+  EXPECT_LT(relative_l2(join(first, second).out, expected), 1e-6);
+  EXPECT_EQ(partial_attention(q.narrow(1, 0, 0), k, v, {0}, {6}).out.numel(), 0);
+}
+
+TEST(PartialAttention, HoldsWithLargeScores) {
+  const auto [q, k, v] = draw(1, 3, 8);
+  const PartialAttention joined =
+      join(partial_attention(100 * q, k.narrow(1, 0, 4), v.narrow(1, 0, 4), {3}, {4}),
+           partial_attention(100 * q, k.narrow(1, 4, 4), v.narrow(1, 4, 4), {3}, {4}));
+  EXPECT_LT(relative_l2(joined.out, attention(100 * q, k, v)), 1e-5);
+}
+
+}  // namespace
+}  // namespace ospnext

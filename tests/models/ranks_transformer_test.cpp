@@ -1,0 +1,135 @@
+// A transformer whose tokens lie on several ranks, real processes over Gloo, gives what one rank gives.
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "models/transformer.h"
+#include "models/transformer_hif8.h"
+#include "support/compare.h"
+#include "support/run_ranks.h"
+#include "support/tiny_model.h"
+
+namespace ospnext {
+namespace {
+
+TransformerConfig config_of(const std::string& type) {
+  TransformerConfig config = tiny_transformer_config();
+  config.dim = 64;
+  config.num_heads = 4;
+  config.num_layers = 8;
+  config.skiparse_model_type = type;
+  config.num_full_blocks = type == "dual_end" ? 4 : 0;
+  return config;
+}
+
+struct Inputs {
+  at::Tensor latent, text, timestep;
+};
+
+// Two samples on a grid of tokens.
+Inputs inputs_on(const Grid& grid) {
+  at::Generator generator = seeded_generator(5, "ranks");
+  const auto draw = [&](at::IntArrayRef shape) {
+    return torch::randn(shape, generator, at::kFloat);
+  };
+  return {draw({2, 16, grid.T, 2 * grid.H, 2 * grid.W}), draw({2, 3, 32}),
+          at::tensor({750.F, 20.F})};
+}
+
+std::string name_of(const SequenceMesh& mesh, const Grid& grid) {
+  return "ssp " + std::to_string(mesh.ssp) + " ulysses " + std::to_string(mesh.ulysses) + " ring " +
+         std::to_string(mesh.ring) + " on " + std::to_string(grid.T) + "x" +
+         std::to_string(grid.H) + "x" + std::to_string(grid.W);
+}
+
+// Grids that P² divides, that it does not, and that leave segments empty.
+const std::vector<Grid> kGrids = {{3, 8, 4}, {2, 5, 7}, {1, 2, 2}};
+
+void expect_equal_to_one_rank(const std::string& type, int size,
+                              const std::vector<SequenceMesh>& meshes) {
+  at::set_num_threads(1);
+  const torch::NoGradGuard no_grad;
+  Transformer transformer = random_transformer(config_of(type), 3);
+  std::vector<at::Tensor> expected;
+  for (const Grid& grid : kGrids) {
+    const Inputs in = inputs_on(grid);
+    expected.push_back(transformer->forward(in.latent, in.text, in.timestep));
+  }
+  run_ranks(size, [&](const ProcessGroup& all) {
+    for (const SequenceMesh& mesh : meshes) {
+      transformer->set_ranks(sequence_ranks(all, mesh, transformer->config().num_heads));
+      for (size_t i = 0; i < kGrids.size(); ++i) {
+        const Inputs in = inputs_on(kGrids[i]);
+        const at::Tensor velocity = transformer->forward(in.latent, in.text, in.timestep);
+        EXPECT_LT(relative_l2(velocity, expected[i]), 1e-5) << name_of(mesh, kGrids[i]);
+      }
+    }
+  });
+}
+
+TEST(TransformerRanks, SparseOnTwoEqualsOne) {
+  expect_equal_to_one_rank("dual_end", 2, {{2, 1, 1}, {1, 2, 1}, {1, 1, 2}});
+}
+
+TEST(TransformerRanks, SparseOnThreeEqualsOne) {
+  expect_equal_to_one_rank("dual_end", 3, {{1, 1, 3}});
+}
+
+TEST(TransformerRanks, SparseOnFourEqualsOne) {
+  expect_equal_to_one_rank("dual_end", 4,
+                           {{4, 1, 1}, {2, 2, 1}, {2, 1, 2}, {1, 4, 1}, {1, 2, 2}, {1, 1, 4}});
+}
+
+TEST(TransformerRanks, SparseOnEightEqualsOne) {
+  expect_equal_to_one_rank("dual_end", 8, {{4, 2, 1}, {4, 1, 2}, {2, 4, 1}, {2, 2, 2}});
+}
+
+// One linear of which each rank has some rows of the input, one of which holds the largest value.
+TEST(TransformerRanks, Hif8CodesDoNotDependOnTheRanks) {
+  at::set_num_threads(1);
+  const torch::NoGradGuard no_grad;
+  at::Generator generator = seeded_generator(5, "ranks");
+  Linear linear(16, 8, at::kFloat);
+  linear->weight.copy_(torch::randn({8, 16}, generator, at::kFloat).round());
+  linear->bias.zero_();
+  linear->hif8 = LinearImpl::Hif8{/*weight_scale=*/1, /*input_amax=*/15};
+  at::Tensor x = torch::randn({2, 12, 16}, generator, at::kFloat);
+  x[0][0][0] = 11;
+  x[1][11][3] = -7;
+  const at::Tensor expected = linear(x);
+  run_ranks(3, [&](const ProcessGroup& all) {
+    const auto own = [&](const at::Tensor& y) { return y.narrow(1, 4 * all.rank(), 4); };
+    EXPECT_GT(relative_l2(linear(own(x).contiguous()), own(expected)), 1e-3);
+    linear->hif8->ranks = all;
+    EXPECT_LT(relative_l2(linear(own(x).contiguous()), own(expected)), 1e-6);
+  });
+}
+
+TEST(TransformerRanks, Hif8OnFourIsNearOne) {
+  at::set_num_threads(1);
+  const torch::NoGradGuard no_grad;
+  Transformer transformer = random_transformer(config_of("dual_end"), 3);
+  round_to_hif8(transformer, {.linears = true, .attention = true});
+  const Inputs in = inputs_on(kGrids[1]);
+  const at::Tensor expected = transformer->forward(in.latent, in.text, in.timestep);
+  run_ranks(4, [&](const ProcessGroup& all) {
+    // Sums of attention differ in their last bits, and a value between two codes may then fall to the other side.
+    for (const SequenceMesh& mesh : {SequenceMesh{4, 1, 1}, {2, 2, 1}, {1, 4, 1}, {2, 1, 2}}) {
+      transformer->set_ranks(sequence_ranks(all, mesh, transformer->config().num_heads));
+      EXPECT_LT(relative_l2(transformer->forward(in.latent, in.text, in.timestep), expected), 1e-2)
+          << name_of(mesh, kGrids[1]);
+    }
+  });
+}
+
+TEST(TransformerRanks, UniformEqualsOne) {
+  expect_equal_to_one_rank("uniform", 4, {{4, 1, 1}, {2, 1, 2}});
+}
+
+TEST(TransformerRanks, DenseEqualsOne) {
+  expect_equal_to_one_rank("full", 4, {{1, 4, 1}, {1, 2, 2}, {1, 1, 4}});
+}
+
+}  // namespace
+}  // namespace ospnext
