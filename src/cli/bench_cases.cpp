@@ -9,6 +9,7 @@
 #include "kernels/norm.h"
 #include "kernels/rotate_pairs.h"
 #include "models/rope.h"
+#include "models/token_exchange.h"
 #include "models/vae_tiling.h"
 #include "pipeline/random_model.h"
 #include "quant/hif8_linear.h"
@@ -220,7 +221,10 @@ std::vector<BenchCase> block_cases(const BenchModel& model) {
   std::vector<BenchCase> cases;
   for (const Pattern pattern : patterns_of(config)) {
     const Layout layout = layout_of(model, pattern);
-    const Placement place{layout, rope_table(config.head_dim(), layout)};
+    const SequenceRanks alone;
+    const Placement place{layout, rope_table(config.head_dim(), layout),
+                          attention_shards(layout, layout.pattern(), alone),
+                          attention_shards(layout, Pattern::kFull, alone)};
     cases.push_back({.name = std::string("block, ").append(pattern_name(pattern)),
                      .flops = block_flops(model, pattern),
                      .ours = [=] { block->forward(x, time, text, place, pattern); }});

@@ -9,6 +9,8 @@ namespace ospnext {
 const std::vector<Command>& commands() {
   static const std::vector<Command> list = {
       {"generate", "make videos from prompts", run_generate},
+      {"launch", "run a command in several processes that work together", run_launch},
+      {"plan", "predict what a model takes on several GPUs", run_plan},
       {"stage", "run one stage of the pipeline on files", run_stage},
       {"train-vae", "train a video VAE on procedural clips", run_train_vae},
       {"train", "train a transformer and its text encoder on procedural clips", run_train},

@@ -26,6 +26,8 @@ void run_convert(const Arguments& arguments, const CancellationToken& cancel);
 void run_merge_lora(const Arguments& arguments, const CancellationToken& cancel);
 void run_bench(const Arguments& arguments, const CancellationToken& cancel);
 void run_quantize(const Arguments& arguments, const CancellationToken& cancel);
+void run_launch(const Arguments& arguments, const CancellationToken& cancel);
+void run_plan(const Arguments& arguments, const CancellationToken& cancel);
 void run_make_random(const Arguments& arguments, const CancellationToken& cancel);
 
 const std::vector<Command>& commands();

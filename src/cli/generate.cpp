@@ -13,7 +13,9 @@
 #include "cli/stage_files.h"
 #include "cli/video_files.h"
 #include "core/error.h"
+#include "core/version.h"
 #include "pipeline/prompts.h"
+#include "pipeline/work_ranks.h"
 
 namespace ospnext {
 namespace {
@@ -84,6 +86,18 @@ void print_summary(const json& run) {
   std::cerr << std::endl;
 }
 
+// What this process exchanged with others.
+void print_traffic(const Journal& journal) {
+  constexpr double kMega = 1e6;
+  char line[160];
+  for (const auto& [purpose, traffic] : journal.traffic()) {
+    std::snprintf(line, sizeof line, "%9.2f s  %ld exchanges \"%s\", %.2f MB sent\n",
+                  traffic.seconds, traffic.calls, purpose.c_str(),
+                  static_cast<double>(traffic.bytes) / kMega);
+    std::cerr << line;
+  }
+}
+
 void make_folder_of(const std::filesystem::path& output) {
   std::error_code error;
   std::filesystem::create_directories(output.parent_path(), error);
@@ -91,6 +105,57 @@ void make_folder_of(const std::filesystem::path& output) {
     throw InputError("output_dir " + output.parent_path().string() +
                      ": cannot make it: " + error.message());
   }
+}
+
+// The receiver of processes that do not lead, to which nothing comes.
+class NoFiles final : public VideoReceiver {
+  void latent(size_t, const at::Tensor&) override {}
+  void frames(size_t, const at::Tensor&) override {}
+  void finished(size_t) override {}
+};
+
+// All processes of the run, once they are there and of one mind.
+std::shared_ptr<World> join_world(const ProcessPlace& place, const GenerateConfig& config,
+                                  const ComputeOptions& compute, const CancellationToken& cancel) {
+  WorldOptions options;
+  options.transport = transport_of(config.transport, compute.device, place.local_rank);
+  options.timeout = std::chrono::seconds(config.patience);
+  options.cancel = &cancel;
+  GenerateConfig same = config;
+  same.device.clear();
+  same.generation.vae_tile.clear();  // the free memory has a say in it
+  const size_t hash = std::hash<std::string>()(fields_to_json(same).dump());
+  options.fingerprint = std::string("ospnext ") + kVersion + ", " +
+                        (options.transport == Transport::kNccl ? "nccl" : "gloo") +
+                        ", configuration " + std::to_string(hash);
+  return std::make_shared<World>(place, options);
+}
+
+// Who does what, for `videos` videos.
+WorkRanks divide_work(std::shared_ptr<World> world, const GenerateConfig& config,
+                      const TransformerConfig& transformer, size_t videos) {
+  const GenerationConfig& generation = config.generation;
+  const bool dense = transformer.skiparse_type() == SkiparseType::kFull;
+  const MeshSubject subject = {
+      .videos = static_cast<int64_t>(videos),
+      .two_passes = generation.guidance_scale > 1 && !generation.batch_guidance,
+      .num_heads = transformer.num_heads,
+      .segments = dense ? 1 : transformer.sparse_ratio * transformer.sparse_ratio};
+  const Mesh mesh = choose_mesh(world->all().size(), config.mesh, subject);
+  if (mesh.size() > 1 && world->all().rank() == 0) {
+    std::cerr << mesh.size() << " processes: " << mesh.text() << std::endl;
+  }
+  return work_ranks(std::move(world), mesh, transformer.num_heads);
+}
+
+// Which of the videos are to be made, as the leader finds them.
+std::vector<size_t> share_indices(const std::vector<size_t>& indices, const ProcessGroup& all,
+                                  at::Device device) {
+  const std::vector<int64_t> numbers(indices.begin(), indices.end());
+  const at::Tensor shared =
+      share({at::tensor(numbers, at::kLong)}, all, device).front().to(at::kCPU);
+  const int64_t* const data = shared.const_data_ptr<int64_t>();
+  return {data, data + shared.numel()};
 }
 
 }  // namespace
@@ -115,8 +180,9 @@ void run_generate(const Arguments& arguments, const CancellationToken& cancel) {
     throw InputError("--prompt: missing, expected --prompt TEXT or --prompts FILE");
   }
   const ModelFiles files = config.model.find(config.loras);
-  config.generation =
-      defaults_for(files, read_transformer_config(files.require(ModelPart::kTransformer)));
+  const TransformerConfig transformer =
+      read_transformer_config(files.require(ModelPart::kTransformer));
+  config.generation = defaults_for(files, transformer);
   given->apply(config);
   if (given->flags.contains("prompt") != given->flags.contains("prompts")) {
     // A flag goes before the other one in a --config file.
@@ -124,7 +190,11 @@ void run_generate(const Arguments& arguments, const CancellationToken& cancel) {
   }
   settle_sigmas(*given, config.generation.sigmas, config.generation.steps);
   config.check();
-  const ComputeOptions compute = parse_transformer_compute(config.device, config.precision);
+  const ProcessPlace place = process_place();
+  ComputeOptions compute = parse_transformer_compute(config.device, config.precision);
+  if (place.size > 1) {
+    compute.device = device_of_rank(compute.device, place.local_rank);
+  }
   config.device = compute.device.str();
   config.precision = compute.precision_name();
   const ModelFileSource source(files);
@@ -132,26 +202,40 @@ void run_generate(const Arguments& arguments, const CancellationToken& cancel) {
   config.generation.check(vae);
   const auto tiling = vae_tiling_of(source, compute, config.generation, config.samples().size());
   config.generation.vae_tile = tiling ? tiling->text() : "none";  // for the record beside the video
-  if (is_theirs && !given->flags.contains("output")) {
+  const bool leads = place.rank == 0;
+  if (leads && is_theirs && !given->flags.contains("output")) {
     make_folder_of(config.output);  // as OSP-Next does
   }
   std::vector<VideoSample> samples = config.samples();
-  Progress progress(&std::cerr, isatty(STDERR_FILENO) != 0);
-  VideoFiles files_to_write(config, samples, compute.device, progress);
   set_noise(samples, config, vae);
+  const std::shared_ptr<World> world = join_world(place, config, compute, cancel);
+  Progress progress(leads ? &std::cerr : nullptr, isatty(STDERR_FILENO) != 0);
+  std::optional<VideoFiles> files_to_write;
+  std::vector<size_t> to_make;
+  if (leads) {
+    files_to_write.emplace(config, samples, compute.device, progress);
+    to_make = files_to_write->to_make();
+  }
+  to_make = share_indices(to_make, world->all(), compute.device);
   std::vector<VideoSample> missing;
-  for (const size_t index : files_to_write.to_make()) {
+  for (const size_t index : to_make) {
     missing.push_back(samples[index]);
   }
-  if (missing.size() < samples.size()) {
+  if (leads && missing.size() < samples.size()) {
     std::cerr << samples.size() - missing.size() << " of " << samples.size()
               << " videos are there already" << std::endl;
   }
-  if (missing.empty()) {
-    return;
+  if (!missing.empty()) {
+    const WorkRanks ranks = divide_work(world, config, transformer, missing.size());
+    NoFiles none;
+    VideoReceiver& receiver = leads ? static_cast<VideoReceiver&>(*files_to_write) : none;
+    text_to_video(source, compute, config.generation, missing, receiver, progress, cancel, ranks);
+    if (leads) {
+      print_summary(run_record(progress, 0, compute.device));
+      print_traffic(world->journal());
+    }
   }
-  text_to_video(source, compute, config.generation, missing, files_to_write, progress, cancel);
-  print_summary(run_record(progress, 0, compute.device));
+  world->finish();
 }
 
 }  // namespace ospnext

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cli/flags_of_model.h"
+#include "parallel/mesh.h"
 #include "pipeline/generation_config.h"
 #include "pipeline/text_to_video.h"
 
@@ -30,6 +31,9 @@ struct GenerateConfig {
   int64_t initial_noise_index = -1;  // -1: the file holds one latent a video
   std::string save_latent;
   std::string save_video_tensor;
+  MeshFlags mesh;
+  std::string transport = "auto";
+  int64_t patience = 50;  // seconds
 
   template <class Visitor>
   void visit(Visitor&& field) {
@@ -58,6 +62,11 @@ struct GenerateConfig {
           "which latent of --initial-noise, counted from 0, to make a single video of");
     field("save_latent", save_latent, "safetensors for the denoised latent [n, 16, F, h, w]");
     field("save_video_tensor", save_video_tensor, "safetensors for the video [n, 3, T, H, W]");
+    mesh.visit(field);
+    field("transport", transport,
+          "how several processes exchange tensors: nccl, gloo; auto: NCCL where each has a GPU");
+    field("patience", patience,
+          "seconds after which a process that others wait for is taken for hanging");
   }
 
   // Throws InputError for what is wrong without looking into the model.

@@ -1,5 +1,8 @@
 #include "cli/program.h"
 
+#include <c10/util/Logging.h>
+
+#include <cstdlib>
 #include <iostream>
 #include <new>
 
@@ -26,6 +29,14 @@ std::string usage() {
 int report(int status, const std::string& message) {
   std::cerr << "ospnext: error: " << one_line(message) << std::endl;
   return status;
+}
+
+// Without the lines and stack traces that LibTorch logs of what then becomes an error of ours.
+void quieten_libtorch() {
+  constexpr int kFatalOnly = 3;
+  if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr) {
+    FLAGS_caffe2_log_level = kFatalOnly;
+  }
 }
 
 int dispatch(const Arguments& arguments) {
@@ -66,12 +77,17 @@ std::string one_line(std::string message) {
 
 int run_program(const Arguments& arguments) {
   catch_interrupts();
+  quieten_libtorch();
   try {
     return dispatch(arguments);
   } catch (const InputError& error) {
     return report(kBadInput, error.what());
   } catch (const Cancelled& error) {
     return report(kInterrupted, error.what());
+  } catch (const RunError& error) {
+    // Processes that work together are interrupted together, and may find that out from one another.
+    return interrupt_token().cancelled() ? report(kInterrupted, Cancelled().what())
+                                         : report(kFailed, error.what());
   } catch (const c10::Error& error) {
     return report(kFailed, error.what_without_backtrace());
   } catch (const std::bad_alloc&) {

@@ -22,12 +22,18 @@ std::vector<int64_t> count_by_rank(const at::Tensor& places, const Layout& layou
   return counts;
 }
 
+// rows [l, B, C], as they are exchanged -> [B, l, C], row index[i] at i.
+at::Tensor unpacked(const at::Tensor& rows, const at::Tensor& index) {
+  const at::Tensor picked = gather_tokens(rows.flatten(1).unsqueeze(0), index)[0];  // [l, B·C]
+  return picked.view(rows.sizes()).transpose(0, 1).contiguous();
+}
+
 }  // namespace
 
 at::Tensor TokenExchange::take_own(const at::Tensor& x, const Layout& layout) const {
   CHECK_SHAPE(x, -1, layout.grid().tokens(), -1);
   if (all_.size() > 1) {
-    return x.index_select(1, own_rows(layout.order(), layout, all_.rank()));
+    return gather_tokens(x, own_rows(layout.order(), layout, all_.rank()));
   }
   return layout.pattern() == Pattern::kFull ? x
                                             : permute_tokens(x, layout.order(), layout.places());
@@ -42,9 +48,8 @@ at::Tensor TokenExchange::switch_layout(const at::Tensor& x, const Layout& from,
     return x;
   }
   const Route& way = route(from, to);
-  const at::Tensor rows = x.index_select(1, way.pack).transpose(0, 1).contiguous();  // [l, B, C]
-  const at::Tensor received = all_.all_to_all(rows, way.sent, way.received, "switch");
-  return received.index_select(0, way.unpack).transpose(0, 1).contiguous();  // [B, l', C]
+  const at::Tensor rows = gather_tokens(x, way.pack).transpose(0, 1).contiguous();  // [l, B, C]
+  return unpacked(all_.all_to_all(rows, way.sent, way.received, "switch"), way.unpack);
 }
 
 at::Tensor TokenExchange::gather(const at::Tensor& x, const Layout& layout) const {
@@ -58,7 +63,7 @@ at::Tensor TokenExchange::gather(const at::Tensor& x, const Layout& layout) cons
     rows.push_back(layout.tokens_of(rank));
   }
   const at::Tensor whole = all_.all_gather(x.transpose(0, 1).contiguous(), rows, "gather");
-  return whole.index_select(0, layout.places()).transpose(0, 1).contiguous();  // [B, L, C]
+  return unpacked(whole, layout.places());  // [B, L, C]
 }
 
 // Both layouts give each rank a range of places, so tokens sorted by their place in the other layout are sorted

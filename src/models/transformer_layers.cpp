@@ -97,8 +97,8 @@ Measured attend(const std::optional<AttentionImpl::Hif8>& hif8, const Measured& 
   const bool all = hif8->products == Hif8Products::kTensorCoresP8;
   const ScaledHeads q = fp8_heads(query.x, hif8->amax, amax[0]);
   const ScaledHeads k = fp8_heads(key.x, hif8->amax, amax[1]);
-  const ScaledHeads v = all ? fp8_heads(value, hif8->amax, amax[2])
-                            : rounded_heads(value, hif8->amax, amax[2]);
+  const ScaledHeads v =
+      all ? fp8_heads(value, hif8->amax, amax[2]) : rounded_heads(value, hif8->amax, amax[2]);
   const auto dtype = value.scalar_type();
   if (is_ring) {  // which takes the values of codes
     return plain(unscaled(q, dtype), unscaled(k, dtype), unscaled(v, dtype));
@@ -215,8 +215,7 @@ at::Tensor AttentionImpl::attend_self(const Measured& x, const Placement& place,
   const AttentionShards& shards = place.shards(pattern);
   const auto [query, key, value] = tokens_to_heads(  // 3 x [B, L, H, D]; several ranks: fewer heads
       {own_q.x, own_k.x, v_x.unflatten(2, {num_heads, -1})}, shards.tokens, shards.ranks.ulysses);
-  const Measured out =
-      attend(hif8, {query, own_q.amax}, {key, own_k.amax}, value, shards, {}, *o);
+  const Measured out = attend(hif8, {query, own_q.amax}, {key, own_k.amax}, value, shards, {}, *o);
   const at::Tensor own = heads_to_tokens(out.x, shards.tokens, shards.ranks.ulysses);
   return o(Measured{own.flatten(2), out.amax});  // [B, L, C]
 }

@@ -21,28 +21,6 @@ Sides sides_of(const MeshFlags& flags) {
   return {flags.data_parallel, flags.cfg_parallel, flags.ssp, flags.ulysses, flags.ring};
 }
 
-// All meshes of so many ranks that the subject allows, the most preferred first.
-std::vector<Mesh> possible_meshes(int ranks, const MeshSubject& subject) {
-  std::vector<Mesh> meshes;
-  const auto divides = [](int part, int64_t whole) { return whole % part == 0; };
-  for (int data = 1; data <= std::min<int64_t>(ranks, subject.videos); ++data) {
-    for (int cfg = 1; cfg <= (subject.two_passes ? 2 : 1); ++cfg) {
-      for (int ssp = 1; ssp <= std::min<int64_t>(ranks, subject.segments); ++ssp) {
-        for (int ulysses = 1; ulysses <= std::min<int64_t>(ranks, subject.num_heads); ++ulysses) {
-          const int rest = data * cfg * ssp * ulysses;
-          if (divides(rest, ranks) && divides(ssp, subject.segments) &&
-              divides(ulysses, subject.num_heads)) {
-            meshes.push_back({data, cfg, {ssp, ulysses, ranks / rest}});
-          }
-        }
-      }
-    }
-  }
-  std::sort(meshes.begin(), meshes.end(),
-            [](const Mesh& a, const Mesh& b) { return sides_of(a) > sides_of(b); });
-  return meshes;
-}
-
 // How far a mesh is from what was asked for: in octaves, over all sides.
 double distance(const Mesh& mesh, const Sides& wanted) {
   const Sides sides = sides_of(mesh);
@@ -75,6 +53,27 @@ std::string Mesh::text() const {
   return "data " + std::to_string(data) + " x CFG " + std::to_string(cfg) + " x SSP " +
          std::to_string(sequence.ssp) + " x Ulysses " + std::to_string(sequence.ulysses) +
          " x ring " + std::to_string(sequence.ring);
+}
+
+std::vector<Mesh> possible_meshes(int ranks, const MeshSubject& subject) {
+  std::vector<Mesh> meshes;
+  const auto divides = [](int part, int64_t whole) { return whole % part == 0; };
+  for (int data = 1; data <= std::min<int64_t>(ranks, subject.videos); ++data) {
+    for (int cfg = 1; cfg <= (subject.two_passes ? 2 : 1); ++cfg) {
+      for (int ssp = 1; ssp <= std::min<int64_t>(ranks, subject.segments); ++ssp) {
+        for (int ulysses = 1; ulysses <= std::min<int64_t>(ranks, subject.num_heads); ++ulysses) {
+          const int rest = data * cfg * ssp * ulysses;
+          if (divides(rest, ranks) && divides(ssp, subject.segments) &&
+              divides(ulysses, subject.num_heads)) {
+            meshes.push_back({data, cfg, {ssp, ulysses, ranks / rest}});
+          }
+        }
+      }
+    }
+  }
+  std::sort(meshes.begin(), meshes.end(),
+            [](const Mesh& a, const Mesh& b) { return sides_of(a) > sides_of(b); });
+  return meshes;
 }
 
 Mesh choose_mesh(int ranks, const MeshFlags& flags, const MeshSubject& subject) {

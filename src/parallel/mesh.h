@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "parallel/sequence_ranks.h"
 
@@ -48,6 +49,9 @@ struct MeshFlags {
           "processes among which keys and values of an owner's attention travel; 0: as fits");
   }
 };
+
+// All meshes of `ranks` processes, in the order of preference that choose_mesh() has.
+std::vector<Mesh> possible_meshes(int ranks, const MeshSubject& subject);
 
 // The mesh of `ranks` processes that the flags leave open in the fewest things: most videos at a time first, then
 // both passes, then owners (at most one a segment, and a divisor of their number), then Ulysses (a divisor of the

@@ -23,8 +23,8 @@ AttentionRanks attention_ranks(const ProcessGroup& all, int first, int ulysses, 
 
 }  // namespace
 
-int full_ulysses(int ranks, int64_t num_heads) {
-  return static_cast<int>(std::gcd<int64_t>(ranks, num_heads));
+int full_ulysses(const SequenceMesh& mesh, int64_t num_heads) {
+  return mesh.ssp == 1 ? mesh.ulysses : static_cast<int>(std::gcd<int64_t>(mesh.size(), num_heads));
 }
 
 SequenceRanks sequence_ranks(const ProcessGroup& all, const SequenceMesh& mesh, int64_t num_heads) {
@@ -32,7 +32,7 @@ SequenceRanks sequence_ranks(const ProcessGroup& all, const SequenceMesh& mesh, 
               "sequence ranks: ", mesh.ssp, " x ", mesh.ulysses, " x ", mesh.ring, " of ",
               all.size(), " with ", num_heads, " heads");
   const int owner = all.rank() / mesh.sharers();
-  const int ulysses = full_ulysses(all.size(), num_heads);
+  const int ulysses = full_ulysses(mesh, num_heads);
   return {all, mesh, attention_ranks(all, owner * mesh.sharers(), mesh.ulysses, mesh.ring),
           attention_ranks(all, 0, ulysses, all.size() / ulysses)};
 }

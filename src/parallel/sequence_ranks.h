@@ -29,12 +29,12 @@ struct SequenceRanks {
   AttentionRanks across;  // of full attention: all
 };
 
-// The groups of a mesh of all.size() ranks. In full attention as many ranks as the heads can be divided among
-// are Ulysses' and the rest a ring. num_heads is a multiple of mesh.ulysses.
+// The groups of a mesh of all.size() ranks. num_heads is a multiple of mesh.ulysses.
 SequenceRanks sequence_ranks(const ProcessGroup& all, const SequenceMesh& mesh, int64_t num_heads);
 
-// Ranks of Ulysses in full attention: the largest divisor of both numbers.
-int full_ulysses(int ranks, int64_t num_heads);
+// Ranks of Ulysses in full attention, the rest being a ring: as many as the heads can be divided among; with one
+// owner as the mesh says.
+int full_ulysses(const SequenceMesh& mesh, int64_t num_heads);
 
 // Which tokens the ranks of an attention hold.
 struct AttentionShards {

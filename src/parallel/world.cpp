@@ -139,14 +139,14 @@ class World::Watch {
   std::string explain(const std::string& message) {
     const bool late = message.find("imed out") != std::string::npos ||
                       message.find("imeout") != std::string::npos;
-    const auto until = Clock::now() + (late ? kBeat * 3 / 2 : kSilence + 2 * kBeat);
+    const auto start = Clock::now();
     std::optional<std::string> found;
-    do {
+    while (!found && Clock::now() < start + kSilence + 2 * kBeat && !cancelled()) {
       std::this_thread::sleep_for(kPoll);
       found = failure();
-    } while (!found && Clock::now() < until && !cancelled());
-    if (!found && late) {
-      found = latecomer();
+      if (!found && late && Clock::now() > start + kBeat * 3 / 2) {  // all have told where they are
+        found = latecomer();
+      }
     }
     const std::string text = found.value_or("an exchange between ranks failed: " + message);
     failed(text);

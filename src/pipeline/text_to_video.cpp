@@ -52,19 +52,21 @@ std::string stage_name(std::string stage, size_t sample, size_t count) {
 class Run {
  public:
   Run(const ModelSource& source, const ComputeOptions& compute, const GenerationConfig& config,
-      const std::vector<VideoSample>& samples, Progress& progress, const CancellationToken& cancel)
+      const std::vector<VideoSample>& samples, Progress& progress, const CancellationToken& cancel,
+      const WorkRanks& ranks)
       : source_(source),
         compute_(compute),
         config_(config),
         samples_(samples),
         progress_(progress),
         cancel_(cancel),
+        ranks_(ranks),
         transformer_config_(source.transformer_config()),
         vae_config_(source.vae_config()) {
     config_.check(vae_config_);
     tiling_ = vae_tiling_of(source, compute, config, samples.size());
     const LatentSize size = latent_size(config, vae_config_);
-    record_ = config.cuda_graph && compute.device.is_cuda() &&
+    record_ = config.cuda_graph && compute.device.is_cuda() && ranks.world->all().size() == 1 &&
               size.frames * size.height * size.width / (kPatchRows * kPatchColumns) *
                       transformer_config_.dim <=
                   kMostRecorded;
@@ -76,17 +78,16 @@ class Run {
 
   void load() {
     progress_.begin("load", 0);
-    vae_ = source_.vae({compute_.device, config_.vae_dtype(compute_.dtype)});
+    if (ranks_.leads()) {
+      vae_ = source_.vae({compute_.device, config_.vae_dtype(compute_.dtype)});
+    }
     if (fit_together(source_, compute_)) {
-      transformer_ = source_.transformer(compute_);
+      load_denoiser();
     }
   }
 
   // Embeds each distinct text once: the prompts, and the negative prompt when there is guidance.
   void encode_texts() {
-    const Tokenizer tokenizer = source_.tokenizer();
-    Umt5Encoder encoder = source_.text_encoder(compute_);
-    progress_.begin("encode text", 0);
     std::set<std::string> distinct;
     for (const VideoSample& sample : samples_) {
       distinct.insert(sample.prompt);
@@ -94,39 +95,84 @@ class Run {
     if (config_.guidance_scale > 1) {
       distinct.insert(config_.negative_prompt);
     }
-    for (const std::string& text : distinct) {  // one by one to the CPU: there may be thousands
-      const EncodedPrompts encoded =
-          encode_prompts(encoder, tokenizer, {text}, transformer_config_.text_len, cancel_);
-      const int64_t length = encoded.mask[0].sum().item<int64_t>();
-      embeddings_[text] = encoded.embeddings[0].narrow(0, 0, length).cpu();  // [n, D]
+    const std::vector<std::string> texts(distinct.begin(), distinct.end());
+    std::vector<at::Tensor> rows = ranks_.leads() ? encode(texts) : std::vector<at::Tensor>();
+    ranks_.world->meet();
+    rows = share(rows, ranks_.world->all(), compute_.device);
+    for (size_t i = 0; i < texts.size(); ++i) {
+      embeddings_[texts[i]] = rows[i].cpu();
     }
   }
 
   void make_videos(VideoReceiver& receiver) {
     if (!transformer_) {
       progress_.begin("load transformer", 0);
-      transformer_ = source_.transformer(compute_);
+      load_denoiser();
     }
-    for (size_t i = 0; i < samples_.size(); ++i) {
-      const at::Tensor latent = denoise_sample(i, receiver);  // [16, F, h, w]
-      if (i + 1 == samples_.size()) {
+    transformer_->set_ranks(ranks_.sequence);
+    const auto at_once = static_cast<size_t>(ranks_.mesh.data);
+    for (size_t first = 0; first < samples_.size(); first += at_once) {
+      ranks_.world->meet();  // the leader may have decoded for long
+      const size_t count = std::min(at_once, samples_.size() - first);
+      const at::Tensor latents = denoise_samples(first, count, receiver);  // [count, 16, F, h, w]
+      if (first + count == samples_.size()) {
         transformer_ = nullptr;
       }
-      decode_sample(i, latent, receiver);
+      for (size_t i = 0; ranks_.leads() && i < count; ++i) {
+        receiver.latent(first + i, latents[static_cast<int64_t>(i)]);
+        decode_sample(first + i, latents[static_cast<int64_t>(i)], receiver);
+      }
     }
   }
 
  private:
+  void load_denoiser() { transformer_ = source_.transformer(compute_); }
+
+  // Rows [n, D] of each text, on the CPU.
+  std::vector<at::Tensor> encode(const std::vector<std::string>& texts) {
+    const Tokenizer tokenizer = source_.tokenizer();
+    Umt5Encoder encoder = source_.text_encoder(compute_);
+    progress_.begin("encode text", 0);
+    std::vector<at::Tensor> rows;
+    for (const std::string& text : texts) {  // one by one to the CPU: there may be thousands
+      const EncodedPrompts encoded =
+          encode_prompts(encoder, tokenizer, {text}, transformer_config_.text_len, cancel_);
+      const int64_t length = encoded.mask[0].sum().item<int64_t>();
+      rows.push_back(encoded.embeddings[0].narrow(0, 0, length).cpu());
+    }
+    return rows;
+  }
+
+  // Samples `first` and the next, each by the processes whose turn it is.
+  at::Tensor denoise_samples(size_t first, size_t count, VideoReceiver& receiver) {
+    progress_.begin(stage_name("denoise", first, samples_.size()), config_.steps);
+    const LatentSize size = latent_size(config_, vae_config_);
+    const bool works = static_cast<size_t>(ranks_.video) < count;
+    const at::Tensor mine =
+        works ? denoise_sample(first + ranks_.video, receiver).unsqueeze(0)
+              : at::empty({0, vae_config_.z_dim, size.frames, size.height, size.width},
+                          at::TensorOptions().device(compute_.device));
+    std::vector<int64_t> rows(ranks_.mesh.data, 0);
+    std::fill_n(rows.begin(), count, 1);
+    const at::Tensor latents = ranks_.videos.all_gather(mine, rows, "videos");
+    if (!torch::isfinite(latents).all().item<bool>()) {
+      throw RunError("the denoised latent holds NaN or infinite values");
+    }
+    return latents;
+  }
+
   at::Tensor denoise_sample(size_t index, VideoReceiver& receiver) {
     const VideoSample& sample = samples_[index];
     const at::Tensor negative = config_.guidance_scale > 1
                                     ? embeddings_.at(config_.negative_prompt).to(compute_.device)
                                     : at::Tensor();
-    const Guidance guidance = guide(transformer_, embeddings_.at(sample.prompt).to(compute_.device),
-                                    negative, config_.guidance_scale, config_.batch_guidance);
+    const Guidance guidance =
+        guide(transformer_, embeddings_.at(sample.prompt).to(compute_.device), negative,
+              config_.guidance_scale, config_.batch_guidance, ranks_.passes);
     const auto sampler = config_.sampler();
     const auto watch = [&](int64_t done, const at::Tensor& estimate) {
-      if (receiver.wants_preview(index, done)) {
+      ranks_.world->journal().at_step(done);
+      if (ranks_.leads() && receiver.wants_preview(index, done)) {
         const at::Tensor first = estimate.unsqueeze(0).narrow(2, 0, 1);  // [1, 16, 1, h, w]
         decode(
             first,
@@ -136,14 +182,9 @@ class Run {
             [] {});
       }
     };
-    progress_.begin(stage_name("denoise", index, samples_.size()), config_.steps);
-    const at::Tensor latent = denoise(transformer_, *sampler, noise_of(sample), guidance, record_,
-                                      progress_, cancel_, watch);
-    if (!torch::isfinite(latent).all().item<bool>()) {
-      throw RunError("the denoised latent holds NaN or infinite values");
-    }
-    receiver.latent(index, latent);
-    return latent;
+    ranks_.world->journal().at_step(0);
+    return denoise(transformer_, *sampler, noise_of(sample), guidance, record_, progress_, cancel_,
+                   watch);
   }
 
   void decode_sample(size_t index, const at::Tensor& latent, VideoReceiver& receiver) {
@@ -187,6 +228,7 @@ class Run {
   const std::vector<VideoSample>& samples_;
   Progress& progress_;
   const CancellationToken& cancel_;
+  const WorkRanks& ranks_;
   TransformerConfig transformer_config_;
   VaeConfig vae_config_;
   bool record_ = false;
@@ -214,16 +256,17 @@ std::optional<VaeTiling> vae_tiling_of(const ModelSource& source, const ComputeO
 
 void text_to_video(const ModelSource& source, const ComputeOptions& compute,
                    const GenerationConfig& config, const std::vector<VideoSample>& samples,
-                   VideoReceiver& receiver, Progress& progress, const CancellationToken& cancel) {
+                   VideoReceiver& receiver, Progress& progress, const CancellationToken& cancel,
+                   const WorkRanks& ranks) {
   const torch::NoGradGuard no_grad;
-  Run run(source, compute, config, samples, progress, cancel);
+  Run run(source, compute, config, samples, progress, cancel, ranks);
   run.load();
   run.encode_texts();
   run.make_videos(receiver);
 }
 
 Guidance guide(Transformer& transformer, const at::Tensor& text, const at::Tensor& negative_text,
-               double scale, bool batched) {
+               double scale, bool batched, const ProcessGroup& passes) {
   const torch::NoGradGuard no_grad;
   const auto embed = [&](const std::vector<at::Tensor>& texts) {            // B x [n, D]
     const at::Tensor rows = at::pad_sequence(texts, /*batch_first=*/true);  // [B, n, D]
@@ -231,6 +274,10 @@ Guidance guide(Transformer& transformer, const at::Tensor& text, const at::Tenso
   };
   if (!negative_text.defined()) {
     return {.text = embed({text}), .negative_text = {}, .scale = scale};
+  }
+  if (passes.size() > 1) {
+    const at::Tensor& own = passes.rank() == 0 ? text : negative_text;
+    return {.text = embed({own}), .negative_text = {}, .scale = scale, .passes = passes};
   }
   if (batched) {
     return {
@@ -248,6 +295,10 @@ at::Tensor predict_velocity(Transformer& transformer, const at::Tensor& latent,
     return transformer->forward(latent.expand({B, -1, -1, -1, -1}), text, time);
   };
   const at::Tensor conditional = run(guidance.text);
+  if (guidance.passes.size() > 1) {
+    const at::Tensor both = guidance.passes.all_gather(conditional, {1, 1}, "guidance");
+    return guided_velocity(both[0], both[1], guidance.scale);
+  }
   if (guidance.batched) {
     return guided_velocity(conditional[0], conditional[1], guidance.scale);
   }

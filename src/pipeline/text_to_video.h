@@ -13,6 +13,7 @@
 #include "models/vae_tiling.h"
 #include "pipeline/generation_config.h"
 #include "pipeline/model_source.h"
+#include "pipeline/work_ranks.h"
 #include "schedulers/sampler.h"
 
 namespace ospnext {
@@ -50,22 +51,27 @@ std::optional<VaeTiling> vae_tiling_of(const ModelSource& source, const ComputeO
 // compute anything and freed when they are done: the text encoder before the transformer runs, the
 // transformer before the last sample is decoded. When all fit in memory at once (with room to work in),
 // all are loaded before the first computation, so that a broken one is refused at once.
-// Throws InputError, RunError (a result that is NaN), Cancelled.
+// Several processes call it with the same arguments: the leader encodes the texts, all denoise as the mesh says, and
+// the leader decodes and is the only one to call its receiver (previews are of the first video of those made at
+// the same time). Throws InputError, RunError (a result that is NaN), Cancelled.
 void text_to_video(const ModelSource& source, const ComputeOptions& compute,
                    const GenerationConfig& config, const std::vector<VideoSample>& samples,
-                   VideoReceiver& receiver, Progress& progress, const CancellationToken& cancel);
+                   VideoReceiver& receiver, Progress& progress, const CancellationToken& cancel,
+                   const WorkRanks& ranks = {});
 
 // How the prompt steers the denoising of one latent.
 struct Guidance {
   TextVectors text;           // of the prompt; if batched, of it and the negative prompt
-  TextVectors negative_text;  // of the negative prompt; empty: batched, or no guidance
+  TextVectors negative_text;  // of the negative prompt; empty: batched, shared, or no guidance
   double scale = 1.0;
-  bool batched = false;  // both texts as one batch instead of two passes
+  bool batched = false;      // both texts as one batch instead of two passes
+  ProcessGroup passes = {};  // two processes that share the passes, each with the text of its own
 };
 
 // Embeds the texts, each [n, D], their own rows, n <= text_len; an undefined negative_text: no guidance.
+// Of two processes in `passes` the first makes the pass with the prompt, the second that with the negative one.
 Guidance guide(Transformer& transformer, const at::Tensor& text, const at::Tensor& negative_text,
-               double scale, bool batched);
+               double scale, bool batched, const ProcessGroup& passes = {});
 
 // The velocity at a noise level, guided. latent [16, F, h, w] float32, timestep [1] float32, 0 to 1000 -> the
 // latent's shape, float32, on the transformer's device.

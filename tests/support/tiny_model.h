@@ -88,18 +88,20 @@ inline const char* tiny_generation_config() {
 }
 
 // transformer/, vae/, text_encoder/, each with config.json, tokenizer/, generation_config.json.
-inline void write_tiny_diffusers_model(const std::filesystem::path& folder) {
+inline void write_tiny_diffusers_model(
+    const std::filesystem::path& folder,
+    const TransformerConfig& transformer_config = tiny_transformer_config()) {
   const auto part = [&](const char* name, const char* stem, const nlohmann::json& config,
                         const std::map<std::string, at::Tensor>& weights) {
     std::filesystem::create_directories(folder / name);
     write_file(folder / name / "config.json", config.dump());
     save_safetensors(folder / name / stem, weights);
   };
-  Transformer transformer(tiny_transformer_config());
+  Transformer transformer(transformer_config);
   Umt5Encoder text_encoder(tiny_text_encoder_config());
   Vae vae(tiny_vae_config());
-  part("transformer", "diffusion_pytorch_model.safetensors",
-       fields_to_json(tiny_transformer_config()), random_weights(*transformer, 1));
+  part("transformer", "diffusion_pytorch_model.safetensors", fields_to_json(transformer_config),
+       random_weights(*transformer, 1));
   part("text_encoder", "model.safetensors", fields_to_json(tiny_text_encoder_config()),
        random_weights(*text_encoder, 2));
   part("vae", "diffusion_pytorch_model.safetensors", fields_to_json(tiny_vae_config()),

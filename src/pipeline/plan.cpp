@@ -1,0 +1,198 @@
+#include "pipeline/plan.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace ospnext {
+namespace {
+
+using Counts = std::vector<int64_t>;
+
+// Operations of a block: of a token, products of the linears; of a pair, two products of a head's width each.
+double token_flops(const TransformerConfig& config) {
+  constexpr double kSquare = 6;  // q, k, v, o, and q and o of the attention to the text
+  const auto C = static_cast<double>(config.dim), hidden = static_cast<double>(config.ffn_dim);
+  return 2 * (kSquare * C * C + 2 * C * hidden);
+}
+
+double pair_flops(const TransformerConfig& config) {
+  return 4 * static_cast<double>(config.dim);
+}
+
+int64_t pairs_in(const Counts& lengths) {
+  return std::inner_product(lengths.begin(), lengths.end(), lengths.begin(), int64_t{0});
+}
+
+int64_t largest(const Counts& counts) {
+  return *std::max_element(counts.begin(), counts.end());
+}
+
+Counts tokens_by_rank(const Layout& layout) {
+  Counts tokens;
+  for (int64_t rank = 0; rank < layout.spread().ranks(); ++rank) {
+    tokens.push_back(layout.tokens_of(rank));
+  }
+  return tokens;
+}
+
+// Tokens that each rank sends away in a switch.
+Counts leaving(const Layout& from, const Layout& to) {
+  Counts counts;
+  for (int64_t rank = 0; rank < from.spread().ranks(); ++rank) {
+    const at::Tensor places = to.places().index_select(
+        0, from.order().narrow(0, from.cuts()[rank], from.tokens_of(rank)));
+    const at::Tensor stays = (places >= to.cuts()[rank]).logical_and(places < to.cuts()[rank + 1]);
+    counts.push_back(from.tokens_of(rank) - stays.sum().item<int64_t>());
+  }
+  return counts;
+}
+
+// One forward pass, added up block by block.
+class Pass {
+ public:
+  Pass(const PlanSubject& subject, const SequenceMesh& mesh)
+      : subject_(subject), mesh_(mesh), bytes_(mesh.size(), 0) {
+    const TransformerConfig& model = subject.transformer;
+    const auto plan = plan_blocks(model.skiparse_type(), model.num_layers, model.num_full_blocks);
+    const Spread spread{mesh.ssp, mesh.sharers()};
+    const auto layout_of = [&](Pattern pattern) {
+      return Layout(subject.grid, pattern, model.sparse_ratio, at::kCPU, spread);
+    };
+    const Layout first = layout_of(plan.front().layout);
+    const Layout other = layout_of(first.pattern() == Pattern::kToken   ? Pattern::kGroup
+                                   : first.pattern() == Pattern::kGroup ? Pattern::kToken
+                                                                        : Pattern::kFull);
+    const Counts there = leaving(first, other), back = leaving(other, first);
+    Pattern at = first.pattern();
+    for (const BlockPlan& block : plan) {
+      if (block.layout != at) {
+        send(block.layout == first.pattern() ? back : there, model.dim * subject.value_bytes);
+        at = block.layout;
+      }
+      add_block(block.layout == first.pattern() ? first : other, block.pattern);
+    }
+    send_to_all(at == first.pattern() ? first : other);
+  }
+
+  double compute() const { return compute_; }
+  int64_t bytes() const { return largest(bytes_); }
+  int64_t exchanges() const { return exchanges_; }
+
+ private:
+  void send(const Counts& rows, int64_t row_bytes) {
+    if (mesh_.size() == 1) {
+      return;
+    }
+    ++exchanges_;
+    for (size_t rank = 0; rank < rows.size(); ++rank) {
+      bytes_[rank] += rows[rank] * row_bytes;
+    }
+  }
+
+  // The head's output.
+  void send_to_all(const Layout& layout) {
+    Counts rows = tokens_by_rank(layout);
+    for (int64_t& count : rows) {
+      count *= mesh_.size() - 1;
+    }
+    send(rows, subject_.transformer.out_dim * kPatchRows * kPatchColumns *
+                   static_cast<int64_t>(sizeof(float)));
+  }
+
+  void add_block(const Layout& layout, Pattern pattern) {
+    const bool full = pattern == Pattern::kFull;
+    const int ulysses = full ? full_ulysses(mesh_, subject_.transformer.num_heads) : mesh_.ulysses;
+    const int ring = (full ? mesh_.size() : mesh_.sharers()) / ulysses;
+    double pairs = 0;
+    if (full) {
+      const auto L = static_cast<double>(subject_.grid.tokens());
+      pairs = L * L / mesh_.size();
+    } else {
+      Counts of_owner;
+      for (int owner = 0; owner < mesh_.ssp; ++owner) {
+        of_owner.push_back(
+            pairs_in(layout.pieces(owner * mesh_.sharers(), (owner + 1) * mesh_.sharers())));
+      }
+      pairs = static_cast<double>(largest(of_owner)) / mesh_.sharers();
+    }
+    const Counts tokens = tokens_by_rank(layout);
+    compute_ +=
+        subject_.costs.token * static_cast<double>(largest(tokens)) + subject_.costs.pair * pairs;
+    const int64_t row = subject_.transformer.dim * subject_.value_bytes;
+    if (ulysses > 1) {
+      Counts in, out;
+      for (size_t rank = 0; rank < tokens.size(); ++rank) {
+        const auto group = tokens.begin() + static_cast<int64_t>(rank) / ulysses * ulysses;
+        in.push_back(tokens[rank] * (ulysses - 1));
+        out.push_back(std::accumulate(group, group + ulysses, int64_t{0}) - tokens[rank]);
+      }
+      send(in, 3 * row / ulysses);
+      send(out, row / ulysses);
+    }
+    for (int turn = 1; turn < ring; ++turn) {
+      Counts held;
+      for (size_t rank = 0; rank < tokens.size(); ++rank) {  // about what each holds itself
+        const auto group = tokens.begin() + static_cast<int64_t>(rank) / ulysses * ulysses;
+        held.push_back(std::accumulate(group, group + ulysses, int64_t{0}));
+      }
+      send(held, 2 * row / ulysses);
+    }
+  }
+
+  const PlanSubject& subject_;
+  SequenceMesh mesh_;
+  Counts bytes_;  // that each rank sends
+  double compute_ = 0;
+  int64_t exchanges_ = 0;
+};
+
+// Weights, and for each token queries, keys, values, two residuals and the hidden layer of the feed-forward.
+int64_t memory_of(const PlanSubject& subject, int64_t tokens) {
+  constexpr int64_t kStreams = 8;
+  const TransformerConfig& model = subject.transformer;
+  const int64_t C = model.dim;
+  const int64_t block = 8 * C * C + 2 * C * model.ffn_dim;
+  const int64_t around = 6 * C * C + C * (model.text_dim + C + model.freq_dim + C);
+  return (block * subject.weight_bytes + C * 6 * 4) * model.num_layers + around * 4 +
+         tokens * (kStreams * C + model.ffn_dim) * subject.value_bytes;
+}
+
+}  // namespace
+
+BlockCosts block_costs(double full_seconds, double sparse_seconds, const Grid& grid, int64_t ratio,
+                       const TransformerConfig& measured, const TransformerConfig& wanted) {
+  const auto L = static_cast<double>(grid.tokens());
+  const auto sparse_pairs =
+      static_cast<double>(pairs_in(Layout(grid, Pattern::kToken, ratio).lengths()));
+  const double pair = (full_seconds - sparse_seconds) / (L * L - sparse_pairs);
+  const double token = (full_seconds - pair * L * L) / L;
+  return {token * token_flops(wanted) / token_flops(measured),
+          pair * pair_flops(wanted) / pair_flops(measured)};
+}
+
+MeshSubject PlanSubject::mesh_subject() const {
+  const bool dense = transformer.skiparse_type() == SkiparseType::kFull;
+  return {.videos = videos,
+          .two_passes = two_passes,
+          .num_heads = transformer.num_heads,
+          .segments = dense ? 1 : transformer.sparse_ratio * transformer.sparse_ratio};
+}
+
+Plan predict(const Mesh& mesh, const PlanSubject& subject) {
+  const Pass pass(subject, mesh.sequence);
+  const int passes = (subject.two_passes ? 2 : 1) / mesh.cfg;
+  const TransformerConfig& model = subject.transformer;
+  const int64_t velocity = subject.grid.tokens() * model.out_dim * kPatchRows * kPatchColumns *
+                           static_cast<int64_t>(sizeof(float));
+  Plan plan{.mesh = mesh};
+  plan.compute = passes * pass.compute();
+  plan.bytes = passes * pass.bytes() + (mesh.cfg - 1) * velocity;
+  plan.exchanges = passes * pass.exchanges() + (mesh.cfg - 1);
+  plan.exchange = static_cast<double>(plan.bytes) / subject.link_bytes +
+                  static_cast<double>(plan.exchanges) * subject.latency;
+  const int64_t ranks = mesh.sequence.size();
+  plan.memory = memory_of(subject, (subject.grid.tokens() + ranks - 1) / ranks);
+  return plan;
+}
+
+}  // namespace ospnext

@@ -1,0 +1,209 @@
+// `ospnext launch`: several processes make the same video as one; faults of one end all, and are named.
+#include <algorithm>
+#include <chrono>
+#include <fstream>
+#include <thread>
+
+#include "cli/generate_fixture.h"
+#include "io/weights.h"
+#include "parallel/process_group.h"
+#include "support/compare.h"
+
+namespace ospnext {
+namespace {
+
+using std::chrono::milliseconds;
+
+// A small sparse model with several heads.
+class Launch : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    TransformerConfig config = tiny_transformer_config();
+    config.num_heads = 4;
+    config.num_layers = 8;
+    config.skiparse_model_type = "dual_end";
+    config.num_full_blocks = 4;
+    model_ = std::make_unique<TemporaryFolder>();
+    write_tiny_diffusers_model(model_->path(), config);
+  }
+  static void TearDownTestSuite() { model_.reset(); }
+
+  std::string path(const std::string& name) const { return (folder_ / name).string(); }
+
+  // generate --steps=2 ..., in `processes` processes.
+  static Arguments launch(int processes, const Arguments& flags) {
+    Arguments arguments = {
+        "launch",       "-n",      std::to_string(processes), "--",       "generate",
+        "--device=cpu", "--model", model_->path().string(),   "--prompt", "a red ball"};
+    arguments.insert(arguments.end(), flags.begin(), flags.end());
+    return arguments;
+  }
+  // Runs in processes of one thread each.
+  static Outcome run(const Arguments& arguments, const WhileRunning& while_running = {}) {
+    return run_binary(arguments, while_running,
+                      [] { ::setenv("OMP_NUM_THREADS", "1", /*overwrite=*/1); });
+  }
+
+  const TemporaryFolder folder_;
+  static inline std::unique_ptr<TemporaryFolder> model_;
+};
+
+void wait_until(const std::function<bool()>& ready) {
+  for (int i = 0; i < 1200 && !ready(); ++i) {
+    std::this_thread::sleep_for(milliseconds(50));
+  }
+}
+
+std::vector<pid_t> children_of(pid_t parent) {
+  const std::string id = std::to_string(parent);
+  std::ifstream file("/proc/" + id + "/task/" + id + "/children");
+  std::vector<pid_t> children;
+  for (pid_t child = 0; file >> child;) {
+    children.push_back(child);
+  }
+  return children;
+}
+
+bool is_gone(pid_t process) {
+  return ::kill(process, 0) != 0;
+}
+
+bool holds(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+TEST_F(Launch, MakesTheSameVideosAsOneProcess) {
+  write_file(folder_ / "prompts", "a red ball\na blue cube\none yellow star");
+  const auto make = [&](Arguments arguments, const std::string& name, const Arguments& flags) {
+    for (const std::string& flag : {std::string("--steps=2"), "--output=" + path(name + ".y4m"),
+                                    "--save-latent=" + path(name + "_latent"),
+                                    "--save-video-tensor=" + path(name + "_video")}) {
+      arguments.push_back(flag);
+    }
+    arguments.insert(arguments.end(), flags.begin(), flags.end());
+    const Outcome outcome = run(arguments);
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+    return outcome;
+  };
+  const auto expect_same = [&](const std::string& name, const std::string& expected) {
+    for (const auto& [file, tensor] : {std::pair{"_latent", "latent"}, {"_video", "video"}}) {
+      EXPECT_LT(relative_l2(read_tensors(path(name + file)).at(tensor),
+                            read_tensors(path(expected + file)).at(tensor)),
+                1e-5)
+          << name;
+    }
+  };
+  Arguments alone = launch(1, {});
+  alone.erase(alone.begin(), alone.begin() + 4);
+  make(alone, "one", {});
+  const Outcome chosen = make(launch(4, {}), "four", {});
+  EXPECT_TRUE(holds(chosen.err, "[0] 4 processes: data 1 x CFG 2 x SSP 2 x Ulysses 1 x ring 1"))
+      << chosen.err;
+  EXPECT_FALSE(holds(chosen.err, "[1] ")) << chosen.err;
+  expect_same("four", "one");
+  make(launch(4, {}), "ssp", {"--ssp=4"});
+  expect_same("ssp", "one");
+  make(launch(3, {}), "ring", {});
+  expect_same("ring", "one");
+
+  alone.erase(alone.end() - 2, alone.end());
+  Arguments several = launch(2, {});
+  several.erase(several.end() - 2, several.end());
+  const Arguments prompts = {"--prompts", path("prompts")};
+  make(alone, "three", prompts);
+  const Outcome data = make(several, "data", prompts);
+  EXPECT_TRUE(holds(data.err, "data 2 x CFG 1")) << data.err;
+  expect_same("data", "three");
+}
+
+TEST_F(Launch, AKilledRankEndsTheOthersAndIsNamed) {
+  std::vector<pid_t> children;
+  std::chrono::steady_clock::time_point killed;
+  const Outcome outcome = run(launch(3, {"--steps=1000", "--output=" + path("a.y4m")}),
+                              [&](pid_t pid, const auto& err) {
+                                wait_until([&] { return holds(file_text(err), "denoise"); });
+                                children = children_of(pid);
+                                ASSERT_EQ(children.size(), 3);
+                                killed = std::chrono::steady_clock::now();
+                                ::kill(children[1], SIGKILL);
+                              });
+  EXPECT_LT(std::chrono::steady_clock::now() - killed, std::chrono::seconds(10));
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_TRUE(holds(outcome.err, "rank 1 was killed by signal 9 (Killed); the others were stopped"))
+      << outcome.err;
+  EXPECT_TRUE(std::all_of(children.begin(), children.end(), is_gone));
+  EXPECT_TRUE(folder_.names().empty());
+}
+
+TEST_F(Launch, AStoppedRankEndsTheOthersAndIsNamed) {
+  std::vector<pid_t> children;
+  const Outcome outcome =
+      run(launch(3, {"--steps=1000", "--patience=3", "--output=" + path("a.y4m")}),
+          [&](pid_t pid, const auto& err) {
+            wait_until([&] { return holds(file_text(err), "denoise"); });
+            children = children_of(pid);
+            ::kill(children[2], SIGSTOP);
+          });
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_TRUE(holds(outcome.err, "error: rank 2 ")) << outcome.err;
+  EXPECT_TRUE(std::all_of(children.begin(), children.end(), is_gone));
+  EXPECT_TRUE(folder_.names().empty());
+}
+
+TEST_F(Launch, AnInterruptEndsAllAndLeavesNothing) {
+  std::vector<pid_t> children;
+  const Outcome outcome = run(launch(2, {"--steps=1000", "--output=" + path("a.y4m")}),
+                              [&](pid_t pid, const auto& err) {
+                                wait_until([&] { return holds(file_text(err), "denoise"); });
+                                children = children_of(pid);
+                                ::kill(pid, SIGINT);
+                              });
+  EXPECT_EQ(outcome.status, 130) << outcome.err;
+  EXPECT_TRUE(std::all_of(children.begin(), children.end(), is_gone));
+  EXPECT_TRUE(folder_.names().empty());
+}
+
+TEST_F(Launch, NoProcessOutlivesAKilledLauncher) {
+  std::vector<pid_t> children;
+  run(launch(2, {"--steps=1000", "--output=" + path("a.y4m")}), [&](pid_t pid, const auto& err) {
+    wait_until([&] { return holds(file_text(err), "denoise"); });
+    children = children_of(pid);
+    ::kill(pid, SIGKILL);
+  });
+  EXPECT_EQ(children.size(), 2);
+  wait_until([&] { return std::all_of(children.begin(), children.end(), is_gone); });
+  EXPECT_TRUE(std::all_of(children.begin(), children.end(), is_gone));
+  EXPECT_TRUE(folder_.names().empty());
+}
+
+TEST_F(Launch, RefusesWhatCannotBe) {
+  const Outcome mesh = run(launch(2, {"--ssp=3", "--output=" + path("a.y4m")}));
+  EXPECT_EQ(mesh.status, 2) << mesh.err;
+  EXPECT_TRUE(holds(mesh.err, "mesh: found --ssp 3 for 2 process(es)")) << mesh.err;
+  EXPECT_TRUE(folder_.names().empty());
+  EXPECT_TRUE(refuses(run_here({"launch", "-n", "2"}), "found no command"));
+  EXPECT_TRUE(refuses(run_here({"launch", "--", "generate"}), "--processes: found 0"));
+  const Store taken = Store::host(0, "test");
+  EXPECT_TRUE(refuses(
+      run_here({"launch", "-n", "2", "--port", std::to_string(taken.port()), "--", "generate"}),
+      "--port: port " + std::to_string(taken.port()) + " is in use"));
+}
+
+TEST_F(Launch, ARankThatNeverArrivesIsNamed) {
+  const Store store = Store::host(0, "test");
+  Arguments alone = launch(1, {"--patience=2", "--output=" + path("a.y4m")});
+  alone.erase(alone.begin(), alone.begin() + 4);
+  const Outcome outcome = run_binary(alone, {}, [&] {
+    ::setenv("RANK", "0", 1);
+    ::setenv("WORLD_SIZE", "2", 1);
+    ::setenv("MASTER_ADDR", "127.0.0.1", 1);
+    ::setenv("MASTER_PORT", std::to_string(store.port()).c_str(), 1);
+    ::setenv("TORCHELASTIC_USE_AGENT_STORE", "True", 1);
+  });
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_TRUE(holds(outcome.err, "rank 1 of 2 did not arrive within 2 s")) << outcome.err;
+  EXPECT_TRUE(folder_.names().empty());
+}
+
+}  // namespace
+}  // namespace ospnext

@@ -1,0 +1,64 @@
+// Plans count what is computed and sent as the ranks do, and scale as they should.
+#include "pipeline/plan.h"
+
+#include <gtest/gtest.h>
+
+#include "pipeline/random_model.h"
+
+namespace ospnext {
+namespace {
+
+const Grid kHd{21, 45, 80};
+
+PlanSubject subject() {
+  PlanSubject subject;
+  subject.transformer = released_transformer("14b", "test");
+  subject.transformer.skiparse_model_type = "dual_end";
+  subject.transformer.num_full_blocks = 8;
+  subject.grid = kHd;
+  subject.costs = block_costs(0.2362, 0.107, kHd, 2, subject.transformer, subject.transformer);
+  subject.link_bytes = 200e9;
+  return subject;
+}
+
+TEST(Plan, OfOneRankIsTheMeasuredBlocks) {
+  const Plan plan = predict(Mesh(), subject());
+  EXPECT_NEAR(plan.compute, 2 * (8 * 0.2362 + 32 * 0.107), 1e-6);
+  EXPECT_EQ(plan.exchange, 0);
+  EXPECT_EQ(plan.bytes, 0);
+}
+
+TEST(Plan, CountsTheBytesOfTheBusiestRank) {
+  PlanSubject it = subject();
+  it.two_passes = false;
+  const Plan plan = predict({.sequence = {.ssp = 4}}, it);
+  const int64_t row = int64_t{5120} * 2;
+  // 31 switches of at most 14,280 tokens and 8 full blocks of Ulysses, which the rank of 19,320 tokens leads in.
+  const int64_t tokens = 19320;
+  const int64_t ulysses = 3 * tokens * 3 * row / 4 + (75600 - tokens) * row / 4;
+  const int64_t gather = 3 * tokens * 64 * 4;
+  EXPECT_EQ(plan.bytes, 31 * 14280 * row + 8 * ulysses + gather);
+  EXPECT_EQ(plan.exchanges, 31 + 2 * 8 + 1);
+}
+
+TEST(Plan, DividesTheWork) {
+  const double alone = predict(Mesh(), subject()).compute;
+  const auto speedup = [&](const Mesh& mesh) { return alone / predict(mesh, subject()).compute; };
+  EXPECT_NEAR(speedup({.cfg = 2, .sequence = {}}), 2, 1e-9);
+  EXPECT_NEAR(speedup({.sequence = {.ssp = 4}}), 4 / 1.022, 0.05);
+  EXPECT_NEAR(speedup({.cfg = 2, .sequence = {.ssp = 2}}), 4, 0.02);
+  EXPECT_NEAR(speedup({.sequence = {.ulysses = 8}}), 8, 0.01);
+  EXPECT_LT(predict({.sequence = {.ssp = 4}}, subject()).memory, predict(Mesh(), subject()).memory);
+}
+
+TEST(Plan, ADenseModelNeedsNoSwitch) {
+  PlanSubject it = subject();
+  it.two_passes = false;
+  it.transformer.skiparse_model_type = "full";
+  it.transformer.num_full_blocks = 0;
+  EXPECT_EQ(predict({.sequence = {.ulysses = 4}}, it).exchanges, 2 * 40 + 1);
+  EXPECT_EQ(predict({.sequence = {.ring = 4}}, it).exchanges, 3 * 40 + 1);
+}
+
+}  // namespace
+}  // namespace ospnext
