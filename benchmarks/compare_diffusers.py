@@ -91,9 +91,10 @@ def our_turn(command: list) -> tuple:
     run = subprocess.run(command, check=False, capture_output=True, text=True)
     if run.returncode != 0:
         raise RuntimeError(run.stderr.strip() or f"exit status {run.returncode}")
-    milliseconds = re.search(r"^forward, \w+ +([0-9.]+)", run.stdout, re.MULTILINE)[1]
-    gibibytes = re.search(r"^peak memory: +([0-9.]+) GiB", run.stdout, re.MULTILINE)[1]
-    return float(milliseconds) / 1e3, float(gibibytes) * GIBIBYTE
+    row = re.search(r"^forward, \w+ +([0-9.]+) .* ([0-9.]+) *$", run.stdout, re.MULTILINE)  # ms first, GiB last
+    if row is None:
+        raise RuntimeError(f"no row of forward in what it printed: {run.stdout!r}")
+    return float(row[1]) / 1e3, float(row[2]) * GIBIBYTE
 
 
 def first_passes(forwards: dict) -> list:

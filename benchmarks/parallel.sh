@@ -19,7 +19,7 @@ denoise_seconds() {
   local processes="$1" steps="$2"
   shift 2
   "$program" launch -n "$processes" -- generate --model "$model" --prompt "a red ball" --steps "$steps" \
-    --output "$folder/a.y4m" "$@" 2>"$folder/err" || {
+    --output "$folder/a.y4m" "$@" >/dev/null 2>"$folder/err" || {
     cat "$folder/err" >&2
     return 1
   }

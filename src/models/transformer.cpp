@@ -98,12 +98,14 @@ at::Tensor TransformerImpl::forward(const at::Tensor& latent, const TextVectors&
   const auto patches = patchify(latent.to(compute_dtype_));           // [B, L, 64]
   at::Tensor x = patch_embedding(tokens.take_own(patches, *layout));  // [B, L, C]
   for (size_t i = 0; i < plan_.size(); ++i) {
+    ranks_.all.at_block(static_cast<int64_t>(i));
     const Placement& place = places.at(plan_[i].layout);
     x = tokens.switch_layout(x, *layout, place.layout);
     layout = &place.layout;
     x = blocks->at<TransformerBlockImpl>(i).forward(x, time.modulation, text[i], place,
                                                     plan_[i].pattern);
   }
+  ranks_.all.at_block(-1);
   return unpatchify(tokens.gather(head(x, time.embedding), *layout), grid);
 }
 

@@ -282,6 +282,12 @@ at::Tensor ProcessGroup::receive_like(const at::Tensor& x, int from, const char*
   return whole.to(x.device());
 }
 
+void ProcessGroup::at_block(int64_t block) const {
+  if (engine_) {
+    engine_->options.journal->at_block(block);
+  }
+}
+
 void ProcessGroup::barrier(const char* purpose) const {
   if (size_ > 1) {
     engine_->run(purpose, [&] { return engine_->backend->barrier(); });

@@ -87,6 +87,9 @@ class ProcessGroup {
   at::Tensor receive_like(const at::Tensor& x, int from, const char* purpose) const;
   void barrier(const char* purpose) const;
 
+  // For the others to see where this rank is: in this block of the model, or with -1 in none. No exchange.
+  void at_block(int64_t block) const;
+
  private:
   struct Engine;
   enum class Reduction { kMax, kSum };
