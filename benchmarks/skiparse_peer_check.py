@@ -17,23 +17,13 @@ from skiparse_peer import PADDINGS, skiparse_peer
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
-from wan_weights import diffusers_name  # noqa: E402
+from wan_weights import diffusers_name, diffusers_sizes  # noqa: E402
 
 LARGEST_ERROR = 2e-5  # diffusers makes the sinusoid of time in float32, the reference in float64
 
 
 def small_model(config: dict, weights: dict) -> WanTransformer3DModel:
-    model = WanTransformer3DModel(
-        num_attention_heads=config["num_heads"],
-        attention_head_dim=config["dim"] // config["num_heads"],
-        in_channels=config["in_dim"],
-        out_channels=config["out_dim"],
-        text_dim=config["text_dim"],
-        freq_dim=config["freq_dim"],
-        ffn_dim=config["ffn_dim"],
-        num_layers=config["num_layers"],
-        eps=config["eps"],
-    )
+    model = WanTransformer3DModel(**diffusers_sizes(config))
     model.load_state_dict({diffusers_name(name): tensor.float() for name, tensor in weights.items()})
     return model.eval()
 

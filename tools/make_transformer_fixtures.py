@@ -12,7 +12,7 @@ import torch
 from diffusers import WanTransformer3DModel
 from safetensors.torch import save_file
 from skiparse_reference import MISTAKES, real_token_order, velocity
-from wan_weights import diffusers_name, random_weights
+from wan_weights import diffusers_name, diffusers_sizes, random_weights
 
 OUT = Path("tests/fixtures/transformer")
 WEIGHT = "weights."
@@ -53,18 +53,10 @@ def make_dense(name: str, grids: list, seed: int, **sizes) -> None:
     config = dict(freq_dim=32, text_dim=20, in_dim=16, out_dim=16, eps=1e-6, skiparse_model_type="full", **sizes)
     weights = random_weights(config, seed)
     model = WanTransformer3DModel(
+        **diffusers_sizes(config),
         patch_size=(1, 2, 2),
-        num_attention_heads=config["num_heads"],
-        attention_head_dim=config["dim"] // config["num_heads"],
-        in_channels=config["in_dim"],
-        out_channels=config["out_dim"],
-        text_dim=config["text_dim"],
-        freq_dim=config["freq_dim"],
-        ffn_dim=config["ffn_dim"],
-        num_layers=config["num_layers"],
         cross_attn_norm=True,
         qk_norm="rms_norm_across_heads",
-        eps=config["eps"],
         rope_max_seq_len=64,
     ).eval()
     model.load_state_dict({diffusers_name(key): value.float() for key, value in weights.items()})

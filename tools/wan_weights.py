@@ -5,6 +5,17 @@ import re
 import torch
 
 
+def diffusers_sizes(config: dict) -> dict:
+    """Arguments of diffusers' WanTransformer3DModel for a config of ours."""
+    same = ("text_dim", "freq_dim", "ffn_dim", "num_layers", "eps")
+    return {
+        "num_attention_heads": config["num_heads"],
+        "attention_head_dim": config["dim"] // config["num_heads"],
+        "in_channels": config["in_dim"],
+        "out_channels": config["out_dim"],
+    } | {name: config[name] for name in same}
+
+
 def random_weights(config: dict, seed: int) -> dict:
     """Small queries, keys and patch embeddings, so that eps and the order of norms show."""
     generator = torch.Generator().manual_seed(seed)

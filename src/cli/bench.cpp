@@ -64,12 +64,12 @@ std::string cell(double value, int decimals) {
 }
 
 // What one case took; 0 where it was not measured.
-struct Measured {
+struct Timing {
   double ms = 0, aten_ms = 0, bare_ms = 0;
   int64_t peak_bytes = 0;
 };
 
-void print_row(const BenchCase& piece, const Measured& measured, const Ceilings& ceilings) {
+void print_row(const BenchCase& piece, const Timing& measured, const Ceilings& ceilings) {
   constexpr double kFlopsPerMsInTera = 1e9, kBytesPerMsInGiga = 1e6;
   const double ms = measured.ms;
   const double bare_ms = measured.bare_ms + piece.extra_bytes / ceilings.bytes_per_ms;
@@ -121,7 +121,7 @@ void time_piece(const Piece& timed, const Arguments& arguments, const Cancellati
   print_header(flags, model);
   const auto measure = [&](const BenchCase& piece) {
     cancel.check();
-    Measured measured;
+    Timing measured;
     if (model.compute.device.is_cuda()) {
       reset_peak_memory(model.compute.device);
       piece.ours();
@@ -143,7 +143,7 @@ void time_piece(const Piece& timed, const Arguments& arguments, const Cancellati
   Ceilings ceilings;
   {
     const std::vector<BenchCase> best = ceiling_cases(model.compute);
-    const Measured product = measure(best[0]), copy = measure(best[1]);
+    const Timing product = measure(best[0]), copy = measure(best[1]);
     ceilings.flops_per_ms = best[0].flops / product.ms;
     ceilings.bytes_per_ms = best[1].bytes / copy.ms;
     print_row(best[0], product, ceilings);

@@ -12,15 +12,11 @@
 #endif
 
 namespace ospnext {
-namespace {
-
-at::Tensor divided(const ScaledHeads& x, at::ScalarType dtype) {
+at::Tensor unscaled(const ScaledHeads& x, at::ScalarType dtype) {
   const at::Tensor values = x.values.to(at::kFloat);
   CHECK_SHAPE(x.scale, values.size(0));
   return values.div(x.scale.view({-1, 1, 1, 1})).to(dtype);
 }
-
-}  // namespace
 
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                      const at::Tensor& log_weight) {
@@ -85,8 +81,8 @@ at::Tensor fp8_attention(const ScaledHeads& q, const ScaledHeads& k, const Scale
     return cuda::fp8_attention(q, k, v, lengths, log_weight, amax);
   }
 #endif
-  const at::Tensor queries = divided(q, dtype), keys = divided(k, dtype),
-                   values = divided(v, dtype);
+  const at::Tensor queries = unscaled(q, dtype), keys = unscaled(k, dtype),
+                   values = unscaled(v, dtype);
   const at::Tensor out = lengths.empty() ? attention(queries, keys, values, log_weight)
                                          : segmented_attention(queries, keys, values, lengths);
   raise_amax(amax, out);

@@ -26,7 +26,10 @@ struct ScaledHeads {
   at::Tensor scale;   // [B] float32
 };
 
-// The two above for such operands, q and k in float8_e4m3fn and v in that or in `dtype`: segmented if there are
+// What such heads stand for, in `dtype`.
+at::Tensor unscaled(const ScaledHeads& x, at::ScalarType dtype);
+
+// The first two for such operands, q and k in float8_e4m3fn and v in that or in `dtype`: segmented if there are
 // `lengths`, else with log_weight. On a Hopper GPU, with D = 128 and bf16 as dtype, products of queries and keys run on
 // FP8 tensor cores, and those of weights and values too where v is E4M3: weights are then rounded to E4M3, their sum
 // taken before. Elsewhere all are divided, and go on, in `dtype`. -> [B, L, H, D] of it. Not differentiable.

@@ -272,7 +272,8 @@ __device__ __forceinline__ void store_rows(const Params& p, const Work& work, in
     }
   }
   if (p.amax != nullptr) {
-    raise_to_largest(p.amax + work.sample, largest);
+    const float stored = __bfloat162float(__float2bfloat16_rn(largest));
+    raise_shared(p.amax + work.sample, __float_as_uint(stored), lane_id() == 0);
   }
 }
 

@@ -1,22 +1,16 @@
 // The softmax of attention on fragments of a warp group's products, in registers (attention_hopper.cuh).
 #pragma once
 
-#include <cuda_bf16.h>
-
 #include <cstdint>
 #include <limits>
+
+#include "kernels/cuda_math.cuh"
 
 namespace ospnext::cuda {
 
 constexpr float kScale = 0.08838834764831845F * 1.4426950408889634F;  // 1/√128 · log2 e
 constexpr float kLn2 = 0.6931471805599453F, kLog2e = 1.4426950408889634F;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-
-__device__ __forceinline__ float exp2_fast(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
 
 __device__ __forceinline__ uint32_t pack(float low, float high) {
   uint32_t both;
@@ -139,14 +133,6 @@ __device__ __forceinline__ void pack_weights(uint32_t (&p)[kCount / 4], const fl
   for (int i = 0; i < kCount / 4; ++i) {
     const int first = i / 2 * 8 + i % 2 * 2;  // of the group of 16 columns i / 2, row i % 2
     p[i] = pack_e4m3(s[first], s[first + 1], s[first + 4], s[first + 5]);
-  }
-}
-
-// Raises *amax, which all blocks share and which only grows, to the largest of a warp's values, as bf16.
-__device__ __forceinline__ void raise_to_largest(float* amax, float value) {
-  const auto largest = __reduce_max_sync(~0U, __float_as_uint(__bfloat162float(__float2bfloat16_rn(value))));
-  if (lane_id() == 0 && largest > *reinterpret_cast<volatile unsigned*>(amax)) {
-    atomicMax(reinterpret_cast<unsigned*>(amax), largest);
   }
 }
 

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "kernels/cuda_launch.h"
+#include "kernels/cuda_math.cuh"
 
 namespace ospnext::cuda {
 
@@ -88,15 +89,10 @@ class Largest<__nv_bfloat16> {
   __nv_bfloat162 pair_ = __floats2bfloat162_rn(0, 0);
 };
 
-// Raises *amax, which all warps share and which only grows, to the largest of this whole warp.
+// Raises *amax to the largest of this whole warp.
 template <class T>
 __device__ inline void raise(float* amax, const Largest<T>& largest) {
-  const unsigned bits = __reduce_max_sync(~0U, largest.bits());
-  auto* shared = reinterpret_cast<unsigned*>(amax);
-  const bool first = (threadIdx.x + threadIdx.y * blockDim.x) % 32 == 0;
-  if (first && bits > *static_cast<volatile unsigned*>(shared)) {
-    atomicMax(shared, bits);
-  }
+  raise_shared(amax, largest.bits(), (threadIdx.x + threadIdx.y * blockDim.x) % 32 == 0);
 }
 
 // Calls launch.operator()<whether there is an amax>().

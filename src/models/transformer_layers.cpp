@@ -58,17 +58,12 @@ ScaledHeads fp8_heads(const at::Tensor& x, double amax_to, const at::Tensor& ama
 
 // Values that stay in x's dtype, which holds what the codes are worth.
 ScaledHeads rounded_heads(const at::Tensor& x, double amax_to, const at::Tensor& amax) {
-  const at::Tensor scale =
-      hif8::scale_to(amax_to, amax.defined() ? amax : hif8::amax_of_samples(x));
+  const at::Tensor scale = hif8::scale_of_samples(x, amax_to, amax);
   return {hif8::code_values(x, scale), scale};
 }
 
 bool heads_on_fp8(const std::optional<AttentionImpl::Hif8>& hif8) {
   return hif8 && hif8->products != Hif8Products::kSimulated;
-}
-
-at::Tensor unscaled(const ScaledHeads& x, at::ScalarType dtype) {
-  return (x.values.to(at::kFloat) / x.scale.view({-1, 1, 1, 1})).to(dtype);
 }
 
 // Attention to queries, keys and values rounded to HiFloat8 if `hif8` says so: inside the segments that ranks hold, or

@@ -12,6 +12,8 @@ namespace ospnext {
 namespace {
 
 using Sides = std::array<int64_t, 5>;
+constexpr std::array kSideFlags = {"--data-parallel", "--cfg-parallel", "--ssp", "--ulysses",
+                                   "--ring"};
 
 Sides sides_of(const Mesh& mesh) {
   return {mesh.data, mesh.cfg, mesh.sequence.ssp, mesh.sequence.ulysses, mesh.sequence.ring};
@@ -35,12 +37,10 @@ double distance(const Mesh& mesh, const Sides& wanted) {
 
 // The sides that are at least `least`, as flags.
 std::string flags_text(const Sides& sides, int64_t least) {
-  constexpr const char* kNames[] = {"--data-parallel", "--cfg-parallel", "--ssp", "--ulysses",
-                                    "--ring"};
   std::string text;
   for (size_t i = 0; i < sides.size(); ++i) {
     if (sides[i] >= least) {
-      text.append(text.empty() ? "" : " ").append(kNames[i]).append(" ");
+      text.append(text.empty() ? "" : " ").append(kSideFlags[i]).append(" ");
       text.append(std::to_string(sides[i]));
     }
   }
@@ -79,14 +79,10 @@ std::vector<Mesh> possible_meshes(int ranks, const MeshSubject& subject) {
 Mesh choose_mesh(int ranks, const MeshFlags& flags, const MeshSubject& subject) {
   constexpr int64_t kMost = 1 << 16;
   constexpr size_t kShown = 3;
-  for (const auto& [name, side] : {std::pair{"--data-parallel", flags.data_parallel},
-                                   {"--cfg-parallel", flags.cfg_parallel},
-                                   {"--ssp", flags.ssp},
-                                   {"--ulysses", flags.ulysses},
-                                   {"--ring", flags.ring}}) {
-    check_range<int64_t>(name, side, 0, kMost);
-  }
   const Sides wanted = sides_of(flags);
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    check_range<int64_t>(kSideFlags[i], wanted[i], 0, kMost);
+  }
   std::vector<Mesh> meshes = possible_meshes(ranks, subject);
   std::stable_sort(meshes.begin(), meshes.end(), [&](const Mesh& a, const Mesh& b) {
     return distance(a, wanted) < distance(b, wanted);

@@ -24,7 +24,7 @@ at::Tensor beside(const at::Tensor& scale, const at::Tensor& x) {
 
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight_values, float weight_scale,
                   const at::Tensor& bias, double amax_to, const at::Tensor& amax) {
-  const at::Tensor scale = scale_to(amax_to, amax.defined() ? amax : amax_of_samples(x));  // [B]
+  const at::Tensor scale = scale_of_samples(x, amax_to, amax);  // [B]
   const at::Tensor product =
       at::linear(code_values(x, scale), weight_values.to(x.scalar_type()));  // [B, ..., out]
   const at::Tensor factor = beside((scale * weight_scale).reciprocal(), x);  // [B, 1, ...]
@@ -48,13 +48,12 @@ at::Tensor fp8_weight(const at::Tensor& weight_values) {
 }
 
 Fp8Input fp8_input(const at::Tensor& x, double amax_to, const at::Tensor& amax) {
-  const at::Tensor scale = scale_to(amax_to, amax.defined() ? amax : amax_of_samples(x));  // [B]
+  const at::Tensor scale = scale_of_samples(x, amax_to, amax);  // [B]
   return {encode_e4m3(x, scale), scale * kShifted, x.scalar_type()};
 }
 
 Fp8Input fp8_input_of_gelu(const at::Tensor& x, double amax_to, const at::Tensor& amax) {
-  const at::Tensor scale =
-      scale_to(amax_to, amax.defined() ? amax : amax_of_samples(x, Of::kGelu));  // [B]
+  const at::Tensor scale = scale_of_samples(x, amax_to, amax, Of::kGelu);  // [B]
   return {encode_e4m3(x, scale, Of::kGelu), scale * kShifted, x.scalar_type()};
 }
 

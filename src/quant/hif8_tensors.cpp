@@ -259,8 +259,12 @@ at::Tensor decode(const at::Tensor& codes_in, const at::Tensor& scale, at::Scala
   return out;
 }
 
+at::Tensor scale_of_samples(const at::Tensor& x, double amax_to, const at::Tensor& amax, Of of) {
+  return scale_to(amax_to, amax.defined() ? amax : amax_of_samples(x, of));
+}
+
 at::Tensor round_samples(const at::Tensor& x, double amax_to, const at::Tensor& amax) {
-  const at::Tensor scale = scale_to(amax_to, amax.defined() ? amax : amax_of_samples(x));
+  const at::Tensor scale = scale_of_samples(x, amax_to, amax);
 #ifdef OSPNEXT_CUDA
   if (x.is_cuda()) {
     const at::Tensor packed = x.contiguous();

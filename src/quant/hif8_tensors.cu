@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "kernels/cuda_math.cuh"
 #include "quant/e4m3.h"
 #include "quant/hif8_tensors_launch.h"
 
@@ -37,12 +38,7 @@ __device__ void set(__half& out, float value) {
   out = __float2half_rn(value);
 }
 
-// Without the steps by which __expf and __fdividef save the smallest numbers.
-__device__ float exp2_fast(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
+// 1/x, likewise without the steps that save the smallest numbers, as __fdividef has them.
 __device__ float reciprocal_fast(float x) {
   float y;
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));

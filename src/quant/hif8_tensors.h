@@ -24,6 +24,10 @@ at::Tensor amax_of_samples(const at::Tensor& x, Of of = Of::kItself);
 
 // amax_to / max(amax, kAmaxFloor), float32 of amax's shape.
 at::Tensor scale_to(double amax_to, const at::Tensor& amax);
+// The same of the samples of x [B, ...] or its GELU, [B]. `amax` [B]: known to be theirs, or, where x holds parts of
+// samples, that of the whole; undefined: sought here.
+at::Tensor scale_of_samples(const at::Tensor& x, double amax_to, const at::Tensor& amax = {},
+                            Of of = Of::kItself);
 
 // In the four below x is float32, bf16 or float16; `scale` is float32 on its device: [] or undefined (1)
 // for the whole tensor, or [B] for the samples of x [B, ...].
