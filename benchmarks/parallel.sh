@@ -1,38 +1,55 @@
 #!/usr/bin/env bash
-# Seconds a step of every number of processes on this host, to set beside what `ospnext plan` predicts.
+# What a denoising step takes in meshes of processes on this host, with random weights made in memory; to set beside
+# what `ospnext plan` predicts.
 #
-#   benchmarks/parallel.sh PROGRAM MODEL "1 2 4 8" [flags of generate, such as --width 1280 --height 720 --ssp 4]
+#   benchmarks/parallel.sh PROGRAM "RUN..." [flags of bench generate, such as --size 14b --width 1280 --height 720]
 #
-# The first step, which starts groups and kernels, is left out: the time of 1 step is taken from that of 5.
+# RUN: a number of processes, which choose their mesh, or with flags behind it: 1 2 4 8 4:cfg-parallel=1:ssp=4
+#
+# s/step is the median of the steps after the first, speedup against the first RUN, GB what the busiest rank sends in
+# a step, exchange s the least and the most that a rank spends in exchanges in a step (waiting for others included:
+# the least is of the rank that others wait for), peak GiB the largest of a rank.
 set -euo pipefail
-[ $# -ge 3 ] || {
-  sed -n '2,6s/^# \{0,1\}//p' "$0"
+[ $# -ge 2 ] || {
+  sed -n '2,11s/^# \{0,1\}//p' "$0"
   exit 2
 }
-readonly program="$1" model="$2" counts="$3"
-shift 3
+readonly program="$1" runs="$2"
+shift 2
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
-# denoise_seconds PROCESSES STEPS FLAGS...: what the stage "denoise" took on rank 0.
-denoise_seconds() {
-  local processes="$1" steps="$2"
-  shift 2
-  "$program" launch -n "$processes" -- generate --model "$model" --prompt "a red ball" --steps "$steps" \
-    --output "$folder/a.y4m" "$@" >/dev/null 2>"$folder/err" || {
+# measure PROCESSES FLAGS...: the output of a run, without the launcher's "[0] ".
+measure() {
+  local processes="$1"
+  shift
+  "$program" launch -n "$processes" -- bench generate --steps 5 "$@" >"$folder/out" 2>"$folder/err" || {
     cat "$folder/err" >&2
     return 1
   }
-  sed -n 's/^\[0\] *\([0-9.]*\) s  denoise$/\1/p' "$folder/err"
+  sed -n 's/^\[0\] //p' "$folder/out"
 }
 
-printf '%-10s %10s %9s  %s\n' processes s/step speedup mesh
+printf '%-9s %9s %8s %8s %15s %9s  %s\n' processes s/step speedup GB 'exchange s' 'peak GiB' mesh
 first=
-for count in $counts; do
-  one=$(denoise_seconds "$count" 1 "$@")
-  five=$(denoise_seconds "$count" 5 "$@")
-  mesh=$(sed -n 's/^\[0\] [0-9]* processes: //p' "$folder/err")
-  step=$(echo "$one $five" | awk '{printf "%.4f", ($2 - $1) / 4}')
+for run in $runs; do
+  IFS=: read -r -a words <<<"$run"
+  flags=("${words[@]:1}")
+  table=$(measure "${words[0]}" "${flags[@]/#/--}" "$@")
+  step=$(sed -n 's/^a step: \([0-9.]*\) s.*/\1/p' <<<"$table")
   first=${first:-$step}
-  echo "$count $step $first" | awk -v mesh="$mesh" '{printf "%-10s %10.3f %9.2f  %s\n", $1, $2, $3 / $2, mesh}'
+  mesh=$(sed -n 's/^\[0\] [0-9]* processes: //p' "$folder/err")
+  awk -v processes="${words[0]}" -v step="$step" -v first="$first" -v mesh="$mesh" '
+    $1 == "all" && !stages++ { peak = $3 }  # of the stages; that of exchanges comes later
+    in_ranks {
+      if ($2 > peak) peak = $2
+      if ($3 > megabytes) megabytes = $3
+      if (least == "" || $4 < least) least = $4
+      if ($4 > most) most = $4
+    }
+    $1 == "rank" { in_ranks = 1 }
+    END {
+      seconds = least == "" ? "" : sprintf("%.3f to %.3f", least, most)
+      printf "%-9s %9.3f %8.2f %8.3f %15s %9.2f  %s\n", processes, step, first / step, megabytes / 1000, seconds, peak, mesh
+    }' <<<"$table"
 done

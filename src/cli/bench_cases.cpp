@@ -101,14 +101,13 @@ void attend_by_aten(const at::Tensor& q, const at::Tensor& k, const at::Tensor& 
   }
 }
 
-RandomModelSource random_parts(const TransformerConfig& transformer) {
-  return {transformer, Umt5Config(), VaeConfig(), 0};
+RandomModelSource random_parts(const BenchModel& model) {
+  return {model.transformer, model.text_encoder, model.vae, 0};
 }
 
 }  // namespace
 
 std::vector<int64_t> BenchModel::latent_shape() const {
-  const VaeConfig vae;
   return {1, transformer.in_dim, (num_frames - 1) / vae.temporal_factor() + 1,
           height / vae.spatial_factor(), width / vae.spatial_factor()};
 }
@@ -209,10 +208,10 @@ std::vector<BenchCase> pointwise_cases(const BenchModel& model) {
 std::vector<BenchCase> block_cases(const BenchModel& model) {
   const TransformerConfig& config = model.transformer;
   const int64_t L = model.grid().tokens(), C = config.dim;
-  TransformerConfig one_block = config;
-  one_block.skiparse_model_type = "full";
-  one_block.num_layers = 1;
-  one_block.num_full_blocks = 0;
+  BenchModel one_block = model;
+  one_block.transformer.skiparse_model_type = "full";
+  one_block.transformer.num_layers = 1;
+  one_block.transformer.num_full_blocks = 0;
   const Transformer transformer = random_parts(one_block).transformer(model.compute);
   auto block = transformer->blocks->ptr<TransformerBlockImpl>(0);
   const at::Tensor x = draw({1, L, C}, model.compute);
@@ -234,7 +233,7 @@ std::vector<BenchCase> block_cases(const BenchModel& model) {
 
 std::vector<BenchCase> forward_cases(const BenchModel& model) {
   const TransformerConfig& config = model.transformer;
-  Transformer transformer = random_parts(config).transformer(model.compute);
+  Transformer transformer = random_parts(model).transformer(model.compute);
   const at::Tensor latent = draw(model.latent_shape(), model.compute, at::kFloat);
   const TextVectors text =
       transformer->embed_text(draw({1, config.text_len, config.text_dim}, model.compute));
@@ -251,7 +250,7 @@ std::vector<BenchCase> forward_cases(const BenchModel& model) {
 }
 
 std::vector<BenchCase> vae_cases(const BenchModel& model) {
-  Vae vae = random_parts(model.transformer).vae(model.compute);
+  Vae vae = random_parts(model).vae(model.compute);
   const at::Tensor latent = draw(model.latent_shape(), model.compute, at::kFloat);
   const auto drop = [](const at::Tensor&) {};
   std::vector<BenchCase> cases;
@@ -270,7 +269,7 @@ std::vector<BenchCase> vae_cases(const BenchModel& model) {
 }
 
 std::vector<BenchCase> text_cases(const BenchModel& model) {
-  Umt5Encoder encoder = random_parts(model.transformer).text_encoder(model.compute);
+  Umt5Encoder encoder = random_parts(model).text_encoder(model.compute);
   const Umt5Config& config = encoder->config();
   const auto options = at::TensorOptions().device(model.compute.device).dtype(at::kLong);
   const at::Tensor ids =
@@ -281,7 +280,7 @@ std::vector<BenchCase> text_cases(const BenchModel& model) {
   const double layer = 8 * C * static_cast<double>(config.num_heads * config.d_kv) +
                        6 * C * static_cast<double>(config.d_ff) +
                        4 * static_cast<double>(kTextRows * config.num_heads * config.d_kv);
-  return {{.name = "UMT5-XXL, 512 tokens",
+  return {{.name = "UMT5, 512 tokens",
            .flops = layer * static_cast<double>(kTextRows * config.num_layers),
            .ours = [=]() mutable { encoder->forward(ids, mask); }}};
 }

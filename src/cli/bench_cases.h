@@ -28,6 +28,8 @@ struct BenchCase {
 // The video and the model that the cases are cut from.
 struct BenchModel {
   TransformerConfig transformer;
+  Umt5Config text_encoder;
+  VaeConfig vae;
   int64_t width = 1280, height = 720, num_frames = 81;  // of the video, pixels and frames
   ComputeOptions compute;
 

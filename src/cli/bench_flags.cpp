@@ -1,22 +1,30 @@
 #include "cli/bench_flags.h"
 
 #include "pipeline/generation_config.h"
-#include "pipeline/random_model.h"
 
 namespace ospnext {
 
+PartConfigs ModelSizeFlags::parts(const std::string& command) const {
+  PartConfigs parts = model_of_size(size, "--size");
+  TransformerConfig& transformer = parts.transformer;
+  transformer.skiparse_model_type = model_type;
+  transformer.sparse_ratio = sparse_ratio;
+  transformer.num_full_blocks = model_type == "dual_end" ? num_full_blocks : 0;
+  transformer.check(command);
+  return parts;
+}
+
 BenchModel BenchModelFlags::model() const {
+  const PartConfigs parts = model_size.parts("bench");
   BenchModel model;
-  model.transformer = released_transformer(size, "--size");
-  model.transformer.skiparse_model_type = model_type;
-  model.transformer.sparse_ratio = sparse_ratio;
-  model.transformer.num_full_blocks = model_type == "dual_end" ? num_full_blocks : 0;
-  model.transformer.check("bench");
+  model.transformer = parts.transformer;
+  model.text_encoder = parts.text_encoder;
+  model.vae = parts.vae;
   GenerationConfig video;
   video.width = width;
   video.height = height;
   video.num_frames = num_frames;
-  video.check(VaeConfig());
+  video.check(model.vae);
   model.width = width;
   model.height = height;
   model.num_frames = num_frames;
@@ -25,9 +33,10 @@ BenchModel BenchModelFlags::model() const {
 }
 
 std::string BenchModelFlags::title(const BenchModel& model) const {
-  return size + " " + model_type + ", " + std::to_string(width) + " x " + std::to_string(height) +
-         " x " + std::to_string(num_frames) + " frames: " + std::to_string(model.grid().tokens()) +
-         " tokens, " + model.compute.device.str() + ", " + model.compute.precision_name();
+  return model_size.size + " " + model_size.model_type + ", " + std::to_string(width) + " x " +
+         std::to_string(height) + " x " + std::to_string(num_frames) +
+         " frames: " + std::to_string(model.grid().tokens()) + " tokens, " +
+         model.compute.device.str() + ", " + model.compute.precision_name();
 }
 
 }  // namespace ospnext

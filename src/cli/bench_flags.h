@@ -5,14 +5,31 @@
 #include <string>
 
 #include "cli/bench_cases.h"
+#include "pipeline/random_model.h"
 
 namespace ospnext {
 
-struct BenchModelFlags {
+// Of commands that know a model by its size alone.
+struct ModelSizeFlags {
   std::string size = "14b";
   std::string model_type = "dual_end";
   int64_t sparse_ratio = 2;
   int64_t num_full_blocks = 8;
+
+  template <class Visitor>
+  void visit(Visitor&& field) {
+    field("size", size, "14b or 1.3b, as Wan2.1's, or small, for CPUs");
+    field("model_type", model_type, "full, dual_end or uniform");
+    field("sparse_ratio", sparse_ratio, "P: a sparse block attends inside P*P segments");
+    field("num_full_blocks", num_full_blocks, "full blocks of dual_end");
+  }
+
+  // Throws InputError naming flag or field, value and rule.
+  PartConfigs parts(const std::string& command) const;
+};
+
+struct BenchModelFlags {
+  ModelSizeFlags model_size;
   int64_t width = 1280;
   int64_t height = 720;
   int64_t num_frames = 81;
@@ -21,10 +38,7 @@ struct BenchModelFlags {
 
   template <class Visitor>
   void visit(Visitor&& field) {
-    field("size", size, "14b or 1.3b, as Wan2.1's");
-    field("model_type", model_type, "full, dual_end or uniform");
-    field("sparse_ratio", sparse_ratio, "P: a sparse block attends inside P*P segments");
-    field("num_full_blocks", num_full_blocks, "full blocks of dual_end");
+    model_size.visit(field);
     field("width", width, "pixels");
     field("height", height, "pixels");
     field("num_frames", num_frames, "frames");

@@ -8,6 +8,8 @@
 
 #include "cli/bench_flags.h"
 #include "cli/bench_gpu_trace.h"
+#include "cli/bench_timing.h"
+#include "cli/world_flags.h"
 #include "io/video.h"
 #include "pipeline/memory.h"
 #include "pipeline/random_model.h"
@@ -16,10 +18,35 @@
 namespace ospnext {
 namespace {
 
-// Takes memory, steps and the GPU's work while the pipeline runs.
+constexpr double kMega = 1e6, kGibibyte = 1 << 30;
+
+// What came between two states of a journal.
+std::map<std::string, Traffic> traffic_between(const std::map<std::string, Traffic>& before,
+                                               std::map<std::string, Traffic> after) {
+  for (const auto& [purpose, earlier] : before) {
+    Traffic& traffic = after.at(purpose);
+    traffic.calls -= earlier.calls;
+    traffic.bytes -= earlier.bytes;
+    traffic.seconds -= earlier.seconds;
+  }
+  return after;
+}
+
+Traffic sum_of(const std::map<std::string, Traffic>& traffic) {
+  Traffic sum;
+  for (const auto& [purpose, one] : traffic) {
+    sum.calls += one.calls;
+    sum.bytes += one.bytes;
+    sum.seconds += one.seconds;
+  }
+  return sum;
+}
+
+// Takes memory, steps, exchanges and the leader's GPU's work while the pipeline runs.
 class CostWatcher : public StageWatcher {
  public:
-  explicit CostWatcher(at::Device device) : device_(device) {}
+  CostWatcher(at::Device device, const WorkRanks& ranks)
+      : device_(device), journal_(ranks.world->journal()), traces_(ranks.leads()) {}
 
   void began(const std::string& stage) override {
     if (device_.is_cuda()) {
@@ -27,9 +54,10 @@ class CostWatcher : public StageWatcher {
       reset_peak_memory(device_);
     }
     if (stage == kDenoise) {
-      if (device_.is_cuda()) {
+      if (device_.is_cuda() && traces_) {
         trace_.emplace();
       }
+      traffic_before_ = journal_.traffic();
       step_began_ = Clock::now();
     }
   }
@@ -39,8 +67,10 @@ class CostWatcher : public StageWatcher {
       const auto now = Clock::now();
       cost.step_seconds.push_back(std::chrono::duration<double>(now - step_began_).count());
       step_began_ = now;
+      cost.traffic = traffic_between(traffic_before_, journal_.traffic());
       if (cost.step_seconds.size() == 1) {
         first_step_ended_ = trace_clock();
+        traffic_before_ = journal_.traffic();
       }
     }
   }
@@ -65,6 +95,9 @@ class CostWatcher : public StageWatcher {
   static constexpr const char* kDenoise = "denoise";
 
   at::Device device_;
+  const Journal& journal_;
+  bool traces_;
+  std::map<std::string, Traffic> traffic_before_;
   std::optional<GpuTrace> trace_;
   Clock::time_point step_began_;
   int64_t first_step_ended_ = 0;
@@ -88,6 +121,8 @@ std::string long_text(const std::string& words, int64_t rows) {
 struct GenerateFlags {
   BenchModelFlags model;
   GenerationConfig generation;
+  MeshFlags mesh;
+  WorldFlags world;
 
   GenerateFlags() { generation.steps = 4; }
 
@@ -99,25 +134,39 @@ struct GenerateFlags {
     field("vae_tile", generation.vae_tile,
           "SIZE,STRIDE in pixels, none or auto, as generate has it");
     field("vae_precision", generation.vae_precision, "float32 or bf16 for the VAE alone, or auto");
+    mesh.visit(field);
+    world.visit(field);
   }
 };
 
 }  // namespace
 
+std::vector<double> GenerationCost::settled_steps() const {
+  return {step_seconds.begin() + (step_seconds.size() > 1 ? 1 : 0), step_seconds.end()};
+}
+
+int64_t GenerationCost::peak_bytes() const {
+  int64_t bytes = 0;
+  for (const Stage& stage : stages) {
+    bytes = std::max(bytes, stage.peak_bytes);
+  }
+  return bytes;
+}
+
 GenerationCost measure_generation(const ModelSource& source, const ComputeOptions& compute,
-                                  GenerationConfig config, const CancellationToken& cancel) {
+                                  GenerationConfig config, const CancellationToken& cancel,
+                                  const WorkRanks& ranks) {
   const int64_t rows = source.transformer_config().text_len;
   config.negative_prompt = long_text("a red ball rolls ", rows);
   const VideoSample sample{.prompt = long_text("a heron takes off ", rows), .seed = 1, .noise = {}};
-  CostWatcher watcher(compute.device);
+  CostWatcher watcher(compute.device, ranks);
   Progress progress(nullptr, false, &watcher);
   DroppedVideo receiver;
-  text_to_video(source, compute, config, {sample}, receiver, progress, cancel);
+  text_to_video(source, compute, config, {sample}, receiver, progress, cancel, ranks);
   return watcher.cost;
 }
 
 std::string cost_table(const GenerationCost& cost, int64_t passes) {
-  constexpr double kGibibyte = 1 << 30;
   char line[160];
   std::string table;
   const auto row = [&](const char* name, double seconds, int64_t bytes) {
@@ -128,26 +177,25 @@ std::string cost_table(const GenerationCost& cost, int64_t passes) {
   std::snprintf(line, sizeof line, "%-20s%10s%10s\n", "stage", "s", "peak GiB");
   table += line;
   double seconds = 0;
-  int64_t bytes = 0;
   for (const GenerationCost::Stage& stage : cost.stages) {
     row(stage.name.c_str(), stage.seconds, stage.peak_bytes);
     seconds += stage.seconds;
-    bytes = std::max(bytes, stage.peak_bytes);
   }
-  row("all", seconds, bytes);
-  const auto pass_ms = [&](size_t first) {
-    const std::vector<double>& steps = cost.step_seconds;
-    const double sum =
-        std::accumulate(steps.begin() + static_cast<std::ptrdiff_t>(first), steps.end(), 0.0);
-    return 1e3 * sum / static_cast<double>(passes * static_cast<int64_t>(steps.size() - first));
+  row("all", seconds, cost.peak_bytes());
+  const auto pass_ms = [&](const std::vector<double>& steps) {
+    const double sum = std::accumulate(steps.begin(), steps.end(), 0.0);
+    return 1e3 * sum / static_cast<double>(passes * std::ssize(steps));
   };
-  std::snprintf(line, sizeof line, "a pass: %.1f ms", pass_ms(0));
+  std::snprintf(line, sizeof line, "a pass: %.1f ms", pass_ms(cost.step_seconds));
   table += line;
   if (cost.step_seconds.size() > 1) {
-    std::snprintf(line, sizeof line, ", after the first step %.1f ms", pass_ms(1));
+    std::snprintf(line, sizeof line, ", after the first step %.1f ms",
+                  pass_ms(cost.settled_steps()));
     table += line;
   }
-  table += "\n";
+  std::snprintf(line, sizeof line, "\na step: %.4f s, the median of %zd\n",
+                median(cost.settled_steps()), cost.settled_steps().size());
+  table += line;
   if (cost.idle) {
     std::snprintf(line, sizeof line, "GPU idle: %.2f %% of denoising", 100 * *cost.idle);
     table += line;
@@ -161,25 +209,98 @@ std::string cost_table(const GenerationCost& cost, int64_t passes) {
   return table;
 }
 
+std::string exchange_table(const GenerationCost& cost) {
+  const auto steps = static_cast<double>(cost.settled_steps().size());
+  char line[160];
+  std::snprintf(line, sizeof line, "%-20s%10s%10s%10s\n", "exchange in a step", "calls", "MB sent",
+                "s");
+  std::string table = line;
+  const auto row = [&](const char* name, const Traffic& traffic) {
+    std::snprintf(line, sizeof line, "%-20s%10.0f%10.2f%10.4f\n", name,
+                  static_cast<double>(traffic.calls) / steps,
+                  static_cast<double>(traffic.bytes) / kMega / steps, traffic.seconds / steps);
+    table += line;
+  };
+  for (const auto& [purpose, traffic] : cost.traffic) {
+    if (traffic.calls > 0) {
+      row(purpose.c_str(), traffic);
+    }
+  }
+  row("all", sum_of(cost.traffic));
+  return table;
+}
+
+std::vector<RankCost> costs_of_ranks(const GenerationCost& cost, const ProcessGroup& all,
+                                     at::Device device) {
+  const auto steps = static_cast<double>(cost.settled_steps().size());
+  const Traffic traffic = sum_of(cost.traffic);
+  const at::Tensor own =
+      at::tensor({static_cast<double>(cost.peak_bytes()),
+                  static_cast<double>(traffic.bytes) / steps, traffic.seconds / steps},
+                 at::kDouble)
+          .unsqueeze(0);  // [1, 3]
+  const at::Tensor of_all =
+      all.all_gather(own.to(device), std::vector<int64_t>(all.size(), 1), "costs")
+          .to(at::kCPU);  // [ranks, 3]
+  std::vector<RankCost> costs;
+  for (int rank = 0; rank < all.size(); ++rank) {
+    const double* const numbers = of_all.const_data_ptr<double>() + 3 * rank;
+    costs.push_back({static_cast<int64_t>(numbers[0]), numbers[1], numbers[2]});
+  }
+  return costs;
+}
+
+std::string rank_table(const std::vector<RankCost>& costs) {
+  char line[160];
+  std::snprintf(line, sizeof line, "%-20s%10s%10s%14s\n", "rank", "peak GiB", "MB/step",
+                "exchange s");
+  std::string table = line;
+  for (size_t rank = 0; rank < costs.size(); ++rank) {
+    const RankCost& cost = costs[rank];
+    std::snprintf(line, sizeof line, "%-20zu%10.2f%10.2f%14.4f\n", rank,
+                  static_cast<double>(cost.peak_bytes) / kGibibyte, cost.sent_bytes / kMega,
+                  cost.exchange_seconds);
+    table += line;
+  }
+  return table;
+}
+
 void run_bench_generate(const Arguments& arguments, const CancellationToken& cancel) {
   GenerateFlags flags;
-  if (!parse_flags("bench generate",
-                   "Make one video with random weights, made in memory, and tell what each stage "
-                   "took: seconds and, of a GPU, peak memory; and how long it idled in denoising.",
-                   arguments, flags)) {
+  if (!parse_flags(
+          "bench generate",
+          "Make one video with random weights, made in memory, and tell what each stage "
+          "took: seconds and, of a GPU, peak memory; and how long it idled in denoising. In "
+          "several processes also what they exchanged.",
+          arguments, flags)) {
     return;
   }
-  const BenchModel model = flags.model.model();
+  flags.world.check();
+  BenchModel model = flags.model.model();
   GenerationConfig& config = flags.generation;
   config.width = model.width;
   config.height = model.height;
   config.num_frames = model.num_frames;
-  config.check(VaeConfig());
-  std::cout << flags.model.title(model) << ", " << config.steps << " step(s)" << std::endl;
-  const RandomModelSource source(model.transformer, Umt5Config(), VaeConfig(), 0);
-  const int64_t passes = config.batch_guidance ? 1 : 2;
-  std::cout << cost_table(measure_generation(source, model.compute, config, cancel), passes)
-            << std::flush;
+  config.check(model.vae);
+  const ProcessPlace place = process_place();
+  model.compute.device = device_of_rank(model.compute.device, place);
+  const auto world =
+      join_world(place, flags.world, model.compute.device, fields_to_json(flags), cancel);
+  const WorkRanks ranks = divide_work(world, flags.mesh, model.transformer, config, 1);
+  if (ranks.leads()) {
+    std::cout << flags.model.title(model) << ", " << config.steps << " step(s)" << std::endl;
+  }
+  const RandomModelSource source(model.transformer, model.text_encoder, model.vae, 0);
+  const GenerationCost cost = measure_generation(source, model.compute, config, cancel, ranks);
+  const std::vector<RankCost> costs = costs_of_ranks(cost, world->all(), model.compute.device);
+  if (ranks.leads()) {
+    std::cout << cost_table(cost, config.passes() / ranks.mesh.cfg);
+    if (costs.size() > 1) {
+      std::cout << exchange_table(cost) << rank_table(costs);
+    }
+    std::cout << std::flush;
+  }
+  world->finish();
 }
 
 }  // namespace ospnext

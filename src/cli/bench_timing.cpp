@@ -32,13 +32,13 @@ double milliseconds(const std::function<void()>& function, at::Device device) {
       .count();
 }
 
+}  // namespace
+
 double median(std::vector<double> values) {
   const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
   std::ranges::nth_element(values, middle);
   return *middle;
 }
-
-}  // namespace
 
 std::vector<double> median_milliseconds(const std::vector<std::function<void()>>& functions,
                                         at::Device device, int64_t warmup, int64_t runs) {

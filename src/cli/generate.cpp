@@ -13,9 +13,7 @@
 #include "cli/stage_files.h"
 #include "cli/video_files.h"
 #include "core/error.h"
-#include "core/version.h"
 #include "pipeline/prompts.h"
-#include "pipeline/work_ranks.h"
 
 namespace ospnext {
 namespace {
@@ -114,38 +112,11 @@ class NoFiles final : public VideoReceiver {
   void finished(size_t) override {}
 };
 
-// All processes of the run, once they are there and of one mind.
-std::shared_ptr<World> join_world(const ProcessPlace& place, const GenerateConfig& config,
-                                  const ComputeOptions& compute, const CancellationToken& cancel) {
-  WorldOptions options;
-  options.transport = transport_of(config.transport, compute.device, place.local_rank);
-  options.timeout = std::chrono::seconds(config.patience);
-  options.cancel = &cancel;
-  GenerateConfig same = config;
-  same.device.clear();
-  same.generation.vae_tile.clear();  // the free memory has a say in it
-  const size_t hash = std::hash<std::string>()(fields_to_json(same).dump());
-  options.fingerprint = std::string("ospnext ") + kVersion + ", " +
-                        (options.transport == Transport::kNccl ? "nccl" : "gloo") +
-                        ", configuration " + std::to_string(hash);
-  return std::make_shared<World>(place, options);
-}
-
-// Who does what, for `videos` videos.
-WorkRanks divide_work(std::shared_ptr<World> world, const GenerateConfig& config,
-                      const TransformerConfig& transformer, size_t videos) {
-  const GenerationConfig& generation = config.generation;
-  const bool dense = transformer.skiparse_type() == SkiparseType::kFull;
-  const MeshSubject subject = {
-      .videos = static_cast<int64_t>(videos),
-      .two_passes = generation.guidance_scale > 1 && !generation.batch_guidance,
-      .num_heads = transformer.num_heads,
-      .segments = dense ? 1 : transformer.sparse_ratio * transformer.sparse_ratio};
-  const Mesh mesh = choose_mesh(world->all().size(), config.mesh, subject);
-  if (mesh.size() > 1 && world->all().rank() == 0) {
-    std::cerr << mesh.size() << " processes: " << mesh.text() << std::endl;
-  }
-  return work_ranks(std::move(world), mesh, transformer.num_heads);
+// What must be the same in all processes.
+json common_config(GenerateConfig config) {
+  config.device.clear();
+  config.generation.vae_tile.clear();  // the free memory has a say in it
+  return fields_to_json(config);
 }
 
 // Which of the videos are to be made, as the leader finds them.
@@ -192,9 +163,7 @@ void run_generate(const Arguments& arguments, const CancellationToken& cancel) {
   config.check();
   const ProcessPlace place = process_place();
   ComputeOptions compute = parse_transformer_compute(config.device, config.precision);
-  if (place.size > 1) {
-    compute.device = device_of_rank(compute.device, place.local_rank);
-  }
+  compute.device = device_of_rank(compute.device, place);
   config.device = compute.device.str();
   config.precision = compute.precision_name();
   const ModelFileSource source(files);
@@ -208,7 +177,8 @@ void run_generate(const Arguments& arguments, const CancellationToken& cancel) {
   }
   std::vector<VideoSample> samples = config.samples();
   set_noise(samples, config, vae);
-  const std::shared_ptr<World> world = join_world(place, config, compute, cancel);
+  const std::shared_ptr<World> world =
+      join_world(place, config.world, compute.device, common_config(config), cancel);
   Progress progress(leads ? &std::cerr : nullptr, isatty(STDERR_FILENO) != 0);
   std::optional<VideoFiles> files_to_write;
   std::vector<size_t> to_make;
@@ -226,7 +196,8 @@ void run_generate(const Arguments& arguments, const CancellationToken& cancel) {
               << " videos are there already" << std::endl;
   }
   if (!missing.empty()) {
-    const WorkRanks ranks = divide_work(world, config, transformer, missing.size());
+    const WorkRanks ranks =
+        divide_work(world, config.mesh, transformer, config.generation, missing.size());
     NoFiles none;
     VideoReceiver& receiver = leads ? static_cast<VideoReceiver&>(*files_to_write) : none;
     text_to_video(source, compute, config.generation, missing, receiver, progress, cancel, ranks);

@@ -24,7 +24,7 @@ void GenerateConfig::check() const {
   check_range<int64_t>("--num-videos", num_videos, 1, kMostVideos);
   check_range<int64_t>("--preview", preview, 0, 10000);
   check_range<int64_t>("--initial-noise-index", initial_noise_index, -1, kMostVideos);
-  check_range<int64_t>("--patience", patience, 1, 86400);
+  world.check();
   if (skip_existing && !(save_latent.empty() && save_video_tensor.empty())) {
     throw InputError(
         "--skip-existing: found --save-latent or --save-video-tensor with it, which need all "
@@ -61,8 +61,7 @@ GenerateConfig GenerateConfig::of_sample(const std::vector<VideoSample>& samples
   one.save_latent.clear();
   one.save_video_tensor.clear();
   one.mesh = {};  // the video does not depend on how many processes made it
-  one.transport = GenerateConfig().transport;
-  one.patience = GenerateConfig().patience;
+  one.world = {};
   if (!initial_noise.empty() && samples.size() > 1) {
     one.initial_noise_index = static_cast<int64_t>(index);
   }

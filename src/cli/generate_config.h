@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "cli/flags_of_model.h"
-#include "parallel/mesh.h"
+#include "cli/world_flags.h"
 #include "pipeline/generation_config.h"
 #include "pipeline/text_to_video.h"
 
@@ -32,8 +32,7 @@ struct GenerateConfig {
   std::string save_latent;
   std::string save_video_tensor;
   MeshFlags mesh;
-  std::string transport = "auto";
-  int64_t patience = 50;  // seconds
+  WorldFlags world;
 
   template <class Visitor>
   void visit(Visitor&& field) {
@@ -63,10 +62,7 @@ struct GenerateConfig {
     field("save_latent", save_latent, "safetensors for the denoised latent [n, 16, F, h, w]");
     field("save_video_tensor", save_video_tensor, "safetensors for the video [n, 3, T, H, W]");
     mesh.visit(field);
-    field("transport", transport,
-          "how several processes exchange tensors: nccl, gloo; auto: NCCL where each has a GPU");
-    field("patience", patience,
-          "seconds after which a process that others wait for is taken for hanging");
+    world.visit(field);
   }
 
   // Throws InputError for what is wrong without looking into the model.

@@ -8,6 +8,7 @@
 #include "core/number_check.h"
 #include "pipeline/plan.h"
 #include "pipeline/random_model.h"
+#include "pipeline/work_ranks.h"
 
 namespace ospnext {
 namespace {
@@ -77,7 +78,6 @@ PlanSubject subject_of(const PlanFlags& flags) {
   subject.transformer.check("plan");
   subject.grid = {(flags.num_frames - 1) / kFrames + 1, frame.height / kPixels,
                   frame.width / kPixels};
-  subject.videos = flags.videos;
   subject.weight_bytes = flags.precision == "hif8" ? 1 : 2;
   subject.costs = block_costs(
       kMilli * (flags.full_block_ms > 0 ? flags.full_block_ms : full),
@@ -108,9 +108,10 @@ void run_plan(const Arguments& arguments, const CancellationToken& /*cancel*/) {
   }
   const PlanSubject subject = subject_of(flags);
   const auto gpus = static_cast<int>(flags.gpus);
-  const Mesh chosen = choose_mesh(gpus, flags.mesh, subject.mesh_subject());
+  const MeshSubject meshes = mesh_subject(subject.transformer, flags.videos, subject.two_passes);
+  const Mesh chosen = choose_mesh(gpus, flags.mesh, meshes);
   std::vector<Plan> plans;
-  for (const Mesh& mesh : possible_meshes(gpus, subject.mesh_subject())) {
+  for (const Mesh& mesh : possible_meshes(gpus, meshes)) {
     plans.push_back(predict(mesh, subject));
   }
   std::stable_sort(plans.begin(), plans.end(), [](const Plan& a, const Plan& b) {

@@ -57,6 +57,8 @@ struct GenerationConfig {
           "float32 or bf16 for the VAE alone; auto: as --precision");
   }
 
+  // Of the transformer in a step: with the prompt and, where there is guidance, without it.
+  int64_t passes() const { return guidance_scale > 1 && !batch_guidance ? 2 : 1; }
   // The VAE's number format where the rest has `dtype`. Throws InputError.
   at::ScalarType vae_dtype(at::ScalarType dtype) const;
   // Throws InputError naming the flag, the value and what was expected (for a size the nearest ones

@@ -170,14 +170,6 @@ BlockCosts block_costs(double full_seconds, double sparse_seconds, const Grid& g
           pair * pair_flops(wanted) / pair_flops(measured)};
 }
 
-MeshSubject PlanSubject::mesh_subject() const {
-  const bool dense = transformer.skiparse_type() == SkiparseType::kFull;
-  return {.videos = videos,
-          .two_passes = two_passes,
-          .num_heads = transformer.num_heads,
-          .segments = dense ? 1 : transformer.sparse_ratio * transformer.sparse_ratio};
-}
-
 Plan predict(const Mesh& mesh, const PlanSubject& subject) {
   const Pass pass(subject, mesh.sequence);
   const int passes = (subject.two_passes ? 2 : 1) / mesh.cfg;

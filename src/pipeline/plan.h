@@ -24,15 +24,12 @@ BlockCosts block_costs(double full_seconds, double sparse_seconds, const Grid& g
 struct PlanSubject {
   TransformerConfig transformer;
   Grid grid;
-  int64_t videos = 1;
   bool two_passes = true;
   int64_t value_bytes = 2;   // of activations that are exchanged
   int64_t weight_bytes = 2;  // of a weight of the blocks
   BlockCosts costs;
   double link_bytes = 1;  // that a rank sends in a second
   double latency = 0;     // seconds of an exchange of nothing
-
-  MeshSubject mesh_subject() const;
 };
 
 struct Plan {

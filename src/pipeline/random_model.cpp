@@ -93,6 +93,33 @@ void draw_in_place(torch::nn::Module& part, at::Generator generator) {
   }
 }
 
+TransformerConfig large_transformer() {
+  TransformerConfig config;
+  config.dim = 5120;
+  config.ffn_dim = 13824;
+  config.num_heads = 40;
+  config.num_layers = 40;
+  return config;
+}
+
+PartConfigs small_parts() {
+  PartConfigs parts;
+  parts.transformer.dim = 256;
+  parts.transformer.ffn_dim = 1024;
+  parts.transformer.text_dim = 128;
+  parts.transformer.num_heads = 4;
+  parts.transformer.num_layers = 16;
+  parts.text_encoder.vocab_size = 512;
+  parts.text_encoder.d_model = parts.transformer.text_dim;
+  parts.text_encoder.num_heads = 2;
+  parts.text_encoder.d_ff = 256;
+  parts.text_encoder.num_layers = 2;
+  parts.vae.dim = 16;
+  parts.vae.dim_mult = {1, 2, 2, 2};
+  parts.vae.num_res_blocks = 1;
+  return parts;
+}
+
 class RandomWriter {
  public:
   RandomWriter(const RandomModel& model, Progress& progress, const CancellationToken& cancel)
@@ -145,13 +172,16 @@ class RandomWriter {
 }  // namespace
 
 TransformerConfig released_transformer(const std::string& size, const std::string& flag) {
-  const TransformerConfig small;  // 1.3B
-  TransformerConfig large;
-  large.dim = 5120;
-  large.ffn_dim = 13824;
-  large.num_heads = 40;
-  large.num_layers = 40;
-  return one_of(flag, size, std::array{std::pair{"14b", large}, std::pair{"1.3b", small}});
+  return one_of(
+      flag, size,
+      std::array{std::pair{"14b", large_transformer()}, std::pair{"1.3b", TransformerConfig()}});
+}
+
+PartConfigs model_of_size(const std::string& size, const std::string& flag) {
+  const PartConfigs large{large_transformer(), {}, {}};
+  return one_of(flag, size,
+                std::array{std::pair{"14b", large}, std::pair{"1.3b", PartConfigs()},
+                           std::pair{"small", small_parts()}});
 }
 
 void write_random_model(const RandomModel& model, const fs::path& output, Progress& progress,

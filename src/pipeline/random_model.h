@@ -18,6 +18,16 @@ namespace ospnext {
 // Wan2.1's transformer "14b" or "1.3b"; InputError beginning with `flag` for another text.
 TransformerConfig released_transformer(const std::string& size, const std::string& flag);
 
+// What a model's parts are.
+struct PartConfigs {
+  TransformerConfig transformer;
+  Umt5Config text_encoder;
+  VaeConfig vae;
+};
+// The model of a released size, dense, or "small": one of 20 million parameters, to try on a CPU what is meant for
+// those. InputError beginning with `flag` for another text.
+PartConfigs model_of_size(const std::string& size, const std::string& flag);
+
 struct RandomModel {
   TransformerConfig transformer;
   std::vector<ModelPart> parts{ModelPart::kTransformer};  // to write, the tokenizer not

@@ -12,6 +12,14 @@ int gpu_count() {
 
 }  // namespace
 
+MeshSubject mesh_subject(const TransformerConfig& transformer, int64_t videos, bool two_passes) {
+  const bool dense = transformer.skiparse_type() == SkiparseType::kFull;
+  return {.videos = videos,
+          .two_passes = two_passes,
+          .num_heads = transformer.num_heads,
+          .segments = dense ? 1 : transformer.sparse_ratio * transformer.sparse_ratio};
+}
+
 WorkRanks work_ranks(std::shared_ptr<World> world, const Mesh& mesh, int64_t num_heads) {
   const ProcessGroup& all = world->all();
   const int tokens = mesh.sequence.size(), passes = mesh.cfg * tokens;
@@ -37,11 +45,11 @@ WorkRanks work_ranks(std::shared_ptr<World> world, const Mesh& mesh, int64_t num
   return ranks;
 }
 
-at::Device device_of_rank(at::Device device, int local_rank) {
-  if (!device.is_cuda() || device.has_index()) {
+at::Device device_of_rank(at::Device device, const ProcessPlace& place) {
+  if (place.size == 1 || !device.is_cuda() || device.has_index()) {
     return device;
   }
-  return {at::kCUDA, static_cast<at::DeviceIndex>(local_rank % gpu_count())};
+  return {at::kCUDA, static_cast<at::DeviceIndex>(place.local_rank % gpu_count())};
 }
 
 Transport transport_of(const std::string& transport, at::Device device, int local_rank) {

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "core/torch/torch.h"
+#include "models/transformer_config.h"
 #include "parallel/mesh.h"
 #include "parallel/world.h"
 
@@ -21,12 +22,15 @@ struct WorkRanks {
   bool leads() const { return world->all().rank() == 0; }
 };
 
+// What a mesh is for that makes `videos` of a model.
+MeshSubject mesh_subject(const TransformerConfig& transformer, int64_t videos, bool two_passes);
+
 // The groups of a mesh of all the world's ranks; called by all of them. By default a process is alone.
 WorkRanks work_ranks(std::shared_ptr<World> world, const Mesh& mesh, int64_t num_heads);
 
-// The rank's GPU where the device says none: by turns. What the ranks exchange goes between GPUs over NCCL when
-// each has one of its own, which `transport` "nccl" asks for, "gloo" forbids and "auto" finds out.
-at::Device device_of_rank(at::Device device, int local_rank);
+// Of several processes the rank's GPU where the device says none: by turns. What the ranks exchange goes between GPUs
+// over NCCL when each has one of its own, which `transport` "nccl" asks for, "gloo" forbids and "auto" finds out.
+at::Device device_of_rank(at::Device device, const ProcessPlace& place);
 Transport transport_of(const std::string& transport, at::Device device, int local_rank);
 
 // Tensors of rank 0 to all ranks, of any shapes; those of the others are ignored. -> on `device`

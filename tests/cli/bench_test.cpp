@@ -2,6 +2,9 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <map>
+#include <sstream>
+
 #include "cli/bench_cases.h"
 #include "cli/bench_generate.h"
 #include "cli/bench_gpu_trace.h"
@@ -124,7 +127,67 @@ TEST(BenchGenerateTable, AddsUpStagesAndGivesTheTimeOfAPass) {
             "denoise                  6.000      2.50\n"
             "all                      7.500      2.50\n"
             "a pass: 1500.0 ms, after the first step 1000.0 ms\n"
+            "a step: 2.0000 s, the median of 1\n"
             "GPU idle: 1.23 % of denoising, after the first step 0.40 %\n");
+}
+
+TEST(BenchGenerateTable, DividesExchangesAmongTheStepsAfterTheFirst) {
+  const GenerationCost cost{
+      .stages = {{"denoise", 6, int64_t{1} << 30}},
+      .step_seconds = {4, 1, 1},
+      .traffic = {
+          {"share", {}}, {"switch", {62, 3'000'000, 0.5}}, {"gather", {2, 1'000'000, 0.1}}}};
+  EXPECT_EQ(exchange_table(cost),
+            "exchange in a step       calls   MB sent         s\n"
+            "gather                       1      0.50    0.0500\n"
+            "switch                      31      1.50    0.2500\n"
+            "all                         32      2.00    0.3000\n");
+  EXPECT_EQ(rank_table(costs_of_ranks(cost, ProcessGroup(), at::kCPU)),
+            "rank                  peak GiB   MB/step    exchange s\n"
+            "0                         1.00      2.00        0.3000\n");
+}
+
+// Rows of the table that begins with `header`: first cell -> the others.
+std::map<std::string, std::vector<double>> rows_below(const std::string& out,
+                                                      const std::string& header) {
+  std::istringstream lines(out.substr(out.find(header)));
+  std::map<std::string, std::vector<double>> rows;
+  std::string line;
+  std::getline(lines, line);
+  while (std::getline(lines, line)) {
+    std::istringstream words(line);
+    std::string rank, name;
+    words >> rank >> name;
+    for (double number = 0; words >> number;) {
+      rows[name].push_back(number);
+    }
+    if (name == "all") {
+      break;
+    }
+  }
+  return rows;
+}
+
+TEST(BenchGenerateOnRanks, TellsWhatEachSendsInAStep) {
+  const Outcome outcome = run_binary(
+      {"launch", "-n", "2", "--", "bench", "generate", "--size=small", "--width=64", "--height=64",
+       "--num-frames=5", "--device=cpu", "--steps=3", "--cfg-parallel=1", "--ssp=2"},
+      {}, [] { ::setenv("OMP_NUM_THREADS", "1", /*overwrite=*/1); });
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_NE(outcome.err.find("2 processes: data 1 x CFG 1 x SSP 2"), std::string::npos);
+  EXPECT_NE(outcome.out.find("[0] a step: "), std::string::npos) << outcome.out;
+  EXPECT_EQ(outcome.out.find("[1]"), std::string::npos) << outcome.out;
+  // Two passes of 8 sparse blocks between full ones; tokens [2, 4, 4] of width 256 in float32.
+  constexpr double kMega = 1e6, kRow = 256 * 4, kTokens = 32;
+  auto exchanges = rows_below(outcome.out, "[0] exchange in a step");
+  ASSERT_EQ(exchanges["switch"].size(), 3U) << outcome.out;
+  EXPECT_EQ(exchanges["switch"][0], 2 * 7) << outcome.out;
+  EXPECT_NEAR(exchanges["switch"][1], 2 * 7 * kTokens / 4 * kRow / kMega, 0.005);
+  auto ranks = rows_below(outcome.out, "[0] rank ");
+  ASSERT_EQ(ranks.size(), 2U) << outcome.out;
+  EXPECT_GT(ranks["1"][0], 0.1);
+  EXPECT_NEAR(ranks["0"][1], exchanges["all"][1], 0.005);
+  EXPECT_NEAR(ranks["1"][1], exchanges["all"][1], 0.005);
 }
 
 TEST(GpuTrace, IdleIsWhatNoIntervalCovers) {
@@ -157,6 +220,7 @@ TEST(Bench, RefusesWhatItCannotMeasure) {
                       "expected float32, bf16 or auto"));
   EXPECT_TRUE(refuses(run_here({"bench", "generate", "--steps=0"}), "--steps"));
   EXPECT_TRUE(refuses(run_here({"bench", "generate", "--vae-tile=7"}), "--vae-tile"));
+  EXPECT_TRUE(refuses(run_here({"bench", "generate", "--ssp=2"}), "mesh: found --ssp 2"));
   EXPECT_TRUE(refuses(run_here({"bench", "gemm", "--height=721"}), "height"));
   EXPECT_TRUE(refuses(run_here({"bench", "gemm", "--num-full-blocks=7"}), "num_full_blocks"));
   EXPECT_TRUE(refuses(run_here({"bench", "gemm", "--model-type=half"}), "skiparse_model_type"));

@@ -145,6 +145,9 @@ TEST(ReleasedTransformers, HaveWansSizes) {
   EXPECT_EQ(parameters("1.3b"), 1'418'996'800);
   EXPECT_EQ(parameters("14b"), 14'288'491'584);
   EXPECT_THROW(released_transformer("7b", "--size"), InputError);
+  EXPECT_EQ(part_shapes(model_of_size("14b", "--size").transformer),
+            part_shapes(released_transformer("14b", "--size")));
+  EXPECT_THROW(model_of_size("7b", "--size"), InputError);
 }
 
 }  // namespace

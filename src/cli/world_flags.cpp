@@ -1,0 +1,40 @@
+#include "cli/world_flags.h"
+
+#include <iostream>
+
+#include "core/number_check.h"
+#include "core/version.h"
+
+namespace ospnext {
+
+void WorldFlags::check() const {
+  check_range<int64_t>("--patience", patience, 1, 86400);
+}
+
+std::shared_ptr<World> join_world(const ProcessPlace& place, const WorldFlags& flags,
+                                  at::Device device, const nlohmann::json& configuration,
+                                  const CancellationToken& cancel) {
+  WorldOptions options;
+  options.transport = transport_of(flags.transport, device, place.local_rank);
+  options.timeout = std::chrono::seconds(flags.patience);
+  options.cancel = &cancel;
+  const size_t hash = std::hash<std::string>()(configuration.dump());
+  options.fingerprint = std::string("ospnext ") + kVersion + ", " +
+                        (options.transport == Transport::kNccl ? "nccl" : "gloo") +
+                        ", configuration " + std::to_string(hash);
+  return std::make_shared<World>(place, options);
+}
+
+WorkRanks divide_work(std::shared_ptr<World> world, const MeshFlags& flags,
+                      const TransformerConfig& transformer, const GenerationConfig& generation,
+                      size_t videos) {
+  const MeshSubject subject =
+      mesh_subject(transformer, static_cast<int64_t>(videos), generation.passes() == 2);
+  const Mesh mesh = choose_mesh(world->all().size(), flags, subject);
+  if (mesh.size() > 1 && world->all().rank() == 0) {
+    std::cerr << mesh.size() << " processes: " << mesh.text() << std::endl;
+  }
+  return work_ranks(std::move(world), mesh, transformer.num_heads);
+}
+
+}  // namespace ospnext
