@@ -25,10 +25,11 @@ struct Stack {
   }
 };
 
-template <class Layers>
-at::Tensor run(const Layers& layers, at::Tensor x, Stream* stream) {
+template <class Layers, class... Context>
+at::Tensor run(const Layers& layers, at::Tensor x, Stream* stream, const Context&... context) {
   for (const auto& layer : layers) {
-    x = std::visit([&](const auto& any) { return any.ptr()->forward(x, stream); }, layer);
+    x = std::visit([&](const auto& any) { return any.ptr()->forward(x, stream, context...); },
+                   layer);
   }
   return x;
 }
@@ -43,9 +44,11 @@ void add_middle(Coder& coder, int64_t width) {
 }
 
 template <class Coder>
-at::Tensor run_middle(Coder& coder, const at::Tensor& x, Stream* stream) {
-  const at::Tensor mixed = coder.middle1->forward(coder.middle0->forward(x, stream));
-  return coder.middle2->forward(mixed, stream);
+at::Tensor run_middle(Coder& coder, const at::Tensor& x, Stream* stream,
+                      const Strips& strips = {}) {
+  const at::Tensor mixed =
+      coder.middle1->forward(coder.middle0->forward(x, stream, strips), strips);
+  return coder.middle2->forward(mixed, stream, strips);
 }
 
 // Registers the final norm and convolution, common to encoder and decoder.
@@ -104,10 +107,11 @@ DecoderImpl::DecoderImpl(const VaeConfig& config) {
   add_head(*this, width, 3);
 }
 
-at::Tensor DecoderImpl::forward(const at::Tensor& latent, Stream* stream) {
-  const at::Tensor mixed = run_middle(*this, conv1->forward(latent, stream), stream);
-  const at::Tensor features = run(upsamples, mixed, stream);
-  return head_conv->forward_normed(head_norm, features, stream);
+at::Tensor DecoderImpl::forward(const at::Tensor& latent, Stream* stream, const Strips& strips) {
+  const at::Tensor mixed =
+      run_middle(*this, conv1->forward(latent, stream, strips), stream, strips);
+  const at::Tensor features = run(upsamples, mixed, stream, strips);
+  return head_conv->forward_normed(head_norm, features, stream, strips);
 }
 
 }  // namespace vae
@@ -186,16 +190,20 @@ at::Tensor VaeImpl::encode(const at::Tensor& video, const CancellationToken* can
 }
 
 void VaeImpl::decode(const at::Tensor& latent, const std::function<void(const at::Tensor&)>& sink,
-                     const CancellationToken* cancel) {
+                     const CancellationToken* cancel, const vae::Strips& strips) {
   CHECK_SHAPE(latent, -1, config.z_dim, -1, -1, -1);
   const torch::NoGradGuard no_grad;
+  const at::Tensor own = strips.own(latent);
   vae::Stream stream;
   for (int64_t frame = 0; frame < latent.size(2); ++frame) {
     if (cancel != nullptr) {
       cancel->check();
     }
-    const at::Tensor video = decode_piece(latent.narrow(2, frame, 1), stream);
-    sink(video.to(at::kFloat).clamp(-1, 1).contiguous());
+    const at::Tensor strip = decode_piece(own.narrow(2, frame, 1), stream, strips);
+    const at::Tensor video = strips.collect(strip, "frames");
+    if (strips.leads()) {
+      sink(video.to(at::kFloat).clamp(-1, 1).contiguous());
+    }
   }
 }
 
@@ -208,11 +216,12 @@ at::Tensor VaeImpl::encode_piece(const at::Tensor& video, vae::Stream& stream) {
   return moments.narrow(1, 0, config.z_dim);
 }
 
-at::Tensor VaeImpl::decode_piece(const at::Tensor& latent, vae::Stream& stream) {
+at::Tensor VaeImpl::decode_piece(const at::Tensor& latent, vae::Stream& stream,
+                                 const vae::Strips& strips) {
   stream.begin_piece();
   const at::Tensor piece =
       denormalise(latent).to(conv2->weight.options()).contiguous(at::MemoryFormat::ChannelsLast3d);
-  return decoder->forward(vae::pixelwise(piece, conv2->weight, conv2->bias), &stream);
+  return decoder->forward(vae::pixelwise(piece, conv2->weight, conv2->bias), &stream, strips);
 }
 
 void VaeImpl::to_channels_last() {

@@ -34,7 +34,7 @@ TORCH_MODULE(Encoder);
 struct DecoderImpl : torch::nn::Module {
   explicit DecoderImpl(const VaeConfig& config);
   // `latent` is a whole clip without a stream, else its next piece.
-  at::Tensor forward(const at::Tensor& latent, Stream* stream);
+  at::Tensor forward(const at::Tensor& latent, Stream* stream, const Strips& strips = {});
 
   CausalConv3d conv1{nullptr};
   ResidualBlock middle0{nullptr}, middle2{nullptr};
@@ -75,15 +75,17 @@ struct VaeImpl : torch::nn::Module {
   // As a stream: hands each latent frame's video to `sink` as soon as it is made, 1 frame, then
   // temporal_factor at a time, [B, 3, n, H, W] float32 clamped to [-1, 1] on the parameters' device.
   // Memory does not grow with F. latent [B, z, F, h, w] normalised. Throws Cancelled between frames.
+  // In strips all ranks decode, each its rows, and only that which leads calls its sink.
   void decode(const at::Tensor& latent, const std::function<void(const at::Tensor&)>& sink,
-              const CancellationToken* cancel = nullptr);
+              const CancellationToken* cancel = nullptr, const vae::Strips& strips = {});
 
   // What encode() and decode() do with each piece, for callers that keep the stream: the next
   // frames of a video (first one, then temporal_factor), [B, 3, n, H, W] -> mean [B, z, 1, h, w],
   // not normalised; the next normalised latent frame, [B, z, 1, h, w] -> [B, 3, n, H, W], not
-  // clamped. In the dtype and on the device of the parameters.
+  // clamped. In the dtype and on the device of the parameters. In strips, h and H are this rank's rows.
   at::Tensor encode_piece(const at::Tensor& video, vae::Stream& stream);
-  at::Tensor decode_piece(const at::Tensor& latent, vae::Stream& stream);
+  at::Tensor decode_piece(const at::Tensor& latent, vae::Stream& stream,
+                          const vae::Strips& strips = {});
 
   // Lays convolution weights out channels-last in place, which convolutions on CUDA run fastest with.
   void to_channels_last();

@@ -107,22 +107,26 @@ CausalConv3dImpl::CausalConv3dImpl(int64_t in, int64_t out, std::array<int64_t, 
   bias = register_parameter("bias", at::empty({out}).uniform_(-bound, bound));
 }
 
-at::Tensor CausalConv3dImpl::forward(const at::Tensor& x, Stream* stream) {
-  return convolve(with_history(x, reach(*this), next_history(stream)));
+at::Tensor CausalConv3dImpl::forward(const at::Tensor& x, Stream* stream, const Strips& strips) {
+  const at::Tensor wider = strips.with_neighbours(x);
+  return convolve(with_history(wider, reach(*this), next_history(stream)), strips);
 }
 
-at::Tensor CausalConv3dImpl::forward_normed(const ChannelNorm& norm, at::Tensor x, Stream* stream) {
+at::Tensor CausalConv3dImpl::forward_normed(const ChannelNorm& norm, at::Tensor x, Stream* stream,
+                                            const Strips& strips) {
   at::Tensor* history = next_history(stream);
+  x = strips.with_neighbours(x);  // the norm of a row of zeros is zeros
   const at::Tensor extended =
       norm_silu(x, norm->gamma, reach(*this), history == nullptr ? at::Tensor() : *history);
   x.reset();
   remember(history, extended, reach(*this));
-  return convolve(extended);
+  return convolve(extended, strips);
 }
 
-at::Tensor CausalConv3dImpl::convolve(const at::Tensor& extended, at::IntArrayRef stride) {
+at::Tensor CausalConv3dImpl::convolve(const at::Tensor& extended, const Strips& strips,
+                                      at::IntArrayRef stride) {
   return at::conv3d(extended, cast_like(weight, extended), cast_like(bias, extended), stride,
-                    {0, weight.size(3) / 2, weight.size(4) / 2});
+                    {0, strips.padding(weight.size(3) / 2), weight.size(4) / 2});
 }
 
 ChannelNormImpl::ChannelNormImpl(int64_t channels, int64_t trailing) {
@@ -150,9 +154,9 @@ ResidualBlockImpl::ResidualBlockImpl(int64_t in, int64_t out) {
   }
 }
 
-at::Tensor ResidualBlockImpl::forward(const at::Tensor& x, Stream* stream) {
-  at::Tensor change = conv1->forward_normed(norm1, x, stream);
-  change = conv2->forward_normed(norm2, std::move(change), stream);
+at::Tensor ResidualBlockImpl::forward(const at::Tensor& x, Stream* stream, const Strips& strips) {
+  at::Tensor change = conv1->forward_normed(norm1, x, stream, strips);
+  change = conv2->forward_normed(norm2, std::move(change), stream, strips);
   return change.add_(shortcut ? pixelwise(x, shortcut->weight, shortcut->bias) : x);
 }
 
@@ -163,15 +167,19 @@ FrameAttentionImpl::FrameAttentionImpl(int64_t channels) {
   torch::nn::init::zeros_(proj->weight);
 }
 
-at::Tensor FrameAttentionImpl::forward(const at::Tensor& x) {
-  const auto linear = [](const at::Tensor& rows, const torch::nn::Conv2d& conv) {
-    return at::linear(rows, cast_like(conv->weight, rows).flatten(1), cast_like(conv->bias, rows));
+at::Tensor FrameAttentionImpl::forward(const at::Tensor& x, const Strips& strips) {
+  const auto pixels = [](const at::Tensor& y) {                                  // [B, C, T, H, W]
+    return y.permute({0, 2, 3, 4, 1}).flatten(2, 3).flatten(0, 1).unsqueeze(1);  // [B*T, 1, H*W, C]
   };
-  const at::Tensor normed = norm->forward(x).permute({0, 2, 3, 4, 1});        // [B, T, H, W, C]
-  const at::Tensor pixels = normed.flatten(2, 3).flatten(0, 1).unsqueeze(1);  // [B*T, 1, H*W, C]
-  const auto qkv = linear(pixels, to_qkv).chunk(3, -1);                       // [B*T, 1, H*W, C]
-  const at::Tensor mixed = at::scaled_dot_product_attention(qkv[0], qkv[1], qkv[2]);
-  return x + linear(mixed, proj).view(normed.sizes()).permute({0, 4, 1, 2, 3});
+  const int64_t C = x.size(1);
+  const at::Tensor qkv =
+      pixelwise(norm->forward(x), to_qkv->weight, to_qkv->bias);             // [B, 3C, T, H, W]
+  const at::Tensor all_kv = strips.gather(qkv.narrow(1, C, 2 * C), "keys");  // [B, 2C, T, all H, W]
+  const at::Tensor mixed = at::scaled_dot_product_attention(
+      pixels(qkv.narrow(1, 0, C)), pixels(all_kv.narrow(1, 0, C)), pixels(all_kv.narrow(1, C, C)));
+  const at::Tensor frames =
+      mixed.view({x.size(0), x.size(2), x.size(3), x.size(4), C}).permute({0, 4, 1, 2, 3});
+  return x + pixelwise(frames, proj->weight, proj->bias);
 }
 
 DownsampleImpl::DownsampleImpl(int64_t channels, bool temporal) {
@@ -201,7 +209,7 @@ at::Tensor DownsampleImpl::forward(const at::Tensor& x, Stream* stream) {
   if (sources.size(2) < 3) {
     return small;  // the first frame alone
   }
-  const at::Tensor halved = time_conv->convolve(sources, {2, 1, 1});
+  const at::Tensor halved = time_conv->convolve(sources, {}, {2, 1, 1});
   return first ? at::cat({first_frame(small), halved}, 2) : halved;
 }
 
@@ -216,13 +224,14 @@ UpsampleImpl::UpsampleImpl(int64_t channels, bool temporal) {
   }
 }
 
-at::Tensor UpsampleImpl::forward(const at::Tensor& x, Stream* stream) {
+at::Tensor UpsampleImpl::forward(const at::Tensor& x, Stream* stream, const Strips& strips) {
   const at::Tensor longer = time_conv ? lengthen(x, stream) : x;
-  const at::Tensor large =
-      at::upsample_nearest2d(to_frames(longer), {2 * x.size(3), 2 * x.size(4)});
-  return from_frames(
-      at::conv2d(large, cast_like(spatial->weight, x), cast_like(spatial->bias, x), {1, 1}, {1, 1}),
-      x.size(0));
+  at::Tensor large = from_frames(
+      at::upsample_nearest2d(to_frames(longer), {2 * x.size(3), 2 * x.size(4)}), x.size(0));
+  large = strips.with_neighbours(large);
+  return from_frames(at::conv2d(to_frames(large), cast_like(spatial->weight, x),
+                                cast_like(spatial->bias, x), {1, 1}, {strips.padding(1), 1}),
+                     x.size(0));
 }
 
 at::Tensor UpsampleImpl::lengthen(const at::Tensor& x, Stream* stream) {

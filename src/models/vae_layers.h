@@ -3,7 +3,8 @@
 // Every layer takes a piece of a video [B, C, T, H, W] and a pointer to the stream it belongs to. With
 // no stream the piece is a whole clip; with one, what earlier pieces left behind stands in front of it,
 // so pieces give the same numbers as the whole. Activations lie in memory as [B, T, H, W, C]
-// (channels_last_3d): there a frame's channels, and a clip as a batch of frames, are views.
+// (channels_last_3d): there a frame's channels, and a clip as a batch of frames, are views. H may be the
+// rows of one of several strips (vae_strips.h); then each convolution first fetches its neighbours' rows.
 // A layer computes in its input's dtype and casts its weights to it.
 #pragma once
 
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "core/torch/torch.h"
+#include "models/vae_strips.h"
 
 namespace ospnext::vae {
 
@@ -63,12 +65,16 @@ TORCH_MODULE(ChannelNorm);
 struct CausalConv3dImpl : torch::nn::Module {
   // `kernel` is (time, height, width), each odd.
   CausalConv3dImpl(int64_t in, int64_t out, std::array<int64_t, 3> kernel);
-  at::Tensor forward(const at::Tensor& x, Stream* stream);
-  // forward(silu(norm(x)), stream), with the frames in front written without a copy of the rest. An `x` that is
-  // moved in is gone before the convolution runs.
-  at::Tensor forward_normed(const ChannelNorm& norm, at::Tensor x, Stream* stream);
-  // Only the convolution: `extended` has the frames in front already, [B, in, kt - 1 + T, H, W].
-  at::Tensor convolve(const at::Tensor& extended, at::IntArrayRef stride = {1, 1, 1});
+  // In strips kh is 3.
+  at::Tensor forward(const at::Tensor& x, Stream* stream, const Strips& strips = {});
+  // forward(silu(norm(x)), stream, strips), with the frames in front written without a copy of the rest. An `x`
+  // that is moved in is gone before the convolution runs.
+  at::Tensor forward_normed(const ChannelNorm& norm, at::Tensor x, Stream* stream,
+                            const Strips& strips = {});
+  // Only the convolution: `extended` has the frames in front, and in strips the neighbours' rows, already,
+  // [B, in, kt - 1 + T, H (+ 2), W].
+  at::Tensor convolve(const at::Tensor& extended, const Strips& strips = {},
+                      at::IntArrayRef stride = {1, 1, 1});
 
   at::Tensor weight;  // [out, in, kt, kh, kw]
   at::Tensor bias;    // [out]
@@ -79,7 +85,7 @@ TORCH_MODULE(CausalConv3d);
 // x [B, in, T, H, W] -> [B, out, T, H, W]. Source: Wan2.1 wan/modules/vae.py:ResidualBlock.
 struct ResidualBlockImpl : torch::nn::Module {
   ResidualBlockImpl(int64_t in, int64_t out);
-  at::Tensor forward(const at::Tensor& x, Stream* stream);
+  at::Tensor forward(const at::Tensor& x, Stream* stream, const Strips& strips = {});
 
   ChannelNorm norm1{nullptr}, norm2{nullptr};   // residual.0, residual.3
   CausalConv3d conv1{nullptr}, conv2{nullptr};  // residual.2, residual.6
@@ -87,11 +93,12 @@ struct ResidualBlockImpl : torch::nn::Module {
 };
 TORCH_MODULE(ResidualBlock);
 
-// Attention of one head among the pixels of each frame, added to x. x [B, C, T, H, W] -> same.
+// Attention of one head among the pixels of each frame, those of all strips, added to x.
+// x [B, C, T, H, W] -> same.
 // Source: Wan2.1 wan/modules/vae.py:AttentionBlock.
 struct FrameAttentionImpl : torch::nn::Module {
   explicit FrameAttentionImpl(int64_t channels);
-  at::Tensor forward(const at::Tensor& x);
+  at::Tensor forward(const at::Tensor& x, const Strips& strips = {});
 
   ChannelNorm norm{nullptr};
   torch::nn::Conv2d to_qkv{nullptr}, proj{nullptr};
@@ -114,7 +121,7 @@ TORCH_MODULE(Downsample);
 // x [B, C, T, H, W] -> [B, C/2, T', 2H, 2W]. Source: Wan2.1 wan/modules/vae.py:Resample (upsample).
 struct UpsampleImpl : torch::nn::Module {
   UpsampleImpl(int64_t channels, bool temporal);
-  at::Tensor forward(const at::Tensor& x, Stream* stream);
+  at::Tensor forward(const at::Tensor& x, Stream* stream, const Strips& strips = {});
   // Only the step in time. [B, C, T, H, W] -> [B, C, T', H, W]
   at::Tensor lengthen(const at::Tensor& x, Stream* stream);
 

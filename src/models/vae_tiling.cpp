@@ -89,6 +89,56 @@ void check_cancelled(const CancellationToken* cancel) {
   }
 }
 
+// The pieces of video [B, 3, n, H, W] that ranks 0, 1, ... made of their tiles, on rank 0; none on the others. `parts` of
+// the latent say whose pieces are how large; a rank behind them gives an empty one.
+std::vector<at::Tensor> collect(const at::Tensor& piece, const std::vector<at::Tensor>& parts,
+                                int64_t factor, const ProcessGroup& ranks) {
+  if (ranks.size() == 1) {
+    return {piece};
+  }
+  std::vector<int64_t> sent(ranks.size(), 0), received(ranks.size(), 0);
+  std::vector<std::vector<int64_t>> shapes;
+  sent[0] = piece.numel();
+  for (size_t i = 0; ranks.rank() == 0 && i < parts.size(); ++i) {
+    shapes.push_back({piece.size(0), piece.size(1), piece.size(2), parts[i].size(kRows) * factor,
+                      parts[i].size(kColumns) * factor});
+    received[i] = c10::multiply_integers(shapes[i]);
+  }
+  const at::Tensor values = ranks.all_to_all(piece.flatten(), sent, received, "tiles");
+  const auto flat = values.split_with_sizes(received);
+  std::vector<at::Tensor> pieces;
+  for (size_t i = 0; i < shapes.size(); ++i) {
+    pieces.push_back(flat[i].view(shapes[i]));
+  }
+  return pieces;
+}
+
+// Decodes a tile on each rank, frame by frame at the same time. parts [B, z, F, h, w] of the latent, at most one for
+// each rank -> the video of each, [B, 3, T, H, W], on rank 0; nothing on the others. `stream` is that of this rank's.
+std::vector<at::Tensor> decode_tile_each(Vae& vae, const std::vector<at::Tensor>& parts,
+                                         vae::Stream& stream, const std::function<void()>& on_piece,
+                                         const CancellationToken* cancel,
+                                         const ProcessGroup& ranks) {
+  const auto mine = static_cast<size_t>(ranks.rank());
+  const at::Tensor none = at::empty({0}, vae->conv2->weight.options());
+  std::vector<std::vector<at::Tensor>> pieces(parts.size());
+  for (int64_t frame = 0; frame < parts[0].size(2); ++frame) {
+    check_cancelled(cancel);
+    const at::Tensor piece =
+        mine < parts.size() ? vae->decode_piece(parts[mine].narrow(2, frame, 1), stream) : none;
+    const auto collected = collect(piece, parts, vae->config.spatial_factor(), ranks);
+    for (size_t i = 0; i < collected.size(); ++i) {
+      pieces[i].push_back(collected[i]);
+      on_piece();
+    }
+  }
+  std::vector<at::Tensor> videos;
+  for (size_t i = 0; ranks.rank() == 0 && i < parts.size(); ++i) {
+    videos.push_back(at::cat(pieces[i], 2));
+  }
+  return videos;
+}
+
 }  // namespace
 
 void VaeTiling::check(const VaeConfig& vae) const {
@@ -156,7 +206,7 @@ at::Tensor encode_tiled(Vae& vae, const at::Tensor& video, const VaeTiling& tili
 void decode_tiled(Vae& vae, const at::Tensor& latent, const VaeTiling& tiling,
                   const std::function<void(const at::Tensor&)>& sink,
                   const std::function<void()>& on_piece, const CancellationToken* cancel,
-                  int64_t span) {
+                  int64_t span, const ProcessGroup& ranks) {
   CHECK_SHAPE(latent, -1, vae->config.z_dim, -1, -1, -1);
   TORCH_CHECK(span > 0, "span ", span);
   tiling.check(vae->config);
@@ -167,35 +217,40 @@ void decode_tiled(Vae& vae, const at::Tensor& latent, const VaeTiling& tiling,
       on_piece();
       sink(frames);
     };
-    vae->decode(latent, both, cancel);
+    vae->decode(latent, both, cancel, vae::Strips(ranks, latent.size(3)));
     return;
   }
   const torch::NoGradGuard no_grad;
   const std::vector<Place> tiles = places(latent.size(3), latent.size(4), tiling.stride / factor);
-  std::vector<vae::Stream> streams(tiles.size());
+  const auto at_once = static_cast<size_t>(ranks.size());
+  std::vector<vae::Stream> streams((tiles.size() + at_once - 1) / at_once);  // of this rank's tiles
   const int64_t end = latent.size(2);
   for (int64_t begin = 0; begin < end; begin += span) {
     const int64_t stop = std::min(begin + span, end);
     const int64_t frames = pairs * (stop - begin) - (begin == 0 ? pairs - 1 : 0);
-    const at::Tensor video = at::empty({latent.size(0), 3, frames, height, width}, at::kFloat);
+    const bool leads = ranks.rank() == 0;
+    const at::Tensor video =
+        at::empty({latent.size(0), 3, leads ? frames : 0, height, width}, at::kFloat);
     Mosaic mosaic(video, tiling.size, tiling.stride);
-    for (size_t i = 0; i < tiles.size(); ++i) {
-      streams[i].to(vae->conv2->weight.device());
-      std::vector<at::Tensor> pieces;
-      for (int64_t frame = begin; frame < stop; ++frame) {
-        check_cancelled(cancel);
-        const at::Tensor piece = cut(latent.narrow(2, frame, 1), tiles[i], tiling.size / factor);
-        pieces.push_back(vae->decode_piece(piece, streams[i]));
-        on_piece();
+    for (size_t turn = 0; turn < streams.size(); ++turn) {
+      const size_t first = turn * at_once;
+      std::vector<at::Tensor> parts;
+      for (size_t i = first; i < std::min(first + at_once, tiles.size()); ++i) {
+        parts.push_back(cut(latent.narrow(2, begin, stop - begin), tiles[i], tiling.size / factor));
       }
+      streams[turn].to(vae->conv2->weight.device());
+      const auto videos = decode_tile_each(vae, parts, streams[turn], on_piece, cancel, ranks);
       if (stop == end) {
-        streams[i] = vae::Stream();
+        streams[turn] = vae::Stream();
       }
-      streams[i].to(at::kCPU);  // until the next span
-      mosaic.add({tiles[i].top * factor, tiles[i].left * factor},
-                 at::cat(pieces, 2).to(at::kFloat));
+      streams[turn].to(at::kCPU);  // until the next span
+      for (size_t i = 0; i < videos.size(); ++i) {
+        const Place& tile = tiles[first + i];
+        mosaic.add({tile.top * factor, tile.left * factor}, videos[i].to(at::kFloat));
+      }
     }
-    for (int64_t at = 0, count = begin == 0 ? 1 : pairs; at < frames; at += count, count = pairs) {
+    for (int64_t at = 0, count = begin == 0 ? 1 : pairs; leads && at < frames;
+         at += count, count = pairs) {
       sink(video.narrow(2, at, count).clamp(-1, 1).contiguous());
     }
   }

@@ -15,6 +15,7 @@
 #include "core/cancel.h"
 #include "core/torch/torch.h"
 #include "models/vae.h"
+#include "parallel/process_group.h"
 
 namespace ospnext {
 
@@ -51,10 +52,13 @@ constexpr int64_t kTiledSpan = 64;
 // Memory on the parameters' device is that of one tile and of its span's video. Memory on the CPU is that of a
 // span's video and does not grow with F beyond `span`; longer clips also keep there what the decoder remembers
 // of each tile from one span to the next, about as much as a thousand frames of video.
+//
+// Several ranks take the tiles in turn, all at the same frame, or strips of a frame that is not cut; rank 0 puts
+// them together, with the video of a tile of each rank in its memory, and is the only one to call what it is given.
 void decode_tiled(
     Vae& vae, const at::Tensor& latent, const VaeTiling& tiling,
     const std::function<void(const at::Tensor&)>& sink,
     const std::function<void()>& on_piece = [] {}, const CancellationToken* cancel = nullptr,
-    int64_t span = kTiledSpan);
+    int64_t span = kTiledSpan, const ProcessGroup& ranks = {});
 
 }  // namespace ospnext
