@@ -39,7 +39,9 @@ at::Tensor TokenExchange::take_own(const at::Tensor& x, const Layout& layout) co
                                             : permute_tokens(x, layout.order(), layout.places());
 }
 
-at::Tensor TokenExchange::switch_layout(const at::Tensor& x, const Layout& from, const Layout& to) {
+at::Tensor TokenExchange::switch_layout(const at::Tensor& x, const Layout& from, const Layout& to,
+                                        Spans* spans) {
+  const Span span(from == to ? nullptr : spans, SpanKind::kBlock, "switch");
   if (all_.size() == 1) {
     return ospnext::switch_layout(x, from, to);
   }

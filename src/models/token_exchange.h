@@ -4,6 +4,7 @@
 #include <map>
 #include <utility>
 
+#include "core/torch/spans.h"
 #include "core/torch/torch.h"
 #include "models/layout.h"
 #include "parallel/sequence_ranks.h"
@@ -20,7 +21,8 @@ class TokenExchange {
   // All tokens, row-major [B, L, C] -> this rank's. No exchange.
   at::Tensor take_own(const at::Tensor& x, const Layout& layout) const;
   // This rank's tokens in `from` -> its tokens in `to`, by one all-to-all; x itself when they are equal.
-  at::Tensor switch_layout(const at::Tensor& x, const Layout& from, const Layout& to);
+  at::Tensor switch_layout(const at::Tensor& x, const Layout& from, const Layout& to,
+                           Spans* spans = nullptr);
   // This rank's tokens -> all tokens, row-major, on every rank.
   at::Tensor gather(const at::Tensor& x, const Layout& layout) const;
 

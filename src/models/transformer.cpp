@@ -28,6 +28,12 @@ void cast_linears(torch::nn::Module& part, at::ScalarType dtype) {
   }
 }
 
+const char* block_kind(Pattern pattern) {
+  return pattern == Pattern::kFull    ? "full"
+         : pattern == Pattern::kToken ? "sparse token"
+                                      : "sparse group";
+}
+
 }  // namespace
 
 at::Tensor patchify(const at::Tensor& latent) {
@@ -82,7 +88,7 @@ at::Tensor TransformerImpl::forward(const at::Tensor& latent, const TextRows& te
 }
 
 at::Tensor TransformerImpl::forward(const at::Tensor& latent, const TextVectors& text,
-                                    const TimeVectors& time) {
+                                    const TimeVectors& time, Spans* spans) {
   const int64_t B = latent.size(0), C = config_.dim;
   CHECK_SHAPE(latent, B, config_.in_dim, -1, -1, -1);
   TORCH_CHECK(text.size() == plan_.size(), "text: expected keys for ", plan_.size(),
@@ -94,18 +100,23 @@ at::Tensor TransformerImpl::forward(const at::Tensor& latent, const TextVectors&
   const Grid grid{latent.size(2), latent.size(3) / kPatchRows, latent.size(4) / kPatchColumns};
   auto& [tokens, places] = tokens_of(grid, latent.device());
 
+  Span embed(spans, SpanKind::kBlock, "embed");
   const Layout* layout = &places.at(plan_.front().layout).layout;
   const auto patches = patchify(latent.to(compute_dtype_));           // [B, L, 64]
   at::Tensor x = patch_embedding(tokens.take_own(patches, *layout));  // [B, L, C]
+  embed.end();
   for (size_t i = 0; i < plan_.size(); ++i) {
     ranks_.all.at_block(static_cast<int64_t>(i));
     const Placement& place = places.at(plan_[i].layout);
-    x = tokens.switch_layout(x, *layout, place.layout);
+    x = tokens.switch_layout(x, *layout, place.layout, spans);
     layout = &place.layout;
+    const Span block(spans, SpanKind::kBlock, block_kind(plan_[i].pattern),
+                     static_cast<int64_t>(i));
     x = blocks->at<TransformerBlockImpl>(i).forward(x, time.modulation, text[i], place,
-                                                    plan_[i].pattern);
+                                                    plan_[i].pattern, spans);
   }
   ranks_.all.at_block(-1);
+  const Span last(spans, SpanKind::kBlock, "head");
   return unpatchify(tokens.gather(head(x, time.embedding), *layout), grid);
 }
 

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/torch/spans.h"
 #include "core/torch/torch.h"
 #include "models/layout.h"
 #include "models/token_exchange.h"
@@ -40,8 +41,9 @@ struct TransformerImpl : torch::nn::Module {
   explicit TransformerImpl(const TransformerConfig& config, at::TensorOptions options = at::kFloat);
 
   // latent [B, in_dim, F, H, W], H and W even; text of embed_text(), time of embed_time() -> velocity
-  // [B, out_dim, F, H, W] float32. Differentiable.
-  at::Tensor forward(const at::Tensor& latent, const TextVectors& text, const TimeVectors& time);
+  // [B, out_dim, F, H, W] float32. Differentiable. Its blocks go to `spans`.
+  at::Tensor forward(const at::Tensor& latent, const TextVectors& text, const TimeVectors& time,
+                     Spans* spans = nullptr);
   // Rows [B, T, text_dim], all of which are attended.
   TextVectors embed_text(const TextRows& text);
   // timestep [B], sigma·1000.

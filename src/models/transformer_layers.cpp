@@ -240,11 +240,14 @@ TransformerBlockImpl::TransformerBlockImpl(const TransformerConfig& config,
       eps(config.eps) {}
 
 at::Tensor TransformerBlockImpl::forward(at::Tensor x, const at::Tensor& time, const TextKeys& text,
-                                         const Placement& place, Pattern pattern) {
+                                         const Placement& place, Pattern pattern, Spans* spans) {
   const auto m = (modulation + time).chunk(6, 1);  // 6 x [B, 1, C]
+  Span part(spans, SpanKind::kPart, "self-attention");
   auto y = modulated(x, /*shift=*/m[0], /*scale=*/m[1], eps, *self_attn->q);
   x = add_gated(x, self_attn->attend_self(y, place, pattern), /*gate=*/m[2]);
+  part.next("text attention");
   x = x + cross_attn->attend_text(norm3(x), text);
+  part.next("feed-forward");
   y = modulated(x, /*shift=*/m[3], /*scale=*/m[4], eps, *ffn->first);
   return add_gated(x, ffn(y), /*gate=*/m[5]);
 }

@@ -5,6 +5,7 @@
 #include <optional>
 #include <utility>
 
+#include "core/torch/spans.h"
 #include "core/torch/torch.h"
 #include "models/layout.h"
 #include "models/transformer_config.h"
@@ -132,9 +133,9 @@ TORCH_MODULE(Attention);
 struct TransformerBlockImpl : torch::nn::Module {
   TransformerBlockImpl(const TransformerConfig& config, at::TensorOptions options);
   // x [B, L, C], time [B, 6, C] float32, text of cross_attn->text_keys() -> [B, L, C].
-  // Source: Wan2.1 wan/modules/model.py:WanAttentionBlock.
+  // Its parts go to `spans`. Source: Wan2.1 wan/modules/model.py:WanAttentionBlock.
   at::Tensor forward(at::Tensor x, const at::Tensor& time, const TextKeys& text,
-                     const Placement& place, Pattern pattern);
+                     const Placement& place, Pattern pattern, Spans* spans = nullptr);
   at::Tensor modulation;  // [1, 6, C] float32: shift, scale, gate of self-attention, then of ffn
   Attention self_attn, cross_attn;
   LayerNorm norm3;  // before cross_attn; the two norms without weights have no module

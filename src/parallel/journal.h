@@ -7,6 +7,8 @@
 #include <map>
 #include <string>
 
+#include "core/torch/spans.h"
+
 namespace ospnext {
 
 // Collectives of one purpose, as one rank sees them.
@@ -26,8 +28,14 @@ class Journal {
   void begin(const char* purpose) {
     waits_in_ = purpose;
     began_ = Clock::now();
+    if (spans_ != nullptr) {
+      spans_->begin(SpanKind::kExchange, purpose);
+    }
   }
   void end(const char* purpose, int64_t bytes) {
+    if (spans_ != nullptr) {
+      spans_->end(bytes);
+    }
     Traffic& traffic = traffic_[purpose];
     ++traffic.calls;
     traffic.bytes += bytes;
@@ -39,6 +47,8 @@ class Journal {
   // By purpose. Only for the thread that does the collectives.
   const std::map<std::string, Traffic>& traffic() const { return traffic_; }
   void forget_traffic() { traffic_.clear(); }
+  // From now on collectives are spans, too. `spans` outlives them; for the same thread.
+  void record_to(Spans& spans) { spans_ = &spans; }
 
   // Safe on any thread.
   int64_t collectives() const { return collectives_; }
@@ -62,6 +72,7 @@ class Journal {
   std::atomic<const char*> waits_in_{nullptr};
   Clock::time_point began_;
   std::map<std::string, Traffic> traffic_;
+  Spans* spans_ = nullptr;
 };
 
 }  // namespace ospnext

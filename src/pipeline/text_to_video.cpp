@@ -53,7 +53,7 @@ class Run {
  public:
   Run(const ModelSource& source, const ComputeOptions& compute, const GenerationConfig& config,
       const std::vector<VideoSample>& samples, Progress& progress, const CancellationToken& cancel,
-      const WorkRanks& ranks)
+      const WorkRanks& ranks, Spans* spans)
       : source_(source),
         compute_(compute),
         config_(config),
@@ -61,12 +61,14 @@ class Run {
         progress_(progress),
         cancel_(cancel),
         ranks_(ranks),
+        spans_(spans),
         transformer_config_(source.transformer_config()),
         vae_config_(source.vae_config()) {
     config_.check(vae_config_);
     tiling_ = vae_tiling_of(source, compute, config, samples.size());
     const LatentSize size = latent_size(config, vae_config_);
-    record_ = config.cuda_graph && compute.device.is_cuda() && ranks.world->all().size() == 1 &&
+    record_ = config.cuda_graph && spans == nullptr && compute.device.is_cuda() &&
+              ranks.world->all().size() == 1 &&
               size.frames * size.height * size.width / (kPatchRows * kPatchColumns) *
                       transformer_config_.dim <=
                   kMostRecorded;
@@ -133,6 +135,7 @@ class Run {
     const Tokenizer tokenizer = source_.tokenizer();
     Umt5Encoder encoder = source_.text_encoder(compute_);
     progress_.begin("encode text", 0);
+    const Span span(spans_, SpanKind::kBlock, "text encoder");
     std::vector<at::Tensor> rows;
     for (const std::string& text : texts) {  // one by one to the CPU: there may be thousands
       const EncodedPrompts encoded =
@@ -166,9 +169,11 @@ class Run {
     const at::Tensor negative = config_.guidance_scale > 1
                                     ? embeddings_.at(config_.negative_prompt).to(compute_.device)
                                     : at::Tensor();
+    Span keys(spans_, SpanKind::kBlock, "text keys");
     const Guidance guidance =
         guide(transformer_, embeddings_.at(sample.prompt).to(compute_.device), negative,
               config_.guidance_scale, config_.batch_guidance, ranks_.passes);
+    keys.end();
     const auto sampler = config_.sampler();
     const auto watch = [&](int64_t done, const at::Tensor& estimate) {
       ranks_.world->journal().at_step(done);
@@ -184,7 +189,7 @@ class Run {
     };
     ranks_.world->journal().at_step(0);
     return denoise(transformer_, *sampler, noise_of(sample), guidance, record_, progress_, cancel_,
-                   watch);
+                   watch, spans_);
   }
 
   void decode_sample(size_t index, const at::Tensor& latent, VideoReceiver& receiver) {
@@ -204,6 +209,7 @@ class Run {
   // Whole frames or in tiles; `on_piece` is called after each latent frame (of each tile).
   void decode(const at::Tensor& latent, const std::function<void(const at::Tensor&)>& sink,
               const std::function<void()>& on_piece) {
+    const Span span(spans_, SpanKind::kBlock, "VAE decode");
     if (tiling_) {
       decode_tiled(vae_, latent, *tiling_, sink, on_piece, &cancel_);
       return;
@@ -229,6 +235,7 @@ class Run {
   Progress& progress_;
   const CancellationToken& cancel_;
   const WorkRanks& ranks_;
+  Spans* const spans_;
   TransformerConfig transformer_config_;
   VaeConfig vae_config_;
   bool record_ = false;
@@ -257,9 +264,9 @@ std::optional<VaeTiling> vae_tiling_of(const ModelSource& source, const ComputeO
 void text_to_video(const ModelSource& source, const ComputeOptions& compute,
                    const GenerationConfig& config, const std::vector<VideoSample>& samples,
                    VideoReceiver& receiver, Progress& progress, const CancellationToken& cancel,
-                   const WorkRanks& ranks) {
+                   const WorkRanks& ranks, Spans* spans) {
   const torch::NoGradGuard no_grad;
-  Run run(source, compute, config, samples, progress, cancel, ranks);
+  Run run(source, compute, config, samples, progress, cancel, ranks, spans);
   run.load();
   run.encode_texts();
   run.make_videos(receiver);
@@ -288,11 +295,14 @@ Guidance guide(Transformer& transformer, const at::Tensor& text, const at::Tenso
 
 at::Tensor predict_velocity(Transformer& transformer, const at::Tensor& latent,
                             const at::Tensor& timestep, const Guidance& guidance,
-                            const CancellationToken& cancel) {
+                            const CancellationToken& cancel, Spans* spans) {
   const int64_t B = guidance.batched ? 2 : 1;
+  Span embed(spans, SpanKind::kBlock, "time");
   const TimeVectors time = transformer->embed_time(timestep.expand({B}));
+  embed.end();
   const auto run = [&](const TextVectors& text) {  // -> [B, 16, F, h, w]
-    return transformer->forward(latent.expand({B, -1, -1, -1, -1}), text, time);
+    const Span pass(spans, SpanKind::kPass, "pass");
+    return transformer->forward(latent.expand({B, -1, -1, -1, -1}), text, time, spans);
   };
   const at::Tensor conditional = run(guidance.text);
   if (guidance.passes.size() > 1) {
@@ -311,7 +321,7 @@ at::Tensor predict_velocity(Transformer& transformer, const at::Tensor& latent,
 
 at::Tensor denoise(Transformer& transformer, Sampler& sampler, const at::Tensor& noise,
                    const Guidance& guidance, bool record, Progress& progress,
-                   const CancellationToken& cancel, const EstimateWatcher& watch) {
+                   const CancellationToken& cancel, const EstimateWatcher& watch, Spans* spans) {
   const torch::NoGradGuard no_grad;
   at::Tensor latent = noise.to(guidance.text.front().key.device(), torch::kFloat32);
   const at::Tensor timesteps = sampler.schedule().timesteps.to(latent.device(), torch::kFloat32);
@@ -319,11 +329,12 @@ at::Tensor denoise(Transformer& transformer, Sampler& sampler, const at::Tensor&
   RecordedFunction predict(
       [&](const std::vector<at::Tensor>& inputs) {
         return predict_velocity(transformer, inputs[0], inputs[1], guidance,
-                                record ? never : cancel);
+                                record ? never : cancel, spans);
       },
       record);
   for (int64_t i = 0; i < sampler.steps(); ++i) {
     cancel.check();
+    Span step(spans, SpanKind::kStep, "step", i + 1);
     const at::Tensor predicted = predict({latent, timesteps.narrow(0, i, 1)});
     const at::Tensor velocity = record ? predicted.clone() : predicted;  // samplers remember it
     const at::Tensor before = latent;
@@ -333,6 +344,10 @@ at::Tensor denoise(Transformer& transformer, Sampler& sampler, const at::Tensor&
     }
     if (latent.is_cuda()) {
       torch::cuda::synchronize(latent.device().index());  // else steps would only be queued
+    }
+    step.end();
+    if (spans != nullptr) {
+      spans->settle();
     }
     progress.step();
   }

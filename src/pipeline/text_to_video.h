@@ -9,6 +9,7 @@
 
 #include "core/cancel.h"
 #include "core/progress.h"
+#include "core/torch/spans.h"
 #include "core/torch/torch.h"
 #include "models/vae_tiling.h"
 #include "pipeline/generation_config.h"
@@ -53,11 +54,12 @@ std::optional<VaeTiling> vae_tiling_of(const ModelSource& source, const ComputeO
 // all are loaded before the first computation, so that a broken one is refused at once.
 // Several processes call it with the same arguments: the leader encodes the texts, all denoise as the mesh says, and
 // the leader decodes and is the only one to call its receiver (previews are of the first video of those made at
-// the same time). Throws InputError, RunError (a result that is NaN), Cancelled.
+// the same time). What lies inside the stages goes to `spans`; steps are not recorded as CUDA graphs then.
+// Throws InputError, RunError (a result that is NaN), Cancelled.
 void text_to_video(const ModelSource& source, const ComputeOptions& compute,
                    const GenerationConfig& config, const std::vector<VideoSample>& samples,
                    VideoReceiver& receiver, Progress& progress, const CancellationToken& cancel,
-                   const WorkRanks& ranks = {});
+                   const WorkRanks& ranks = {}, Spans* spans = nullptr);
 
 // How the prompt steers the denoising of one latent.
 struct Guidance {
@@ -77,16 +79,17 @@ Guidance guide(Transformer& transformer, const at::Tensor& text, const at::Tenso
 // latent's shape, float32, on the transformer's device.
 at::Tensor predict_velocity(Transformer& transformer, const at::Tensor& latent,
                             const at::Tensor& timestep, const Guidance& guidance,
-                            const CancellationToken& cancel);
+                            const CancellationToken& cancel, Spans* spans = nullptr);
 
 // Called when `done` steps (1 to all) are done, with the clean latent that the last one points to,
 // latent - sigma * velocity, [16, F, h, w] float32.
 using EstimateWatcher = std::function<void(int64_t done, const at::Tensor& estimate)>;
 
 // Follows the sampler from noise to a latent, [16, F, h, w] float32 both. With `record`, on a GPU and a SideStream, the
-// kernels of a step are recorded once and replayed (core/torch/cuda_graph.h).
+// kernels of a step are recorded once and replayed (core/torch/cuda_graph.h); `spans` are null then.
 at::Tensor denoise(Transformer& transformer, Sampler& sampler, const at::Tensor& noise,
                    const Guidance& guidance, bool record, Progress& progress,
-                   const CancellationToken& cancel, const EstimateWatcher& watch = {});
+                   const CancellationToken& cancel, const EstimateWatcher& watch = {},
+                   Spans* spans = nullptr);
 
 }  // namespace ospnext

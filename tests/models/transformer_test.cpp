@@ -48,6 +48,34 @@ TEST_P(TransformerOnDevice, SparseModelsMatchThePaddedReference) {
   }
 }
 
+TEST(Transformer, ItsSpansAreItsBlocksAndTheirParts) {
+  const torch::NoGradGuard no_grad;
+  const TransformerFixture fixture("sparse.safetensors");
+  const std::string name = "dual_end_2_3x5x7";
+  Transformer model = fixture.model({{"sparse_ratio", 2}});
+  std::vector<std::string> expected = {"embed"};
+  for (size_t i = 0; i < model->plan().size(); ++i) {
+    const auto [pattern, layout] = model->plan()[i];
+    if (i > 0 && layout != model->plan()[i - 1].layout) {
+      expected.emplace_back("switch");
+    }
+    expected.push_back(pattern == Pattern::kFull ? "full" : "sparse " + pattern_name(pattern));
+    expected.insert(expected.end(), {"- self-attention", "- text attention", "- feed-forward"});
+  }
+  expected.emplace_back("head");
+  Spans spans(at::kCPU);
+  const at::Tensor timestep = fixture.tensor(name + ".timestep");
+  const TextVectors text = model->embed_text(fixture.tensor(name + ".text"));
+  const at::Tensor velocity =
+      model->forward(fixture.tensor(name + ".latent"), text, model->embed_time(timestep), &spans);
+  std::vector<std::string> found;
+  for (const SpanRecord& one : spans.records()) {
+    found.push_back((one.kind == SpanKind::kPart ? "- " : "") + one.name);
+  }
+  EXPECT_EQ(found, expected);
+  EXPECT_LE(relative_l2(velocity, fixture.tensor(name + ".velocity")), kTolerance);
+}
+
 TEST(Transformer, PlantedMistakesAreNoticed) {
   torch::NoGradGuard no_grad;
   const TransformerFixture fixture("sparse.safetensors");

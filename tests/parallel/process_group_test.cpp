@@ -96,6 +96,30 @@ TEST(ProcessGroup, CountsBytesSentToOthers) {
             {.journal = journal});
 }
 
+TEST(ProcessGroup, ExchangesAreSpans) {
+  const auto journal = std::make_shared<Journal>();
+  run_ranks(
+      2,
+      [&](const ProcessGroup& all) {
+        const at::Tensor x = at::zeros({4});
+        all.all_to_all(x, {2, 2}, {2, 2}, "before");
+        Spans spans(at::kCPU);
+        journal->record_to(spans);
+        const Span block(&spans, SpanKind::kBlock, "full");
+        all.all_to_all(x, {1, 3},
+                       all.rank() == 0 ? std::vector<int64_t>{1, 1} : std::vector<int64_t>{3, 3},
+                       "switch");
+        ASSERT_EQ(spans.records().size(), 2);
+        const SpanRecord& exchange = spans.records()[1];
+        EXPECT_EQ(exchange.kind, SpanKind::kExchange);
+        EXPECT_EQ(exchange.name, "switch");
+        EXPECT_EQ(exchange.parent, 0);
+        EXPECT_EQ(exchange.bytes, static_cast<int64_t>(sizeof(float)) * (all.rank() == 0 ? 3 : 1));
+        EXPECT_GT(exchange.end, exchange.begin);
+      },
+      {.journal = journal});
+}
+
 TEST(ProcessGroup, OfOneIsTheIdentity) {
   const ProcessGroup alone;
   const at::Tensor x = at::randn({3, 2});
