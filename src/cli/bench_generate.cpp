@@ -10,6 +10,7 @@
 #include "cli/bench_gpu_trace.h"
 #include "cli/bench_timing.h"
 #include "cli/world_flags.h"
+#include "io/output_file.h"
 #include "io/video.h"
 #include "pipeline/memory.h"
 #include "pipeline/random_model.h"
@@ -45,16 +46,23 @@ Traffic sum_of(const std::map<std::string, Traffic>& traffic) {
 // Takes memory, steps, exchanges and the leader's GPU's work while the pipeline runs.
 class CostWatcher : public StageWatcher {
  public:
-  CostWatcher(at::Device device, const WorkRanks& ranks)
-      : device_(device), journal_(ranks.world->journal()), traces_(ranks.leads()) {}
+  CostWatcher(at::Device device, const WorkRanks& ranks, Profile* profile)
+      : device_(device),
+        journal_(ranks.world->journal()),
+        leads_(ranks.leads()),
+        profile_(profile) {}
 
   void began(const std::string& stage) override {
     if (device_.is_cuda()) {
       torch::cuda::synchronize(device_.index());  // what is left of the stage before
       reset_peak_memory(device_);
     }
+    if (profile_ != nullptr) {
+      profile_->began(stage);
+    }
     if (stage == kDenoise) {
-      if (device_.is_cuda() && traces_) {
+      if (device_.is_cuda() && leads_ &&
+          profile_ == nullptr) {  // there is one recording of a GPU at a time
         trace_.emplace();
       }
       traffic_before_ = journal_.traffic();
@@ -64,18 +72,24 @@ class CostWatcher : public StageWatcher {
 
   void stepped(const std::string& stage) override {
     if (stage == kDenoise) {
-      const auto now = Clock::now();
-      cost.step_seconds.push_back(std::chrono::duration<double>(now - step_began_).count());
-      step_began_ = now;
+      const std::chrono::duration<double> seconds = Clock::now() - step_began_;
+      cost.step_seconds.push_back(seconds.count());
       cost.traffic = traffic_between(traffic_before_, journal_.traffic());
       if (cost.step_seconds.size() == 1) {
         first_step_ended_ = trace_clock();
         traffic_before_ = journal_.traffic();
       }
     }
+    if (profile_ != nullptr) {
+      profile_->stepped(stage);
+    }
+    step_began_ = Clock::now();
   }
 
   void ended(const std::string& stage, double seconds) override {
+    if (profile_ != nullptr) {
+      profile_->ended(stage, seconds);
+    }
     if (trace_) {
       const std::vector<Interval> work = trace_->stop();
       trace_.reset();
@@ -96,8 +110,9 @@ class CostWatcher : public StageWatcher {
 
   at::Device device_;
   const Journal& journal_;
-  bool traces_;
+  const bool leads_;
   std::map<std::string, Traffic> traffic_before_;
+  Profile* const profile_;
   std::optional<GpuTrace> trace_;
   Clock::time_point step_began_;
   int64_t first_step_ended_ = 0;
@@ -123,6 +138,7 @@ struct GenerateFlags {
   GenerationConfig generation;
   MeshFlags mesh;
   WorldFlags world;
+  std::string profile;
 
   GenerateFlags() { generation.steps = 4; }
 
@@ -136,6 +152,7 @@ struct GenerateFlags {
     field("vae_precision", generation.vae_precision, "float32 or bf16 for the VAE alone, or auto");
     mesh.visit(field);
     world.visit(field);
+    field("profile", profile, "JSON to write and table to print, as generate has it");
   }
 };
 
@@ -155,14 +172,15 @@ int64_t GenerationCost::peak_bytes() const {
 
 GenerationCost measure_generation(const ModelSource& source, const ComputeOptions& compute,
                                   GenerationConfig config, const CancellationToken& cancel,
-                                  const WorkRanks& ranks) {
+                                  const WorkRanks& ranks, Profile* profile) {
   const int64_t rows = source.transformer_config().text_len;
   config.negative_prompt = long_text("a red ball rolls ", rows);
   const VideoSample sample{.prompt = long_text("a heron takes off ", rows), .seed = 1, .noise = {}};
-  CostWatcher watcher(compute.device, ranks);
+  CostWatcher watcher(compute.device, ranks, profile);
   Progress progress(nullptr, false, &watcher);
   DroppedVideo receiver;
-  text_to_video(source, compute, config, {sample}, receiver, progress, cancel, ranks);
+  text_to_video(source, compute, config, {sample}, receiver, progress, cancel, ranks,
+                profile == nullptr ? nullptr : &profile->spans());
   return watcher.cost;
 }
 
@@ -284,14 +302,25 @@ void run_bench_generate(const Arguments& arguments, const CancellationToken& can
   config.check(model.vae);
   const ProcessPlace place = process_place();
   model.compute.device = device_of_rank(model.compute.device, place);
+  std::optional<Profile> profile;
+  if (!flags.profile.empty()) {
+    if (place.rank == 0) {
+      check_writable(flags.profile, "--profile");
+    }
+    profile.emplace(model.compute.device);
+  }
   const auto world =
       join_world(place, flags.world, model.compute.device, fields_to_json(flags), cancel);
   const WorkRanks ranks = divide_work(world, flags.mesh, model.transformer, config, 1);
   if (ranks.leads()) {
     std::cout << flags.model.title(model) << ", " << config.steps << " step(s)" << std::endl;
   }
+  if (profile) {
+    world->journal().record_to(profile->spans());
+  }
   const RandomModelSource source(model.transformer, model.text_encoder, model.vae, 0);
-  const GenerationCost cost = measure_generation(source, model.compute, config, cancel, ranks);
+  const GenerationCost cost = measure_generation(source, model.compute, config, cancel, ranks,
+                                                 profile ? &*profile : nullptr);
   const std::vector<RankCost> costs = costs_of_ranks(cost, world->all(), model.compute.device);
   if (ranks.leads()) {
     std::cout << cost_table(cost, config.passes() / ranks.mesh.cfg);
@@ -299,6 +328,10 @@ void run_bench_generate(const Arguments& arguments, const CancellationToken& can
       std::cout << exchange_table(cost) << rank_table(costs);
     }
     std::cout << std::flush;
+  }
+  if (profile) {
+    report_profile(gather_spans(profile->records(), *world, model.compute.device), flags.profile,
+                   std::cout);
   }
   world->finish();
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "cli/flags_from_fields.h"
+#include "cli/profile.h"
 #include "core/cancel.h"
 #include "parallel/journal.h"
 #include "pipeline/generation_config.h"
@@ -36,10 +37,11 @@ struct GenerationCost {
 };
 
 // Runs text_to_video() once, for a prompt and a negative prompt that fill all rows of text. Frames are made into
-// pixels in host memory, as for a file, and dropped. Called by all processes. Throws as text_to_video() does.
+// pixels in host memory, as for a file, and dropped. Called by all processes. With a `profile`, which records it, the GPU's
+// idling stays unknown. Throws as text_to_video() does.
 GenerationCost measure_generation(const ModelSource& source, const ComputeOptions& compute,
                                   GenerationConfig config, const CancellationToken& cancel,
-                                  const WorkRanks& ranks = {});
+                                  const WorkRanks& ranks = {}, Profile* profile = nullptr);
 
 // A table of it. `passes`: of the transformer in a step, as this process makes them.
 std::string cost_table(const GenerationCost& cost, int64_t passes);

@@ -41,7 +41,8 @@ std::vector<Interval> GpuTrace::stop() {
   std::vector<Interval> work;
   for (const profiler::KinetoEvent& event : result->events()) {
     if (is_work(event)) {
-      work.push_back({static_cast<int64_t>(event.startNs()), static_cast<int64_t>(event.endNs())});
+      work.push_back({static_cast<int64_t>(event.startNs()), static_cast<int64_t>(event.endNs()),
+                      event.name()});
     }
   }
   return work;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 namespace ospnext {
@@ -10,6 +11,7 @@ namespace ospnext {
 // Nanoseconds since 1970.
 struct Interval {
   int64_t begin, end;
+  std::string name = {};  // of what ran
 };
 
 // Records what the GPUs run for this thread's process from construction to stop(): kernels, copies and fills, as CUPTI

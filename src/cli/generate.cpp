@@ -9,6 +9,7 @@
 #include "cli/commands.h"
 #include "cli/generate_config.h"
 #include "cli/ospnext_yaml.h"
+#include "cli/profile.h"
 #include "cli/sampling_flags.h"
 #include "cli/stage_files.h"
 #include "cli/video_files.h"
@@ -177,9 +178,14 @@ void run_generate(const Arguments& arguments, const CancellationToken& cancel) {
   }
   std::vector<VideoSample> samples = config.samples();
   set_noise(samples, config, vae);
+  std::optional<Profile> profile;
+  if (!config.profile.empty()) {
+    profile.emplace(compute.device);
+  }
   const std::shared_ptr<World> world =
       join_world(place, config.world, compute.device, common_config(config), cancel);
-  Progress progress(leads ? &std::cerr : nullptr, isatty(STDERR_FILENO) != 0);
+  Progress progress(leads ? &std::cerr : nullptr, isatty(STDERR_FILENO) != 0,
+                    profile ? &*profile : nullptr);
   std::optional<VideoFiles> files_to_write;
   std::vector<size_t> to_make;
   if (leads) {
@@ -200,10 +206,19 @@ void run_generate(const Arguments& arguments, const CancellationToken& cancel) {
         divide_work(world, config.mesh, transformer, config.generation, missing.size());
     NoFiles none;
     VideoReceiver& receiver = leads ? static_cast<VideoReceiver&>(*files_to_write) : none;
-    text_to_video(source, compute, config.generation, missing, receiver, progress, cancel, ranks);
+    if (profile) {
+      world->journal().record_to(profile->spans());
+    }
+    text_to_video(source, compute, config.generation, missing, receiver, progress, cancel, ranks,
+                  profile ? &profile->spans() : nullptr);
+    progress.end();
     if (leads) {
       print_summary(run_record(progress, 0, compute.device));
       print_traffic(world->journal());
+    }
+    if (profile) {
+      report_profile(gather_spans(profile->records(), *world, compute.device), config.profile,
+                     std::cerr);
     }
   }
   world->finish();

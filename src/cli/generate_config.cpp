@@ -60,6 +60,7 @@ GenerateConfig GenerateConfig::of_sample(const std::vector<VideoSample>& samples
   one.preview = 0;
   one.save_latent.clear();
   one.save_video_tensor.clear();
+  one.profile.clear();
   one.mesh = {};  // the video does not depend on how many processes made it
   one.world = {};
   if (!initial_noise.empty() && samples.size() > 1) {

@@ -31,6 +31,7 @@ struct GenerateConfig {
   int64_t initial_noise_index = -1;  // -1: the file holds one latent a video
   std::string save_latent;
   std::string save_video_tensor;
+  std::string profile;
   MeshFlags mesh;
   WorldFlags world;
 
@@ -61,6 +62,9 @@ struct GenerateConfig {
           "which latent of --initial-noise, counted from 0, to make a single video of");
     field("save_latent", save_latent, "safetensors for the denoised latent [n, 16, F, h, w]");
     field("save_video_tensor", save_video_tensor, "safetensors for the video [n, 3, T, H, W]");
+    field("profile", profile,
+          "JSON to write of when each stage, step, block and exchange ran, for chrome://tracing or "
+          "Perfetto; a table of it is printed");
     mesh.visit(field);
     world.visit(field);
   }

@@ -46,6 +46,15 @@ bool all_exist(const GenerateConfig& config) {
   return true;
 }
 
+// Throws InputError when `profile` is to lie where a video or its JSON will.
+void check_apart(const fs::path& profile, const fs::path& other) {
+  std::error_code ignored;
+  if (fs::weakly_canonical(profile, ignored) == fs::weakly_canonical(other, ignored)) {
+    throw InputError("--profile " + profile.string() +
+                     ": a file of --output has this name, expected another");
+  }
+}
+
 // Throws InputError unless the video that `sidecar` describes is one that `wanted` would make.
 void check_made_alike(const fs::path& sidecar, const GenerateConfig& wanted) {
   const json record = read_json_file(sidecar);
@@ -114,6 +123,13 @@ void VideoFiles::check_outputs() const {
   }
   if (!config_.save_video_tensor.empty()) {
     check_writable(config_.save_video_tensor, "--save-video-tensor");
+  }
+  if (!config_.profile.empty()) {
+    check_writable(config_.profile, "--profile");
+    for (const size_t index : to_make_) {
+      check_apart(config_.profile, config_of(index).output);
+      check_apart(config_.profile, sidecar_of(index));
+    }
   }
 }
 

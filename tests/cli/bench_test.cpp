@@ -84,7 +84,7 @@ TEST(Bench, DecodesWholeAndInTiles) {
 
 class BenchGenerate : public testing::Test {
  protected:
-  static GenerationCost measure(const ComputeOptions& compute) {
+  static GenerationCost measure(const ComputeOptions& compute, Profile* profile = nullptr) {
     GenerationConfig config;
     config.width = 48;
     config.height = 32;
@@ -92,7 +92,7 @@ class BenchGenerate : public testing::Test {
     config.steps = 3;
     const RandomModelSource source(tiny_transformer_config(), tiny_text_encoder_config(),
                                    tiny_vae_config(), 5);
-    return measure_generation(source, compute, config, CancellationToken());
+    return measure_generation(source, compute, config, CancellationToken(), profile);
   }
 };
 
@@ -113,6 +113,16 @@ TEST_F(BenchGenerate, TellsEachStageAndStep) {
     EXPECT_LE(steps, denoising + 0.01);  // the watcher's clock starts a moment earlier
     EXPECT_FALSE(cost.idle);
   }
+}
+
+TEST_F(BenchGenerate, ItsProfileTellsOfBlocks) {
+  Profile profile(at::kCPU);
+  measure({}, &profile);
+  int64_t blocks = 0;
+  for (const ProfileRow& row : profile_rows({profile.records()})) {
+    blocks += row.name == "full" ? row.calls : 0;
+  }
+  EXPECT_EQ(blocks, 3 * 2 * tiny_transformer_config().num_layers);  // steps, passes
 }
 
 TEST(BenchGenerateTable, AddsUpStagesAndGivesTheTimeOfAPass) {
@@ -221,6 +231,7 @@ TEST(Bench, RefusesWhatItCannotMeasure) {
   EXPECT_TRUE(refuses(run_here({"bench", "generate", "--steps=0"}), "--steps"));
   EXPECT_TRUE(refuses(run_here({"bench", "generate", "--vae-tile=7"}), "--vae-tile"));
   EXPECT_TRUE(refuses(run_here({"bench", "generate", "--ssp=2"}), "mesh: found --ssp 2"));
+  EXPECT_TRUE(refuses(run_here({"bench", "generate", "--profile=no/trace.json"}), "--profile"));
   EXPECT_TRUE(refuses(run_here({"bench", "gemm", "--height=721"}), "height"));
   EXPECT_TRUE(refuses(run_here({"bench", "gemm", "--num-full-blocks=7"}), "num_full_blocks"));
   EXPECT_TRUE(refuses(run_here({"bench", "gemm", "--model-type=half"}), "skiparse_model_type"));
