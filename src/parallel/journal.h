@@ -15,7 +15,7 @@ namespace ospnext {
 struct Traffic {
   int64_t calls = 0;
   int64_t bytes = 0;   // sent by this rank to others
-  double seconds = 0;  // from the call to its result, waiting for others included
+  double seconds = 0;  // in calls, waiting for others included
 };
 
 class Journal {
@@ -24,13 +24,18 @@ class Journal {
   void at_step(int64_t step) { step_ = step; }
   void at_block(int64_t block) { block_ = block; }
 
-  // The start and the end of a collective; `purpose` is a literal.
+  // The start and the end of a collective; `purpose` is a literal. One that goes on beside computation is left, and
+  // begun again when its result is waited for.
   void begin(const char* purpose) {
     waits_in_ = purpose;
     began_ = Clock::now();
     if (spans_ != nullptr) {
       spans_->begin(SpanKind::kExchange, purpose);
     }
+  }
+  void leave(const char* purpose) {
+    traffic_[purpose].seconds += std::chrono::duration<double>(Clock::now() - began_).count();
+    waits_in_ = nullptr;
   }
   void end(const char* purpose, int64_t bytes) {
     if (spans_ != nullptr) {
@@ -39,8 +44,7 @@ class Journal {
     Traffic& traffic = traffic_[purpose];
     ++traffic.calls;
     traffic.bytes += bytes;
-    traffic.seconds += std::chrono::duration<double>(Clock::now() - began_).count();
-    waits_in_ = nullptr;
+    leave(purpose);
     ++collectives_;
   }
 

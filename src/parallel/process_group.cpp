@@ -128,14 +128,31 @@ struct ProcessGroup::Engine {
   template <class Start>
   void run(const char* purpose, const Start& start, int64_t bytes = 0) const {
     options.journal->begin(purpose);
-    try {
+    explained([&] {
       if (const auto work = start()) {
         work->wait();
       }
+    });
+    options.journal->end(purpose, bytes);
+  }
+
+  // Calls what starts a collective and leaves it to itself.
+  template <class Start>
+  c10::intrusive_ptr<c10d::Work> begin(const char* purpose, const Start& start) const {
+    c10::intrusive_ptr<c10d::Work> work;
+    options.journal->begin(purpose);
+    explained([&] { work = start(); });
+    options.journal->leave(purpose);
+    return work;
+  }
+
+  template <class Function>
+  void explained(const Function& function) const {
+    try {
+      function();
     } catch (const std::exception& error) {
       throw RunError(options.explain ? options.explain(error.what()) : error.what());
     }
-    options.journal->end(purpose, bytes);
   }
 
   // Whether tensors travel through host memory although they are on a GPU.
@@ -196,13 +213,26 @@ ProcessGroup ProcessGroup::subgroup(const std::vector<int>& ranks) const {
   return group;
 }
 
+ProcessGroup ProcessGroup::twin(const std::string& name) const {
+  if (size_ == 1) {
+    return {};
+  }
+  return {engine_->store, engine_->name + "/" + name, rank_, size_, engine_->options};
+}
+
 at::Tensor ProcessGroup::all_to_all(const at::Tensor& x, const std::vector<int64_t>& sent,
                                     const std::vector<int64_t>& received,
                                     const char* purpose) const {
+  return start_all_to_all(x, sent, received, purpose).wait();
+}
+
+Pending ProcessGroup::start_all_to_all(const at::Tensor& x, const std::vector<int64_t>& sent,
+                                       const std::vector<int64_t>& received,
+                                       const char* purpose) const {
   TORCH_CHECK(std::ssize(sent) == size_ && std::ssize(received) == size_ && sum(sent) == x.size(0),
               "all_to_all: the counts do not fit ", shape_text(x.sizes()));
   if (size_ == 1) {
-    return x;
+    return Pending([x] { return x; });
   }
   std::vector<int64_t> shape = x.sizes().vec();
   shape[0] = sum(received);
@@ -211,11 +241,40 @@ at::Tensor ProcessGroup::all_to_all(const at::Tensor& x, const std::vector<int64
   at::Tensor out = engine_->like(x, shape);
   at::Tensor out_flat = out.view({-1}).view(at::kByte);  // of any dtype, and free of alignment
   at::Tensor in_flat = engine_->staged(x).view({-1}).view(at::kByte);
-  engine_->run(
-      purpose,
-      [&] { return engine_->backend->alltoall_base(out_flat, in_flat, out_bytes, in_bytes); },
-      sum(in_bytes) - in_bytes[rank_]);
-  return out.to(x.device());
+  const int64_t sent_bytes = sum(in_bytes) - in_bytes[rank_];  // the engine takes the counts
+  const auto work = engine_->begin(purpose, [&] {
+    return engine_->backend->alltoall_base(out_flat, in_flat, out_bytes, in_bytes);
+  });
+  return Pending([engine = engine_, work, purpose, sent_bytes, in_flat, out, device = x.device()] {
+    engine->run(
+        purpose, [&] { return work; }, sent_bytes);
+    return out.to(device);
+  });
+}
+
+Pending ProcessGroup::start_gather_into(const at::Tensor& whole, const at::Tensor& part,
+                                        const char* purpose) const {
+  TORCH_CHECK(part.scalar_type() == at::kByte && whole.scalar_type() == at::kByte &&
+                  whole.is_contiguous() && whole.numel() == size_ * part.numel(),
+              "gather: expected ", size_, " parts of bytes like ", shape_text(part.sizes()),
+              ", got room for ", shape_text(whole.sizes()));
+  if (size_ == 1) {
+    whole.copy_(part);
+    return Pending([whole] { return whole; });
+  }
+  at::Tensor in = engine_->staged(part);
+  at::Tensor out = engine_->stages(whole) ? engine_->like(whole, whole.sizes()) : whole;
+  const auto work =
+      engine_->begin(purpose, [&] { return engine_->backend->_allgather_base(out, in); });
+  const int64_t sent_bytes = static_cast<int64_t>(part.nbytes()) * (size_ - 1);
+  return Pending([engine = engine_, work, purpose, sent_bytes, in, out, whole] {
+    engine->run(
+        purpose, [&] { return work; }, sent_bytes);
+    if (!out.is_same(whole)) {
+      whole.copy_(out);
+    }
+    return whole;
+  });
 }
 
 at::Tensor ProcessGroup::all_gather(const at::Tensor& x, const std::vector<int64_t>& rows,

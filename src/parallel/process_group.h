@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/torch/torch.h"
@@ -53,6 +54,20 @@ struct GroupOptions {
   std::function<std::string(const std::string& message)> explain = {};
 };
 
+// The result of a collective that goes on beside computation. What it reads and writes is kept alive but must not be
+// changed until then.
+class Pending {
+ public:
+  Pending() = default;
+  explicit Pending(std::function<at::Tensor()> finish) : finish_(std::move(finish)) {}
+  // Waits for it, once. On a GPU it is the current stream that waits. Counts the collective, and as its time what is
+  // waited here. Throws RunError as the collective itself would.
+  at::Tensor wait() { return std::exchange(finish_, {})(); }
+
+ private:
+  std::function<at::Tensor()> finish_;
+};
+
 // A collective is called by all ranks of a group, in the same order, with the same `purpose`, a literal
 // under which it is counted. Tensors of any dtype and any of the device's memory; rows are slices of the
 // first dimension. In a group of one every collective is the identity and nothing is counted. Throws
@@ -70,13 +85,21 @@ class ProcessGroup {
   // The group of some ranks of this one, in that order; this process is one of them. Called by them alone. Asked
   // for again it is the same group.
   ProcessGroup subgroup(const std::vector<int>& ranks) const;
+  // All ranks of this one again, with connections of their own: collectives of the two groups do not wait for each other.
+  // Called by all, each time with another name.
+  ProcessGroup twin(const std::string& name) const;
 
   // x's rows in order, sent[i] of them for rank i -> received[i] rows from rank i, in order.
   at::Tensor all_to_all(const at::Tensor& x, const std::vector<int64_t>& sent,
                         const std::vector<int64_t>& received, const char* purpose) const;
+  Pending start_all_to_all(const at::Tensor& x, const std::vector<int64_t>& sent,
+                           const std::vector<int64_t>& received, const char* purpose) const;
   // x [rows[rank()], ...] -> all ranks' rows, in order.
   at::Tensor all_gather(const at::Tensor& x, const std::vector<int64_t>& rows,
                         const char* purpose) const;
+  // part [bytes] of each rank -> `whole` [size() * bytes], given by the caller, all of them in order; uint8 both.
+  Pending start_gather_into(const at::Tensor& whole, const at::Tensor& part,
+                            const char* purpose) const;
   // Elementwise over the ranks.
   at::Tensor all_max(const at::Tensor& x, const char* purpose) const;
   at::Tensor all_sum(const at::Tensor& x, const char* purpose) const;

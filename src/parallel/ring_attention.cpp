@@ -22,16 +22,20 @@ at::Tensor ring_attention(const at::Tensor& q, const at::Tensor& k, const at::Te
   PartialAttention result;
   for (int turn = 0; turn < n; ++turn) {
     const int whose = (rank + n - turn) % n;
+    Pending coming;
+    if (turn + 1 < n) {
+      std::vector<int64_t> sent(n), received(n);
+      sent[next] = held.size(0);
+      received[previous] = sum(segments[(whose + n - 1) % n]);
+      coming = ring.start_all_to_all(held, sent, received, "ring");
+    }
     const at::Tensor keys = held.select(1, 0).transpose(0, 1);    // [B, l, H, D]
     const at::Tensor values = held.select(1, 1).transpose(0, 1);  // [B, l, H, D]
     const PartialAttention part =
         partial_attention(q, keys, values, segments[rank], segments[whose]);
     result = turn == 0 ? part : join(result, part);
     if (turn + 1 < n) {
-      std::vector<int64_t> sent(n), received(n);
-      sent[next] = held.size(0);
-      received[previous] = sum(segments[(whose + n - 1) % n]);
-      held = ring.all_to_all(held, sent, received, "ring");
+      held = coming.wait();
     }
   }
   return result.out.to(q.scalar_type());

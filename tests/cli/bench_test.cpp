@@ -92,7 +92,7 @@ class BenchGenerate : public testing::Test {
     config.steps = 3;
     const RandomModelSource source(tiny_transformer_config(), tiny_text_encoder_config(),
                                    tiny_vae_config(), 5);
-    return measure_generation(source, compute, config, CancellationToken(), profile);
+    return measure_generation(source, compute, config, CancellationToken(), {}, profile);
   }
 };
 

@@ -120,6 +120,54 @@ TEST(ProcessGroup, ExchangesAreSpans) {
       {.journal = journal});
 }
 
+// Were starting to wait, rank 0 would never come to where rank 1 is.
+TEST(ProcessGroup, WhatIsStartedGoesOnBesideOtherCollectives) {
+  const auto journal = std::make_shared<Journal>();
+  run_ranks(2,
+            [&](const ProcessGroup& all) {
+              const ProcessGroup weights = all.twin("weights");
+              const at::Tensor part = at::full({5}, all.rank(), at::kByte);
+              at::Tensor first = at::empty({10}, at::kByte), second = at::empty({10}, at::kByte);
+              const at::Tensor rows = rows_of(all.rank(), 2, at::kFloat);
+              if (all.rank() == 1) {
+                all.barrier("between");
+              }
+              Pending one = weights.start_gather_into(first, part, "weights");
+              Pending two = weights.start_gather_into(second, part + 7, "weights");
+              Pending exchanged = weights.start_all_to_all(rows, {1, 1}, {1, 1}, "ring");
+              EXPECT_EQ(journal->traffic().at("weights").calls, 0);
+              if (all.rank() == 0) {
+                all.barrier("between");
+              }
+              const at::Tensor got = exchanged.wait();
+              EXPECT_TRUE(two.wait().is_same(second));
+              one.wait();
+              const at::Tensor expected = at::arange(2).repeat_interleave(5).to(at::kByte);
+              EXPECT_TRUE(at::equal(first, expected));
+              EXPECT_TRUE(at::equal(second, expected + 7));
+              EXPECT_TRUE(at::equal(got, at::stack({rows_of(0, 2, at::kFloat)[all.rank()],
+                                                    rows_of(1, 2, at::kFloat)[all.rank()]})));
+              EXPECT_EQ(journal->traffic().at("weights").calls, 2);
+              EXPECT_EQ(journal->traffic().at("weights").bytes, 2 * 5);
+            },
+            {.timeout = std::chrono::seconds(20), .journal = journal});
+}
+
+TEST(ProcessGroup, ADeathIsNoticedWhereTheResultIsWaitedFor) {
+  run_ranks(2,
+            [](const ProcessGroup& all) {
+              if (all.rank() == 1) {
+                std::fflush(nullptr);
+                ::_exit(0);
+              }
+              Pending pending = all.start_gather_into(at::empty({8}, at::kByte),
+                                                      at::ones({4}, at::kByte), "weights");
+              EXPECT_THROW(pending.wait(), RunError);
+            },
+            {.timeout = std::chrono::seconds(100),
+             .explain = [](const std::string&) { return "rank 1 has gone"; }});
+}
+
 TEST(ProcessGroup, OfOneIsTheIdentity) {
   const ProcessGroup alone;
   const at::Tensor x = at::randn({3, 2});
@@ -128,6 +176,7 @@ TEST(ProcessGroup, OfOneIsTheIdentity) {
   EXPECT_TRUE(alone.all_max(x, "").is_same(x));
   EXPECT_TRUE(alone.broadcast(x, 0, "").is_same(x));
   EXPECT_EQ(alone.subgroup({0}).size(), 1);
+  EXPECT_EQ(alone.twin("weights").size(), 1);
   alone.barrier("");
 }
 
