@@ -49,7 +49,10 @@ if(OSPNEXT_CUDA)
   find_library(OSPNEXT_CUDART NAMES libcudart.so.13
                HINTS "${LIBTORCH}/../nvidia/cu13/lib" $ENV{CUDA_HOME}/lib64 /usr/local/cuda/lib64
                DOC "the CUDA 13 runtime" REQUIRED)
+  find_library(OSPNEXT_CUBLASLT NAMES libcublasLt.so.13
+               HINTS "${LIBTORCH}/../nvidia/cu13/lib" $ENV{CUDA_HOME}/lib64 /usr/local/cuda/lib64
+               DOC "CUDA's matrix products" REQUIRED)
   target_include_directories(LibTorch::LibTorch SYSTEM INTERFACE "${OSPNEXT_CUDA_INCLUDE}" "${OSPNEXT_NCCL_INCLUDE}")
-  target_link_libraries(LibTorch::LibTorch INTERFACE "${OSPNEXT_CUDART}")
+  target_link_libraries(LibTorch::LibTorch INTERFACE "${OSPNEXT_CUDART}" "${OSPNEXT_CUBLASLT}")
   target_compile_definitions(LibTorch::LibTorch INTERFACE OSPNEXT_CUDA)
 endif()

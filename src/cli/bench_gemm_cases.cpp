@@ -1,7 +1,7 @@
 // The linear layers of a block, beside what their matrix products alone take.
 #include "cli/bench_cases.h"
 #include "core/torch/random.h"
-#include "kernels/modulate.h"
+#include "kernels/residual.h"
 #include "quant/hif8_linear.h"
 #include "quant/hif8_tensors.h"
 
@@ -10,20 +10,22 @@ namespace {
 
 // A linear layer of the model's precision on a fixed input of L rows.
 struct Layer {
-  std::function<at::Tensor()> product;  // without bias; [L, out]
-  std::function<at::Tensor()> linear;   // with it
+  std::function<at::Tensor()> product;                // without bias; [L, out]
+  std::function<at::Tensor(const Residual&)> linear;  // with it, added to [1, L, out] or to nothing
   std::function<at::Tensor()>
       gelu;  // and with GELU behind; none where that is part of the next input's rounding
 };
 
 Layer plain_layer(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  return {.product = [=] { return at::mm(x, weight.t()); },
-          .linear = [=] { return at::linear(x, weight, bias); },
-          .gelu =
-              [=] {
-                return x.is_cuda() ? at::_addmm_activation(bias, x, weight.t(), 1, 1, true)
-                                   : at::gelu(at::linear(x, weight, bias), "tanh");
-              }};
+  return {
+      .product = [=] { return at::mm(x, weight.t()); },
+      .linear =
+          [=](const Residual& residual) { return linear(residual, x.unsqueeze(0), weight, bias); },
+      .gelu =
+          [=] {
+            return x.is_cuda() ? at::_addmm_activation(bias, x, weight.t(), 1, 1, true)
+                               : at::gelu(at::linear(x, weight, bias), "tanh");
+          }};
 }
 
 Layer simulated_layer(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
@@ -31,12 +33,12 @@ Layer simulated_layer(const at::Tensor& x, const at::Tensor& weight, const at::T
   const at::Tensor values = hif8::code_values(weight, scale);
   const at::Tensor sample = x.unsqueeze(0);  // [1, L, in]
   const auto factor = scale.item<float>();
-  const auto linear = [=] {
-    return hif8::linear(sample, values, factor, bias, hif8::kForwardAmax)[0];
+  const auto linear = [=](const Residual& residual) {
+    return add_branch(residual, hif8::linear(sample, values, factor, bias, hif8::kForwardAmax));
   };
   return {.product = [=] { return at::mm(x, values.t()); },
           .linear = linear,
-          .gelu = [=] { return at::gelu(linear(), "tanh"); }};
+          .gelu = [=] { return at::gelu(linear({}), "tanh"); }};
 }
 
 Layer fp8_layer(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
@@ -45,7 +47,9 @@ Layer fp8_layer(const at::Tensor& x, const at::Tensor& weight, const at::Tensor&
   const hif8::Fp8Input input = hif8::fp8_input(x.unsqueeze(0), hif8::kForwardAmax);
   const auto factor = scale.item<float>();
   const at::Tensor one = at::ones({}, x.options().dtype(at::kFloat));
-  const auto linear = [=] { return hif8::fp8_linear(input, codes, factor, bias)[0]; };
+  const auto linear = [=](const Residual& residual) {
+    return hif8::fp8_linear(input, codes, factor, bias, residual);
+  };
   return {.product =
               [=] {
                 return at::_scaled_mm(input.codes[0], codes.t(), one, one, {}, {}, input.dtype,
@@ -94,7 +98,8 @@ std::vector<BenchCase> gemm_cases(const BenchModel& model) {
                        .extra_bytes = extra_bytes});
     };
     const double bias_bytes = static_cast<double>(bias.nbytes());
-    add_epilogue("  + bias", layer.linear, bias_bytes);
+    add_epilogue(
+        "  + bias", [=] { layer.linear({}); }, bias_bytes);
     const bool into_ffn = in<out, out_of_ffn = in> out;
     if (into_ffn && layer.gelu) {
       add_epilogue("  + bias + GELU", layer.gelu, bias_bytes);
@@ -102,10 +107,15 @@ std::vector<BenchCase> gemm_cases(const BenchModel& model) {
     if (!into_ffn) {
       const at::Tensor residual = draw({1, L, out});
       const at::Tensor gate = draw({1, 1, out}).to(at::kFloat);
+      const auto residual_bytes = bias_bytes + static_cast<double>(residual.nbytes());
+      add_epilogue(
+          "  + bias + residual", [=] { layer.linear({residual}); }, residual_bytes);
       add_epilogue(
           "  + bias + gated residual",
-          [=] { add_gated(residual, layer.linear().unsqueeze(0), gate); },
-          bias_bytes + static_cast<double>(residual.nbytes() + gate.nbytes()));
+          [=] {
+            layer.linear({residual, gate});
+          },
+          residual_bytes + static_cast<double>(gate.nbytes()));
     }
     if (compute.on_fp8_tensor_cores()) {
       cases.push_back({.name = out_of_ffn ? "  GELU, amax and cast of the input"

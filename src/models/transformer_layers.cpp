@@ -113,19 +113,21 @@ LinearImpl::LinearImpl(int64_t in, int64_t out, at::TensorOptions options)
     : weight(register_parameter("weight", at::empty({out, in}, options))),
       bias(register_parameter("bias", at::empty({out}, options))) {}
 
-at::Tensor LinearImpl::forward(const Measured& in) {
-  return multiply(in.x, joined_amax(hif8, in));
+at::Tensor LinearImpl::forward(const Measured& in, const Residual& residual) {
+  return multiply(in.x, joined_amax(hif8, in), residual);
 }
 
-at::Tensor LinearImpl::multiply(const at::Tensor& x, const at::Tensor& amax) {
+at::Tensor LinearImpl::multiply(const at::Tensor& x, const at::Tensor& amax,
+                                const Residual& residual) {
   if (on_fp8()) {
     return hif8::fp8_linear(hif8::fp8_input(x, hif8->input_amax, amax), weight, hif8->weight_scale,
-                            bias);
+                            bias, residual);
   }
   if (hif8) {
-    return hif8::linear(x, weight, hif8->weight_scale, bias, hif8->input_amax, amax);
+    return add_branch(residual,
+                      hif8::linear(x, weight, hif8->weight_scale, bias, hif8->input_amax, amax));
   }
-  return at::linear(x, weight.to(x.scalar_type()), bias.to(x.scalar_type()));
+  return linear(residual, x, weight.to(x.scalar_type()), bias.to(x.scalar_type()));
 }
 
 MlpImpl::MlpImpl(int64_t in, int64_t hidden, int64_t out, Activation activation,
@@ -134,23 +136,25 @@ MlpImpl::MlpImpl(int64_t in, int64_t hidden, int64_t out, Activation activation,
       second(register_module("2", Linear(hidden, out, options))),
       activation(activation) {}
 
-at::Tensor MlpImpl::forward(const Measured& in) {
+at::Tensor MlpImpl::forward(const Measured& in, const Residual& residual) {
   const at::Tensor& x = in.x;
   if (activation == Activation::kGeluTanh && takes_fused_gelu(*first, x)) {
     const auto dtype = x.scalar_type();
     const at::Tensor rows = x.reshape({-1, x.size(-1)});
     const at::Tensor hidden = at::_addmm_activation(
         first->bias.to(dtype), rows, first->weight.to(dtype).t(), 1, 1, /*use_gelu=*/true);
-    return second(hidden.unflatten(0, x.sizes().slice(0, x.dim() - 1)));
+    return second(hidden.unflatten(0, x.sizes().slice(0, x.dim() - 1)), residual);
   }
   const at::Tensor hidden = first(in);
   if (activation == Activation::kGeluTanh && second->on_fp8()) {
     const Measured measured{hidden, hif8::amax_of_samples(hidden, hif8::Of::kGelu)};
     const hif8::Fp8Input input = hif8::fp8_input_of_gelu(hidden, second->hif8->input_amax,
                                                          joined_amax(second->hif8, measured));
-    return hif8::fp8_linear(input, second->weight, second->hif8->weight_scale, second->bias);
+    return hif8::fp8_linear(input, second->weight, second->hif8->weight_scale, second->bias,
+                            residual);
   }
-  return second(activation == Activation::kSilu ? at::silu(hidden) : at::gelu(hidden, "tanh"));
+  return second(activation == Activation::kSilu ? at::silu(hidden) : at::gelu(hidden, "tanh"),
+                residual);
 }
 
 TimeProjectionImpl::TimeProjectionImpl(int64_t dim, at::TensorOptions options)
@@ -200,7 +204,8 @@ AttentionImpl::AttentionImpl(const TransformerConfig& config, at::TensorOptions 
       norm_k(register_module("norm_k", RmsNorm(config.dim, config.eps, options))),
       num_heads(config.num_heads) {}
 
-at::Tensor AttentionImpl::attend_self(const Measured& x, const Placement& place, Pattern pattern) {
+at::Tensor AttentionImpl::attend_self(const Measured& x, const Placement& place, Pattern pattern,
+                                      const Residual& residual) {
   const auto [q_x, k_x, v_x] = project(x, q, k, v);
   const auto turned = [&](RmsNorm& norm, const at::Tensor& y) -> Measured {
     const at::Tensor amax = amax_if(heads_on_fp8(hif8), y);
@@ -212,14 +217,15 @@ at::Tensor AttentionImpl::attend_self(const Measured& x, const Placement& place,
       {own_q.x, own_k.x, v_x.unflatten(2, {num_heads, -1})}, shards.tokens, shards.ranks.ulysses);
   const Measured out = attend(hif8, {query, own_q.amax}, {key, own_k.amax}, value, shards, {}, *o);
   const at::Tensor own = heads_to_tokens(out.x, shards.tokens, shards.ranks.ulysses);
-  return o(Measured{own.flatten(2), out.amax});  // [B, L, C]
+  return o(Measured{own.flatten(2), out.amax}, residual);  // [B, L, C]
 }
 
-at::Tensor AttentionImpl::attend_text(const at::Tensor& x, const TextKeys& text) {
+at::Tensor AttentionImpl::attend_text(const at::Tensor& x, const TextKeys& text,
+                                      const Residual& residual) {
   const at::Tensor amax = amax_if(heads_on_fp8(hif8), x);
   const Measured query{norm_q(q(x), amax).unflatten(2, {num_heads, -1}), amax};  // [B, L, H, D]
   const Measured out = attend(hif8, query, text.key, text.value, {}, text.log_weight, *o);
-  return o(Measured{out.x.flatten(2), out.amax});  // [B, L, C]
+  return o(Measured{out.x.flatten(2), out.amax}, residual);  // [B, L, C]
 }
 
 TextKeys AttentionImpl::text_keys(const TextRows& text) {
@@ -244,12 +250,12 @@ at::Tensor TransformerBlockImpl::forward(at::Tensor x, const at::Tensor& time, c
   const auto m = (modulation + time).chunk(6, 1);  // 6 x [B, 1, C]
   Span part(spans, SpanKind::kPart, "self-attention");
   auto y = modulated(x, /*shift=*/m[0], /*scale=*/m[1], eps, *self_attn->q);
-  x = add_gated(x, self_attn->attend_self(y, place, pattern), /*gate=*/m[2]);
+  x = self_attn->attend_self(y, place, pattern, {x, /*gate=*/m[2]});
   part.next("text attention");
-  x = x + cross_attn->attend_text(norm3(x), text);
+  x = cross_attn->attend_text(norm3(x), text, {x});
   part.next("feed-forward");
   y = modulated(x, /*shift=*/m[3], /*scale=*/m[4], eps, *ffn->first);
-  return add_gated(x, ffn(y), /*gate=*/m[5]);
+  return ffn(y, Residual{x, /*gate=*/m[5]});
 }
 
 HeadImpl::HeadImpl(const TransformerConfig& config, at::TensorOptions options)

@@ -7,6 +7,7 @@
 
 #include "core/torch/spans.h"
 #include "core/torch/torch.h"
+#include "kernels/residual.h"
 #include "models/layout.h"
 #include "models/transformer_config.h"
 #include "models/transformer_text.h"
@@ -29,10 +30,10 @@ struct Measured {
 // (transformer_hif8.h) sets it.
 struct LinearImpl : torch::nn::Module {
   LinearImpl(int64_t in, int64_t out, at::TensorOptions options);
-  // x [..., in] -> [..., out]
-  at::Tensor forward(const Measured& in);
+  // x [..., in] -> [..., out], added to `residual` if that has an x
+  at::Tensor forward(const Measured& in, const Residual& residual = {});
   // The same when `amax` [B] is known to be that of all ranks' parts of x's samples; undefined: x is whole.
-  at::Tensor multiply(const at::Tensor& x, const at::Tensor& amax);
+  at::Tensor multiply(const at::Tensor& x, const at::Tensor& amax, const Residual& residual = {});
   // Whether products are those of FP8 tensor cores, which ask for the input's largest magnitudes.
   bool on_fp8() const { return weight.scalar_type() == at::kFloat8_e4m3fn; }
   at::Tensor weight, bias;  // [out, in], [out]
@@ -51,7 +52,8 @@ enum class Activation { kGeluTanh, kSilu };
 struct MlpImpl : torch::nn::Module {
   MlpImpl(int64_t in, int64_t hidden, int64_t out, Activation activation,
           at::TensorOptions options);
-  at::Tensor forward(const Measured& in);  // [..., in] -> [..., out]
+  // [..., in] -> [..., out], added to `residual` if that has an x
+  at::Tensor forward(const Measured& in, const Residual& residual = {});
   Linear first, second;
   Activation activation;
 };
@@ -112,9 +114,10 @@ struct AttentionImpl : torch::nn::Module {
   AttentionImpl(const TransformerConfig& config, at::TensorOptions options);
   // Among video tokens, with rotary positions. x [B, L, C] -> [B, L, C]; tokens lie as `place` says and
   // see their segment of the layout, or everything when `pattern` is full.
-  at::Tensor attend_self(const Measured& x, const Placement& place, Pattern pattern);
+  at::Tensor attend_self(const Measured& x, const Placement& place, Pattern pattern,
+                         const Residual& residual);
   // From video tokens to text. x [B, L, C], text of text_keys() -> [B, L, C].
-  at::Tensor attend_text(const at::Tensor& x, const TextKeys& text);
+  at::Tensor attend_text(const at::Tensor& x, const TextKeys& text, const Residual& residual = {});
   // rows [B, T, C]
   TextKeys text_keys(const TextRows& text);
   Linear q, k, v, o;

@@ -24,11 +24,14 @@ class Journal {
   void at_step(int64_t step) { step_ = step; }
   void at_block(int64_t block) { block_ = block; }
 
-  // The start and the end of a collective; `purpose` is a literal. One that goes on beside computation is left, and
-  // begun again when its result is waited for.
-  void begin(const char* purpose) {
+  // The start and the end of a collective; `purpose` is a literal. One that goes on beside computation is started and
+  // left, and begun when its result is waited for.
+  void start(const char* purpose) {
     waits_in_ = purpose;
     began_ = Clock::now();
+  }
+  void begin(const char* purpose) {
+    start(purpose);
     if (spans_ != nullptr) {
       spans_->begin(SpanKind::kExchange, purpose);
     }

@@ -138,9 +138,9 @@ struct ProcessGroup::Engine {
 
   // Calls what starts a collective and leaves it to itself.
   template <class Start>
-  c10::intrusive_ptr<c10d::Work> begin(const char* purpose, const Start& start) const {
+  c10::intrusive_ptr<c10d::Work> started(const char* purpose, const Start& start) const {
     c10::intrusive_ptr<c10d::Work> work;
-    options.journal->begin(purpose);
+    options.journal->start(purpose);
     explained([&] { work = start(); });
     options.journal->leave(purpose);
     return work;
@@ -242,7 +242,7 @@ Pending ProcessGroup::start_all_to_all(const at::Tensor& x, const std::vector<in
   at::Tensor out_flat = out.view({-1}).view(at::kByte);  // of any dtype, and free of alignment
   at::Tensor in_flat = engine_->staged(x).view({-1}).view(at::kByte);
   const int64_t sent_bytes = sum(in_bytes) - in_bytes[rank_];  // the engine takes the counts
-  const auto work = engine_->begin(purpose, [&] {
+  const auto work = engine_->started(purpose, [&] {
     return engine_->backend->alltoall_base(out_flat, in_flat, out_bytes, in_bytes);
   });
   return Pending([engine = engine_, work, purpose, sent_bytes, in_flat, out, device = x.device()] {
@@ -265,7 +265,7 @@ Pending ProcessGroup::start_gather_into(const at::Tensor& whole, const at::Tenso
   at::Tensor in = engine_->staged(part);
   at::Tensor out = engine_->stages(whole) ? engine_->like(whole, whole.sizes()) : whole;
   const auto work =
-      engine_->begin(purpose, [&] { return engine_->backend->_allgather_base(out, in); });
+      engine_->started(purpose, [&] { return engine_->backend->_allgather_base(out, in); });
   const int64_t sent_bytes = static_cast<int64_t>(part.nbytes()) * (size_ - 1);
   return Pending([engine = engine_, work, purpose, sent_bytes, in, out, whole] {
     engine->run(

@@ -5,6 +5,8 @@
 #include "quant/hif8_tensors.h"
 #ifdef OSPNEXT_CUDA
 #include <ATen/cuda/CUDAContext.h>
+
+#include "kernels/cublas_lt.h"
 #endif
 
 namespace ospnext::hif8 {
@@ -58,29 +60,49 @@ Fp8Input fp8_input_of_gelu(const at::Tensor& x, double amax_to, const at::Tensor
 }
 
 at::Tensor fp8_linear(const Fp8Input& x, const at::Tensor& weight, float weight_scale,
-                      const at::Tensor& bias) {
+                      const at::Tensor& bias, const Residual& residual) {
   const int64_t B = x.codes.size(0), in = x.codes.size(-1), out = weight.size(0);
   CHECK_SHAPE(weight, out, in);
   std::vector<int64_t> shape = x.codes.sizes().vec();
   shape.back() = out;
-  at::Tensor y = at::empty(shape, x.codes.options().dtype(x.dtype));
+  bool adds = false;  // in the product's epilogue
+#ifdef OSPNEXT_CUDA
+  const bool on_lt = x.codes.is_cuda() && x.dtype == at::kBFloat16;
+  adds = on_lt && residual.x.defined() && !residual.gate.defined() && !at::GradMode::is_enabled();
+#endif
+  at::Tensor y =
+      adds ? residual.x.contiguous() : at::empty(shape, x.codes.options().dtype(x.dtype));
   if (y.numel() == 0) {
     return y;
   }
   constexpr int64_t kAligned = 4;  // floats; cuBLAS reads its scales from multiples of 16 bytes
-  const at::Tensor factor = (x.scale * (kShifted * weight_scale))
-                                .reciprocal_()
-                                .unsqueeze(1)
-                                .repeat({1, kAligned});  // [B, 4]
-  const at::Tensor one = at::ones({}, factor.options());
+  const at::Tensor factor = x.scale.reciprocal().unsqueeze(1).repeat({1, kAligned});  // [B, 4]
+  const float weight_factor = 1 / (kShifted * weight_scale);
   const at::Tensor bias_as_y = bias.to(x.dtype);
-  for (int64_t b = 0; b < B; ++b) {  // a GEMM has one scale
+#ifdef OSPNEXT_CUDA
+  if (on_lt) {
+    const auto rows = [&](const at::Tensor& of_samples, int64_t b) {
+      return of_samples[b].view({-1, of_samples.size(-1)});
+    };
+    for (int64_t b = 0; b < B; ++b) {  // a GEMM has one scale
+      cuda::lt_product(rows(y, b), {.x = rows(x.codes, b),
+                                    .weight = weight,
+                                    .bias = bias_as_y,
+                                    .x_scale = factor[b],
+                                    .weight_scale = weight_factor,
+                                    .adds = adds});
+    }
+    return adds ? y : add_branch(residual, y);
+  }
+#endif
+  const at::Tensor of_weight = at::full({}, weight_factor, factor.options());
+  for (int64_t b = 0; b < B; ++b) {
     at::Tensor rows = y[b].view({-1, out});
     at::_scaled_mm_out(rows, x.codes[b].view({-1, in}), weight.t(), /*scale_a=*/factor[b][0],
-                       /*scale_b=*/one, bias_as_y, /*scale_result=*/{}, x.dtype,
+                       /*scale_b=*/of_weight, bias_as_y, /*scale_result=*/{}, x.dtype,
                        /*use_fast_accum=*/false);
   }
-  return y;
+  return add_branch(residual, y);
 }
 
 }  // namespace ospnext::hif8

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "core/torch/torch.h"
+#include "kernels/residual.h"
 
 namespace ospnext::hif8 {
 
@@ -33,8 +34,9 @@ at::Tensor fp8_weight(const at::Tensor& weight_values);
 
 // The same product on FP8 tensor cores, summed in float32 (Hopper's own accumulators, of some 14 bits, are
 // added up every 128 products) and rounded once, to x's dtype: bf16, or float32 where the device has it. weight
-// of fp8_weight(); in and out are multiples of 16. CUDA from sm_89; on the CPU slowly. -> [B, ..., out].
+// of fp8_weight(); in and out are multiples of 16. CUDA from sm_89; on the CPU slowly. Added to `residual`, in bf16 on CUDA
+// in the epilogue, if it has no gate. -> [B, ..., out].
 at::Tensor fp8_linear(const Fp8Input& x, const at::Tensor& weight, float weight_scale,
-                      const at::Tensor& bias);
+                      const at::Tensor& bias, const Residual& residual = {});
 
 }  // namespace ospnext::hif8

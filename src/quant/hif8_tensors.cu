@@ -45,6 +45,13 @@ __device__ float reciprocal_fast(float x) {
   return y;
 }
 
+// The larger one, or NaN where one of them is.
+__device__ float max_or_nan(float a, float b) {
+  float y;
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(y) : "f"(a), "f"(b));
+  return y;
+}
+
 // gelu(x) with tanh, as x·sigmoid: x / (1 + e^(-2·√(2/π)·(x + 0.044715·x³))). As T, the way it would be stored.
 template <class T>
 __device__ float gelu(T stored) {
@@ -150,21 +157,60 @@ __global__ void cast_kernel(const In* in, const float* scale, Out* out, Samples 
   }
 }
 
-// One block of threads for each part of a sample (y of the grid). Positive floats are ordered as their bits
-// are, NaN above infinity.
+// The largest magnitude of the packs a thread has seen, as bits: positive floats are ordered as those are, NaN above
+// infinity.
+template <hif8::Of kOf, class T>
+struct Largest {
+  unsigned bits = 0;
+  template <int kWidth>
+  __device__ void see(const Pack<T, kWidth>& pack) {
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) {
+      bits = max(bits, __float_as_uint(fabsf(to_float(pack.value[i]))));
+    }
+  }
+  __device__ unsigned total() const {
+    return bits;
+  }
+};
+
+// That of their GELU, which grows above 0 and stays above -0.171 below: from an input of 0.5 on, whose GELU is 0.346, only
+// the largest input counts, and two special functions an element are saved.
+template <class T>
+struct Largest<hif8::Of::kGelu, T> {
+  static constexpr float kDecides = 0.5F;
+  unsigned bits = 0;
+  float top = 0;  // the largest input above 0; NaN if there was one
+  template <int kWidth>
+  __device__ void see(const Pack<T, kWidth>& pack) {
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) {
+      top = max_or_nan(top, to_float(pack.value[i]));
+    }
+    if (!(top >= kDecides)) {
+#pragma unroll
+      for (int i = 0; i < kWidth; ++i) {
+        bits = max(bits, __float_as_uint(fabsf(gelu(pack.value[i]))));
+      }
+    }
+  }
+  __device__ unsigned total() const {
+    T stored;
+    set(stored, top);
+    return top >= kDecides ? __float_as_uint(gelu(stored)) : bits;
+  }
+};
+
+// One block of threads for each part of a sample (y of the grid).
 template <int kWidth, hif8::Of kOf, class T>
 __global__ void amax_kernel(const T* x, float* amax, int64_t size) {
   const T* sample = x + blockIdx.y * size;
   const int64_t packs = size / kWidth, step = int64_t{gridDim.x} * kThreads;
-  unsigned largest = 0;
+  Largest<kOf, T> seen;
   for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < packs; i += step) {
-    const auto pack = reinterpret_cast<const Pack<T, kWidth>*>(sample)[i];
-#pragma unroll
-    for (int j = 0; j < kWidth; ++j) {
-      largest = max(largest, __float_as_uint(fabsf(number_of<kOf>(pack.value[j]))));
-    }
+    seen.see(reinterpret_cast<const Pack<T, kWidth>*>(sample)[i]);
   }
-  largest = __reduce_max_sync(0xFFFFFFFFU, largest);
+  unsigned largest = __reduce_max_sync(0xFFFFFFFFU, seen.total());
   __shared__ unsigned of_warps[kWarps];
   if (threadIdx.x % 32 == 0) {
     of_warps[threadIdx.x / 32] = largest;

@@ -111,6 +111,50 @@ TEST_P(Hif8LinearOnDevice, InFp8IsTheProductOfTheCodes) {
   EXPECT_EQ(none.sizes(), (at::IntArrayRef{2, 0, 32}));
 }
 
+// Onto a residual, with a gate or without: the branch is rounded at most once more than the sum.
+TEST_P(Hif8LinearOnDevice, InFp8AddsToAResidual) {
+  for (const auto& [B, L, in, out] :
+       {std::array<int64_t, 4>{3, 7, 96, 48}, std::array<int64_t, 4>{2, 130, 512, 256}}) {
+    const Case it(B, L, in, out);
+    const at::Tensor x = it.x.to(at::kBFloat16);
+    const at::Tensor residual = random({B, L, out}, 4).to(at::kBFloat16);
+    const at::Tensor gate = random({B, 1, out}, 5);
+    for (const bool gated : {false, true}) {
+      const at::NoGradGuard no_gradient;
+      const at::Tensor y =
+          hif8::fp8_linear(hif8::fp8_input(x.to(device()), 15),
+                           hif8::fp8_weight(it.weight_values.to(device())), it.weight_scale,
+                           it.bias.to(device()),
+                           {residual.to(device()), gated ? gate.to(device()) : at::Tensor()})
+              .cpu();
+      const at::Tensor exact = residual + (gated ? it.exact(x) * gate : it.exact(x));
+      EXPECT_LT(relative_l2(y, exact), 4e-3) << gated;  // two roundings of at most 2^-9
+    }
+  }
+}
+
+TEST_P(Hif8LinearOnDevice, TheLargestGeluIsFoundWhereverItComesFrom) {
+  const auto expect_largest = [&](const at::Tensor& x) {
+    for (const at::ScalarType dtype : {torch::kFloat32, torch::kBFloat16}) {
+      const at::Tensor narrow = x.to(device(), dtype);
+      const at::Tensor largest = at::gelu(narrow, "tanh").abs().flatten(1).amax(1);  // [B]
+      const at::Tensor found = hif8::amax_of_samples(narrow, hif8::Of::kGelu);
+      EXPECT_LE((found - largest).abs().max().item<double>(), 1e-5 * largest.max().item<double>());
+    }
+  };
+  const at::Tensor x = random({3, 50, 96}, 9);
+  expect_largest(x * 4);
+  expect_largest(-(x * 4).abs());    // all below 0: the lobe at -0.75 decides
+  expect_largest(x.clamp(-3, 0.1));  // above 0, but less than the lobe
+  expect_largest(torch::zeros({2, 8, 8}));
+  at::Tensor last = x.clamp(-3, 0);  // one large input, in the last place
+  last.flatten()[-1] = 9;
+  expect_largest(last);
+  at::Tensor broken = x.clone();
+  broken.flatten()[5] = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_TRUE(hif8::amax_of_samples(broken.to(device()), hif8::Of::kGelu)[0].isnan().item<bool>());
+}
+
 TEST_P(Hif8LinearOnDevice, TheInputOfGeluIsThatOfItsStoredResult) {
   const at::Tensor x = (random({2, 50, 96}, 8) * 4).to(device());
   for (const at::ScalarType dtype : {torch::kFloat32, torch::kBFloat16}) {

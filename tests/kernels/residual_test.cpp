@@ -1,0 +1,88 @@
+// A linear layer onto its residual, against the sum in fp64.
+#include "kernels/residual.h"
+
+#include <gtest/gtest.h>
+
+#include "core/torch/random.h"
+#include "support/compare.h"
+#include "support/on_device.h"
+
+namespace ospnext {
+namespace {
+
+struct Case {
+  at::Tensor x, weight, bias, residual, gate;
+
+  // Channels of different size, a gate of zero, an outlier in x and a mean that is not zero.
+  Case(int64_t B, int64_t L, int64_t in, int64_t out) {
+    const auto draw = [](at::IntArrayRef shape, const char* purpose) {
+      return at::randn(shape, seeded_generator(5, purpose));
+    };
+    x = draw({B, L, in}, "x") + 0.2;
+    x.flatten()[0] = 60;
+    weight = draw({out, in}, "weight") / std::sqrt(static_cast<double>(in));
+    bias = draw({out}, "bias");
+    residual = draw({B, L, out}, "residual") * 3;
+    gate = draw({B, 1, out}, "gate");
+    gate.select(2, 0).zero_();
+  }
+
+  // In double, or bf16 operators that round after each, on the CPU.
+  at::Tensor plain(at::ScalarType dtype, bool gated) const {
+    const at::Tensor y = at::linear(x.to(dtype), weight.to(dtype), bias.to(dtype));
+    return residual.to(dtype) + (gated ? y * gate.to(dtype) : y);
+  }
+
+  at::Tensor found(at::Device device, at::ScalarType dtype, bool gated) const {
+    const auto on = [&](const at::Tensor& t) { return t.to(device, dtype); };
+    return linear({on(residual), gated ? gate.to(device) : at::Tensor()}, on(x), on(weight),
+                  on(bias));
+  }
+};
+
+class LinearOntoResidual : public OnDevice {};
+INSTANTIATE_ON_DEVICES(LinearOntoResidual);
+
+// More rows than columns and fewer, where the gate takes different ways; widths that vectors do not divide.
+TEST_P(LinearOntoResidual, EqualsTheSum) {
+  for (const auto& [B, L, in, out] :
+       {std::array<int64_t, 4>{2, 300, 64, 96}, std::array<int64_t, 4>{1, 33, 128, 40},
+        std::array<int64_t, 4>{2, 1, 16, 8}, std::array<int64_t, 4>{1, 70, 13, 7},
+        std::array<int64_t, 4>{1, 1030, 1024, 264}}) {
+    const Case it(B, L, in, out);
+    for (const bool gated : {true, false}) {
+      for (const bool with_gradient : {false, true}) {
+        SCOPED_TRACE(testing::Message() << L << " x " << in << " -> " << out << ", gate " << gated
+                                        << ", gradient " << with_gradient);
+        const at::AutoGradMode mode(with_gradient);
+        const at::Tensor expected = it.plain(at::kDouble, gated);
+        const at::Tensor in_float = it.found(device(), at::kFloat, gated);
+        EXPECT_LE(relative_l2(in_float.cpu(), expected), 2e-6);  // sums of up to 1,024 products
+        const at::Tensor narrow = it.found(device(), at::kBFloat16, gated);
+        EXPECT_EQ(narrow.scalar_type(), at::kBFloat16);
+        EXPECT_LE(relative_l2(narrow.cpu(), expected),
+                  1.1 * relative_l2(it.plain(at::kBFloat16, gated), expected));
+      }
+    }
+    EXPECT_GT(relative_l2(it.plain(at::kDouble, true), it.plain(at::kDouble, false)), 0.05);
+  }
+}
+
+TEST_P(LinearOntoResidual, WithoutOneIsTheLayerAlone) {
+  const Case it(2, 9, 16, 24);
+  const auto on = [&](const at::Tensor& t) { return t.to(device()); };
+  EXPECT_TRUE(torch::equal(linear({}, on(it.x), on(it.weight), on(it.bias)),
+                           at::linear(on(it.x), on(it.weight), on(it.bias))));
+}
+
+TEST_P(LinearOntoResidual, TakesNoTokens) {
+  const Case it(1, 1, 16, 24);
+  const auto on = [&](const at::Tensor& t) { return t.to(device(), at::kBFloat16); };
+  const at::Tensor none = at::empty({1, 0, 16}), rest = at::empty({1, 0, 24});
+  const at::NoGradGuard no_gradient;
+  EXPECT_EQ(linear({on(rest), it.gate.to(device())}, on(none), on(it.weight), on(it.bias)).sizes(),
+            (at::IntArrayRef{1, 0, 24}));
+}
+
+}  // namespace
+}  // namespace ospnext
