@@ -79,6 +79,7 @@ PlanSubject subject_of(const PlanFlags& flags) {
   subject.grid = {(flags.num_frames - 1) / kFrames + 1, frame.height / kPixels,
                   frame.width / kPixels};
   subject.weight_bytes = flags.precision == "hif8" ? 1 : 2;
+  subject.shard_weights = flags.mesh.shard_weights;
   subject.costs = block_costs(
       kMilli * (flags.full_block_ms > 0 ? flags.full_block_ms : full),
       kMilli * (flags.sparse_block_ms > 0 ? flags.sparse_block_ms : sparse), {21, 45, 80},
@@ -118,7 +119,7 @@ void run_plan(const Arguments& arguments, const CancellationToken& /*cancel*/) {
     return a.seconds() / a.mesh.data < b.seconds() / b.mesh.data;
   });
   const double alone = predict(Mesh(), subject).seconds();
-  std::printf("A prediction, of %ld tokens; exchanges do not overlap with computation.\n",
+  std::printf("A prediction, of %ld tokens; exchange: the seconds that computation waits for.\n",
               subject.grid.tokens());
   std::printf("  s/step   compute  exchange  speedup    MB sent  calls  GiB/rank  mesh\n");
   print(predict(chosen, subject), alone, chosen.data);

@@ -34,7 +34,7 @@ WorkRanks divide_work(std::shared_ptr<World> world, const MeshFlags& flags,
   if (mesh.size() > 1 && world->all().rank() == 0) {
     std::cerr << mesh.size() << " processes: " << mesh.text() << std::endl;
   }
-  return work_ranks(std::move(world), mesh, transformer.num_heads);
+  return work_ranks(std::move(world), mesh, transformer.num_heads, flags.shard_weights);
 }
 
 }  // namespace ospnext

@@ -95,8 +95,17 @@ std::map<std::string, WeightSource> weight_sources(const Checkpoint& checkpoint,
   return sources;
 }
 
+RowRange all_rows(at::IntArrayRef shape) {
+  return {0, shape.empty() ? 1 : shape[0]};
+}
+
 void stream_weight(const WeightSource& source, const Checkpoint& checkpoint, const Loras& loras,
                    at::Device device, const RowSink& sink) {
+  stream_weight(source, all_rows(source.record.shape), checkpoint, loras, device, sink);
+}
+
+void stream_weight(const WeightSource& source, const RowRange& wanted, const Checkpoint& checkpoint,
+                   const Loras& loras, at::Device device, const RowSink& sink) {
   const TensorRecord& record = source.record;
   TORCH_CHECK(!source.hif8_scale || source.decode, source.name, ": codes without a decoder");
   if (record.element_count() == 0) {
@@ -120,16 +129,16 @@ void stream_weight(const WeightSource& source, const Checkpoint& checkpoint, con
     sink(first_row, rows);
     checkpoint.drop_pages(part);
   };
-  if (record.bytes <= kBlockBytes || record.shape.empty()) {
+  const int64_t num_rows = all_rows(record.shape).count;
+  if (wanted.count == num_rows && (record.bytes <= kBlockBytes || record.shape.empty())) {
     give(0, record);
     return;
   }
-  const int64_t num_rows = record.shape[0];
   const int64_t row_bytes = std::max<int64_t>(1, static_cast<int64_t>(record.bytes) / num_rows);
   const int64_t step = std::max<int64_t>(1, static_cast<int64_t>(kBlockBytes) / row_bytes);
-  for (int64_t begin = 0; begin < num_rows; begin += step) {
-    const int64_t count = std::min(step, num_rows - begin);
-    give(begin, rows_of(record, begin, count));
+  const int64_t end = wanted.first + wanted.count;
+  for (int64_t begin = wanted.first; begin < end; begin += step) {
+    give(begin, rows_of(record, begin, std::min(step, end - begin)));
   }
 }
 

@@ -44,9 +44,18 @@ void check_complete(const std::map<std::string, WeightSource>& sources,
 // Whether no value is NaN or infinite; of any dtype and device.
 bool all_finite(const at::Tensor& tensor);
 
-// Gives `sink` all rows in order, in blocks of about 64 MiB of the file, on `device`: in the file's
+// Rows first, first + 1, ... of a tensor; a scalar has one.
+struct RowRange {
+  int64_t first, count;
+};
+RowRange all_rows(at::IntArrayRef shape);
+
+// Gives `sink` the rows in order, in blocks of about 64 MiB of the file, on `device`: in the file's
 // dtype, or in float32 where they are decoded, a scale is applied or `loras` change the tensor. Beside mapped pages, which
-// are given back, one block is in memory at a time. Throws InputError for a LoRA of NaN.
+// are given back, one block is in memory at a time. Nothing else of the file is read. Throws InputError for a LoRA of NaN.
+void stream_weight(const WeightSource& source, const RowRange& rows, const Checkpoint& checkpoint,
+                   const Loras& loras, at::Device device, const RowSink& sink);
+// All rows.
 void stream_weight(const WeightSource& source, const Checkpoint& checkpoint, const Loras& loras,
                    at::Device device, const RowSink& sink);
 

@@ -28,17 +28,6 @@ constexpr std::array kTypePairs{
     std::pair{DType::kBool, at::kBool},
 };
 
-std::map<std::string, at::Tensor> parameters_and_buffers(torch::nn::Module& module) {
-  std::map<std::string, at::Tensor> targets;
-  for (const auto& item : module.named_parameters()) {
-    targets[item.key()] = item.value();
-  }
-  for (const auto& item : module.named_buffers()) {
-    targets[item.key()] = item.value();
-  }
-  return targets;
-}
-
 }  // namespace
 
 at::ScalarType scalar_type(DType dtype) {
@@ -74,17 +63,37 @@ at::Tensor to_tensor(const TensorRecord& record) {
   return flat.as_strided(record.shape, record.strides);
 }
 
-LoadReport load_weights(torch::nn::Module& module, const Checkpoint& checkpoint,
-                        const KeyMap& rename, const Loras& loras) {
-  return load_weights(module, checkpoint, weight_sources(checkpoint, rename), loras, {});
+WeightTargets weight_targets(torch::nn::Module& module) {
+  WeightTargets targets;
+  const auto add = [&](const std::string& name, const at::Tensor& whole) {
+    const auto write = [whole](int64_t first_row, const at::Tensor& rows) {
+      const at::Tensor into = rows.dim() == 0 ? whole : whole.narrow(0, first_row, rows.size(0));
+      into.copy_(rows);
+      return into;
+    };
+    targets.insert_or_assign(
+        name, WeightTarget{whole.sizes().vec(), whole.device(), all_rows(whole.sizes()), write});
+  };
+  for (const auto& item : module.named_parameters()) {
+    add(item.key(), item.value());
+  }
+  for (const auto& item : module.named_buffers()) {
+    add(item.key(), item.value());
+  }
+  return targets;
 }
 
 LoadReport load_weights(torch::nn::Module& module, const Checkpoint& checkpoint,
+                        const KeyMap& rename, const Loras& loras) {
+  return load_weights(weight_targets(module), checkpoint, weight_sources(checkpoint, rename), loras,
+                      {});
+}
+
+LoadReport load_weights(const WeightTargets& targets, const Checkpoint& checkpoint,
                         const std::map<std::string, WeightSource>& sources, const Loras& loras,
                         const RowChange& change) {
   const torch::NoGradGuard no_grad;
   LoadReport report;
-  const auto targets = parameters_and_buffers(module);
   for (const auto& [name, source] : sources) {
     if (!targets.contains(name)) {
       report.ignored.push_back(source.file_name);
@@ -92,22 +101,20 @@ LoadReport load_weights(torch::nn::Module& module, const Checkpoint& checkpoint,
   }
   TensorShapes shapes;
   for (const auto& [name, target] : targets) {
-    shapes[name] = target.sizes().vec();
+    shapes[name] = target.shape;
   }
   check_complete(sources, shapes, checkpoint.path());
   loras.check_fits(shapes);
   for (const auto& [name, target] : targets) {
     const WeightSource& source = sources.at(name);
-    const at::Tensor whole = target;
     stream_weight(
-        source, checkpoint, loras, whole.device(), [&](int64_t first_row, const at::Tensor& rows) {
-          const at::Tensor into =
-              rows.dim() == 0 ? whole : whole.narrow(0, first_row, rows.size(0));
-          into.copy_(change ? change(source.name, rows) : rows);
-          if (!all_finite(into)) {
+        source, target.rows, checkpoint, loras, target.device,
+        [&, &to = target](int64_t first_row, const at::Tensor& rows) {
+          const at::Tensor written = to.write(first_row, change ? change(source.name, rows) : rows);
+          if (!all_finite(written)) {
             throw InputError(checkpoint.path() + ": tensor " + quoted(source.file_name) +
                              " holds NaN or infinite values (as " +
-                             c10::toString(whole.scalar_type()) + "), expected finite numbers");
+                             c10::toString(written.scalar_type()) + "), expected finite numbers");
           }
         });
   }

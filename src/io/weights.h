@@ -38,8 +38,20 @@ LoadReport load_weights(torch::nn::Module& module, const Checkpoint& checkpoint,
 // A change to rows of the parameter `name` on their way into it; gives them back as they are if it has none.
 using RowChange = std::function<at::Tensor(const std::string& name, const at::Tensor& rows)>;
 
-// The same from sources that were found already; `change`, where given, comes after the LoRAs.
-LoadReport load_weights(torch::nn::Module& module, const Checkpoint& checkpoint,
+// Where a weight goes, or some rows of it.
+struct WeightTarget {
+  std::vector<int64_t> shape;  // of the whole weight
+  at::Device device;           // that the rows are wanted on
+  RowRange rows;               // that are wanted
+  std::function<at::Tensor(int64_t first_row, const at::Tensor& rows)> write;  // -> what it wrote
+};
+using WeightTargets = std::map<std::string, WeightTarget>;  // by name
+
+// All parameters and buffers, whole.
+WeightTargets weight_targets(torch::nn::Module& module);
+
+// The same for any targets, from sources that were found already; `change`, where given, comes after the LoRAs.
+LoadReport load_weights(const WeightTargets& targets, const Checkpoint& checkpoint,
                         const std::map<std::string, WeightSource>& sources, const Loras& loras,
                         const RowChange& change);
 

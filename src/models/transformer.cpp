@@ -47,7 +47,8 @@ at::Tensor unpatchify(const at::Tensor& patches, const Grid& grid) {
   return parts.permute({0, 6, 1, 2, 4, 3, 5}).flatten(5).flatten(3, 4);  // [B, C, F, 2h, 2w]
 }
 
-TransformerImpl::TransformerImpl(const TransformerConfig& config, at::TensorOptions options)
+TransformerImpl::TransformerImpl(const TransformerConfig& config, at::TensorOptions options,
+                                 Blocks kept)
     : config_(config) {
   config.check();
   plan_ = plan_blocks(config.skiparse_type(), config.num_layers, config.num_full_blocks);
@@ -62,6 +63,9 @@ TransformerImpl::TransformerImpl(const TransformerConfig& config, at::TensorOpti
   blocks = register_module("blocks", torch::nn::ModuleList());
   for (int64_t i = 0; i < config.num_layers; ++i) {
     blocks->push_back(TransformerBlock(config, options));
+    if (kept == Blocks::kWithoutMemory) {
+      drop_memory(*blocks[i]);
+    }
   }
   head = register_module("head", Head(config, float_options));
 }
@@ -71,6 +75,7 @@ TextVectors TransformerImpl::embed_text(const TextRows& text) {
   const TextRows words{text_embedding(text.rows.to(compute_dtype_)), text.log_weight};  // [B, T, C]
   TextVectors keys;
   for (size_t i = 0; i < blocks->size(); ++i) {
+    weights_.ready(i);
     keys.push_back(blocks->at<TransformerBlockImpl>(i).cross_attn->text_keys(words));
   }
   return keys;
@@ -107,6 +112,7 @@ at::Tensor TransformerImpl::forward(const at::Tensor& latent, const TextVectors&
   embed.end();
   for (size_t i = 0; i < plan_.size(); ++i) {
     ranks_.all.at_block(static_cast<int64_t>(i));
+    weights_.ready(i);
     const Placement& place = places.at(plan_[i].layout);
     x = tokens.switch_layout(x, *layout, place.layout, spans);
     layout = &place.layout;
@@ -133,6 +139,17 @@ void TransformerImpl::set_ranks(const SequenceRanks& ranks) {
       attention->hif8->ranks = ranks.all;
     }
   }
+}
+
+std::map<std::string, WeightShard> TransformerImpl::shard_blocks(const ProcessGroup& ranks) {
+  weights_ = ShardedWeights(ranks, {blocks->begin(), blocks->end()});
+  std::map<std::string, WeightShard> shards;
+  for (size_t i = 0; i < weights_.shards().size(); ++i) {
+    for (const auto& [name, shard] : weights_.shards()[i]) {
+      shards.emplace("blocks." + std::to_string(i) + "." + name, shard);
+    }
+  }
+  return shards;
 }
 
 void TransformerImpl::set_compute_dtype(at::ScalarType dtype) {

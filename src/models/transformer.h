@@ -16,6 +16,7 @@
 #include "models/transformer_config.h"
 #include "models/transformer_layers.h"
 #include "models/transformer_text.h"
+#include "parallel/sharded_weights.h"
 
 namespace ospnext {
 
@@ -37,8 +38,11 @@ struct TimeVectors {
 // nothing and can be captured in a CUDA graph. Not for use by several threads at once.
 struct TransformerImpl : torch::nn::Module {
   // Throws InputError for a config that breaks a rule. `options` gives the device, and the dtype of
-  // the linears that run in the compute dtype; all else is made in float32.
-  explicit TransformerImpl(const TransformerConfig& config, at::TensorOptions options = at::kFloat);
+  // the linears that run in the compute dtype; all else is made in float32. Blocks kWithoutMemory wait for
+  // shard_blocks().
+  enum class Blocks { kWhole, kWithoutMemory };
+  explicit TransformerImpl(const TransformerConfig& config, at::TensorOptions options = at::kFloat,
+                           Blocks kept = Blocks::kWhole);
 
   // latent [B, in_dim, F, H, W], H and W even; text of embed_text(), time of embed_time() -> velocity
   // [B, out_dim, F, H, W] float32. Differentiable. Its blocks go to `spans`.
@@ -54,6 +58,12 @@ struct TransformerImpl : torch::nn::Module {
   // Shares the tokens of each video among ranks from now on: all of them call forward() with the same arguments
   // and get the same velocity. Not differentiable then. More than one owner needs a sparse model.
   void set_ranks(const SequenceRanks& ranks);
+
+  // Divides the parameters of the blocks among ranks, which from now on call embed_text() and forward() equally often, in
+  // the same order, for whatever videos. A block has its parameters while it runs, and NaN at other times. Each rank
+  // keeps its part of what the blocks hold; what they shall hold instead is written to the shards that are returned,
+  // by the parameters' names. `ranks` as ShardedWeights takes them; with one nothing changes, and nothing is returned.
+  std::map<std::string, WeightShard> shard_blocks(const ProcessGroup& ranks);
 
   void set_compute_dtype(at::ScalarType dtype);
   at::ScalarType compute_dtype() const { return compute_dtype_; }
@@ -88,6 +98,7 @@ struct TransformerImpl : torch::nn::Module {
   std::vector<BlockPlan> plan_;
   at::ScalarType compute_dtype_ = at::kFloat;
   SequenceRanks ranks_;
+  ShardedWeights weights_;
   std::map<std::pair<Grid, std::string>, Tokens> tokens_;  // by grid and device
 };
 TORCH_MODULE(Transformer);

@@ -29,13 +29,14 @@ struct MeshSubject {
   int64_t segments = 1;  // of a sparse layout, P²; 1 for a dense model
 };
 
-// The sides of a mesh as a user asks for them; 0: whatever fits.
+// The sides of a mesh as a user asks for them, 0: whatever fits; and whether its processes divide the weights.
 struct MeshFlags {
   int64_t data_parallel = 0;
   int64_t cfg_parallel = 0;
   int64_t ssp = 0;
   int64_t ulysses = 0;
   int64_t ring = 0;
+  bool shard_weights = false;
 
   template <class Visitor>
   void visit(Visitor&& field) {
@@ -47,6 +48,9 @@ struct MeshFlags {
     field("ulysses", ulysses, "processes that share the heads of an owner's attention; 0: as fits");
     field("ring", ring,
           "processes among which keys and values of an owner's attention travel; 0: as fits");
+    field("shard_weights", shard_weights,
+          "of several processes: each keeps a part of the transformer's blocks, which are gathered "
+          "one by one, ahead of their use");
   }
 };
 

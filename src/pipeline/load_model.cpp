@@ -27,11 +27,11 @@ void make_ready(torch::nn::Module& module) {
   }
 }
 
-// Loads `module` and readies it for inference.
-void fill(torch::nn::Module& module, const Checkpoint& checkpoint,
+// Loads `module`, whose weights go to `targets`, and readies it for inference.
+void fill(torch::nn::Module& module, const WeightTargets& targets, const Checkpoint& checkpoint,
           const std::map<std::string, WeightSource>& sources, const Loras& loras = {},
           const RowChange& change = {}) {
-  const LoadReport report = load_weights(module, checkpoint, sources, loras, change);
+  const LoadReport report = load_weights(targets, checkpoint, sources, loras, change);
   if (!report.ignored.empty()) {
     warn(checkpoint.path() + ": " + std::to_string(report.ignored.size()) +
          " tensor(s) belong to nothing and are ignored, the first is " +
@@ -112,15 +112,35 @@ Hif8Rounding rounding_of(const TransformerConfig& config, const ComputeOptions& 
   return rounding;
 }
 
-// Of all weights that are rounded, by name.
+// Of all weights that are rounded, by name. Each rank reads the rows it wants.
 std::map<std::string, float> hif8_scales_of(const std::map<std::string, WeightSource>& sources,
+                                            const WeightTargets& targets,
                                             const Checkpoint& checkpoint, const Loras& loras,
-                                            at::Device device, double amax_to) {
+                                            double amax_to, const WeightRanks& ranks) {
   std::map<std::string, float> scales;
+  std::vector<std::string> measured;
+  std::vector<float> amax;
   for (const auto& [name, source] : sources) {
-    if (hif8::is_rounded_weight(name)) {
-      scales[name] = hif8::weight_scale(source, checkpoint, loras, device, amax_to);
+    if (!hif8::is_rounded_weight(name)) {
+      continue;
     }
+    if (const auto stored = hif8::stored_scale(source, loras)) {
+      scales[name] = *stored;
+      continue;
+    }
+    const WeightTarget& target = targets.at(name);
+    measured.push_back(name);
+    amax.push_back(hif8::weight_amax(source, target.rows, checkpoint, loras, target.device));
+  }
+  if (measured.empty()) {
+    return scales;
+  }
+  ranks.meet();
+  const at::Device device = targets.begin()->second.device;
+  const at::Tensor found =
+      hif8::scale_to(amax_to, ranks.group.all_max(at::tensor(amax).to(device), "amax")).cpu();
+  for (size_t i = 0; i < measured.size(); ++i) {
+    scales[measured[i]] = found[static_cast<int64_t>(i)].item<float>();
   }
   return scales;
 }
@@ -132,14 +152,20 @@ at::Tensor rounded_rows(const at::Tensor& rows, float scale, bool tensor_cores) 
   return tensor_cores ? hif8::fp8_weight(values) : values;
 }
 
-// Without values. With `eight_bits` the weights that are rounded take a byte each from the beginning.
-Transformer empty_transformer(const TransformerConfig& config, const ComputeOptions& compute,
-                              bool eight_bits) {
+// A transformer without values, and where they go.
+struct EmptyTransformer {
+  Transformer transformer;
+  WeightTargets targets;
+};
+
+// With `eight_bits` the weights that are rounded take a byte each from the beginning.
+Transformer allocate_transformer(const TransformerConfig& config, const ComputeOptions& compute,
+                                 bool eight_bits, TransformerImpl::Blocks blocks) {
   const auto options = at::TensorOptions().device(compute.device).dtype(compute.dtype);
   if (!eight_bits) {
-    return Transformer(config, options);
+    return Transformer(config, options, blocks);
   }
-  Transformer transformer(config, options.dtype(at::kFloat8_e4m3fn));
+  Transformer transformer(config, options.dtype(at::kFloat8_e4m3fn), blocks);
   for (auto& item : transformer->named_parameters()) {
     at::Tensor& parameter = item.value();
     if (parameter.scalar_type() == at::kFloat8_e4m3fn && !hif8::is_rounded_weight(item.key())) {
@@ -147,6 +173,26 @@ Transformer empty_transformer(const TransformerConfig& config, const ComputeOpti
     }
   }
   return transformer;
+}
+
+EmptyTransformer empty_transformer(const TransformerConfig& config, const ComputeOptions& compute,
+                                   bool eight_bits, const WeightRanks& ranks) {
+  using Blocks = TransformerImpl::Blocks;
+  Transformer transformer =
+      allocate_transformer(config, compute, eight_bits,
+                           ranks.group.size() > 1 ? Blocks::kWithoutMemory : Blocks::kWhole);
+  transformer->set_compute_dtype(compute.dtype);
+  const auto shards = transformer->shard_blocks(ranks.group);
+  WeightTargets targets = weight_targets(*transformer);
+  for (const auto& [name, shard] : shards) {
+    const auto write = [shard](int64_t first_row, const at::Tensor& rows) {
+      return shard.write(first_row, rows);
+    };
+    targets.insert_or_assign(
+        name, WeightTarget{
+                  shard.shape, shard.kept.device(), {shard.first_row(), shard.num_rows()}, write});
+  }
+  return {transformer, targets};
 }
 
 }  // namespace
@@ -259,21 +305,21 @@ Loras open_loras(const PartFiles& files) {
   return loras;
 }
 
-Transformer load_transformer(const PartFiles& files, const ComputeOptions& compute) {
+Transformer load_transformer(const PartFiles& files, const ComputeOptions& compute,
+                             const WeightRanks& ranks) {
   const torch::NoGradGuard no_grad;
   const Checkpoint checkpoint = open_checkpoint(files.weights);
   const Loras loras = open_loras(files);
   const TransformerConfig config = read_transformer_config(files);
   const Hif8Rounding rounding = rounding_of(config, compute, checkpoint.path());
-  Transformer transformer = empty_transformer(config, compute, rounding.tensor_cores());
-  transformer->set_compute_dtype(compute.dtype);
+  auto [transformer, targets] = empty_transformer(config, compute, rounding.tensor_cores(), ranks);
   const auto sources = hif8::decoded_sources(checkpoint, transformer_keys(checkpoint));
   std::map<std::string, float> scales;
   if (rounding.linears) {
     check_complete(sources, part_shapes(config), checkpoint.path());
-    scales = hif8_scales_of(sources, checkpoint, loras, compute.device, rounding.amax_to);
+    scales = hif8_scales_of(sources, targets, checkpoint, loras, rounding.amax_to, ranks);
   }
-  fill(*transformer, checkpoint, sources, loras,
+  fill(*transformer, targets, checkpoint, sources, loras,
        [&](const std::string& name, const at::Tensor& rows) {
          const auto scale = scales.find(name);
          return scale == scales.end() ? rows
@@ -284,23 +330,24 @@ Transformer load_transformer(const PartFiles& files, const ComputeOptions& compu
 }
 
 Transformer make_transformer(const TransformerConfig& config, const ComputeOptions& compute,
-                             const std::string& origin, const WeightFill& fill) {
+                             const std::string& origin, const WeightFill& fill,
+                             const WeightRanks& ranks) {
   const torch::NoGradGuard no_grad;
   const Hif8Rounding rounding = rounding_of(config, compute, origin);
-  Transformer transformer = empty_transformer(config, compute, rounding.tensor_cores());
-  transformer->set_compute_dtype(compute.dtype);
+  auto [transformer, targets] = empty_transformer(config, compute, rounding.tensor_cores(), ranks);
   std::map<std::string, float> scales;
   for (auto& item : transformer->named_parameters()) {
     const std::string& name = item.key();
-    at::Tensor& parameter = item.value();
-    if (!rounding.linears || !hif8::is_rounded_weight(name)) {
-      fill(name, parameter);
-      continue;
-    }
-    at::Tensor weight = at::empty(parameter.sizes(), parameter.options().dtype(at::kFloat));
+    const at::Tensor& parameter = item.value();
+    const bool rounded = rounding.linears && hif8::is_rounded_weight(name);
+    at::Tensor weight = at::empty(
+        parameter.sizes(), rounded ? parameter.options().dtype(at::kFloat) : parameter.options());
     fill(name, weight);
-    scales[name] = hif8::scale_to(rounding.amax_to, hif8::amax_of_tensor(weight)).item<float>();
-    parameter.copy_(rounded_rows(weight, scales[name], rounding.tensor_cores()));
+    if (rounded) {
+      scales[name] = hif8::scale_to(rounding.amax_to, hif8::amax_of_tensor(weight)).item<float>();
+      weight = rounded_rows(weight, scales[name], rounding.tensor_cores());
+    }
+    targets.at(name).write(0, weight);
   }
   round_to_hif8(transformer, rounding, scales);
   make_ready(*transformer);
@@ -312,7 +359,7 @@ Vae load_vae(const PartFiles& files, const ComputeOptions& compute) {
   const Checkpoint checkpoint = open_checkpoint(files.weights);
   Vae vae(read_vae_config(files));
   vae->to(compute.device, compute.dtype);
-  fill(*vae, checkpoint, weight_sources(checkpoint, vae_keys(checkpoint)));
+  fill(*vae, weight_targets(*vae), checkpoint, weight_sources(checkpoint, vae_keys(checkpoint)));
   if (compute.device.is_cuda()) {
     vae->to_channels_last();
   }
@@ -324,7 +371,8 @@ Umt5Encoder load_text_encoder(const PartFiles& files, const ComputeOptions& comp
   const Checkpoint checkpoint = open_checkpoint(files.weights);
   Umt5Encoder encoder(read_text_encoder_config(files),
                       at::TensorOptions().device(compute.device).dtype(compute.dtype));
-  fill(*encoder, checkpoint, weight_sources(checkpoint, umt5_keys(checkpoint)));
+  fill(*encoder, weight_targets(*encoder), checkpoint,
+       weight_sources(checkpoint, umt5_keys(checkpoint)));
   return encoder;
 }
 

@@ -57,10 +57,19 @@ Umt5Config read_text_encoder_config(const PartFiles& files);
 // The LoRAs of a part, checked against the names and shapes of its weights. Throws InputError.
 Loras open_loras(const PartFiles& files);
 
+// Processes that keep a part each of the weights of the transformer's blocks (TransformerImpl::shard_blocks()), and what
+// they do to wait for each other when one may have worked longer.
+struct WeightRanks {
+  ProcessGroup group;
+  std::function<void()> meet = [] {};
+};
+
 // Each loads and checks a whole part, in evaluation mode and without gradients. Throw InputError for
 // files that are broken or do not fit; tensors that belong to nothing are named in a warning. A transformer
-// that rounds to HiF8 has its weights rounded here, once, LoRAs added.
-Transformer load_transformer(const PartFiles& files, const ComputeOptions& compute);
+// that rounds to HiF8 has its weights rounded here, once, LoRAs added. Of several ranks, which all call it, each reads
+// of the blocks what it keeps (some rows to find the scales of HiF8, a second time), 64 MiB at a time.
+Transformer load_transformer(const PartFiles& files, const ComputeOptions& compute,
+                             const WeightRanks& ranks = {});
 Vae load_vae(const PartFiles& files, const ComputeOptions& compute);
 Umt5Encoder load_text_encoder(const PartFiles& files, const ComputeOptions& compute);
 Tokenizer load_tokenizer(const PartFiles& files);
@@ -70,7 +79,8 @@ using WeightFill = std::function<void(const std::string& name, at::Tensor& weigh
 // A transformer whose weights come from `fill`, one after the other, otherwise as load_transformer(): those rounded
 // to HiF8 for tensor cores take a byte each from the beginning. Throws InputError beginning with `origin`.
 Transformer make_transformer(const TransformerConfig& config, const ComputeOptions& compute,
-                             const std::string& origin, const WeightFill& fill);
+                             const std::string& origin, const WeightFill& fill,
+                             const WeightRanks& ranks = {});
 
 // Bytes of a part's weights in memory at `dtype`; reads names and shapes only.
 int64_t weight_bytes(const PartFiles& files, at::ScalarType dtype);

@@ -24,8 +24,9 @@ Umt5Encoder ModelFileSource::text_encoder(const ComputeOptions& compute) const {
   return load_text_encoder(files_.require(ModelPart::kTextEncoder), compute);
 }
 
-Transformer ModelFileSource::transformer(const ComputeOptions& compute) const {
-  return load_transformer(files_.require(ModelPart::kTransformer), compute);
+Transformer ModelFileSource::transformer(const ComputeOptions& compute,
+                                         const WeightRanks& ranks) const {
+  return load_transformer(files_.require(ModelPart::kTransformer), compute, ranks);
 }
 
 Vae ModelFileSource::vae(const ComputeOptions& compute) const {

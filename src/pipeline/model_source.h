@@ -17,7 +17,10 @@ class ModelSource {
   virtual VaeConfig vae_config() const = 0;
   virtual Tokenizer tokenizer() const = 0;
   virtual Umt5Encoder text_encoder(const ComputeOptions& compute) const = 0;
-  virtual Transformer transformer(const ComputeOptions& compute) const = 0;
+  // Of several ranks, which all call it, each has a part of the blocks.
+  virtual Transformer transformer(const ComputeOptions& compute,
+                                  const WeightRanks& ranks) const = 0;
+  Transformer transformer(const ComputeOptions& compute) const { return transformer(compute, {}); }
   virtual Vae vae(const ComputeOptions& compute) const = 0;
   // Bytes of a part's weights (not the tokenizer's) in memory at `dtype`.
   virtual int64_t bytes(ModelPart part, at::ScalarType dtype) const = 0;
@@ -32,7 +35,8 @@ class ModelFileSource : public ModelSource {
   VaeConfig vae_config() const override;
   Tokenizer tokenizer() const override;
   Umt5Encoder text_encoder(const ComputeOptions& compute) const override;
-  Transformer transformer(const ComputeOptions& compute) const override;
+  using ModelSource::transformer;
+  Transformer transformer(const ComputeOptions& compute, const WeightRanks& ranks) const override;
   Vae vae(const ComputeOptions& compute) const override;
   int64_t bytes(ModelPart part, at::ScalarType dtype) const override;
 

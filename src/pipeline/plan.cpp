@@ -75,6 +75,8 @@ class Pass {
   }
 
   double compute() const { return compute_; }
+  // Seconds of exchanges for which nothing waits.
+  double hidden() const { return hidden_; }
   int64_t bytes() const { return largest(bytes_); }
   int64_t exchanges() const { return exchanges_; }
 
@@ -136,25 +138,34 @@ class Pass {
         held.push_back(std::accumulate(group, group + ulysses, int64_t{0}));
       }
       send(held, 2 * row / ulysses);
+      hidden_ += std::min(subject_.seconds(largest(held) * 2 * row / ulysses, 1),
+                          subject_.costs.pair * pairs / ring);
     }
   }
 
   const PlanSubject& subject_;
   SequenceMesh mesh_;
   Counts bytes_;  // that each rank sends
-  double compute_ = 0;
+  double compute_ = 0, hidden_ = 0;
   int64_t exchanges_ = 0;
 };
 
+// Of the weights of a block.
+int64_t block_bytes(const PlanSubject& subject) {
+  const int64_t C = subject.transformer.dim;
+  return (8 * C * C + 2 * C * subject.transformer.ffn_dim) * subject.weight_bytes + C * 6 * 4;
+}
+
 // Weights, and for each token queries, keys, values, two residuals and the hidden layer of the feed-forward.
-int64_t memory_of(const PlanSubject& subject, int64_t tokens) {
-  constexpr int64_t kStreams = 8;
+int64_t memory_of(const PlanSubject& subject, int64_t tokens, int64_t sharers) {
+  constexpr int64_t kStreams = 8, kWhole = 3;  // blocks: one in use, two gathered ahead
   const TransformerConfig& model = subject.transformer;
   const int64_t C = model.dim;
-  const int64_t block = 8 * C * C + 2 * C * model.ffn_dim;
+  const int64_t all_blocks = block_bytes(subject) * model.num_layers;
+  const int64_t blocks =
+      sharers == 1 ? all_blocks : all_blocks / sharers + kWhole * block_bytes(subject);
   const int64_t around = 6 * C * C + C * (model.text_dim + C + model.freq_dim + C);
-  return (block * subject.weight_bytes + C * 6 * 4) * model.num_layers + around * 4 +
-         tokens * (kStreams * C + model.ffn_dim) * subject.value_bytes;
+  return blocks + around * 4 + tokens * (kStreams * C + model.ffn_dim) * subject.value_bytes;
 }
 
 }  // namespace
@@ -170,6 +181,10 @@ BlockCosts block_costs(double full_seconds, double sparse_seconds, const Grid& g
           pair * pair_flops(wanted) / pair_flops(measured)};
 }
 
+double PlanSubject::seconds(int64_t bytes, int64_t exchanges) const {
+  return static_cast<double>(bytes) / link_bytes + static_cast<double>(exchanges) * latency;
+}
+
 Plan predict(const Mesh& mesh, const PlanSubject& subject) {
   const Pass pass(subject, mesh.sequence);
   const int passes = (subject.two_passes ? 2 : 1) / mesh.cfg;
@@ -180,10 +195,17 @@ Plan predict(const Mesh& mesh, const PlanSubject& subject) {
   plan.compute = passes * pass.compute();
   plan.bytes = passes * pass.bytes() + (mesh.cfg - 1) * velocity;
   plan.exchanges = passes * pass.exchanges() + (mesh.cfg - 1);
-  plan.exchange = static_cast<double>(plan.bytes) / subject.link_bytes +
-                  static_cast<double>(plan.exchanges) * subject.latency;
+  plan.exchange = subject.seconds(plan.bytes, plan.exchanges) - passes * pass.hidden();
+  const int sharers = subject.shard_weights ? mesh.size() : 1;
+  if (sharers > 1) {
+    const int64_t gathered = passes * model.num_layers;
+    const int64_t bytes = gathered * (block_bytes(subject) / sharers) * (sharers - 1);
+    plan.bytes += bytes;
+    plan.exchanges += gathered;
+    plan.exchange += std::max(0.0, subject.seconds(bytes, gathered) - plan.compute);
+  }
   const int64_t ranks = mesh.sequence.size();
-  plan.memory = memory_of(subject, (subject.grid.tokens() + ranks - 1) / ranks);
+  plan.memory = memory_of(subject, (subject.grid.tokens() + ranks - 1) / ranks, sharers);
   return plan;
 }
 

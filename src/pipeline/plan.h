@@ -27,22 +27,27 @@ struct PlanSubject {
   bool two_passes = true;
   int64_t value_bytes = 2;   // of activations that are exchanged
   int64_t weight_bytes = 2;  // of a weight of the blocks
+  bool shard_weights = false;
   BlockCosts costs;
   double link_bytes = 1;  // that a rank sends in a second
   double latency = 0;     // seconds of an exchange of nothing
+
+  // Of exchanges that send so much.
+  double seconds(int64_t bytes, int64_t exchanges) const;
 };
 
 struct Plan {
   Mesh mesh;
   double compute = 0;     // seconds a step of the slowest rank, block by block
-  double exchange = 0;    // seconds a step
+  double exchange = 0;    // seconds a step that exchanges add to that
   int64_t bytes = 0;      // that the busiest rank sends in a step
   int64_t exchanges = 0;  // of a rank in a step
   int64_t memory = 0;     // bytes of a rank: weights, and what a block holds of its tokens
   double seconds() const { return compute + exchange; }
 };
 
-// Nothing overlaps: exchanges come between computations.
+// Exchanges come between computations, but for what travels beside them as far as they last: keys and values of a ring
+// beside its attention, weights beside all.
 Plan predict(const Mesh& mesh, const PlanSubject& subject);
 
 }  // namespace ospnext

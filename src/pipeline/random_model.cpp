@@ -221,11 +221,13 @@ Umt5Encoder RandomModelSource::text_encoder(const ComputeOptions& compute) const
   return encoder;
 }
 
-Transformer RandomModelSource::transformer(const ComputeOptions& compute) const {
+Transformer RandomModelSource::transformer(const ComputeOptions& compute,
+                                           const WeightRanks& ranks) const {
   at::Generator generator = seeded_generator(compute.device, seed_, "random transformer");
   return make_transformer(
       transformer_, compute, "random model",
-      [&](const std::string& name, at::Tensor& weight) { draw_in_place(name, weight, generator); });
+      [&](const std::string& name, at::Tensor& weight) { draw_in_place(name, weight, generator); },
+      ranks);
 }
 
 Vae RandomModelSource::vae(const ComputeOptions& compute) const {

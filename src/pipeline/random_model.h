@@ -55,7 +55,8 @@ class RandomModelSource : public ModelSource {
   VaeConfig vae_config() const override { return vae_; }
   Tokenizer tokenizer() const override;
   Umt5Encoder text_encoder(const ComputeOptions& compute) const override;
-  Transformer transformer(const ComputeOptions& compute) const override;
+  using ModelSource::transformer;
+  Transformer transformer(const ComputeOptions& compute, const WeightRanks& ranks) const override;
   Vae vae(const ComputeOptions& compute) const override;
   int64_t bytes(ModelPart part, at::ScalarType dtype) const override;
 

@@ -83,7 +83,8 @@ class Run {
     if (ranks_.leads()) {
       vae_ = source_.vae({compute_.device, config_.vae_dtype(compute_.dtype)});
     }
-    if (fit_together(source_, compute_)) {
+    // Sharded weights are loaded by all ranks together, later: not all may find room for them now.
+    if (ranks_.weights.size() == 1 && fit_together(source_, compute_)) {
       load_denoiser();
     }
   }
@@ -128,7 +129,10 @@ class Run {
   }
 
  private:
-  void load_denoiser() { transformer_ = source_.transformer(compute_); }
+  void load_denoiser() {
+    transformer_ =
+        source_.transformer(compute_, {ranks_.weights, [this] { ranks_.world->meet(); }});
+  }
 
   // Rows [n, D] of each text, on the CPU.
   std::vector<at::Tensor> encode(const std::vector<std::string>& texts) {
@@ -150,11 +154,14 @@ class Run {
   at::Tensor denoise_samples(size_t first, size_t count, VideoReceiver& receiver) {
     progress_.begin(stage_name("denoise", first, samples_.size()), config_.steps);
     const LatentSize size = latent_size(config_, vae_config_);
-    const bool works = static_cast<size_t>(ranks_.video) < count;
-    const at::Tensor mine =
-        works ? denoise_sample(first + ranks_.video, receiver).unsqueeze(0)
-              : at::empty({0, vae_config_.z_dim, size.frames, size.height, size.width},
-                          at::TensorOptions().device(compute_.device));
+    const auto video = static_cast<size_t>(ranks_.video);
+    at::Tensor mine = at::empty({0, vae_config_.z_dim, size.frames, size.height, size.width},
+                                at::TensorOptions().device(compute_.device));
+    if (video < count) {
+      mine = denoise_sample(first + video, receiver).unsqueeze(0);
+    } else if (ranks_.weights.size() > 1) {
+      denoise_sample(first, receiver);  // for nothing but its part of the weights
+    }
     std::vector<int64_t> rows(ranks_.mesh.data, 0);
     std::fill_n(rows.begin(), count, 1);
     const at::Tensor latents = ranks_.videos.all_gather(mine, rows, "videos");

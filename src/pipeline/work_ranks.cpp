@@ -20,7 +20,8 @@ MeshSubject mesh_subject(const TransformerConfig& transformer, int64_t videos, b
           .segments = dense ? 1 : transformer.sparse_ratio * transformer.sparse_ratio};
 }
 
-WorkRanks work_ranks(std::shared_ptr<World> world, const Mesh& mesh, int64_t num_heads) {
+WorkRanks work_ranks(std::shared_ptr<World> world, const Mesh& mesh, int64_t num_heads,
+                     bool shard_weights) {
   const ProcessGroup& all = world->all();
   const int tokens = mesh.sequence.size(), passes = mesh.cfg * tokens;
   TORCH_CHECK(all.size() == mesh.size(), "mesh: ", mesh.text(), " of ", all.size(), " processes");
@@ -41,6 +42,9 @@ WorkRanks work_ranks(std::shared_ptr<World> world, const Mesh& mesh, int64_t num
   ranks.videos = all.subgroup(same_place);
   ranks.passes = all.subgroup(same_tokens);
   ranks.sequence = sequence_ranks(all.subgroup(sharing), mesh.sequence, num_heads);
+  if (shard_weights) {
+    ranks.weights = all.twin("weights");
+  }
   ranks.world = std::move(world);
   return ranks;
 }

@@ -17,6 +17,7 @@ struct WorkRanks {
   ProcessGroup videos;     // processes that do the same for each of them
   ProcessGroup passes;     // processes with the same tokens of a video: with the prompt and without
   SequenceRanks sequence;  // processes that share the tokens of one pass
+  ProcessGroup weights;    // processes that keep a part each of the blocks' weights; alone: all
 
   // Whether this process encodes the texts, decodes the videos and hands them on.
   bool leads() const { return world->all().rank() == 0; }
@@ -25,8 +26,10 @@ struct WorkRanks {
 // What a mesh is for that makes `videos` of a model.
 MeshSubject mesh_subject(const TransformerConfig& transformer, int64_t videos, bool two_passes);
 
-// The groups of a mesh of all the world's ranks; called by all of them. By default a process is alone.
-WorkRanks work_ranks(std::shared_ptr<World> world, const Mesh& mesh, int64_t num_heads);
+// The groups of a mesh of all the world's ranks, among which the weights may be divided; called by all of them. By default
+// a process is alone.
+WorkRanks work_ranks(std::shared_ptr<World> world, const Mesh& mesh, int64_t num_heads,
+                     bool shard_weights);
 
 // Of several processes the rank's GPU where the device says none: by turns. What the ranks exchange goes between GPUs
 // over NCCL when each has one of its own, which `transport` "nccl" asks for, "gloo" forbids and "auto" finds out.

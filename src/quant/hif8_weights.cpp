@@ -47,18 +47,31 @@ std::map<std::string, WeightSource> decoded_sources(const Checkpoint& checkpoint
 
 float weight_scale(const WeightSource& source, const Checkpoint& checkpoint, const Loras& loras,
                    at::Device device, double amax_to) {
-  if (source.hif8_scale && !loras.change(source.name)) {
-    return static_cast<float>(*source.hif8_scale);
+  if (const auto scale = stored_scale(source, loras)) {
+    return *scale;
   }
+  const RowRange rows = all_rows(source.record.shape);
+  const float amax = weight_amax(source, rows, checkpoint, loras, device);
+  return scale_to(amax_to, at::full({}, amax, at::kFloat)).item<float>();
+}
+
+std::optional<float> stored_scale(const WeightSource& source, const Loras& loras) {
+  return source.hif8_scale && !loras.change(source.name)
+             ? std::optional(static_cast<float>(*source.hif8_scale))
+             : std::nullopt;
+}
+
+float weight_amax(const WeightSource& source, const RowRange& rows, const Checkpoint& checkpoint,
+                  const Loras& loras, at::Device device) {
   at::Tensor amax = at::zeros({}, at::kFloat);
-  stream_weight(source, checkpoint, loras, device, [&](int64_t, const at::Tensor& rows) {
-    amax = at::maximum(amax, amax_of_tensor(rows.to(at::kFloat)).cpu());  // NaN stays
+  stream_weight(source, rows, checkpoint, loras, device, [&](int64_t, const at::Tensor& some) {
+    amax = at::maximum(amax, amax_of_tensor(some.to(at::kFloat)).cpu());  // NaN stays
   });
   if (!std::isfinite(amax.item<float>())) {
     throw InputError(checkpoint.path() + ": tensor " + quoted(source.file_name) +
                      " holds NaN or infinite values, expected finite numbers");
   }
-  return scale_to(amax_to, amax).item<float>();
+  return amax.item<float>();
 }
 
 }  // namespace ospnext::hif8

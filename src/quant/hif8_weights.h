@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 
 #include "io/weight_stream.h"
@@ -22,5 +23,10 @@ std::map<std::string, WeightSource> decoded_sources(const Checkpoint& checkpoint
 // `device`. Throws InputError for NaN and infinite values.
 float weight_scale(const WeightSource& source, const Checkpoint& checkpoint, const Loras& loras,
                    at::Device device, double amax_to);
+
+// The two cases of it: the scale that is known; else the largest magnitude, of some rows.
+std::optional<float> stored_scale(const WeightSource& source, const Loras& loras);
+float weight_amax(const WeightSource& source, const RowRange& rows, const Checkpoint& checkpoint,
+                  const Loras& loras, at::Device device);
 
 }  // namespace ospnext::hif8

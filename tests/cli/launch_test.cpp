@@ -116,6 +116,41 @@ TEST_F(Launch, MakesTheSameVideosAsOneProcess) {
   expect_same("data", "three");
 }
 
+// To the last bit what the same processes make with all weights each, and no process has to have a video.
+TEST_F(Launch, ShardedWeightsMakeTheSameVideos) {
+  const auto make = [&](Arguments arguments, const std::string& name, const Arguments& flags) {
+    arguments.insert(arguments.end(), flags.begin(), flags.end());
+    arguments.insert(arguments.end(),
+                     {"--steps=2", "--width=32", "--height=32", "--output=" + path(name + ".y4m"),
+                      "--save-latent=" + path(name)});
+    const Outcome outcome = run(arguments);
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+    return outcome;
+  };
+  const auto expect_equal = [&](const std::string& name, const std::string& expected) {
+    EXPECT_TRUE(
+        at::equal(read_tensors(path(name)).at("latent"), read_tensors(path(expected)).at("latent")))
+        << name;
+  };
+  for (const std::string& precision : {std::string("float32"), std::string("hif8-simulated")}) {
+    const Arguments flags = {"--ssp=2", "--precision=" + precision};
+    make(launch(2, flags), precision, {});
+    const Outcome outcome = make(launch(2, flags), precision + "-sharded", {"--shard-weights"});
+    EXPECT_TRUE(holds(outcome.err, "exchanges \"weights\"")) << outcome.err;
+    expect_equal(precision + "-sharded", precision);
+  }
+  write_file(folder_ / "prompts", "a red ball\na blue cube\none yellow star");
+  Arguments several = launch(2, {});
+  several.erase(several.end() - 2, several.end());
+  const Arguments prompts = {"--prompts", path("prompts")};
+  make(several, "data", prompts);
+  make(several, "data-sharded", {"--prompts", path("prompts"), "--shard-weights"});
+  expect_equal("data-sharded", "data");
+  Arguments alone = launch(1, {"--shard-weights"});
+  alone.erase(alone.begin(), alone.begin() + 4);
+  EXPECT_FALSE(holds(make(alone, "alone", {}).err, "weights\""));
+}
+
 TEST_F(Launch, AKilledRankEndsTheOthersAndIsNamed) {
   std::vector<pid_t> children;
   std::chrono::steady_clock::time_point killed;
@@ -137,13 +172,13 @@ TEST_F(Launch, AKilledRankEndsTheOthersAndIsNamed) {
 
 TEST_F(Launch, AStoppedRankEndsTheOthersAndIsNamed) {
   std::vector<pid_t> children;
-  const Outcome outcome =
-      run(launch(3, {"--steps=1000", "--patience=3", "--output=" + path("a.y4m")}),
-          [&](pid_t pid, const auto& err) {
-            wait_until([&] { return holds(file_text(err), "denoise"); });
-            children = children_of(pid);
-            ::kill(children[2], SIGSTOP);
-          });
+  const Outcome outcome = run(
+      launch(3, {"--steps=1000", "--patience=3", "--shard-weights", "--output=" + path("a.y4m")}),
+      [&](pid_t pid, const auto& err) {
+        wait_until([&] { return holds(file_text(err), "denoise"); });
+        children = children_of(pid);
+        ::kill(children[2], SIGSTOP);
+      });
   EXPECT_EQ(outcome.status, 1);
   EXPECT_TRUE(holds(outcome.err, "error: rank 2 ")) << outcome.err;
   EXPECT_TRUE(std::all_of(children.begin(), children.end(), is_gone));

@@ -106,6 +106,26 @@ TEST_F(Weights, LoadConvertsToTheParametersTypeAndReportsTheRest) {
   EXPECT_TRUE(module.running.equal(tensors["running"]));
 }
 
+TEST_F(Weights, OnlyTheRowsThatATargetWantsAreRead) {
+  const at::Tensor weight = torch::randn({9, 4});
+  save_safetensors(folder_ / "a.safetensors", {{"weight", weight}, {"scalar", torch::ones({})}});
+  const Checkpoint checkpoint = open_checkpoint(folder_ / "a.safetensors");
+  at::Tensor got = torch::zeros({9, 4});
+  const auto write = [&](int64_t first_row, const at::Tensor& rows) {
+    return got.narrow(0, first_row, rows.size(0)).copy_(rows);
+  };
+  const auto nothing = [](int64_t, const at::Tensor& rows) {
+    ADD_FAILURE() << "wants no rows";
+    return rows;
+  };
+  const WeightTargets targets = {{"weight", {{9, 4}, at::kCPU, {2, 5}, write}},
+                                 {"scalar", {{}, at::kCPU, {0, 0}, nothing}}};
+  load_weights(targets, checkpoint, weight_sources(checkpoint, {}), {}, {});
+  EXPECT_TRUE(got.narrow(0, 2, 5).equal(weight.narrow(0, 2, 5)));
+  EXPECT_TRUE(got.narrow(0, 0, 2).eq(0).all().item<bool>());
+  EXPECT_TRUE(got.narrow(0, 7, 2).eq(0).all().item<bool>());
+}
+
 TEST_F(Weights, MissingMisshapenDoubleAndInfiniteTensorsAreNamed) {
   const fs::path file = folder_ / "a.safetensors";
   SmallImpl module;

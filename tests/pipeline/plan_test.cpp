@@ -51,6 +51,35 @@ TEST(Plan, DividesTheWork) {
   EXPECT_LT(predict({.sequence = {.ssp = 4}}, subject()).memory, predict(Mesh(), subject()).memory);
 }
 
+TEST(Plan, ShardedWeightsAreGatheredBesideComputation) {
+  const Mesh mesh{.cfg = 2, .sequence = {.ssp = 4}};
+  PlanSubject it = subject();
+  const Plan whole = predict(mesh, it);
+  it.shard_weights = true;
+  const Plan sharded = predict(mesh, it);
+  const int64_t C = 5120, block = 2 * (8 * C * C + 2 * C * 13824) + 6 * 4 * C;
+  EXPECT_EQ(whole.memory - sharded.memory, 40 * block - (40 * block / 8 + 3 * block));
+  EXPECT_EQ(sharded.bytes - whole.bytes, 40 * (block / 8) * 7);
+  EXPECT_EQ(sharded.exchanges - whole.exchanges, 40);
+  EXPECT_EQ(sharded.exchange, whole.exchange);
+  it.link_bytes = 10e9;  // too slow to hide it
+  const double gathering = static_cast<double>(sharded.bytes - whole.bytes) / it.link_bytes;
+  EXPECT_GT(gathering, whole.compute);
+  EXPECT_NEAR(predict(mesh, it).seconds(),
+              static_cast<double>(whole.bytes) / it.link_bytes + gathering, 1e-6);
+  EXPECT_EQ(predict(Mesh(), it).bytes, 0);
+}
+
+TEST(Plan, KeysOfARingTravelBesideAttention) {
+  PlanSubject it = subject();
+  const Mesh ring{.sequence = {.ring = 4}};
+  const Plan fast = predict(ring, it);
+  it.latency = 1;  // a second, which attention does not last
+  const Plan slow = predict(ring, it);
+  EXPECT_GT(slow.exchange, static_cast<double>(slow.exchanges) * 0.9);
+  EXPECT_LT(fast.exchange, 0.5 * static_cast<double>(fast.bytes) / it.link_bytes);
+}
+
 TEST(Plan, ADenseModelNeedsNoSwitch) {
   PlanSubject it = subject();
   it.two_passes = false;
