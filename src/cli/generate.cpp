@@ -116,7 +116,6 @@ class NoFiles final : public VideoReceiver {
 // What must be the same in all processes.
 json common_config(GenerateConfig config) {
   config.device.clear();
-  config.generation.vae_tile.clear();  // the free memory has a say in it
   return fields_to_json(config);
 }
 
@@ -170,8 +169,6 @@ void run_generate(const Arguments& arguments, const CancellationToken& cancel) {
   const ModelFileSource source(files);
   const VaeConfig vae = source.vae_config();
   config.generation.check(vae);
-  const auto tiling = vae_tiling_of(source, compute, config.generation, config.samples().size());
-  config.generation.vae_tile = tiling ? tiling->text() : "none";  // for the record beside the video
   const bool leads = place.rank == 0;
   if (leads && is_theirs && !given->flags.contains("output")) {
     make_folder_of(config.output);  // as OSP-Next does
@@ -184,6 +181,9 @@ void run_generate(const Arguments& arguments, const CancellationToken& cancel) {
   }
   const std::shared_ptr<World> world =
       join_world(place, config.world, compute.device, common_config(config), cancel);
+  const auto tiling =
+      vae_tiling_of(source, compute, config.generation, samples.size(), world->all());
+  config.generation.vae_tile = tiling ? tiling->text() : "none";  // for the record beside the video
   Progress progress(leads ? &std::cerr : nullptr, isatty(STDERR_FILENO) != 0,
                     profile ? &*profile : nullptr);
   std::optional<VideoFiles> files_to_write;

@@ -21,8 +21,12 @@ struct Traffic {
 class Journal {
  public:
   // Where the work stands, as numbers that mean something to a reader of a message.
-  void at_step(int64_t step) { step_ = step; }
+  void at_step(int64_t step) {
+    decodes_ = false;
+    step_ = step;
+  }
   void at_block(int64_t block) { block_ = block; }
+  void at_decoding() { decodes_ = true; }
 
   // The start and the end of a collective; `purpose` is a literal. One that goes on beside computation is started and
   // left, and begun when its result is waited for.
@@ -60,10 +64,12 @@ class Journal {
   // Safe on any thread.
   int64_t collectives() const { return collectives_; }
   bool waits() const { return waits_in_ != nullptr; }
-  // "step 3, block 5, in the exchange "switch"", or "at the start".
+  // "step 3, block 5, in the exchange "switch"", "the decoding", or "the start".
   std::string position() const {
-    std::string text = step_ < 0 ? "at the start" : "step " + std::to_string(step_ + 1);
-    if (block_ >= 0) {
+    std::string text = step_ < 0 ? "the start" : "step " + std::to_string(step_ + 1);
+    if (decodes_) {
+      text = "the decoding";
+    } else if (block_ >= 0) {
       text += ", block " + std::to_string(block_);
     }
     const char* const purpose = waits_in_;
@@ -76,6 +82,7 @@ class Journal {
  private:
   using Clock = std::chrono::steady_clock;
   std::atomic<int64_t> step_{-1}, block_{-1}, collectives_{0};
+  std::atomic<bool> decodes_{false};
   std::atomic<const char*> waits_in_{nullptr};
   Clock::time_point began_;
   std::map<std::string, Traffic> traffic_;

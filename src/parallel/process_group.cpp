@@ -196,6 +196,9 @@ ProcessGroup ProcessGroup::subgroup(const std::vector<int>& ranks) const {
   if (ranks.size() == 1) {
     return {};
   }
+  if (std::ssize(ranks) == size_ && std::is_sorted(ranks.begin(), ranks.end())) {
+    return *this;
+  }
   ProcessGroup group;
   group.rank_ = static_cast<int>(mine - ranks.begin());
   group.size_ = static_cast<int>(ranks.size());

@@ -68,11 +68,13 @@ void reset_peak_memory(at::Device device) {
   }
 }
 
-int64_t vae_decode_bytes(const VaeConfig& vae, int64_t height, int64_t width,
-                         at::ScalarType dtype) {
-  constexpr double kOnTop = 1.6;            // workspaces of convolutions, gaps between blocks
-  constexpr int64_t kAlways = 384ll << 20;  // bytes; for a frame of any size
+int64_t vae_decode_bytes(const VaeConfig& vae, int64_t height, int64_t width, at::ScalarType dtype,
+                         at::Device device) {
+  constexpr double kOnTop = 1.2;            // workspaces of convolutions, gaps between blocks
+  constexpr int64_t kAlways = 512ll << 20;  // bytes; for a frame of any size
   constexpr int64_t kHistory = 2;           // frames that a convolution looks back
+  const int64_t norm_copies =
+      device.is_cuda() ? 0 : 2;  // of its input, where no kernel does it all
   // Values a pixel of the frame; a level's pixels are a quarter of those of the next wider one.
   double remembered = 0, largest = 0;
   int64_t width_in = vae.dim * vae.dim_mult.back(), frames = 1;  // of a piece
@@ -80,12 +82,14 @@ int64_t vae_decode_bytes(const VaeConfig& vae, int64_t height, int64_t width,
   const auto convolution = [&](int64_t channels) {
     remembered += share * static_cast<double>(kHistory * channels);
   };
-  // Input, norm, extended input and output of a convolution at once, and the block's input beside them.
+  // The block's input, the extended input of a convolution and its output, or its input and the norm's copies.
   const auto block = [&](int64_t in, int64_t out) {
     convolution(in);
     convolution(out);
-    largest =
-        std::max(largest, share * static_cast<double>((5 * frames + kHistory) * std::max(in, out)));
+    const int64_t widest = std::max(in, out);
+    largest = std::max(
+        largest, share * static_cast<double>(frames * (in + out) + (frames + kHistory) * widest +
+                                             norm_copies * frames * widest));
   };
   convolution(vae.z_dim);
   block(width_in, width_in);
@@ -96,12 +100,15 @@ int64_t vae_decode_bytes(const VaeConfig& vae, int64_t height, int64_t width,
       block(std::exchange(width_in, width_out), width_out);
     }
     if (level > 0) {
+      int64_t before = frames;
       if (vae.temperal_downsample[level - 1]) {
         convolution(width_in);
         frames *= 2;
+        before += frames;
       }
-      // Before, enlarged, and the halved output twice: the convolution may want another layout.
-      largest = std::max(largest, share * static_cast<double>(frames * width_in * (1 + 4 + 4)));
+      // Before and behind the step in time, enlarged, and the output of half as many channels.
+      largest =
+          std::max(largest, share * static_cast<double>(width_in * (before + frames * (4 + 2))));
       width_in /= 2;
       share *= 4;
     }
@@ -115,12 +122,12 @@ int64_t vae_decode_bytes(const VaeConfig& vae, int64_t height, int64_t width,
 
 std::optional<VaeTiling> resolve_vae_tiling(const std::string& setting, const VaeConfig& vae,
                                             int64_t height, int64_t width, at::ScalarType dtype,
-                                            int64_t free) {
+                                            at::Device device, int64_t free) {
   if (setting != "auto") {
     return parse_vae_tiling(setting, vae);
   }
   const VaeTiling usual;
-  const bool fits = free == 0 || vae_decode_bytes(vae, height, width, dtype) <= free;
+  const bool fits = free == 0 || vae_decode_bytes(vae, height, width, dtype, device) <= free;
   return fits || !usual.cuts(height, width) ? std::nullopt : std::optional(usual);
 }
 

@@ -24,17 +24,18 @@ PeakMemory peak_memory(at::Device device);
 // Gives what LibTorch holds of the GPU's memory without using it back, and measures the peak from here on.
 void reset_peak_memory(at::Device device);
 
-// An estimate from above of the bytes that Vae::decode() of one video takes, weights apart: what
+// An estimate from above of the bytes that Vae::decode() of one video takes on a device, weights apart: what
 // the decoder remembers of the frames before (two frames of every convolution's input) and the
-// working set of its largest layer, times 1.6, and 384 MiB. It grows with the frame's area, not
+// working set of its largest layer, times 1.2, and 512 MiB. It grows with the frame's area, not
 // with the clip's length. docs/vae_tiling.md compares it with what was measured.
-int64_t vae_decode_bytes(const VaeConfig& vae, int64_t height, int64_t width, at::ScalarType dtype);
+int64_t vae_decode_bytes(const VaeConfig& vae, int64_t height, int64_t width, at::ScalarType dtype,
+                         at::Device device);
 
 // How a video of this size is decoded when --vae-tile is `setting`: whole ("none"), in those tiles
-// ("256,192"), or ("auto") whole unless that is estimated to take more than `free` bytes, 0 being
+// ("256,192"), or ("auto") whole unless that is estimated to take more than `free` bytes of the device, 0 being
 // unknown; then in diffusers' tiles. Throws InputError.
 std::optional<VaeTiling> resolve_vae_tiling(const std::string& setting, const VaeConfig& vae,
                                             int64_t height, int64_t width, at::ScalarType dtype,
-                                            int64_t free);
+                                            at::Device device, int64_t free);
 
 }  // namespace ospnext

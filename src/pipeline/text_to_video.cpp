@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <numeric>
 #include <set>
 
 #include "core/error.h"
@@ -65,8 +66,9 @@ class Run {
         transformer_config_(source.transformer_config()),
         vae_config_(source.vae_config()) {
     config_.check(vae_config_);
-    tiling_ = vae_tiling_of(source, compute, config, samples.size());
+    tiling_ = vae_tiling_of(source, compute, config, samples.size(), ranks.world->all());
     const LatentSize size = latent_size(config, vae_config_);
+    decoders_ = decoders(size.height);
     record_ = config.cuda_graph && spans == nullptr && compute.device.is_cuda() &&
               ranks.world->all().size() == 1 &&
               size.frames * size.height * size.width / (kPatchRows * kPatchColumns) *
@@ -80,7 +82,7 @@ class Run {
 
   void load() {
     progress_.begin("load", 0);
-    if (ranks_.leads()) {
+    if (decoders_) {
       vae_ = source_.vae({compute_.device, config_.vae_dtype(compute_.dtype)});
     }
     // Sharded weights are loaded by all ranks together, later: not all may find room for them now.
@@ -115,20 +117,29 @@ class Run {
     transformer_->set_ranks(ranks_.sequence);
     const auto at_once = static_cast<size_t>(ranks_.mesh.data);
     for (size_t first = 0; first < samples_.size(); first += at_once) {
-      ranks_.world->meet();  // the leader may have decoded for long
+      ranks_.world->meet();  // not all may have decoded
       const size_t count = std::min(at_once, samples_.size() - first);
       const at::Tensor latents = denoise_samples(first, count, receiver);  // [count, 16, F, h, w]
       if (first + count == samples_.size()) {
         transformer_ = nullptr;
       }
-      for (size_t i = 0; ranks_.leads() && i < count; ++i) {
-        receiver.latent(first + i, latents[static_cast<int64_t>(i)]);
+      for (size_t i = 0; decoders_ && i < count; ++i) {
         decode_sample(first + i, latents[static_cast<int64_t>(i)], receiver);
       }
     }
   }
 
  private:
+  int64_t tiles() const { return tiling_ ? tiling_->count(config_.height, config_.width) : 1; }
+
+  // The first processes, as many as there are tiles, or else rows of the latent; nothing to one behind them.
+  std::optional<ProcessGroup> decoders(int64_t latent_rows) const {
+    const ProcessGroup& all = ranks_.world->all();
+    std::vector<int> first(std::min<int64_t>(all.size(), tiles() > 1 ? tiles() : latent_rows));
+    std::iota(first.begin(), first.end(), 0);
+    return all.rank() < std::ssize(first) ? std::optional(all.subgroup(first)) : std::nullopt;
+  }
+
   void load_denoiser() {
     transformer_ =
         source_.transformer(compute_, {ranks_.weights, [this] { ranks_.world->meet(); }});
@@ -191,7 +202,7 @@ class Run {
             [&](const at::Tensor& frame) {
               receiver.preview(index, done, frame[0]);  // [3, 1, H, W]
             },
-            [] {});
+            [] {}, {});
       }
     };
     ranks_.world->journal().at_step(0);
@@ -200,32 +211,38 @@ class Run {
   }
 
   void decode_sample(size_t index, const at::Tensor& latent, VideoReceiver& receiver) {
-    const int64_t tiles = tiling_ ? tiling_->count(config_.height, config_.width) : 1;
-    progress_.begin(stage_name(tiles > 1 ? "decode in tiles" : "decode", index, samples_.size()),
-                    tiles * latent.size(1));
+    if (ranks_.leads()) {
+      receiver.latent(index, latent);
+    }
+    progress_.begin(stage_name(tiles() > 1 ? "decode in tiles" : "decode", index, samples_.size()),
+                    tiles() * latent.size(1));
+    ranks_.world->journal().at_decoding();
     decode(
         latent.unsqueeze(0),
         [&](const at::Tensor& frames) {  // [1, 3, n, H, W]
           receiver.frames(index, frames[0]);
         },
-        [&] { progress_.step(); });
+        [&] { progress_.step(); }, *decoders_);
     progress_.end();
-    receiver.finished(index);
+    if (ranks_.leads()) {
+      receiver.finished(index);
+    }
   }
 
-  // Whole frames or in tiles; `on_piece` is called after each latent frame (of each tile).
+  // Whole frames or in tiles, shared by `ranks`; on their first `on_piece` is called after each latent frame (of each
+  // tile).
   void decode(const at::Tensor& latent, const std::function<void(const at::Tensor&)>& sink,
-              const std::function<void()>& on_piece) {
+              const std::function<void()>& on_piece, const ProcessGroup& ranks) {
     const Span span(spans_, SpanKind::kBlock, "VAE decode");
     if (tiling_) {
-      decode_tiled(vae_, latent, *tiling_, sink, on_piece, &cancel_);
+      decode_tiled(vae_, latent, *tiling_, sink, on_piece, &cancel_, kTiledSpan, ranks);
       return;
     }
     const auto whole = [&](const at::Tensor& frames) {
       sink(frames);
       on_piece();
     };
-    vae_->decode(latent, whole, &cancel_);
+    vae_->decode(latent, whole, &cancel_, vae::Strips(ranks, latent.size(3)));
   }
 
   at::Tensor noise_of(const VideoSample& sample) const {
@@ -248,6 +265,7 @@ class Run {
   bool record_ = false;
   std::optional<SideStream> stream_;
   std::optional<VaeTiling> tiling_;
+  std::optional<ProcessGroup> decoders_;  // nothing where this process does not decode
   Vae vae_{nullptr};
   Transformer transformer_{nullptr};
   std::map<std::string, at::Tensor> embeddings_;  // text -> its own rows [n, D], on the CPU
@@ -256,7 +274,8 @@ class Run {
 }  // namespace
 
 std::optional<VaeTiling> vae_tiling_of(const ModelSource& source, const ComputeOptions& compute,
-                                       const GenerationConfig& config, size_t num_samples) {
+                                       const GenerationConfig& config, size_t num_samples,
+                                       const ProcessGroup& all) {
   const at::ScalarType dtype = config.vae_dtype(compute.dtype);
   const int64_t free = free_memory(compute.device);
   int64_t left = free - source.bytes(ModelPart::kVae, dtype);
@@ -264,8 +283,11 @@ std::optional<VaeTiling> vae_tiling_of(const ModelSource& source, const ComputeO
     left -= source.bytes(ModelPart::kTransformer, compute.dtype);
   }
   left = std::max<int64_t>(left, 1);
+  const auto number = at::TensorOptions().dtype(at::kLong).device(compute.device);
+  const at::Tensor taken = at::full({1}, free == 0 ? 0 : -left, number);
+  const int64_t least = -all.all_max(taken, "memory").item<int64_t>();  // 0 if unknown to any
   return resolve_vae_tiling(config.vae_tile, source.vae_config(), config.height, config.width,
-                            dtype, free == 0 ? 0 : left);
+                            dtype, compute.device, least);
 }
 
 void text_to_video(const ModelSource& source, const ComputeOptions& compute,

@@ -43,19 +43,21 @@ class VideoReceiver {
 };
 
 // How the videos of a run will be decoded: resolve_vae_tiling() with the device's free memory now,
-// before anything is loaded; with several samples the transformer stays in memory beside the VAE. Throws
-// InputError.
+// before anything is loaded; with several samples the transformer stays in memory beside the VAE. The same on
+// all processes, as suits the one with the least memory; how many share a frame makes no difference, so that
+// they make the video that one makes. Throws InputError.
 std::optional<VaeTiling> vae_tiling_of(const ModelSource& source, const ComputeOptions& compute,
-                                       const GenerationConfig& config, size_t num_samples);
+                                       const GenerationConfig& config, size_t num_samples,
+                                       const ProcessGroup& all = {});
 
 // Makes one video a sample, each whole before the next is begun. Parts are loaded whole before they
 // compute anything and freed when they are done: the text encoder before the transformer runs, the
 // transformer before the last sample is decoded. When all fit in memory at once (with room to work in),
 // all are loaded before the first computation, so that a broken one is refused at once.
 // Several processes call it with the same arguments: the leader encodes the texts, all denoise as the mesh says, and
-// the leader decodes and is the only one to call its receiver (previews are of the first video of those made at
-// the same time). What lies inside the stages goes to `spans`; steps are not recorded as CUDA graphs then.
-// Throws InputError, RunError (a result that is NaN), Cancelled.
+// all decode each video, by strips of rows or by tiles; the leader is the only one to call its receiver, and makes
+// previews alone (of the first video of those made at the same time). What lies inside the stages goes to `spans`;
+// steps are not recorded as CUDA graphs then. Throws InputError, RunError (a result that is NaN), Cancelled.
 void text_to_video(const ModelSource& source, const ComputeOptions& compute,
                    const GenerationConfig& config, const std::vector<VideoSample>& samples,
                    VideoReceiver& receiver, Progress& progress, const CancellationToken& cancel,

@@ -19,7 +19,7 @@ struct WorkRanks {
   SequenceRanks sequence;  // processes that share the tokens of one pass
   ProcessGroup weights;    // processes that keep a part each of the blocks' weights; alone: all
 
-  // Whether this process encodes the texts, decodes the videos and hands them on.
+  // Whether this process encodes the texts and hands the videos on.
   bool leads() const { return world->all().rank() == 0; }
 };
 

@@ -105,6 +105,14 @@ TEST_F(Launch, MakesTheSameVideosAsOneProcess) {
   expect_same("ssp", "one");
   make(launch(3, {}), "ring", {});
   expect_same("ring", "one");
+  const Arguments tiles = {"--vae-tile=32,16"}, low = {"--height=16"};
+  make(alone, "one_tiled", tiles);
+  const Outcome tiled = make(launch(4, {}), "tiled", tiles);
+  EXPECT_TRUE(holds(tiled.err, "exchanges \"tiles\"")) << tiled.err;
+  expect_same("tiled", "one_tiled");
+  make(alone, "one_low", low);
+  make(launch(3, {}), "low", low);  // two rows of the latent
+  expect_same("low", "one_low");
 
   alone.erase(alone.end() - 2, alone.end());
   Arguments several = launch(2, {});

@@ -125,6 +125,20 @@ TEST(World, NamesARankThatHangs) {
   EXPECT_TRUE(holds(failure, "block 7")) << failure;
 }
 
+TEST(Journal, SaysWhereTheWorkIs) {
+  Journal journal;
+  EXPECT_EQ(journal.position(), "the start");
+  journal.at_step(2);
+  journal.at_block(5);
+  EXPECT_EQ(journal.position(), "step 3, block 5");
+  journal.at_decoding();
+  journal.begin("rows");
+  EXPECT_EQ(journal.position(), "the decoding, in the exchange \"rows\"");
+  journal.end("rows", 8);
+  journal.at_step(0);
+  EXPECT_EQ(journal.position(), "step 1, block 5");
+}
+
 TEST(World, AnErrorOfOneEndsTheOthersMeeting) {
   const std::string failure = failure_at_rank_0(2, 2, {}, [](World& world) {
     if (world.all().rank() == 1) {
