@@ -7,12 +7,12 @@
 #include <utility>
 
 #include "cli/bench_cases.h"
+#include "cli/bench_exchange.h"
 #include "cli/bench_flags.h"
 #include "cli/bench_generate.h"
 #include "cli/bench_timing.h"
 #include "cli/commands.h"
 #include "core/error.h"
-#include "core/number_check.h"
 #include "pipeline/memory.h"
 
 namespace ospnext {
@@ -20,20 +20,12 @@ namespace {
 
 struct BenchFlags {
   BenchModelFlags model;
-  int64_t runs = 20;
-  int64_t warmup = 3;
+  TimingFlags timing;
 
   template <class Visitor>
   void visit(Visitor&& field) {
     model.visit(field);
-    field("runs", runs, "timed runs of each, of which the median is shown");
-    field("warmup", warmup, "runs before them");
-  }
-
-  // Throws InputError naming flag, value and rule.
-  void check() const {
-    check_range("--runs", runs, int64_t{1}, int64_t{10'000});
-    check_range("--warmup", warmup, int64_t{0}, int64_t{10'000});
+    timing.visit(field);
   }
 };
 
@@ -116,7 +108,7 @@ void time_piece(const Piece& timed, const Arguments& arguments, const Cancellati
         "--precision: found " + flags.model.precision +
         ", which is for gemm, block, forward and generate, expected float32, bf16 or auto");
   }
-  flags.check();
+  flags.timing.check();
   const BenchModel model = flags.model.model();
   print_header(flags, model);
   const auto measure = [&](const BenchCase& piece) {
@@ -133,8 +125,8 @@ void time_piece(const Piece& timed, const Arguments& arguments, const Cancellati
         functions.push_back(other);
       }
     }
-    const std::vector<double> ms =
-        median_milliseconds(functions, model.compute.device, flags.warmup, flags.runs);
+    const std::vector<double> ms = median_milliseconds(functions, model.compute.device,
+                                                       flags.timing.warmup, flags.timing.runs);
     measured.ms = ms[0];
     measured.aten_ms = piece.aten ? ms[1] : 0;
     measured.bare_ms = piece.bare ? ms.back() : 0;
@@ -177,7 +169,9 @@ std::vector<Command> commands_of(std::index_sequence<i...>) {
          time_piece(kPieces[i], arguments, cancel);
        }}...,
       {"generate", "a whole generation: seconds and memory of each stage, and the GPU's idle time",
-       run_bench_generate}};
+       run_bench_generate},
+      {"exchange", "what several processes exchange when a video's tokens change owners",
+       run_bench_exchange}};
 }
 
 std::vector<Command> pieces() {

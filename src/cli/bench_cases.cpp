@@ -11,6 +11,7 @@
 #include "models/rope.h"
 #include "models/token_exchange.h"
 #include "models/vae_tiling.h"
+#include "pipeline/plan.h"
 #include "pipeline/random_model.h"
 #include "quant/hif8_linear.h"
 #include "quant/hif8_tensors.h"
@@ -53,29 +54,24 @@ Layout layout_of(const BenchModel& model, Pattern pattern) {
   return {model.grid(), pattern, model.transformer.sparse_ratio, model.compute.device};
 }
 
-// 4·Σ l²·C: two products of all pairs of tokens of each segment.
-double attention_flops(const Layout& layout, int64_t C) {
+// Of all pairs of tokens of each segment.
+double attention_flops(const TransformerConfig& config, const Layout& layout) {
   double pairs = 0;
   for (const int64_t length : layout.lengths()) {
     pairs += static_cast<double>(length) * static_cast<double>(length);
   }
-  return 4 * pairs * static_cast<double>(C);
+  return pairs * pair_flops(config);
 }
 
 double text_flops(const TransformerConfig& config, int64_t L) {
-  return 4.0 * static_cast<double>(L) * static_cast<double>(kTextRows * config.dim);
-}
-
-// The linear layers of a block for L tokens; those of the text apart.
-double linear_flops(const TransformerConfig& config, int64_t L) {
-  const auto C = static_cast<double>(config.dim);
-  return 2.0 * static_cast<double>(L) * (6 * C * C + 2 * C * static_cast<double>(config.ffn_dim));
+  return static_cast<double>(L * kTextRows) * pair_flops(config);
 }
 
 double block_flops(const BenchModel& model, Pattern pattern) {
   const int64_t L = model.grid().tokens();
-  return attention_flops(layout_of(model, pattern), model.transformer.dim) +
-         text_flops(model.transformer, L) + linear_flops(model.transformer, L);
+  return attention_flops(model.transformer, layout_of(model, pattern)) +
+         text_flops(model.transformer, L) +
+         static_cast<double>(L) * linear_flops(model.transformer);
 }
 
 at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
@@ -107,14 +103,21 @@ RandomModelSource random_parts(const BenchModel& model) {
 
 }  // namespace
 
+GenerationConfig BenchModel::video() const {
+  GenerationConfig video;
+  video.width = width;
+  video.height = height;
+  video.num_frames = num_frames;
+  return video;
+}
+
 std::vector<int64_t> BenchModel::latent_shape() const {
-  return {1, transformer.in_dim, (num_frames - 1) / vae.temporal_factor() + 1,
-          height / vae.spatial_factor(), width / vae.spatial_factor()};
+  const LatentSize size = latent_size(video(), vae);
+  return {1, transformer.in_dim, size.frames, size.height, size.width};
 }
 
 Grid BenchModel::grid() const {
-  const std::vector<int64_t> latent = latent_shape();
-  return {latent[2], latent[3] / kPatchRows, latent[4] / kPatchColumns};
+  return token_grid(latent_size(video(), vae));
 }
 
 std::vector<BenchCase> ceiling_cases(const ComputeOptions& compute) {
@@ -141,7 +144,7 @@ std::vector<BenchCase> attention_cases(const BenchModel& model) {
   for (const Pattern pattern : patterns_of(config)) {
     const Layout layout = layout_of(model, pattern);
     cases.push_back({.name = std::string("attention, ").append(pattern_name(pattern)),
-                     .flops = attention_flops(layout, config.dim),
+                     .flops = attention_flops(config, layout),
                      .bytes = bytes_of({q, k, v, q}),
                      .ours = [=] { attend(q, k, v, layout); },
                      .aten = [=] { attend_by_aten(q, k, v, layout); }});

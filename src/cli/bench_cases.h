@@ -9,6 +9,7 @@
 #include "core/torch/torch.h"
 #include "models/layout.h"
 #include "models/transformer_config.h"
+#include "pipeline/generation_config.h"
 #include "pipeline/load_model.h"
 
 namespace ospnext {
@@ -33,6 +34,7 @@ struct BenchModel {
   int64_t width = 1280, height = 720, num_frames = 81;  // of the video, pixels and frames
   ComputeOptions compute;
 
+  GenerationConfig video() const;
   // Tokens of the transformer, and the latent [1, 16, F, h, w] they come from.
   Grid grid() const;
   std::vector<int64_t> latent_shape() const;

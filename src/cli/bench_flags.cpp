@@ -1,6 +1,6 @@
 #include "cli/bench_flags.h"
 
-#include "pipeline/generation_config.h"
+#include "core/number_check.h"
 
 namespace ospnext {
 
@@ -14,20 +14,21 @@ PartConfigs ModelSizeFlags::parts(const std::string& command) const {
   return parts;
 }
 
+void TimingFlags::check() const {
+  check_range("--runs", runs, int64_t{1}, int64_t{10'000});
+  check_range("--warmup", warmup, int64_t{0}, int64_t{10'000});
+}
+
 BenchModel BenchModelFlags::model() const {
   const PartConfigs parts = model_size.parts("bench");
   BenchModel model;
   model.transformer = parts.transformer;
   model.text_encoder = parts.text_encoder;
   model.vae = parts.vae;
-  GenerationConfig video;
-  video.width = width;
-  video.height = height;
-  video.num_frames = num_frames;
-  video.check(model.vae);
   model.width = width;
   model.height = height;
   model.num_frames = num_frames;
+  model.video().check(model.vae);
   model.compute = parse_transformer_compute(device, precision);
   return model;
 }

@@ -28,6 +28,20 @@ struct ModelSizeFlags {
   PartConfigs parts(const std::string& command) const;
 };
 
+struct TimingFlags {
+  int64_t runs = 20;
+  int64_t warmup = 3;
+
+  template <class Visitor>
+  void visit(Visitor&& field) {
+    field("runs", runs, "timed runs of each, of which the median is shown");
+    field("warmup", warmup, "runs before them");
+  }
+
+  // Throws InputError naming flag, value and rule.
+  void check() const;
+};
+
 struct BenchModelFlags {
   ModelSizeFlags model_size;
   int64_t width = 1280;

@@ -311,14 +311,14 @@ void run_bench_generate(const Arguments& arguments, const CancellationToken& can
   }
   const auto world =
       join_world(place, flags.world, model.compute.device, fields_to_json(flags), cancel);
-  const WorkRanks ranks = divide_work(world, flags.mesh, model.transformer, config, 1);
+  const RandomModelSource source(model.transformer, model.text_encoder, model.vae, 0);
+  const WorkRanks ranks = divide_work(world, flags.mesh, source, model.compute, config, 1);
   if (ranks.leads()) {
     std::cout << flags.model.title(model) << ", " << config.steps << " step(s)" << std::endl;
   }
   if (profile) {
     world->journal().record_to(profile->spans());
   }
-  const RandomModelSource source(model.transformer, model.text_encoder, model.vae, 0);
   const GenerationCost cost = measure_generation(source, model.compute, config, cancel, ranks,
                                                  profile ? &*profile : nullptr);
   const std::vector<RankCost> costs = costs_of_ranks(cost, world->all(), model.compute.device);

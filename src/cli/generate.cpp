@@ -203,7 +203,7 @@ void run_generate(const Arguments& arguments, const CancellationToken& cancel) {
   }
   if (!missing.empty()) {
     const WorkRanks ranks =
-        divide_work(world, config.mesh, transformer, config.generation, missing.size());
+        divide_work(world, config.mesh, source, compute, config.generation, missing.size());
     NoFiles none;
     VideoReceiver& receiver = leads ? static_cast<VideoReceiver&>(*files_to_write) : none;
     if (profile) {

@@ -1,89 +1,120 @@
 // ospnext plan: what several GPUs would take, before one has them.
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cstdio>
 
+#include "cli/bench_flags.h"
 #include "cli/commands.h"
 #include "core/choice.h"
 #include "core/number_check.h"
 #include "pipeline/plan.h"
-#include "pipeline/random_model.h"
 #include "pipeline/work_ranks.h"
 
 namespace ospnext {
 namespace {
 
-struct Resolution {
-  int64_t height, width;
-};
+constexpr double kMilli = 1e-3, kMicro = 1e-6, kGiga = 1e9;
 
 struct PlanFlags {
   int64_t gpus = 8;
-  std::string size = "14b";
+  ModelSizeFlags model_size;
   std::string resolution = "720p";
   int64_t num_frames = 81;
-  std::string model_type = "dual_end";
-  int64_t num_full_blocks = 8;
   std::string precision = "bf16";
   double full_block_ms = 0;
   double sparse_block_ms = 0;
-  double link = 203;
-  double latency = 30;
+  double link = PlanSubject().link_bytes / kGiga;
+  double latency = PlanSubject().latency / kMicro;
   int64_t videos = 1;
   MeshFlags mesh;
 
   template <class Visitor>
   void visit(Visitor&& field) {
     field("gpus", gpus, "how many there are");
-    field("size", size, "14b or 1.3b, as Wan2.1's");
-    field("resolution", resolution, "720p (1280x720), 768p (1280x768) or 480p (832x480)");
+    model_size.visit(field);
+    field("resolution", resolution,
+          "720p (1280x720), 768p (1280x768), 480p (832x480), or WIDTHxHEIGHT in pixels");
     field("num_frames", num_frames, "frames, 4k + 1");
-    field("model_type", model_type, "full, dual_end or uniform");
-    field("num_full_blocks", num_full_blocks, "full blocks of dual_end");
-    field("precision", precision, "bf16 or hif8");
+    field("precision", precision, "bf16, hif8 or float32");
     field("full_block_ms", full_block_ms,
-          "milliseconds of a full block of the 14B model at 720P on one GPU (ospnext bench block); "
-          "0: "
-          "of an H200");
+          "milliseconds of a full block of this model and video on one GPU (ospnext bench block); "
+          "0: as those of an H200 were");
     field("sparse_block_ms", sparse_block_ms, "the same of a sparse block");
-    field("link", link, "GB that a GPU sends to the others in a second");
+    field("link", link, "GB that a GPU sends to the others in a second (ospnext bench exchange)");
     field("latency", latency, "microseconds of an exchange of nothing");
     field("videos", videos, "videos to make");
     mesh.visit(field);
   }
 };
 
+struct Resolution {
+  int64_t width, height;
+};
+
+// "640x384"; nothing for another text.
+std::optional<Resolution> numbered_resolution(const std::string& text) {
+  Resolution size{};
+  const char* const end = text.data() + text.size();
+  const auto width = std::from_chars(text.data(), end, size.width);
+  if (width.ec != std::errc() || width.ptr == end || *width.ptr != 'x') {
+    return std::nullopt;
+  }
+  const auto height = std::from_chars(width.ptr + 1, end, size.height);
+  return height.ec == std::errc() && height.ptr == end ? std::optional(size) : std::nullopt;
+}
+
+// Tokens of the video.
+Grid grid_of(const PlanFlags& flags, const VaeConfig& vae) {
+  auto size = numbered_resolution(flags.resolution);
+  if (!size) {
+    size = one_of("--resolution", flags.resolution,
+                  std::array{std::pair{"720p", Resolution{1280, 720}},
+                             std::pair{"768p", Resolution{1280, 768}},
+                             std::pair{"480p", Resolution{832, 480}},
+                             std::pair{"WIDTHxHEIGHT", Resolution{}}});
+  }
+  GenerationConfig video;
+  video.width = size->width;
+  video.height = size->height;
+  video.num_frames = flags.num_frames;
+  video.check(vae);
+  return token_grid(latent_size(video, vae));
+}
+
+struct ValueBytes {
+  int64_t exchanged, weight;
+};
+
 PlanSubject subject_of(const PlanFlags& flags) {
-  constexpr double kMilli = 1e-3, kMicro = 1e-6, kGiga = 1e9;
   check_range<int64_t>("--gpus", flags.gpus, 1, 1024);
   check_range<int64_t>("--videos", flags.videos, 1, 10000);
-  check_range<int64_t>("--num-frames", flags.num_frames, 1, 10001);
   check_range("--link", flags.link, 1e-6, 1e6);
   check_range("--latency", flags.latency, 0.0, 1e6);
   check_range("--full-block-ms", flags.full_block_ms, 0.0, 1e9);
   check_range("--sparse-block-ms", flags.sparse_block_ms, 0.0, 1e9);
-  const Resolution frame = one_of(
-      "--resolution", flags.resolution,
-      std::array{std::pair{"720p", Resolution{720, 1280}}, std::pair{"768p", Resolution{768, 1280}},
-                 std::pair{"480p", Resolution{480, 832}}});
-  // Milliseconds in whole passes of the 14B model at 720P on one H200 (docs/performance.md).
-  const auto [full, sparse] = one_of("--precision", flags.precision,
-                                     std::array{std::pair{"bf16", std::pair{236.2, 107.0}},
-                                                std::pair{"hif8", std::pair{183.4, 81.1}}});
-  constexpr int64_t kPixels = 16, kFrames = 4;  // of a token
+  const auto bytes =
+      one_of("--precision", flags.precision,
+             std::array{std::pair{"bf16", ValueBytes{2, 2}}, std::pair{"hif8", ValueBytes{2, 1}},
+                        std::pair{"float32", ValueBytes{4, 4}}});
+  const PartConfigs parts = flags.model_size.parts("plan");
+  const bool measured = flags.full_block_ms > 0 && flags.sparse_block_ms > 0;
+  const bool needs_both = flags.full_block_ms > 0 || flags.sparse_block_ms > 0;
+  if (!measured && (needs_both || flags.precision == "float32")) {
+    throw InputError("--full-block-ms and --sparse-block-ms: found " +
+                     std::string(needs_both ? "one of them" : "--precision float32 without them") +
+                     ", expected both");
+  }
   PlanSubject subject;
-  subject.transformer = released_transformer(flags.size, "--size");
-  subject.transformer.skiparse_model_type = flags.model_type;
-  subject.transformer.num_full_blocks = flags.model_type == "dual_end" ? flags.num_full_blocks : 0;
-  subject.transformer.check("plan");
-  subject.grid = {(flags.num_frames - 1) / kFrames + 1, frame.height / kPixels,
-                  frame.width / kPixels};
-  subject.weight_bytes = flags.precision == "hif8" ? 1 : 2;
+  subject.transformer = parts.transformer;
+  subject.grid = grid_of(flags, parts.vae);
+  subject.value_bytes = bytes.exchanged;
+  subject.weight_bytes = bytes.weight;
   subject.shard_weights = flags.mesh.shard_weights;
-  subject.costs = block_costs(
-      kMilli * (flags.full_block_ms > 0 ? flags.full_block_ms : full),
-      kMilli * (flags.sparse_block_ms > 0 ? flags.sparse_block_ms : sparse), {21, 45, 80},
-      /*ratio=*/2, released_transformer("14b", "--size"), subject.transformer);
+  subject.costs = measured
+                      ? block_costs(kMilli * flags.full_block_ms, kMilli * flags.sparse_block_ms,
+                                    subject.grid, parts.transformer)
+                      : h200_block_costs(parts.transformer, flags.precision == "hif8");
   subject.link_bytes = kGiga * flags.link;
   subject.latency = kMicro * flags.latency;
   return subject;
@@ -110,7 +141,7 @@ void run_plan(const Arguments& arguments, const CancellationToken& /*cancel*/) {
   const PlanSubject subject = subject_of(flags);
   const auto gpus = static_cast<int>(flags.gpus);
   const MeshSubject meshes = mesh_subject(subject.transformer, flags.videos, subject.two_passes);
-  const Mesh chosen = choose_mesh(gpus, flags.mesh, meshes);
+  const Mesh chosen = fastest_mesh(gpus, flags.mesh, meshes, subject);
   std::vector<Plan> plans;
   for (const Mesh& mesh : possible_meshes(gpus, meshes)) {
     plans.push_back(predict(mesh, subject));

@@ -4,6 +4,7 @@
 
 #include "core/number_check.h"
 #include "core/version.h"
+#include "pipeline/plan.h"
 
 namespace ospnext {
 
@@ -26,15 +27,21 @@ std::shared_ptr<World> join_world(const ProcessPlace& place, const WorldFlags& f
 }
 
 WorkRanks divide_work(std::shared_ptr<World> world, const MeshFlags& flags,
-                      const TransformerConfig& transformer, const GenerationConfig& generation,
-                      size_t videos) {
-  const MeshSubject subject =
-      mesh_subject(transformer, static_cast<int64_t>(videos), generation.passes() == 2);
-  const Mesh mesh = choose_mesh(world->all().size(), flags, subject);
+                      const ModelSource& source, const ComputeOptions& compute,
+                      const GenerationConfig& generation, size_t videos) {
+  PlanSubject subject;
+  subject.transformer = source.transformer_config();
+  subject.grid = token_grid(latent_size(generation, source.vae_config()));
+  subject.two_passes = generation.passes() == 2;
+  subject.value_bytes = static_cast<int64_t>(at::elementSize(compute.dtype));
+  subject.costs = h200_block_costs(subject.transformer, compute.on_fp8_tensor_cores());
+  const MeshSubject meshes =
+      mesh_subject(subject.transformer, static_cast<int64_t>(videos), subject.two_passes);
+  const Mesh mesh = fastest_mesh(world->all().size(), flags, meshes, subject);
   if (mesh.size() > 1 && world->all().rank() == 0) {
     std::cerr << mesh.size() << " processes: " << mesh.text() << std::endl;
   }
-  return work_ranks(std::move(world), mesh, transformer.num_heads, flags.shard_weights);
+  return work_ranks(std::move(world), mesh, subject.transformer.num_heads, flags.shard_weights);
 }
 
 }  // namespace ospnext

@@ -7,6 +7,7 @@
 
 #include "parallel/mesh.h"
 #include "pipeline/generation_config.h"
+#include "pipeline/model_source.h"
 #include "pipeline/work_ranks.h"
 
 namespace ospnext {
@@ -33,10 +34,10 @@ std::shared_ptr<World> join_world(const ProcessPlace& place, const WorldFlags& f
                                   at::Device device, const nlohmann::json& configuration,
                                   const CancellationToken& cancel);
 
-// Who does what, for `videos` videos; the leader of several processes says it on standard error. Throws InputError
-// for a mesh that cannot be.
+// Who does what, for `videos` videos, in the mesh that is predicted to be the fastest on H200s; the leader of several
+// processes says it on standard error. Throws InputError for a mesh that cannot be.
 WorkRanks divide_work(std::shared_ptr<World> world, const MeshFlags& flags,
-                      const TransformerConfig& transformer, const GenerationConfig& generation,
-                      size_t videos);
+                      const ModelSource& source, const ComputeOptions& compute,
+                      const GenerationConfig& generation, size_t videos);
 
 }  // namespace ospnext

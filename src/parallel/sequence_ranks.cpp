@@ -5,15 +5,6 @@
 namespace ospnext {
 namespace {
 
-// `count` ranks from `first` on, `step` apart.
-std::vector<int> every(int first, int count, int step) {
-  std::vector<int> ranks;
-  for (int i = 0; i < count; ++i) {
-    ranks.push_back(first + i * step);
-  }
-  return ranks;
-}
-
 // The groups this rank is in when ranks first, first + 1, ... are ring x ulysses.
 AttentionRanks attention_ranks(const ProcessGroup& all, int first, int ulysses, int ring) {
   const int place = all.rank() - first;
@@ -22,6 +13,14 @@ AttentionRanks attention_ranks(const ProcessGroup& all, int first, int ulysses, 
 }
 
 }  // namespace
+
+std::vector<int> every(int first, int count, int step) {
+  std::vector<int> ranks;
+  for (int i = 0; i < count; ++i) {
+    ranks.push_back(first + i * step);
+  }
+  return ranks;
+}
 
 int full_ulysses(const SequenceMesh& mesh, int64_t num_heads) {
   return mesh.ssp == 1 ? mesh.ulysses : static_cast<int>(std::gcd<int64_t>(mesh.size(), num_heads));

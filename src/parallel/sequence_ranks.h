@@ -29,6 +29,9 @@ struct SequenceRanks {
   AttentionRanks across;  // of full attention: all
 };
 
+// `count` ranks from `first` on, `step` apart.
+std::vector<int> every(int first, int count, int step);
+
 // The groups of a mesh of all.size() ranks. num_heads is a multiple of mesh.ulysses.
 SequenceRanks sequence_ranks(const ProcessGroup& all, const SequenceMesh& mesh, int64_t num_heads);
 

@@ -65,6 +65,10 @@ LatentSize latent_size(const GenerationConfig& config, const VaeConfig& vae) {
           config.width / vae.spatial_factor()};
 }
 
+Grid token_grid(const LatentSize& latent) {
+  return {latent.frames, latent.height / kPatchRows, latent.width / kPatchColumns};
+}
+
 GenerationConfig defaults_for(const ModelFiles& files, const TransformerConfig& transformer) {
   GenerationConfig config;
   const bool large = transformer.dim >= 5120;  // 14B

@@ -73,6 +73,8 @@ struct LatentSize {
   int64_t frames, height, width;
 };
 LatentSize latent_size(const GenerationConfig& config, const VaeConfig& vae);
+// The transformer's tokens of it.
+Grid token_grid(const LatentSize& latent);
 
 // The generation_config.json beside the model, over the defaults of its kind and size: 50 steps, 81
 // frames at 16 fps; 720x1280 from width 5120 (14B) on, else 480x832; and

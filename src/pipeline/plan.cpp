@@ -3,21 +3,12 @@
 #include <algorithm>
 #include <numeric>
 
+#include "pipeline/random_model.h"
+
 namespace ospnext {
 namespace {
 
 using Counts = std::vector<int64_t>;
-
-// Operations of a block: of a token, products of the linears; of a pair, two products of a head's width each.
-double token_flops(const TransformerConfig& config) {
-  constexpr double kSquare = 6;  // q, k, v, o, and q and o of the attention to the text
-  const auto C = static_cast<double>(config.dim), hidden = static_cast<double>(config.ffn_dim);
-  return 2 * (kSquare * C * C + 2 * C * hidden);
-}
-
-double pair_flops(const TransformerConfig& config) {
-  return 4 * static_cast<double>(config.dim);
-}
 
 int64_t pairs_in(const Counts& lengths) {
   return std::inner_product(lengths.begin(), lengths.end(), lengths.begin(), int64_t{0});
@@ -170,15 +161,32 @@ int64_t memory_of(const PlanSubject& subject, int64_t tokens, int64_t sharers) {
 
 }  // namespace
 
-BlockCosts block_costs(double full_seconds, double sparse_seconds, const Grid& grid, int64_t ratio,
-                       const TransformerConfig& measured, const TransformerConfig& wanted) {
+double linear_flops(const TransformerConfig& config) {
+  constexpr double kSquare = 6;  // q, k, v, o, and q and o of the attention to the text
+  const auto C = static_cast<double>(config.dim), hidden = static_cast<double>(config.ffn_dim);
+  return 2 * (kSquare * C * C + 2 * C * hidden);
+}
+
+double pair_flops(const TransformerConfig& config) {
+  return 4 * static_cast<double>(config.dim);  // two products of a head's width, for each head
+}
+
+BlockCosts block_costs(double full_seconds, double sparse_seconds, const Grid& grid,
+                       const TransformerConfig& transformer) {
   const auto L = static_cast<double>(grid.tokens());
-  const auto sparse_pairs =
-      static_cast<double>(pairs_in(Layout(grid, Pattern::kToken, ratio).lengths()));
+  const Layout sparse(grid, Pattern::kToken, transformer.sparse_ratio);
+  const auto sparse_pairs = static_cast<double>(pairs_in(sparse.lengths()));
   const double pair = (full_seconds - sparse_seconds) / (L * L - sparse_pairs);
-  const double token = (full_seconds - pair * L * L) / L;
-  return {token * token_flops(wanted) / token_flops(measured),
-          pair * pair_flops(wanted) / pair_flops(measured)};
+  return {.token = (full_seconds - pair * L * L) / L, .pair = pair};
+}
+
+BlockCosts h200_block_costs(const TransformerConfig& transformer, bool hif8) {
+  const Grid hd{21, 45, 80};
+  const TransformerConfig large = released_transformer("14b", "plan");
+  const BlockCosts costs =
+      hif8 ? block_costs(0.1834, 0.0811, hd, large) : block_costs(0.2362, 0.1070, hd, large);
+  return {.token = costs.token * linear_flops(transformer) / linear_flops(large),
+          .pair = costs.pair * pair_flops(transformer) / pair_flops(large)};
 }
 
 double PlanSubject::seconds(int64_t bytes, int64_t exchanges) const {
@@ -207,6 +215,12 @@ Plan predict(const Mesh& mesh, const PlanSubject& subject) {
   const int64_t ranks = mesh.sequence.size();
   plan.memory = memory_of(subject, (subject.grid.tokens() + ranks - 1) / ranks, sharers);
   return plan;
+}
+
+Mesh fastest_mesh(int ranks, const MeshFlags& flags, const MeshSubject& meshes,
+                  const PlanSubject& subject) {
+  return choose_mesh(ranks, flags, meshes,
+                     [&](const Mesh& mesh) { return predict(mesh, subject).seconds(); });
 }
 
 }  // namespace ospnext

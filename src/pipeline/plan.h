@@ -16,10 +16,18 @@ struct BlockCosts {
   double pair = 0;
 };
 
-// From two measured blocks of a grid, full and sparse with ratio P, of `measured`; for a transformer of other widths
-// scaled by its floating-point operations.
-BlockCosts block_costs(double full_seconds, double sparse_seconds, const Grid& grid, int64_t ratio,
-                       const TransformerConfig& measured, const TransformerConfig& wanted);
+// From two measured blocks of the transformer, full and sparse, with the tokens of a grid.
+BlockCosts block_costs(double full_seconds, double sparse_seconds, const Grid& grid,
+                       const TransformerConfig& transformer);
+
+// On an H200: of whole passes of the 14B model at 720P in bf16 or hif8 (docs/performance.md), for a transformer of other
+// widths scaled by the floating-point operations.
+BlockCosts h200_block_costs(const TransformerConfig& transformer, bool hif8);
+
+// Floating-point operations of a block: of its linear layers for a token, those of the text apart, and of
+// self-attention for a pair of a query and a key.
+double linear_flops(const TransformerConfig& config);
+double pair_flops(const TransformerConfig& config);
 
 struct PlanSubject {
   TransformerConfig transformer;
@@ -29,8 +37,9 @@ struct PlanSubject {
   int64_t weight_bytes = 2;  // of a weight of the blocks
   bool shard_weights = false;
   BlockCosts costs;
-  double link_bytes = 1;  // that a rank sends in a second
-  double latency = 0;     // seconds of an exchange of nothing
+  // Of NCCL on eight H200s of a host, as others measured it.
+  double link_bytes = 203e9;  // that a rank sends in a second
+  double latency = 30e-6;     // seconds of an exchange of nothing
 
   // Of exchanges that send so much.
   double seconds(int64_t bytes, int64_t exchanges) const;
@@ -49,5 +58,9 @@ struct Plan {
 // Exchanges come between computations, but for what travels beside them as far as they last: keys and values of a ring
 // beside its attention, weights beside all.
 Plan predict(const Mesh& mesh, const PlanSubject& subject);
+
+// The mesh of choose_mesh() whose steps are predicted to be the shortest.
+Mesh fastest_mesh(int ranks, const MeshFlags& flags, const MeshSubject& meshes,
+                  const PlanSubject& subject);
 
 }  // namespace ospnext

@@ -26,22 +26,14 @@ WorkRanks work_ranks(std::shared_ptr<World> world, const Mesh& mesh, int64_t num
   const int tokens = mesh.sequence.size(), passes = mesh.cfg * tokens;
   TORCH_CHECK(all.size() == mesh.size(), "mesh: ", mesh.text(), " of ", all.size(), " processes");
   const int rank = all.rank();
-  std::vector<int> sharing, same_tokens, same_place;
-  for (int i = 0; i < tokens; ++i) {
-    sharing.push_back(rank / tokens * tokens + i);
-  }
-  for (int i = 0; i < mesh.cfg; ++i) {
-    same_tokens.push_back(rank / passes * passes + i * tokens + rank % tokens);
-  }
-  for (int i = 0; i < mesh.data; ++i) {
-    same_place.push_back(i * passes + rank % passes);
-  }
+  const int pass = rank / tokens, video = rank / passes;
   WorkRanks ranks;
   ranks.mesh = mesh;
-  ranks.video = rank / passes;
-  ranks.videos = all.subgroup(same_place);
-  ranks.passes = all.subgroup(same_tokens);
-  ranks.sequence = sequence_ranks(all.subgroup(sharing), mesh.sequence, num_heads);
+  ranks.video = video;
+  ranks.videos = all.subgroup(every(rank % passes, mesh.data, passes));
+  ranks.passes = all.subgroup(every(video * passes + rank % tokens, mesh.cfg, tokens));
+  ranks.sequence =
+      sequence_ranks(all.subgroup(every(pass * tokens, tokens, 1)), mesh.sequence, num_heads);
   if (shard_weights) {
     ranks.weights = all.twin("weights");
   }

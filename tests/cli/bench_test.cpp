@@ -200,6 +200,19 @@ TEST(BenchGenerateOnRanks, TellsWhatEachSendsInAStep) {
   EXPECT_NEAR(ranks["1"][1], exchanges["all"][1], 0.005);
 }
 
+TEST(BenchExchange, GivesThePlanItsLink) {
+  const Outcome outcome =
+      run_binary({"launch", "-n", "2", "--", "bench", "exchange", "--size=small", "--width=256",
+                  "--height=256", "--num-frames=5", "--device=cpu", "--runs=3"},
+                 {}, [] { ::setenv("OMP_NUM_THREADS", "1", /*overwrite=*/1); });
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  // A quarter of 512 tokens of width 256, in float32.
+  EXPECT_NE(outcome.out.find("[0] a switch: 0.131 MB sent by each in "), std::string::npos)
+      << outcome.out;
+  EXPECT_NE(outcome.out.find("[0] for plan: --link "), std::string::npos) << outcome.out;
+  EXPECT_TRUE(refuses(run_here({"bench", "exchange"}), "expected several"));
+}
+
 TEST(GpuTrace, IdleIsWhatNoIntervalCovers) {
   const std::vector<Interval> work = {{60, 100}, {0, 10}, {5, 20}, {30, 50}, {32, 40}};
   EXPECT_DOUBLE_EQ(*idle_share(work), 0.2);  // 20 to 30 and 50 to 60

@@ -35,6 +35,18 @@ TEST(Mesh, SeveralVideosComeFirst) {
   EXPECT_EQ(choose_mesh(8, {.data_parallel = 1}, subject), (Mesh{1, 2, {4, 1, 1}}));
 }
 
+TEST(Mesh, IsTheFastestOfThoseWithTheMostVideosWhereSecondsAreGiven) {
+  MeshSubject subject = kLarge;
+  const auto fastest_of_owners = [](const Mesh& mesh) { return 1.0 / mesh.sequence.ssp; };
+  EXPECT_EQ(choose_mesh(4, {}, subject, fastest_of_owners), (Mesh{1, 1, {4, 1, 1}}));
+  EXPECT_EQ(choose_mesh(4, {.cfg_parallel = 2}, subject, fastest_of_owners),
+            (Mesh{1, 2, {2, 1, 1}}));
+  EXPECT_EQ(choose_mesh(4, {}, subject, [](const Mesh&) { return 1.0; }),
+            choose_mesh(4, {}, subject));
+  subject.videos = 2;
+  EXPECT_EQ(choose_mesh(4, {}, subject, fastest_of_owners), (Mesh{2, 1, {2, 1, 1}}));
+}
+
 TEST(Mesh, FollowsTheFlags) {
   EXPECT_EQ(choose_mesh(8, {.cfg_parallel = 1, .ssp = 4, .ulysses = 1}, kLarge),
             (Mesh{1, 1, {4, 1, 2}}));

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "pipeline/random_model.h"
+#include "pipeline/work_ranks.h"
 
 namespace ospnext {
 namespace {
@@ -16,7 +17,7 @@ PlanSubject subject() {
   subject.transformer.skiparse_model_type = "dual_end";
   subject.transformer.num_full_blocks = 8;
   subject.grid = kHd;
-  subject.costs = block_costs(0.2362, 0.107, kHd, 2, subject.transformer, subject.transformer);
+  subject.costs = block_costs(0.2362, 0.107, kHd, subject.transformer);
   subject.link_bytes = 200e9;
   return subject;
 }
@@ -78,6 +79,32 @@ TEST(Plan, KeysOfARingTravelBesideAttention) {
   const Plan slow = predict(ring, it);
   EXPECT_GT(slow.exchange, static_cast<double>(slow.exchanges) * 0.9);
   EXPECT_LT(fast.exchange, 0.5 * static_cast<double>(fast.bytes) / it.link_bytes);
+}
+
+TEST(Plan, ChoosesTheMesh) {
+  const PlanSubject large = subject();
+  const auto chosen = [](int ranks, const PlanSubject& it) {
+    return fastest_mesh(ranks, {}, mesh_subject(it.transformer, 1, it.two_passes), it);
+  };
+  EXPECT_EQ(chosen(2, large), (Mesh{1, 2, {1, 1, 1}}));
+  EXPECT_EQ(chosen(4, large), (Mesh{1, 2, {2, 1, 1}}));
+  EXPECT_EQ(chosen(8, large), (Mesh{1, 2, {4, 1, 1}}));
+  EXPECT_EQ(chosen(16, large), (Mesh{1, 2, {4, 2, 1}}));
+  PlanSubject uneven = large;  // three rows and three columns: of four owners one has 4 tokens of 9
+  uneven.grid = {21, 3, 3};
+  uneven.two_passes = false;
+  uneven.latency = 0;
+  EXPECT_LT(chosen(4, uneven).sequence.ssp, 4);
+}
+
+TEST(Plan, TakesTheCostsOfAnH200ForOtherWidthsByTheirOperations) {
+  const PlanSubject large = subject();
+  const BlockCosts measured = h200_block_costs(large.transformer, false);
+  EXPECT_DOUBLE_EQ(measured.token, large.costs.token);
+  EXPECT_DOUBLE_EQ(measured.pair, large.costs.pair);
+  const BlockCosts narrow = h200_block_costs(released_transformer("1.3b", "test"), false);
+  EXPECT_DOUBLE_EQ(narrow.pair, measured.pair * 1536 / 5120);
+  EXPECT_LT(h200_block_costs(large.transformer, true).token, measured.token);
 }
 
 TEST(Plan, ADenseModelNeedsNoSwitch) {

@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# Predictions of `ospnext plan` beside what meshes take on this host's CPUs, over Gloo, with random weights.
+#
+#   benchmarks/plan_check.sh PROGRAM ["MESH..."] [WIDTHxHEIGHT [FRAMES]]
+#
+# MESH: flags behind a number of processes, as in 4:cfg-parallel=2:ssp=2. For each number of processes the inputs of
+# the plan are measured first, with as many processes at work as there will be ranks, one thread each, so that they
+# share memory and cores as those do: a full and a sparse block, and the link. Then for each mesh:
+#
+# predicted, measured   seconds a step (the median of those after the first), and how far off the prediction is
+# exchange s            predicted, and the least that a rank measured (that of the rank others wait for)
+# MB                    sent by the busiest rank in a step
+#
+# On a machine that is otherwise idle; the last line says how busy it was with other things.
+set -euo pipefail
+[ $# -ge 1 ] || {
+  sed -n '2,16s/^# \{0,1\}//p' "$0"
+  exit 2
+}
+readonly program="$1" size="${3:-384x384}" frames="${4:-17}"
+meshes="${2:-1 2:cfg-parallel=2 2:ssp=2 2:ulysses=2:ssp=1 2:ring=2 4:cfg-parallel=2:ssp=2 4:ssp=4}"
+readonly model=(--size small --num-frames "$frames")
+readonly video=(--width "${size%x*}" --height "${size#*x}" --device cpu --precision float32)
+export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
+errors=$(mktemp)
+trap 'rm -f "$errors"' EXIT
+
+# launch PROCESSES COMMAND...: what rank 0 prints.
+launch() {
+  local processes="$1"
+  shift
+  "$program" launch -n "$processes" -- "$@" 2>"$errors" | sed -n 's/^\[0\] //p' || {
+    cat "$errors" >&2
+    return 1
+  }
+}
+
+# plan_inputs PROCESSES: flags of plan.
+plan_inputs() {
+  launch "$1" bench block "${model[@]}" "${video[@]}" --runs 9 --warmup 2 | awk '
+    /^block, full/ { full = $3 }
+    /^block, (token|group)/ { sparse += $3; ++patterns }
+    END { printf "--full-block-ms %s --sparse-block-ms %s ", full, sparse / patterns }'
+  [ "$1" = 1 ] || launch "$1" bench exchange "${model[@]}" "${video[@]}" --runs 50 | sed -n 's/^for plan: //p'
+}
+
+declare -A inputs
+printf '%-10s %9s %9s %6s %17s %17s  %s\n' processes predicted measured off 'exchange s' MB mesh
+for run in $meshes; do
+  IFS=: read -r -a words <<<"$run"
+  processes="${words[0]}"
+  flags=("${words[@]:1}")
+  flags=("${flags[@]/#/--}")
+  [ -n "${inputs[$processes]:-}" ] || {
+    inputs[$processes]=$(plan_inputs "$processes")
+    echo "# $processes: ${inputs[$processes]}"
+  }
+  # shellcheck disable=SC2086
+  predicted=$("$program" plan --gpus "$processes" "${model[@]}" --resolution "$size" --precision float32 \
+    ${inputs[$processes]} "${flags[@]}" | sed -n 3p)
+  measured=$(launch "$processes" bench generate "${model[@]}" "${video[@]}" --steps 6 "${flags[@]}")
+  awk -v processes="$processes" -v predicted="$predicted" '
+    BEGIN { split(predicted, plan) }
+    /^a step: / { step = $3 }
+    in_ranks {
+      if (least == "" || $4 < least) least = $4
+      if ($3 > megabytes) megabytes = $3
+    }
+    $1 == "rank" { in_ranks = 1 }
+    END {
+      mesh = predicted
+      sub(/.*  data/, "data", mesh)
+      printf "%-10s %9.3f %9.3f %5.1f%% %7.4f / %7.4f %7.2f / %7.2f  %s\n", processes, plan[1], step,
+        100 * (plan[1] / step - 1), plan[3], least, plan[5], megabytes, mesh
+    }' <<<"$measured"
+done
+awk '{ printf "# load of the last minute %s\n", $1 }' /proc/loadavg

@@ -1,0 +1,37 @@
+// ospnext plan: what it takes, and what it refuses.
+#include <gtest/gtest.h>
+
+#include "cli/run_ospnext.h"
+
+namespace ospnext {
+namespace {
+
+TEST(PlanCommand, GivesBackTheBlocksItWasGiven) {
+  const Outcome outcome =
+      run_binary({"plan", "--gpus=1", "--size=small", "--resolution=128x64", "--num-frames=5",
+                  "--precision=float32", "--full-block-ms=200", "--sparse-block-ms=50"});
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_NE(outcome.out.find("of 64 tokens"), std::string::npos) << outcome.out;
+  // Two passes of 8 full and 8 sparse blocks.
+  EXPECT_NE(outcome.out.find("   4.000     4.000     0.000     1.00        0.0      0"),
+            std::string::npos)
+      << outcome.out;
+}
+
+TEST(PlanCommand, BeginsWithTheMeshOfTheFlags) {
+  const Outcome outcome = run_binary({"plan", "--gpus=4", "--resolution=480p", "--ssp=4"});
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  const size_t chosen = outcome.out.find("data 1 x CFG 1 x SSP 4 x Ulysses 1 x ring 1");
+  EXPECT_LT(chosen, outcome.out.find("the same and others")) << outcome.out;
+}
+
+TEST(PlanCommand, RefusesWhatItCannotPredict) {
+  EXPECT_TRUE(refuses(run_here({"plan", "--full-block-ms=3"}), "found one of them, expected both"));
+  EXPECT_TRUE(refuses(run_here({"plan", "--precision=float32"}), "--full-block-ms"));
+  EXPECT_TRUE(refuses(run_here({"plan", "--resolution=640x"}), "expected 720p"));
+  EXPECT_TRUE(refuses(run_here({"plan", "--resolution=640x385"}), "--height"));
+  EXPECT_TRUE(refuses(run_here({"plan", "--size=2b"}), "--size"));
+}
+
+}  // namespace
+}  // namespace ospnext
