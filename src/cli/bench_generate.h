@@ -25,11 +25,11 @@ struct GenerationCost {
     int64_t peak_bytes;  // of the GPU within the stage; without one, of the process until its end
   };
   std::vector<Stage> stages;
-  std::vector<double> step_seconds;        // of denoising
-  std::map<std::string, Traffic> traffic;  // by purpose, of the steps that settled_steps() has
+  std::vector<double> step_seconds;             // of denoising
+  std::map<std::string, Traffic> traffic = {};  // by purpose, of the steps that settled_steps() has
   // Share of the leader's denoising in which the GPU ran nothing, and of what comes after its first step; nothing on
   // the CPU.
-  std::optional<double> idle, idle_after_first;
+  std::optional<double> idle = {}, idle_after_first = {};
 
   // Seconds of the steps after the first, which starts groups and kernels; of that where it is the only one.
   std::vector<double> settled_steps() const;

@@ -14,7 +14,8 @@
 namespace ospnext {
 namespace {
 
-constexpr double kMilli = 1e-3, kMicro = 1e-6, kGiga = 1e9;
+constexpr double kMilli = 1e-3, kGiga = 1e9;
+constexpr double kMicros = 1e6;  // in a second
 
 struct PlanFlags {
   int64_t gpus = 8;
@@ -25,7 +26,7 @@ struct PlanFlags {
   double full_block_ms = 0;
   double sparse_block_ms = 0;
   double link = PlanSubject().link_bytes / kGiga;
-  double latency = PlanSubject().latency / kMicro;
+  double latency = PlanSubject().latency * kMicros;
   int64_t videos = 1;
   MeshFlags mesh;
 
@@ -116,7 +117,7 @@ PlanSubject subject_of(const PlanFlags& flags) {
                                     subject.grid, parts.transformer)
                       : h200_block_costs(parts.transformer, flags.precision == "hif8");
   subject.link_bytes = kGiga * flags.link;
-  subject.latency = kMicro * flags.latency;
+  subject.latency = flags.latency / kMicros;
   return subject;
 }
 

@@ -59,7 +59,7 @@ struct Plan {
 // beside its attention, weights beside all.
 Plan predict(const Mesh& mesh, const PlanSubject& subject);
 
-// The mesh of choose_mesh() whose steps are predicted to be the shortest.
+// The mesh of choose_mesh() by predicted seconds.
 Mesh fastest_mesh(int ranks, const MeshFlags& flags, const MeshSubject& meshes,
                   const PlanSubject& subject);
 
