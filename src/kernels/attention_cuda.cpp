@@ -49,7 +49,8 @@ at::Tensor columns_of(const at::Tensor& v, const std::vector<int64_t>& offsets, 
 
 at::Tensor launch(const at::Tensor& q_in, const at::Tensor& k_in, const at::Tensor& v_in,
                   const at::Tensor& log_weight, const std::vector<int64_t>& offsets,
-                  const Factors& factors = {}, const at::Tensor& amax = {}) {
+                  const Factors& factors = {}, const at::Tensor& amax = {},
+                  const at::Tensor& log_sum = {}) {
   const at::Tensor q = readable(q_in), k = readable(k_in), v = readable(v_in);
   const int64_t B = q.size(0), S = k.size(1), H = q.size(2);
   CHECK_SHAPE(k, B, S, H, kHeadWidth);
@@ -66,6 +67,7 @@ at::Tensor launch(const at::Tensor& q_in, const at::Tensor& k_in, const at::Tens
   args.v = heads_of(v);
   args.o = heads_of(out);
   args.amax = amax_of(if_defined(amax), q);
+  args.lse = log_sum.defined() ? log_sum.mutable_data_ptr<float>() : nullptr;
   args.bias = log_weight.defined() ? floats(log_weight) : nullptr;
   if (factors.score.defined()) {
     CHECK_SHAPE(factors.score, B);
@@ -125,6 +127,14 @@ bool takes_segments(const std::vector<int64_t>& lengths) {
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                      const at::Tensor& log_weight) {
   return launch(q, k, v, log_weight, {});
+}
+
+std::pair<at::Tensor, at::Tensor> attention_and_log_sum(const at::Tensor& q, const at::Tensor& k,
+                                                        const at::Tensor& v) {
+  const at::Tensor log_sum =
+      at::empty({q.size(0), q.size(2), q.size(1)}, q.options().dtype(at::kFloat));  // [B, H, L]
+  const at::Tensor out = launch(q, k, v, {}, {}, {}, {}, log_sum);
+  return {out, log_sum.transpose(1, 2)};
 }
 
 at::Tensor segmented_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "core/torch/torch.h"
@@ -21,6 +22,10 @@ bool takes_segments(const std::vector<int64_t>& lengths);
 // undefined for zeros -> [B, L, H, 128]. Views of one packed tensor are read in place.
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                      const at::Tensor& log_weight = {});
+
+// attention(), and of each query the logarithm of the sum of its weights: [B, L, H, 128] bf16, [B, L, H] float32.
+std::pair<at::Tensor, at::Tensor> attention_and_log_sum(const at::Tensor& q, const at::Tensor& k,
+                                                        const at::Tensor& v);
 
 // q, k, v [B, L, H, 128], `lengths` as in attention.h -> [B, L, H, 128].
 at::Tensor segmented_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,

@@ -5,12 +5,21 @@
 #include <numeric>
 
 #include "core/torch/shape_check.h"
+#ifdef OSPNEXT_CUDA
+#include "kernels/attention_cuda.h"
+#endif
 
 namespace ospnext {
 namespace {
 
 // Of one segment, q [B, L, H, D]; some rows at a time, as all scores may be more than the memory holds.
 PartialAttention attend_to_part(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+#ifdef OSPNEXT_CUDA
+  if (cuda::takes_attention(q, k, v)) {
+    const auto [attended, sums] = cuda::attention_and_log_sum(q, k, v);
+    return {attended.to(at::kFloat), sums};
+  }
+#endif
   constexpr int64_t kScores = int64_t{1} << 26;
   const double scale = 1 / std::sqrt(static_cast<double>(q.size(3)));
   const at::Tensor keys = k.to(at::kFloat).permute({0, 2, 3, 1});  // [B, H, D, S]

@@ -6,6 +6,7 @@
 #include "core/torch/random.h"
 #include "kernels/attention.h"
 #include "support/compare.h"
+#include "support/on_device.h"
 
 namespace ospnext {
 namespace {
@@ -57,6 +58,28 @@ TEST(PartialAttention, HoldsWithLargeScores) {
       join(partial_attention(100 * q, k.narrow(1, 0, 4), v.narrow(1, 0, 4), {3}, {4}),
            partial_attention(100 * q, k.narrow(1, 4, 4), v.narrow(1, 4, 4), {3}, {4}));
   EXPECT_LT(relative_l2(joined.out, attention(100 * q, k, v)), 1e-5);
+}
+
+class PartialAttentionInBf16 : public OnDevice {};
+INSTANTIATE_ON_DEVICES(PartialAttentionInBf16);
+
+// Heads of 128 are the Hopper kernel's where there is one, which rounds each part to bf16.
+TEST_P(PartialAttentionInBf16, PartsJoinAsWellAsAWholeIsRounded) {
+  const at::NoGradGuard no_gradient;
+  at::Generator generator = seeded_generator(2, "partial attention");
+  const auto heads = [&](int64_t n) {
+    return torch::randn({2, n, 3, 128}, generator, at::kFloat).to(at::kBFloat16);
+  };
+  const at::Tensor q = heads(150), k = heads(333), v = heads(333);
+  const at::Tensor exact = attention(q.to(at::kDouble), k.to(at::kDouble), v.to(at::kDouble));
+  const auto part = [&](int64_t begin, int64_t count) {
+    const auto cut = [&](const at::Tensor& x) { return x.narrow(1, begin, count).to(device()); };
+    return partial_attention(q.to(device()), cut(k), cut(v), {150}, {count});
+  };
+  const PartialAttention joined = join(join(part(0, 200), part(200, 1)), part(201, 132));
+  const double rounding = relative_l2(attention(q, k, v), exact);  // plain bf16
+  EXPECT_LT(relative_l2(joined.out.cpu(), exact), 2 * rounding);
+  EXPECT_LT(relative_l2(joined.log_sum.cpu(), part(0, 333).log_sum.cpu()), 1e-4);
 }
 
 }  // namespace
