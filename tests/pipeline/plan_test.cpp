@@ -25,6 +25,7 @@ PlanSubject subject() {
 TEST(Plan, OfOneRankIsTheMeasuredBlocks) {
   const Plan plan = predict(Mesh(), subject());
   EXPECT_NEAR(plan.compute, 2 * (8 * 0.2362 + 32 * 0.107), 1e-6);
+  EXPECT_NEAR(predict({.sequence = {.ring = 2}}, subject()).compute, plan.compute / 2 + 0.81, 0.01);
   EXPECT_EQ(plan.exchange, 0);
   EXPECT_EQ(plan.bytes, 0);
 }
@@ -55,6 +56,7 @@ TEST(Plan, DividesTheWork) {
 TEST(Plan, ShardedWeightsAreGatheredBesideComputation) {
   const Mesh mesh{.cfg = 2, .sequence = {.ssp = 4}};
   PlanSubject it = subject();
+  it.latency = 0;
   const Plan whole = predict(mesh, it);
   it.shard_weights = true;
   const Plan sharded = predict(mesh, it);

@@ -30,6 +30,8 @@ inline void run_ranks(int size, const std::function<void(const ProcessGroup& all
       int status = 1;
       try {
         const torch::NoGradGuard no_grad;
+        at::set_num_threads(
+            1);  // torch makes its pool anew after a fork, which two threads cannot do at once
         const Store own = Store::connect("127.0.0.1", store.port(), std::chrono::seconds(20));
         work(ProcessGroup(own, "all", rank, size, options));
         status = testing::Test::HasFailure() ? 1 : 0;
