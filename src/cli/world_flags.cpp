@@ -16,7 +16,7 @@ std::shared_ptr<World> join_world(const ProcessPlace& place, const WorldFlags& f
                                   at::Device device, const nlohmann::json& configuration,
                                   const CancellationToken& cancel) {
   WorldOptions options;
-  options.transport = transport_of(flags.transport, device, place.local_rank);
+  options.transport = transport_of(flags.transport, device, place);
   options.timeout = std::chrono::seconds(flags.patience);
   options.cancel = &cancel;
   const size_t hash = std::hash<std::string>()(configuration.dump());

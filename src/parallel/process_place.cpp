@@ -41,20 +41,21 @@ class Variables {
   const Environment& environment_;
 };
 
-// The four numbers as one launcher calls them; `local_rank` may be missing.
+// The numbers as one launcher calls them; those of this host may be missing.
 ProcessPlace numbered(const Variables& variables, const std::string& rank, const std::string& size,
-                      const std::string& local_rank) {
+                      const std::string& local_rank, const std::string& local_size) {
   ProcessPlace place;
   place.size = variables.number(size, 1, kMostProcesses);
   place.rank = variables.number(rank, 0, place.size - 1);
   place.local_rank = variables.number_or(local_rank, place.rank, 0, kMostProcesses);
+  place.local_size = variables.number_or(local_size, place.local_rank + 1, 1, kMostProcesses);
   place.port = variables.number_or("MASTER_PORT", place.port, 1, kMostPort);
   place.hosts_store = place.rank == 0;
   return place;
 }
 
 ProcessPlace from_torchrun(const Variables& variables) {
-  ProcessPlace place = numbered(variables, "RANK", "WORLD_SIZE", "LOCAL_RANK");
+  ProcessPlace place = numbered(variables, "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE");
   if (place.size > 1 && !variables.has("MASTER_ADDR")) {
     throw InputError("MASTER_ADDR: found nothing in the environment, expected rank 0's host");
   }
@@ -67,7 +68,7 @@ ProcessPlace from_torchrun(const Variables& variables) {
 
 ProcessPlace from_open_mpi(const Variables& variables) {
   ProcessPlace place = numbered(variables, "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE",
-                                "OMPI_COMM_WORLD_LOCAL_RANK");
+                                "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE");
   const bool one_host =
       variables.number_or("OMPI_COMM_WORLD_LOCAL_SIZE", 0, 0, kMostProcesses) == place.size;
   if (!one_host && !variables.has("MASTER_ADDR")) {
@@ -81,7 +82,8 @@ ProcessPlace from_open_mpi(const Variables& variables) {
 
 ProcessPlace from_slurm(const Variables& variables) {
   constexpr int kPorts = 1000;  // jobs that share a host take different ones
-  ProcessPlace place = numbered(variables, "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID");
+  ProcessPlace place = numbered(variables, "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID",
+                                "SLURM_NTASKS_PER_NODE");
   place.host = variables.text("MASTER_ADDR", first_host(variables.text("SLURM_STEP_NODELIST", "")));
   if (place.host.empty()) {
     throw InputError("SLURM_STEP_NODELIST: found nothing in the environment, expected the nodes");

@@ -48,7 +48,7 @@ at::Device device_of_rank(at::Device device, const ProcessPlace& place) {
   return {at::kCUDA, static_cast<at::DeviceIndex>(place.local_rank % gpu_count())};
 }
 
-Transport transport_of(const std::string& transport, at::Device device, int local_rank) {
+Transport transport_of(const std::string& transport, at::Device device, const ProcessPlace& place) {
   if (transport == "gloo" || (transport == "auto" && !device.is_cuda())) {
     return Transport::kGloo;
   }
@@ -57,7 +57,8 @@ Transport transport_of(const std::string& transport, at::Device device, int loca
                      ", expected gloo there");
   }
   if (transport == "nccl" || transport == "auto") {
-    return transport == "nccl" || local_rank < gpu_count() ? Transport::kNccl : Transport::kGloo;
+    return transport == "nccl" || place.local_size <= gpu_count() ? Transport::kNccl
+                                                                  : Transport::kGloo;
   }
   throw InputError("--transport: found \"" + transport + "\", expected auto, nccl or gloo");
 }

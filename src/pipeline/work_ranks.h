@@ -34,7 +34,7 @@ WorkRanks work_ranks(std::shared_ptr<World> world, const Mesh& mesh, int64_t num
 // Of several processes the rank's GPU where the device says none: by turns. What the ranks exchange goes between GPUs
 // over NCCL when each has one of its own, which `transport` "nccl" asks for, "gloo" forbids and "auto" finds out.
 at::Device device_of_rank(at::Device device, const ProcessPlace& place);
-Transport transport_of(const std::string& transport, at::Device device, int local_rank);
+Transport transport_of(const std::string& transport, at::Device device, const ProcessPlace& place);
 
 // Tensors of rank 0 to all ranks, of any shapes; those of the others are ignored. -> on `device`
 std::vector<at::Tensor> share(const std::vector<at::Tensor>& tensors, const ProcessGroup& all,

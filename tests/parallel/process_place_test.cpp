@@ -42,12 +42,14 @@ TEST(ProcessPlace, UnderstandsTorchrun) {
   const Variables variables = {{"RANK", "5"},
                                {"WORLD_SIZE", "8"},
                                {"LOCAL_RANK", "1"},
+                               {"LOCAL_WORLD_SIZE", "4"},
                                {"MASTER_ADDR", "node3"},
                                {"MASTER_PORT", "1234"}};
   const ProcessPlace place = place_in(variables);
   EXPECT_EQ(place.rank, 5);
   EXPECT_EQ(place.size, 8);
   EXPECT_EQ(place.local_rank, 1);
+  EXPECT_EQ(place.local_size, 4);
   EXPECT_EQ(place.host, "node3");
   EXPECT_EQ(place.port, 1234);
   EXPECT_FALSE(place.hosts_store);
@@ -60,11 +62,13 @@ TEST(ProcessPlace, UnderstandsSlurm) {
   const ProcessPlace place = place_in({{"SLURM_PROCID", "3"},
                                        {"SLURM_STEP_NUM_TASKS", "4"},
                                        {"SLURM_LOCALID", "1"},
+                                       {"SLURM_NTASKS_PER_NODE", "2"},
                                        {"SLURM_STEP_NODELIST", "gpu[07-08]"},
                                        {"SLURM_JOB_ID", "2123"}});
   EXPECT_EQ(place.rank, 3);
   EXPECT_EQ(place.size, 4);
   EXPECT_EQ(place.local_rank, 1);
+  EXPECT_EQ(place.local_size, 2);
   EXPECT_EQ(place.host, "gpu07");
   EXPECT_EQ(place.port, 29500 + 123);
 }
@@ -75,6 +79,7 @@ TEST(ProcessPlace, UnderstandsOpenMpi) {
                                {"OMPI_COMM_WORLD_LOCAL_RANK", "1"},
                                {"OMPI_COMM_WORLD_LOCAL_SIZE", "2"}};
   EXPECT_EQ(place_in(variables).rank, 1);
+  EXPECT_EQ(place_in(variables).local_size, 2);
   EXPECT_EQ(place_in(variables).host, "127.0.0.1");
   EXPECT_NE(refusal_of(changed(variables, "OMPI_COMM_WORLD_LOCAL_SIZE", "1")).find("MASTER_ADDR"),
             std::string::npos);
