@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <map>
-#include <numeric>
 #include <set>
 
 #include "core/error.h"
@@ -135,9 +134,9 @@ class Run {
   // The first processes, as many as there are tiles, or else rows of the latent; nothing to one behind them.
   std::optional<ProcessGroup> decoders(int64_t latent_rows) const {
     const ProcessGroup& all = ranks_.world->all();
-    std::vector<int> first(std::min<int64_t>(all.size(), tiles() > 1 ? tiles() : latent_rows));
-    std::iota(first.begin(), first.end(), 0);
-    return all.rank() < std::ssize(first) ? std::optional(all.subgroup(first)) : std::nullopt;
+    const auto count =
+        static_cast<int>(std::min<int64_t>(all.size(), tiles() > 1 ? tiles() : latent_rows));
+    return all.rank() < count ? std::optional(all.subgroup(every(0, count, 1))) : std::nullopt;
   }
 
   void load_denoiser() {
