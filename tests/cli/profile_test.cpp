@@ -6,6 +6,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "cli/generate_fixture.h"
 #include "cli/run_ospnext.h"
 #include "support/temporary_folder.h"
 #include "support/tiny_model.h"
@@ -137,13 +138,8 @@ TEST(ChromeTrace, HasAProcessARankAndItsKernelsApart) {
 class ProfiledGenerate : public testing::Test {
  protected:
   static void SetUpTestSuite() {
-    TransformerConfig config = tiny_transformer_config();
-    config.num_heads = 4;
-    config.num_layers = 8;
-    config.skiparse_model_type = "dual_end";
-    config.num_full_blocks = 4;
     model_ = std::make_unique<TemporaryFolder>();
-    write_tiny_diffusers_model(model_->path(), config);
+    write_sparse_model(model_->path());
   }
   static void TearDownTestSuite() { model_.reset(); }
 
