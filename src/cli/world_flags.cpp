@@ -19,6 +19,7 @@ std::shared_ptr<World> join_world(const ProcessPlace& place, const WorldFlags& f
   options.transport = transport_of(flags.transport, device, place);
   options.timeout = std::chrono::seconds(flags.patience);
   options.cancel = &cancel;
+  options.engine_for_one = flags.transport != "auto";
   const size_t hash = std::hash<std::string>()(configuration.dump());
   options.fingerprint = std::string("ospnext ") + kVersion + ", " +
                         (options.transport == Transport::kNccl ? "nccl" : "gloo") +

@@ -32,7 +32,7 @@ at::Tensor unpacked(const at::Tensor& rows, const at::Tensor& index) {
 
 at::Tensor TokenExchange::take_own(const at::Tensor& x, const Layout& layout) const {
   CHECK_SHAPE(x, -1, layout.grid().tokens(), -1);
-  if (all_.size() > 1) {
+  if (!all_.alone()) {
     return gather_tokens(x, own_rows(layout.order(), layout, all_.rank()));
   }
   return layout.pattern() == Pattern::kFull ? x
@@ -42,7 +42,7 @@ at::Tensor TokenExchange::take_own(const at::Tensor& x, const Layout& layout) co
 at::Tensor TokenExchange::switch_layout(const at::Tensor& x, const Layout& from, const Layout& to,
                                         Spans* spans) {
   const Span span(from == to ? nullptr : spans, SpanKind::kBlock, "switch");
-  if (all_.size() == 1) {
+  if (all_.alone()) {
     return ospnext::switch_layout(x, from, to);
   }
   CHECK_SHAPE(x, -1, from.tokens_of(all_.rank()), -1);
@@ -56,7 +56,7 @@ at::Tensor TokenExchange::switch_layout(const at::Tensor& x, const Layout& from,
 
 at::Tensor TokenExchange::gather(const at::Tensor& x, const Layout& layout) const {
   CHECK_SHAPE(x, -1, layout.tokens_of(all_.rank()), -1);
-  if (all_.size() == 1) {
+  if (all_.alone()) {
     return layout.pattern() == Pattern::kFull ? x
                                               : permute_tokens(x, layout.places(), layout.order());
   }

@@ -28,10 +28,10 @@ Measured modulated(const at::Tensor& x, const at::Tensor& shift, const at::Tenso
 std::vector<at::Tensor> joined_amax(const ProcessGroup& ranks, const std::vector<Measured>& parts) {
   std::vector<at::Tensor> amax;
   for (const Measured& part : parts) {
-    amax.push_back(part.amax.defined() || ranks.size() == 1 ? part.amax
-                                                            : hif8::amax_of_samples(part.x));
+    amax.push_back(part.amax.defined() || ranks.alone() ? part.amax
+                                                        : hif8::amax_of_samples(part.x));
   }
-  return ranks.size() == 1 ? amax : ranks.all_max(at::stack(amax), "amax").unbind();
+  return ranks.alone() ? amax : ranks.all_max(at::stack(amax), "amax").unbind();
 }
 
 at::Tensor joined_amax(const std::optional<LinearImpl::Hif8>& hif8, const Measured& part) {

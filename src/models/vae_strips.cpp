@@ -42,8 +42,8 @@ at::Tensor Strips::with_neighbours(const at::Tensor& x) const {
   }
   const int64_t H = x.size(3);
   const int rank = ranks_.rank(), n = ranks_.size();
-  std::vector<int64_t> exchanged(n, 0);  // rows to and from each rank
-  std::vector<at::Tensor> edges;         // [1, B, T, W, C]
+  std::vector<int64_t> exchanged(n, 0);                             // rows to and from each rank
+  std::vector<at::Tensor> edges = {rows_first(x.narrow(3, 0, 0))};  // of [1, B, T, W, C] each
   if (rank > 0) {
     exchanged[rank - 1] = 1;
     edges.push_back(rows_first(x.narrow(3, 0, 1)));

@@ -10,7 +10,7 @@
 namespace ospnext::vae {
 
 // Rank r has the r-th strip from the top, of a latent's rows and of what becomes of them at every resolution.
-// Tensors are [B, C, T, H, W], H being the rows of the strip. Called by all ranks in the same order; one rank
+// Tensors are [B, C, T, H, W], H being the rows of the strip. Called by all ranks in the same order; one rank alone
 // has the whole frame, and to it everything here is the identity. Not differentiable.
 class Strips {
  public:
@@ -18,7 +18,7 @@ class Strips {
   // As even as can be. Needs a row of the latent for each rank.
   Strips(ProcessGroup ranks, int64_t latent_rows);
 
-  bool whole() const { return ranks_.size() == 1; }
+  bool whole() const { return ranks_.alone(); }
   // Whether this rank is the one that collect() collects on.
   bool leads() const { return ranks_.rank() == 0; }
 

@@ -93,7 +93,7 @@ void check_cancelled(const CancellationToken* cancel) {
 // the latent say whose pieces are how large; a rank behind them gives an empty one.
 std::vector<at::Tensor> collect(const at::Tensor& piece, const std::vector<at::Tensor>& parts,
                                 int64_t factor, const ProcessGroup& ranks) {
-  if (ranks.size() == 1) {
+  if (ranks.alone()) {
     return {piece};
   }
   std::vector<int64_t> sent(ranks.size(), 0), received(ranks.size(), 0);

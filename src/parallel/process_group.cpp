@@ -185,7 +185,7 @@ ProcessGroup::ProcessGroup(const Store& store, const std::string& name, int rank
                            const GroupOptions& options)
     : rank_(rank), size_(size) {
   TORCH_CHECK(0 <= rank && rank < size, "process group: rank ", rank, " of ", size);
-  if (size > 1) {
+  if (size > 1 || options.engine_for_one) {
     engine_ = std::make_shared<Engine>(store, name, rank, size, options);
   }
 }
@@ -193,11 +193,11 @@ ProcessGroup::ProcessGroup(const Store& store, const std::string& name, int rank
 ProcessGroup ProcessGroup::subgroup(const std::vector<int>& ranks) const {
   const auto mine = std::find(ranks.begin(), ranks.end(), rank_);
   TORCH_CHECK(mine != ranks.end(), "subgroup: rank ", rank_, " is not in it");
-  if (ranks.size() == 1) {
-    return {};
-  }
   if (std::ssize(ranks) == size_ && std::is_sorted(ranks.begin(), ranks.end())) {
     return *this;
+  }
+  if (ranks.size() == 1) {
+    return {};
   }
   ProcessGroup group;
   group.rank_ = static_cast<int>(mine - ranks.begin());
@@ -217,7 +217,7 @@ ProcessGroup ProcessGroup::subgroup(const std::vector<int>& ranks) const {
 }
 
 ProcessGroup ProcessGroup::twin(const std::string& name) const {
-  if (size_ == 1) {
+  if (alone()) {
     return {};
   }
   return {engine_->store, engine_->name + "/" + name, rank_, size_, engine_->options};
@@ -234,7 +234,7 @@ Pending ProcessGroup::start_all_to_all(const at::Tensor& x, const std::vector<in
                                        const char* purpose) const {
   TORCH_CHECK(std::ssize(sent) == size_ && std::ssize(received) == size_ && sum(sent) == x.size(0),
               "all_to_all: the counts do not fit ", shape_text(x.sizes()));
-  if (size_ == 1) {
+  if (alone()) {
     return Pending([x] { return x; });
   }
   std::vector<int64_t> shape = x.sizes().vec();
@@ -261,7 +261,7 @@ Pending ProcessGroup::start_gather_into(const at::Tensor& whole, const at::Tenso
                   whole.is_contiguous() && whole.numel() == size_ * part.numel(),
               "gather: expected ", size_, " parts of bytes like ", shape_text(part.sizes()),
               ", got room for ", shape_text(whole.sizes()));
-  if (size_ == 1) {
+  if (alone()) {
     whole.copy_(part);
     return Pending([whole] { return whole; });
   }
@@ -284,7 +284,7 @@ at::Tensor ProcessGroup::all_gather(const at::Tensor& x, const std::vector<int64
                                     const char* purpose) const {
   TORCH_CHECK(std::ssize(rows) == size_ && rows[rank_] == x.size(0), "all_gather: expected ",
               rows[rank_], " rows, got ", shape_text(x.sizes()));
-  if (size_ == 1) {
+  if (alone()) {
     return x;
   }
   std::vector<int64_t> copies(x.dim(), 1);
@@ -294,7 +294,7 @@ at::Tensor ProcessGroup::all_gather(const at::Tensor& x, const std::vector<int64
 
 at::Tensor ProcessGroup::all_reduce(const at::Tensor& x, Reduction reduction,
                                     const char* purpose) const {
-  if (size_ == 1) {
+  if (alone()) {
     return x;
   }
   std::vector<at::Tensor> tensors = {engine_->staged(x, /*may_write=*/true)};
@@ -315,7 +315,7 @@ at::Tensor ProcessGroup::all_sum(const at::Tensor& x, const char* purpose) const
 }
 
 at::Tensor ProcessGroup::broadcast(const at::Tensor& x, int from, const char* purpose) const {
-  if (size_ == 1) {
+  if (alone()) {
     return x;
   }
   const at::Tensor whole = engine_->staged(x, /*may_write=*/true);
@@ -345,13 +345,13 @@ at::Tensor ProcessGroup::receive_like(const at::Tensor& x, int from, const char*
 }
 
 void ProcessGroup::at_block(int64_t block) const {
-  if (engine_) {
+  if (!alone()) {
     engine_->options.journal->at_block(block);
   }
 }
 
 void ProcessGroup::barrier(const char* purpose) const {
-  if (size_ > 1) {
+  if (!alone()) {
     engine_->run(purpose, [&] { return engine_->backend->barrier(); });
   }
 }

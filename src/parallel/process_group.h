@@ -50,6 +50,7 @@ struct GroupOptions {
   std::chrono::milliseconds timeout =
       std::chrono::seconds(50);  // for others to come to a collective
   std::shared_ptr<Journal> journal = std::make_shared<Journal>();
+  bool engine_for_one = false;  // whether a group of one exchanges with itself
   // Says, given the engine's own message, why a collective failed.
   std::function<std::string(const std::string& message)> explain = {};
 };
@@ -70,7 +71,7 @@ class Pending {
 
 // A collective is called by all ranks of a group, in the same order, with the same `purpose`, a literal
 // under which it is counted. Tensors of any dtype and any of the device's memory; rows are slices of the
-// first dimension. In a group of one every collective is the identity and nothing is counted. Throws
+// first dimension. Of a process alone every collective is the identity and nothing is counted. Throws
 // RunError when another rank does not come or is gone. Copies are the same group. Not differentiable.
 class ProcessGroup {
  public:
@@ -81,6 +82,8 @@ class ProcessGroup {
 
   int rank() const { return rank_; }
   int size() const { return size_; }
+  // Whether nothing is exchanged: a group of one, unless it was given an engine.
+  bool alone() const { return !engine_; }
 
   // The group of some ranks of this one, in that order; this process is one of them. Called by them alone. Asked
   // for again it is the same group.
@@ -119,7 +122,7 @@ class ProcessGroup {
   at::Tensor all_reduce(const at::Tensor& x, Reduction reduction, const char* purpose) const;
 
   int rank_ = 0, size_ = 1;
-  std::shared_ptr<Engine> engine_;  // null for a group of one
+  std::shared_ptr<Engine> engine_;  // null for a process alone
 };
 
 }  // namespace ospnext

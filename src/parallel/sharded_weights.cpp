@@ -56,7 +56,7 @@ void drop_memory(torch::nn::Module& module) {
 ShardedWeights::ShardedWeights(const ProcessGroup& ranks,
                                std::vector<std::shared_ptr<torch::nn::Module>> blocks)
     : ranks_(ranks), blocks_(std::move(blocks)) {
-  if (ranks.size() == 1) {
+  if (ranks.alone()) {
     return;
   }
   const torch::NoGradGuard no_grad;
@@ -115,7 +115,7 @@ std::map<std::string, WeightShard> ShardedWeights::shards_of(const torch::nn::Mo
 }
 
 void ShardedWeights::ready(size_t i) {
-  if (ranks_.size() == 1) {
+  if (ranks_.alone()) {
     return;
   }
   const torch::NoGradGuard no_grad;

@@ -244,7 +244,8 @@ class World::Watch {
 namespace {
 
 Store reach_store(const ProcessPlace& place, const WorldOptions& options) {
-  return place.hosts_store ? Store::host(place.port, "MASTER_PORT")
+  const int port = place.size == 1 ? 0 : place.port;  // to which nobody else comes
+  return place.hosts_store ? Store::host(port, "MASTER_PORT")
                            : Store::connect(place.host, place.port, options.timeout);
 }
 
@@ -302,7 +303,7 @@ void arrive(const Store& store, const ProcessPlace& place, const WorldOptions& o
 World::World() : journal_(std::make_shared<Journal>()) {}
 
 World::World(const ProcessPlace& place, const WorldOptions& options) : World() {
-  if (place.size == 1) {
+  if (place.size == 1 && !options.engine_for_one) {
     return;
   }
   const Store store = reach_store(place, options);
@@ -310,7 +311,7 @@ World::World(const ProcessPlace& place, const WorldOptions& options) : World() {
   watch_ = std::make_shared<Watch>(store, place.rank, place.size, options, journal_);
   all_ = ProcessGroup(
       store, "all", place.rank, place.size,
-      {options.transport, options.timeout, journal_,
+      {options.transport, options.timeout, journal_, options.engine_for_one,
        [watch = watch_](const std::string& message) { return watch->explain(message); }});
 }
 

@@ -18,6 +18,7 @@ struct WorldOptions {
   std::string fingerprint =
       {};  // what must be the same in all processes: version and configuration
   const CancellationToken* cancel = nullptr;  // ends waiting, if given
+  bool engine_for_one = false;  // whether one process alone exchanges with itself, for trying
 };
 
 // Every rank tells the others once a second where it is. One that falls silent for some seconds is taken for
@@ -43,7 +44,7 @@ class World {
  private:
   class Watch;
   std::shared_ptr<Journal> journal_;
-  std::shared_ptr<Watch> watch_;  // null when alone
+  std::shared_ptr<Watch> watch_;  // null when it exchanges nothing
   ProcessGroup all_;
   int64_t meetings_ = 0;
 };

@@ -178,9 +178,8 @@ Transformer allocate_transformer(const TransformerConfig& config, const ComputeO
 EmptyTransformer empty_transformer(const TransformerConfig& config, const ComputeOptions& compute,
                                    bool eight_bits, const WeightRanks& ranks) {
   using Blocks = TransformerImpl::Blocks;
-  Transformer transformer =
-      allocate_transformer(config, compute, eight_bits,
-                           ranks.group.size() > 1 ? Blocks::kWithoutMemory : Blocks::kWhole);
+  Transformer transformer = allocate_transformer(
+      config, compute, eight_bits, !ranks.group.alone() ? Blocks::kWithoutMemory : Blocks::kWhole);
   transformer->set_compute_dtype(compute.dtype);
   const auto shards = transformer->shard_blocks(ranks.group);
   WeightTargets targets = weight_targets(*transformer);

@@ -69,7 +69,7 @@ class Run {
     const LatentSize size = latent_size(config, vae_config_);
     decoders_ = decoders(size.height);
     record_ = config.cuda_graph && spans == nullptr && compute.device.is_cuda() &&
-              ranks.world->all().size() == 1 &&
+              ranks.world->all().alone() &&
               size.frames * size.height * size.width / (kPatchRows * kPatchColumns) *
                       transformer_config_.dim <=
                   kMostRecorded;
@@ -85,7 +85,7 @@ class Run {
       vae_ = source_.vae({compute_.device, config_.vae_dtype(compute_.dtype)});
     }
     // Sharded weights are loaded by all ranks together, later: not all may find room for them now.
-    if (ranks_.weights.size() == 1 && fit_together(source_, compute_)) {
+    if (ranks_.weights.alone() && fit_together(source_, compute_)) {
       load_denoiser();
     }
   }
@@ -169,7 +169,7 @@ class Run {
                                 at::TensorOptions().device(compute_.device));
     if (video < count) {
       mine = denoise_sample(first + video, receiver).unsqueeze(0);
-    } else if (ranks_.weights.size() > 1) {
+    } else if (!ranks_.weights.alone()) {
       denoise_sample(first, receiver);  // for nothing but its part of the weights
     }
     std::vector<int64_t> rows(ranks_.mesh.data, 0);

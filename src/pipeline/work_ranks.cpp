@@ -65,7 +65,7 @@ Transport transport_of(const std::string& transport, at::Device device, const Pr
 
 std::vector<at::Tensor> share(const std::vector<at::Tensor>& tensors, const ProcessGroup& all,
                               at::Device device) {
-  if (all.size() == 1) {
+  if (all.alone()) {
     return tensors;
   }
   const auto numbers = at::TensorOptions().dtype(at::kLong);

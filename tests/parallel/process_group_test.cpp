@@ -180,6 +180,48 @@ TEST(ProcessGroup, OfOneIsTheIdentity) {
   alone.barrier("");
 }
 
+// Every collective of the engine, which on a machine with one GPU is as much of NCCL as can be seen.
+void exchange_with_itself(Transport transport, at::Device device) {
+  const HostedStore store;
+  const auto journal = std::make_shared<Journal>();
+  const ProcessGroup all(Store::connect("127.0.0.1", store.port(), std::chrono::seconds(20)), "all",
+                         0, 1,
+                         {.transport = transport, .journal = journal, .engine_for_one = true});
+  EXPECT_FALSE(all.alone());
+  EXPECT_FALSE(all.subgroup({0}).alone());
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16, at::kByte, at::kLong}) {
+    const at::Tensor x = rows_of(3, 4, dtype).to(device), none = x.narrow(0, 0, 0);
+    for (const at::Tensor& rows : {x, none}) {
+      const int64_t n = rows.size(0);
+      EXPECT_TRUE(at::equal(all.all_to_all(rows, {n}, {n}, "switch"), rows));
+      EXPECT_TRUE(at::equal(all.all_gather(rows, {n}, "gather"), rows));
+    }
+    EXPECT_TRUE(at::equal(all.all_max(x, "max"), x));
+    EXPECT_TRUE(at::equal(all.all_sum(x, "sum"), x));
+    EXPECT_TRUE(at::equal(all.broadcast(x, 0, "broadcast"), x));
+  }
+  const at::Tensor part = at::arange(8, at::TensorOptions().dtype(at::kByte).device(device));
+  Pending gathered = all.twin("weights").start_gather_into(at::zeros_like(part), part, "weights");
+  all.barrier("barrier");
+  EXPECT_TRUE(at::equal(gathered.wait(), part));
+  EXPECT_EQ(journal->traffic().at("switch").calls, 8);
+  for (const auto& [purpose, traffic] : journal->traffic()) {
+    EXPECT_EQ(traffic.bytes, 0) << purpose;  // to others
+  }
+}
+
+TEST(ProcessGroup, OfOneWithGlooExchangesWithItself) {
+  ::setenv("GLOO_SOCKET_IFNAME", "lo", 0);
+  exchange_with_itself(Transport::kGloo, at::kCPU);
+}
+
+TEST(ProcessGroupCuda, OfOneWithNcclExchangesWithItself) {
+  if (!torch::cuda::is_available()) {
+    GTEST_SKIP() << "needs a CUDA GPU";
+  }
+  exchange_with_itself(Transport::kNccl, at::kCUDA);
+}
+
 TEST(ProcessGroup, ARankThatDoesNotComeIsNoticedInTime) {
   run_ranks(2,
             [](const ProcessGroup& all) {
