@@ -119,6 +119,7 @@ ChildEnd ChildProcesses::wait(const CancellationToken& cancel) {
   const auto stop = [&](int signal) {
     if (!kill_at) {
       signal_all(signal);
+      signal_all(SIGCONT);  // a stopped one cannot hear it
       kill_at = Clock::now() + kGrace;
     }
   };

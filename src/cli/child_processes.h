@@ -31,7 +31,7 @@ class ChildProcesses {
              const std::map<std::string, std::string>& variables);
 
   // Passes the lines of all on, child 2's with "[2] " before them, until all have ended. The first that ends
-  // with another status than 0 makes it stop the others: by SIGTERM, and after ten seconds by SIGKILL; so does
+  // with another status than 0 makes it stop the others, stopped ones too: by SIGTERM, and after ten seconds by SIGKILL; so does
   // `cancel`. Returns that first end, or status 0.
   ChildEnd wait(const CancellationToken& cancel);
 

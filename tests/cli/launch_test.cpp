@@ -43,6 +43,10 @@ class Launch : public testing::Test {
   static inline std::unique_ptr<TemporaryFolder> model_;
 };
 
+bool holds(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
 void wait_until(const std::function<bool()>& ready) {
   for (int i = 0; i < 1200 && !ready(); ++i) {
     std::this_thread::sleep_for(milliseconds(50));
@@ -59,12 +63,14 @@ std::vector<pid_t> children_of(pid_t parent) {
   return children;
 }
 
-bool is_gone(pid_t process) {
-  return ::kill(process, 0) != 0;
+// Those that the launcher has started, once one of them says that it is at `stage`.
+std::vector<pid_t> children_at(const std::string& stage, pid_t launcher, const std::string& err) {
+  wait_until([&] { return holds(file_text(err), stage); });
+  return children_of(launcher);
 }
 
-bool holds(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
+bool is_gone(pid_t process) {
+  return ::kill(process, 0) != 0;
 }
 
 TEST_F(Launch, MakesTheSameVideosAsOneProcess) {
@@ -154,13 +160,38 @@ TEST_F(Launch, ShardedWeightsMakeTheSameVideos) {
   EXPECT_FALSE(holds(make(alone, "alone", {}).err, "weights\""));
 }
 
+// Asked to by name of the transport, a process alone takes the way that many take.
+TEST_F(Launch, OneProcessExchangesWithItself) {
+  Arguments alone = launch(1, {"--steps=2", "--width=32", "--height=32"});
+  alone.erase(alone.begin(), alone.begin() + 4);
+  const auto make = [&](const std::string& name, Arguments flags) {
+    flags.insert(flags.begin(), alone.begin(), alone.end());
+    flags.insert(flags.end(), {"--output=" + path(name + ".y4m"), "--save-latent=" + path(name),
+                               "--save-video-tensor=" + path(name + "_video")});
+    const Outcome outcome = run(flags);
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+    return outcome.err;
+  };
+  EXPECT_FALSE(holds(make("alone", {}), "exchanges"));
+  const std::string exchanged = make("itself", {"--transport=gloo", "--shard-weights"});
+  for (const char* const purpose : {"switch", "ulysses in", "ulysses out", "gather", "weights",
+                                    "share", "rows", "keys", "frames"}) {
+    EXPECT_TRUE(holds(exchanged, std::string("exchanges \"") + purpose + "\", 0.00 MB"))
+        << exchanged;
+  }
+  EXPECT_TRUE(at::equal(read_tensors(path("itself")).at("latent"),
+                        read_tensors(path("alone")).at("latent")));
+  EXPECT_LT(relative_l2(read_tensors(path("itself_video")).at("video"),
+                        read_tensors(path("alone_video")).at("video")),
+            1e-5);
+}
+
 TEST_F(Launch, AKilledRankEndsTheOthersAndIsNamed) {
   std::vector<pid_t> children;
   std::chrono::steady_clock::time_point killed;
   const Outcome outcome = run(launch(3, {"--steps=1000", "--output=" + path("a.y4m")}),
                               [&](pid_t pid, const auto& err) {
-                                wait_until([&] { return holds(file_text(err), "denoise"); });
-                                children = children_of(pid);
+                                children = children_at("denoise", pid, err);
                                 ASSERT_EQ(children.size(), 3);
                                 killed = std::chrono::steady_clock::now();
                                 ::kill(children[1], SIGKILL);
@@ -178,8 +209,7 @@ TEST_F(Launch, AStoppedRankEndsTheOthersAndIsNamed) {
   const Outcome outcome = run(
       launch(3, {"--steps=1000", "--patience=3", "--shard-weights", "--output=" + path("a.y4m")}),
       [&](pid_t pid, const auto& err) {
-        wait_until([&] { return holds(file_text(err), "denoise"); });
-        children = children_of(pid);
+        children = children_at("denoise", pid, err);
         ::kill(children[2], SIGSTOP);
       });
   EXPECT_EQ(outcome.status, 1);
@@ -188,12 +218,32 @@ TEST_F(Launch, AStoppedRankEndsTheOthersAndIsNamed) {
   EXPECT_TRUE(folder_.names().empty());
 }
 
+// Whether one dies or hangs while all decode a long clip, the others end and what they have written goes.
+TEST_F(Launch, ARankLostInDecodingEndsTheOthersAndIsNamed) {
+  for (const auto& [signal, told] :
+       {std::pair{SIGKILL, "rank 1 was killed by signal 9 (Killed); the others were stopped"},
+        {SIGSTOP, " at the decoding"}}) {
+    std::vector<pid_t> children;
+    const Outcome outcome =
+        run(launch(2, {"--steps=1", "--num-frames=1001", "--width=32", "--height=32",
+                       "--patience=3", "--output=" + path("a.y4m")}),
+            [&, signal = signal](pid_t pid, const auto& err) {
+              children = children_at("decode", pid, err);
+              wait_until([&] { return !folder_.names().empty(); });  // frames are being written
+              ::kill(children.at(1), signal);
+            });
+    EXPECT_EQ(outcome.status, 1);
+    EXPECT_TRUE(holds(outcome.err, "rank 1 ") && holds(outcome.err, told)) << outcome.err;
+    EXPECT_TRUE(std::all_of(children.begin(), children.end(), is_gone));
+    EXPECT_TRUE(folder_.names().empty());
+  }
+}
+
 TEST_F(Launch, AnInterruptEndsAllAndLeavesNothing) {
   std::vector<pid_t> children;
   const Outcome outcome = run(launch(2, {"--steps=1000", "--output=" + path("a.y4m")}),
                               [&](pid_t pid, const auto& err) {
-                                wait_until([&] { return holds(file_text(err), "denoise"); });
-                                children = children_of(pid);
+                                children = children_at("denoise", pid, err);
                                 ::kill(pid, SIGINT);
                               });
   EXPECT_EQ(outcome.status, 130) << outcome.err;
@@ -204,8 +254,7 @@ TEST_F(Launch, AnInterruptEndsAllAndLeavesNothing) {
 TEST_F(Launch, NoProcessOutlivesAKilledLauncher) {
   std::vector<pid_t> children;
   run(launch(2, {"--steps=1000", "--output=" + path("a.y4m")}), [&](pid_t pid, const auto& err) {
-    wait_until([&] { return holds(file_text(err), "denoise"); });
-    children = children_of(pid);
+    children = children_at("denoise", pid, err);
     ::kill(pid, SIGKILL);
   });
   EXPECT_EQ(children.size(), 2);
