@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <tuple>
 
 #include "core/torch/shape_check.h"
 #ifdef OSPNEXT_CUDA
@@ -12,7 +13,7 @@
 namespace ospnext {
 namespace {
 
-// Of one segment, q [B, L, H, D]; some rows at a time, as all scores may be more than the memory holds.
+// Of one segment, q [B, L, H, D].
 PartialAttention attend_to_part(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
 #ifdef OSPNEXT_CUDA
   if (cuda::takes_attention(q, k, v)) {
@@ -20,20 +21,26 @@ PartialAttention attend_to_part(const at::Tensor& q, const at::Tensor& k, const 
     return {attended.to(at::kFloat), sums};
   }
 #endif
-  constexpr int64_t kScores = int64_t{1} << 26;
-  const double scale = 1 / std::sqrt(static_cast<double>(q.size(3)));
-  const at::Tensor keys = k.to(at::kFloat).permute({0, 2, 3, 1});  // [B, H, D, S]
-  const at::Tensor values = v.to(at::kFloat).transpose(1, 2);      // [B, H, S, D]
-  const int64_t row = std::max<int64_t>(q.size(0) * q.size(2) * k.size(1), 1);
-  std::vector<at::Tensor> out, log_sum;
-  for (const at::Tensor& part : q.split(std::max<int64_t>(kScores / row, 1), 1)) {
-    const at::Tensor scores =
-        at::matmul(part.to(at::kFloat).transpose(1, 2) * scale, keys);  // [B, H, l, S]
-    const at::Tensor sum = at::logsumexp(scores, {3}, /*keepdim=*/true);
-    out.push_back(at::matmul(at::exp(scores - sum), values).transpose(1, 2));  // [B, l, H, D]
-    log_sum.push_back(sum.squeeze(3).transpose(1, 2));                         // [B, l, H]
+  // What at::scaled_dot_product_attention() calls, by names that give the sums as well. -> [B, H, L, D], [B, H, L]
+  const int64_t L = q.size(1), D = q.size(3);
+  const auto heads = [&](const at::Tensor& x) {
+    constexpr int64_t kMultiple = 8;  // of heads' sizes, which the GPU's kernel takes
+    const at::Tensor rows = x.transpose(1, 2);
+    return x.is_cuda() ? at::pad(rows, {0, (kMultiple - D % kMultiple) % kMultiple}) : rows;
+  };
+  const double scale = 1 / std::sqrt(static_cast<double>(D));
+  at::Tensor attended, sums;
+  if (q.is_cuda()) {
+    std::tie(attended, sums, std::ignore, std::ignore) =
+        at::_scaled_dot_product_efficient_attention(heads(q), heads(k), heads(v), {},
+                                                    /*compute_log_sumexp=*/true, /*dropout_p=*/0,
+                                                    /*is_causal=*/false, scale);
+  } else {
+    std::tie(attended, sums) = at::_scaled_dot_product_flash_attention_for_cpu(
+        heads(q), heads(k), heads(v), /*dropout_p=*/0, /*is_causal=*/false, {}, scale);
   }
-  return {at::cat(out, 1), at::cat(log_sum, 1)};
+  return {attended.narrow(3, 0, D).transpose(1, 2).to(at::kFloat),
+          sums.narrow(2, 0, L).transpose(1, 2)};
 }
 
 }  // namespace
@@ -49,6 +56,9 @@ PartialAttention partial_attention(const at::Tensor& q, const at::Tensor& k, con
                   std::reduce(k_lengths.begin(), k_lengths.end()) == S,
               "partial attention: the lengths of segments do not fit ", L, " queries and ", S,
               " keys");
+  if (q_lengths.size() == 1 && L > 0 && S > 0) {
+    return attend_to_part(q, k, v);
+  }
   const auto options = q.options().dtype(at::kFloat);
   PartialAttention all = {at::zeros({B, L, H, D}, options),
                           at::full({B, L, H}, -std::numeric_limits<float>::infinity(), options)};
@@ -68,12 +78,9 @@ PartialAttention partial_attention(const at::Tensor& q, const at::Tensor& k, con
 }
 
 PartialAttention join(const PartialAttention& a, const PartialAttention& b) {
-  const at::Tensor log_sum = at::logaddexp(a.log_sum, b.log_sum);
-  // Where neither had a key, -inf - -inf is NaN and the weight none.
-  const auto weight = [&](const at::Tensor& part) {
-    return at::exp(part - log_sum).nan_to_num(0).unsqueeze(3);
-  };
-  return {a.out * weight(a.log_sum) + b.out * weight(b.log_sum), log_sum};
+  // b's share of the sum; where neither had a key, -inf - -inf is NaN and nothing is joined.
+  const at::Tensor share = at::sigmoid(b.log_sum - a.log_sum).nan_to_num_(0);
+  return {at::lerp(a.out, b.out, share.unsqueeze(3)), at::logaddexp(a.log_sum, b.log_sum)};
 }
 
 }  // namespace ospnext

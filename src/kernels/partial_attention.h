@@ -15,8 +15,8 @@ struct PartialAttention {
 };
 
 // Segment s of the queries, q_lengths[s] tokens long, attends to segment s of the keys, k_lengths[s] long; both
-// may be empty. q [B, L, H, D]; k, v [B, S, H, D] of its dtype, finite. What the Hopper kernel takes (attention_cuda.h) it
-// computes, each part rounded to bf16; the rest in float32.
+// may be empty. q [B, L, H, D]; k, v [B, S, H, D] of its dtype, finite. A part is rounded to q's dtype, as
+// the kernels of attention() do it.
 PartialAttention partial_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                    const std::vector<int64_t>& q_lengths,
                                    const std::vector<int64_t>& k_lengths);

@@ -18,7 +18,10 @@ at::Tensor ring_attention(const at::Tensor& q, const at::Tensor& k, const at::Te
                           const ProcessGroup& ring) {
   const int n = ring.size(), rank = ring.rank();
   const int next = (rank + 1) % n, previous = (rank + n - 1) % n;
-  at::Tensor held = at::stack({k, v}).permute({2, 0, 1, 3, 4}).contiguous();  // [l, 2, B, H, D]
+  at::Tensor held =
+      at::empty({k.size(1), 2, k.size(0), k.size(2), k.size(3)}, k.options());  // [l, 2, B, H, D]
+  held.select(1, 0).copy_(k.transpose(0, 1));
+  held.select(1, 1).copy_(v.transpose(0, 1));
   PartialAttention result;
   for (int turn = 0; turn < n; ++turn) {
     const int whose = (rank + n - turn) % n;
