@@ -40,7 +40,12 @@ plan_inputs() {
   launch "$1" bench block "${model[@]}" "${video[@]}" --runs 9 --warmup 2 | awk '
     /^block, full/ { full = $3 }
     /^block, (token|group)/ { sparse += $3; ++patterns }
-    END { printf "--full-block-ms %s --sparse-block-ms %s ", full, sparse / patterns }'
+    /^attention, full  / { whole = $3 }
+    /^attention, full, in 2 parts/ { parts = $6 }
+    END {
+      printf "--full-block-ms %s --sparse-block-ms %s --parts-ms %s ", full, sparse / patterns,
+        parts > whole ? parts - whole : 0
+    }'
   [ "$1" = 1 ] || launch "$1" bench exchange "${model[@]}" "${video[@]}" --runs 50 | sed -n 's/^for plan: //p'
 }
 

@@ -7,6 +7,7 @@
 #include "kernels/attention.h"
 #include "kernels/modulate.h"
 #include "kernels/norm.h"
+#include "kernels/partial_attention.h"
 #include "kernels/rotate_pairs.h"
 #include "models/rope.h"
 #include "models/token_exchange.h"
@@ -95,6 +96,20 @@ void attend_by_aten(const at::Tensor& q, const at::Tensor& k, const at::Tensor& 
                      v.narrow(1, begin, length));
     }
   }
+}
+
+// To `parts` of the keys, one after the other, as a ring of so many does it.
+at::Tensor attend_in_parts(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                           int64_t parts) {
+  const int64_t L = q.size(1);
+  PartialAttention all;
+  for (int64_t part = 0; part < parts; ++part) {
+    const int64_t begin = part * L / parts, count = (part + 1) * L / parts - begin;
+    const PartialAttention one =
+        partial_attention(q, k.narrow(1, begin, count), v.narrow(1, begin, count), {L}, {count});
+    all = part == 0 ? one : join(all, one);
+  }
+  return all.out.to(q.scalar_type());
 }
 
 RandomModelSource random_parts(const BenchModel& model) {
@@ -231,6 +246,13 @@ std::vector<BenchCase> block_cases(const BenchModel& model) {
                      .flops = block_flops(model, pattern),
                      .ours = [=] { block->forward(x, time, text, place, pattern); }});
   }
+  const at::Tensor heads = x.view({1, L, config.num_heads, config.head_dim()});
+  const double flops = attention_flops(config, layout_of(model, Pattern::kFull));
+  cases.push_back(
+      {.name = "attention, full", .flops = flops, .ours = [=] { attention(heads, heads, heads); }});
+  cases.push_back({.name = "attention, full, in 2 parts", .flops = flops, .ours = [=] {
+                     attend_in_parts(heads, heads, heads, 2);
+                   }});
   return cases;
 }
 

@@ -51,7 +51,7 @@ std::vector<BenchCase> attention_cases(const BenchModel& model);
 std::vector<BenchCase> gemm_cases(const BenchModel& model);
 // The operations between them that are bound by memory.
 std::vector<BenchCase> pointwise_cases(const BenchModel& model);
-// A block of each pattern of the model.
+// A block of each pattern of the model; attention of all tokens, and that as a ring of two computes it.
 std::vector<BenchCase> block_cases(const BenchModel& model);
 // One pass of the whole transformer.
 std::vector<BenchCase> forward_cases(const BenchModel& model);

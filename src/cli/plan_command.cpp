@@ -25,6 +25,7 @@ struct PlanFlags {
   std::string precision = "bf16";
   double full_block_ms = 0;
   double sparse_block_ms = 0;
+  double parts_ms = -1;
   double link = PlanSubject().link_bytes / kGiga;
   double latency = PlanSubject().latency * kMicros;
   int64_t videos = 1;
@@ -42,6 +43,9 @@ struct PlanFlags {
           "milliseconds of a full block of this model and video on one GPU (ospnext bench block); "
           "0: as those of an H200 were");
     field("sparse_block_ms", sparse_block_ms, "the same of a sparse block");
+    field("parts_ms", parts_ms,
+          "milliseconds by which attention takes longer there in 2 parts, as a ring computes it; "
+          "-1: as on H100s, for this many tokens");
     field("link", link, "GB that a GPU sends to the others in a second (ospnext bench exchange)");
     field("latency", latency, "microseconds of an exchange of nothing");
     field("videos", videos, "videos to make");
@@ -94,6 +98,7 @@ PlanSubject subject_of(const PlanFlags& flags) {
   check_range("--latency", flags.latency, 0.0, 1e6);
   check_range("--full-block-ms", flags.full_block_ms, 0.0, 1e9);
   check_range("--sparse-block-ms", flags.sparse_block_ms, 0.0, 1e9);
+  check_range("--parts-ms", flags.parts_ms, -1.0, 1e9);
   const auto bytes =
       one_of("--precision", flags.precision,
              std::array{std::pair{"bf16", ValueBytes{2, 2}}, std::pair{"hif8", ValueBytes{2, 1}},
@@ -112,10 +117,13 @@ PlanSubject subject_of(const PlanFlags& flags) {
   subject.value_bytes = bytes.exchanged;
   subject.weight_bytes = bytes.weight;
   subject.shard_weights = flags.mesh.shard_weights;
+  const BlockCosts usual = h200_block_costs(parts.transformer, flags.precision == "hif8");
   subject.costs = measured
                       ? block_costs(kMilli * flags.full_block_ms, kMilli * flags.sparse_block_ms,
                                     subject.grid, parts.transformer)
-                      : h200_block_costs(parts.transformer, flags.precision == "hif8");
+                      : usual;
+  subject.costs.turn =
+      flags.parts_ms < 0 ? usual.turn : turn_cost(kMilli * flags.parts_ms, subject.grid);
   subject.link_bytes = kGiga * flags.link;
   subject.latency = flags.latency / kMicros;
   return subject;

@@ -122,11 +122,8 @@ class Pass {
       send(in, 3 * row / ulysses);
       send(out, row / ulysses);
     }
-    // Seconds to join a value to what was attended to before, in float32: a ring of two took 10.2 ms longer a block of
-    // 37,800 tokens of 5,120 on H100s than half of a block on one (docs/parallel.md).
-    constexpr double kJoined = 10.2e-3 / (2 * 37800.0 * 5120);
     if (ring > 1) {
-      compute_ += kJoined * ring * static_cast<double>(largest(tokens) * subject_.transformer.dim);
+      compute_ += subject_.costs.turn * ring * static_cast<double>(largest(tokens));
     }
     for (int turn = 1; turn < ring; ++turn) {
       Counts held;
@@ -186,13 +183,19 @@ BlockCosts block_costs(double full_seconds, double sparse_seconds, const Grid& g
   return {.token = (full_seconds - pair * L * L) / L, .pair = pair};
 }
 
+double turn_cost(double longer_seconds, const Grid& grid) {
+  return longer_seconds / static_cast<double>(2 * grid.tokens());
+}
+
 BlockCosts h200_block_costs(const TransformerConfig& transformer, bool hif8) {
   const Grid hd{21, 45, 80};
   const TransformerConfig large = released_transformer("14b", "plan");
   const BlockCosts costs =
       hif8 ? block_costs(0.1834, 0.0811, hd, large) : block_costs(0.2362, 0.1070, hd, large);
   return {.token = costs.token * linear_flops(transformer) / linear_flops(large),
-          .pair = costs.pair * pair_flops(transformer) / pair_flops(large)};
+          .pair = costs.pair * pair_flops(transformer) / pair_flops(large),
+          .turn = turn_cost(0.0204, hd) * static_cast<double>(transformer.dim) /
+                  static_cast<double>(large.dim)};
 }
 
 double PlanSubject::seconds(int64_t bytes, int64_t exchanges) const {

@@ -10,15 +10,19 @@
 
 namespace ospnext {
 
-// Seconds of a block on one device: for each token (all that is pointwise) and for each pair of a query and a key.
+// Seconds of a block on one device: for each token (all that is pointwise), for each pair of a query and a key, and for
+// each token in each turn of a ring, whose results are joined.
 struct BlockCosts {
   double token = 0;
   double pair = 0;
+  double turn = 0;
 };
 
-// From two measured blocks of the transformer, full and sparse, with the tokens of a grid.
+// From two measured blocks of the transformer, full and sparse, with the tokens of a grid; without turns.
 BlockCosts block_costs(double full_seconds, double sparse_seconds, const Grid& grid,
                        const TransformerConfig& transformer);
+// Of a token in a turn, from the seconds by which attention to all tokens takes longer in two parts.
+double turn_cost(double longer_seconds, const Grid& grid);
 
 // On an H200: of whole passes of the 14B model at 720P in bf16 or hif8 (docs/performance.md), for a transformer of other
 // widths scaled by the floating-point operations.

@@ -18,6 +18,16 @@ TEST(PlanCommand, GivesBackTheBlocksItWasGiven) {
       << outcome.out;
 }
 
+TEST(PlanCommand, CountsWhatARingJoins) {
+  const Outcome outcome =
+      run_binary({"plan", "--gpus=2", "--size=small", "--resolution=128x64", "--num-frames=5",
+                  "--precision=float32", "--full-block-ms=200", "--sparse-block-ms=50",
+                  "--parts-ms=10", "--cfg-parallel=1", "--ssp=1", "--ulysses=1", "--ring=2"});
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  // Half of the blocks' 4 s, and 5 ms in each of 2 x 16 blocks.
+  EXPECT_NE(outcome.out.find("     2.160     "), std::string::npos) << outcome.out;
+}
+
 TEST(PlanCommand, BeginsWithTheMeshOfTheFlags) {
   const Outcome outcome = run_binary({"plan", "--gpus=4", "--resolution=480p", "--ssp=4"});
   ASSERT_EQ(outcome.status, 0) << outcome.err;
