@@ -143,16 +143,31 @@ struct RowShare {
   }
 };
 
-// A thread's share of the row of C channels at `at`; channels beyond C keep what they were.
-template <int kThreads, int kChunks, class T>
-__device__ inline void load_row(Channels (&row)[kChunks], const T* at, int C) {
+// Calls body(chunk, its first channel) for each of a thread's vectors that lie in a row of C channels.
+template <int kThreads, int kChunks, class Body>
+__device__ __forceinline__ void each_chunk(int C, Body&& body) {
 #pragma unroll
   for (int chunk = 0; chunk < kChunks; ++chunk) {
     const int c = RowShare<kThreads, kChunks>::channel(chunk);
     if (c < C) {
-      row[chunk] = load_channels(at + c);
+      body(chunk, c);
     }
   }
+}
+
+// A thread's share of the row of C channels at `at`; channels beyond C keep what they were.
+template <int kThreads, int kChunks, class T>
+__device__ inline void load_row(Channels (&row)[kChunks], const T* at, int C) {
+  each_chunk<kThreads, kChunks>(C, [&](int chunk, int c) { row[chunk] = load_channels(at + c); });
+}
+
+// What a group of threads has summed in each channel of its rows: a row of [B, groups, C] of their own.
+template <int kThreads, int kChunks>
+__device__ inline void store_sums(float* out, const Channels (&sums)[kChunks], int C) {
+  using Share = RowShare<kThreads, kChunks>;
+  out += (Share::sample() * Share::row_step() + Share::first_row()) * C;
+  each_chunk<kThreads, kChunks>(C,
+                                [&](int chunk, int c) { store_channels(out + c, sums[chunk]); });
 }
 
 constexpr int64_t kMaxChannels = int64_t{256} * 4 * kVector;

@@ -8,29 +8,22 @@ namespace {
 // Mean and inverse deviation of a row that the threads hold in registers; channels beyond C count nothing.
 template <int kThreads, int kChunks>
 __device__ float2 row_statistics(const Channels (&x)[kChunks], int C, float eps) {
-  using Share = RowShare<kThreads, kChunks>;
   float sum = 0;
+  each_chunk<kThreads, kChunks>(C, [&](int chunk, int) {
 #pragma unroll
-  for (int chunk = 0; chunk < kChunks; ++chunk) {
-    if (Share::channel(chunk) < C) {
-#pragma unroll
-      for (int i = 0; i < kVector; ++i) {
-        sum += x[chunk].value[i];
-      }
+    for (int i = 0; i < kVector; ++i) {
+      sum += x[chunk].value[i];
     }
-  }
+  });
   const float mean = row_sum<kThreads>(sum) / static_cast<float>(C);
   float squares = 0;
+  each_chunk<kThreads, kChunks>(C, [&](int chunk, int) {
 #pragma unroll
-  for (int chunk = 0; chunk < kChunks; ++chunk) {
-    if (Share::channel(chunk) < C) {
-#pragma unroll
-      for (int i = 0; i < kVector; ++i) {
-        const float centred = x[chunk].value[i] - mean;
-        squares += centred * centred;
-      }
+    for (int i = 0; i < kVector; ++i) {
+      const float centred = x[chunk].value[i] - mean;
+      squares += centred * centred;
     }
-  }
+  });
   const float variance = row_sum<kThreads>(squares) / static_cast<float>(C);
   return {mean, rsqrtf(variance + eps)};
 }
@@ -47,24 +40,20 @@ __global__ void layer_norm_modulate_kernel(const T* x, const float* shift, const
     Channels row[kChunks];
     load_row<kThreads>(row, x + at, C);
     const float2 statistics = row_statistics<kThreads>(row, C, eps);
+    each_chunk<kThreads, kChunks>(C, [&](int chunk, int c) {
+      // From L1: in registers they would cost rows in flight.
+      Channels y = load_channels(shift + b * C + c);
+      const Channels scales = load_channels(scale + b * C + c);
 #pragma unroll
-    for (int chunk = 0; chunk < kChunks; ++chunk) {
-      const int c = Share::channel(chunk);
-      if (c < C) {
-        // From L1: in registers they would cost rows in flight.
-        Channels y = load_channels(shift + b * C + c);
-        const Channels scales = load_channels(scale + b * C + c);
-#pragma unroll
-        for (int i = 0; i < kVector; ++i) {
-          const float normal = (row[chunk].value[i] - statistics.x) * statistics.y;
-          y.value[i] += normal * (1 + scales.value[i]);
-        }
-        if constexpr (kAmax) {
-          largest.take(y);
-        }
-        store_channels(out + at + c, y);
+      for (int i = 0; i < kVector; ++i) {
+        const float normal = (row[chunk].value[i] - statistics.x) * statistics.y;
+        y.value[i] += normal * (1 + scales.value[i]);
       }
-    }
+      if constexpr (kAmax) {
+        largest.take(y);
+      }
+      store_channels(out + at + c, y);
+    });
   }
   if constexpr (kAmax) {
     raise(amax + b, largest);
@@ -87,47 +76,33 @@ __global__ void layer_norm_modulate_backward_kernel(const T* grad, const T* x, c
     load_row<kThreads>(g, grad + at, C);
     const float2 statistics = row_statistics<kThreads>(row, C, eps);
     float sum = 0, along = 0;  // of the normalised row's gradient, and of it times the row
+    each_chunk<kThreads, kChunks>(C, [&](int chunk, int) {
 #pragma unroll
-    for (int chunk = 0; chunk < kChunks; ++chunk) {
-      if (Share::channel(chunk) < C) {
-#pragma unroll
-        for (int i = 0; i < kVector; ++i) {
-          const float normal = (row[chunk].value[i] - statistics.x) * statistics.y;
-          const float by_out = g[chunk].value[i];
-          shift_sums[chunk].value[i] += by_out;
-          scale_sums[chunk].value[i] += by_out * normal;
-          const float by_normal = by_out * (1 + scales[chunk].value[i]);
-          row[chunk].value[i] = normal;
-          g[chunk].value[i] = by_normal;
-          sum += by_normal;
-          along += by_normal * normal;
-        }
+      for (int i = 0; i < kVector; ++i) {
+        const float normal = (row[chunk].value[i] - statistics.x) * statistics.y;
+        const float by_out = g[chunk].value[i];
+        shift_sums[chunk].value[i] += by_out;
+        scale_sums[chunk].value[i] += by_out * normal;
+        const float by_normal = by_out * (1 + scales[chunk].value[i]);
+        row[chunk].value[i] = normal;
+        g[chunk].value[i] = by_normal;
+        sum += by_normal;
+        along += by_normal * normal;
       }
-    }
+    });
     sum = row_sum<kThreads>(sum) / static_cast<float>(C);
     along = row_sum<kThreads>(along) / static_cast<float>(C);
+    each_chunk<kThreads, kChunks>(C, [&](int chunk, int c) {
+      Channels by_x;
 #pragma unroll
-    for (int chunk = 0; chunk < kChunks; ++chunk) {
-      const int c = Share::channel(chunk);
-      if (c < C) {
-        Channels by_x;
-#pragma unroll
-        for (int i = 0; i < kVector; ++i) {
-          by_x.value[i] = statistics.y * (g[chunk].value[i] - sum - row[chunk].value[i] * along);
-        }
-        store_channels(grad_x + at + c, by_x);
+      for (int i = 0; i < kVector; ++i) {
+        by_x.value[i] = statistics.y * (g[chunk].value[i] - sum - row[chunk].value[i] * along);
       }
-    }
+      store_channels(grad_x + at + c, by_x);
+    });
   }
-#pragma unroll
-  for (int chunk = 0; chunk < kChunks; ++chunk) {
-    const int c = Share::channel(chunk);
-    if (c < C) {
-      const int64_t at = (b * Share::row_step() + Share::first_row()) * C + c;
-      store_channels(grad_shift + at, shift_sums[chunk]);
-      store_channels(grad_scale + at, scale_sums[chunk]);
-    }
-  }
+  store_sums<kThreads>(grad_shift, shift_sums, C);
+  store_sums<kThreads>(grad_scale, scale_sums, C);
 }
 
 template <int kThreads, int kChunks, class T>
@@ -139,19 +114,15 @@ __global__ void add_gated_kernel(const T* x, const T* y, const float* gate, T* o
   load_row<kThreads>(gates, gate + b * C, C);
   for (int64_t l = Share::first_row(); l < rows.L; l += Share::row_step()) {
     const int64_t at = (b * rows.L + l) * C;
+    each_chunk<kThreads, kChunks>(C, [&](int chunk, int c) {
+      Channels sum = load_channels(x + at + c);
+      const Channels term = load_channels(y + at + c);
 #pragma unroll
-    for (int chunk = 0; chunk < kChunks; ++chunk) {
-      const int c = Share::channel(chunk);
-      if (c < C) {
-        Channels sum = load_channels(x + at + c);
-        const Channels term = load_channels(y + at + c);
-#pragma unroll
-        for (int i = 0; i < kVector; ++i) {
-          sum.value[i] += term.value[i] * gates[chunk].value[i];
-        }
-        store_channels(out + at + c, sum);
+      for (int i = 0; i < kVector; ++i) {
+        sum.value[i] += term.value[i] * gates[chunk].value[i];
       }
-    }
+      store_channels(out + at + c, sum);
+    });
   }
 }
 
@@ -165,28 +136,18 @@ __global__ void add_gated_backward_kernel(const T* grad, const T* y, const float
   load_row<kThreads>(gates, gate + b * C, C);
   for (int64_t l = Share::first_row(); l < rows.L; l += Share::row_step()) {
     const int64_t at = (b * rows.L + l) * C;
+    each_chunk<kThreads, kChunks>(C, [&](int chunk, int c) {
+      Channels g = load_channels(grad + at + c);
+      const Channels term = load_channels(y + at + c);
 #pragma unroll
-    for (int chunk = 0; chunk < kChunks; ++chunk) {
-      const int c = Share::channel(chunk);
-      if (c < C) {
-        Channels g = load_channels(grad + at + c);
-        const Channels term = load_channels(y + at + c);
-#pragma unroll
-        for (int i = 0; i < kVector; ++i) {
-          sums[chunk].value[i] += g.value[i] * term.value[i];
-          g.value[i] *= gates[chunk].value[i];
-        }
-        store_channels(grad_y + at + c, g);
+      for (int i = 0; i < kVector; ++i) {
+        sums[chunk].value[i] += g.value[i] * term.value[i];
+        g.value[i] *= gates[chunk].value[i];
       }
-    }
+      store_channels(grad_y + at + c, g);
+    });
   }
-#pragma unroll
-  for (int chunk = 0; chunk < kChunks; ++chunk) {
-    const int c = Share::channel(chunk);
-    if (c < C) {
-      store_channels(grad_gate + (b * Share::row_step() + Share::first_row()) * C + c, sums[chunk]);
-    }
-  }
+  store_sums<kThreads>(grad_gate, sums, C);
 }
 
 }  // namespace

@@ -45,25 +45,21 @@ __global__ void rms_norm_rotate_kernel(const T* x, const float* weight, HeadRota
     Channels row[kChunks] = {};
     load_row<kThreads>(row, x + at, C);
     const float scale = inverse_root_mean_square<kThreads>(row, C, eps);
+    each_chunk<kThreads, kChunks>(C, [&](int chunk, int c) {
+      Channels y =
+          load_channels(weight + c);  // from L1: in registers they would cost rows in flight
 #pragma unroll
-    for (int chunk = 0; chunk < kChunks; ++chunk) {
-      const int c = Share::channel(chunk);
-      if (c < C) {
-        Channels y =
-            load_channels(weight + c);  // from L1: in registers they would cost rows in flight
-#pragma unroll
-        for (int i = 0; i < kVector; ++i) {
-          y.value[i] *= row[chunk].value[i] * scale;
-        }
-        if (turn.rotation != nullptr) {
-          rotate</*kInverse=*/false>(y, load_channels(turn.rotation + l * turn.D + c % turn.D));
-        }
-        if constexpr (kAmax) {
-          largest.take(y);
-        }
-        store_channels(out + at + c, y);
+      for (int i = 0; i < kVector; ++i) {
+        y.value[i] *= row[chunk].value[i] * scale;
       }
-    }
+      if (turn.rotation != nullptr) {
+        rotate</*kInverse=*/false>(y, load_channels(turn.rotation + l * turn.D + c % turn.D));
+      }
+      if constexpr (kAmax) {
+        largest.take(y);
+      }
+      store_channels(out + at + c, y);
+    });
   }
   if constexpr (kAmax) {
     raise(amax + b, largest);
@@ -86,46 +82,30 @@ __global__ void rms_norm_rotate_backward_kernel(const T* grad, const T* x, const
     load_row<kThreads>(g, grad + at, C);
     const float scale = inverse_root_mean_square<kThreads>(row, C, eps);
     float along = 0;  // of the normalised row's gradient, times the row
-#pragma unroll
-    for (int chunk = 0; chunk < kChunks; ++chunk) {
-      const int c = Share::channel(chunk);
-      if (c < C) {
-        if (turn.rotation != nullptr) {
-          rotate</*kInverse=*/true>(g[chunk],
-                                    load_channels(turn.rotation + l * turn.D + c % turn.D));
-        }
-#pragma unroll
-        for (int i = 0; i < kVector; ++i) {
-          const float normal = row[chunk].value[i] * scale;
-          sums[chunk].value[i] += g[chunk].value[i] * normal;
-          g[chunk].value[i] *= weights[chunk].value[i];
-          along += g[chunk].value[i] * normal;
-          row[chunk].value[i] = normal;
-        }
+    each_chunk<kThreads, kChunks>(C, [&](int chunk, int c) {
+      if (turn.rotation != nullptr) {
+        rotate</*kInverse=*/true>(g[chunk], load_channels(turn.rotation + l * turn.D + c % turn.D));
       }
-    }
+#pragma unroll
+      for (int i = 0; i < kVector; ++i) {
+        const float normal = row[chunk].value[i] * scale;
+        sums[chunk].value[i] += g[chunk].value[i] * normal;
+        g[chunk].value[i] *= weights[chunk].value[i];
+        along += g[chunk].value[i] * normal;
+        row[chunk].value[i] = normal;
+      }
+    });
     along = row_sum<kThreads>(along) / static_cast<float>(C);
+    each_chunk<kThreads, kChunks>(C, [&](int chunk, int c) {
+      Channels by_x;
 #pragma unroll
-    for (int chunk = 0; chunk < kChunks; ++chunk) {
-      const int c = Share::channel(chunk);
-      if (c < C) {
-        Channels by_x;
-#pragma unroll
-        for (int i = 0; i < kVector; ++i) {
-          by_x.value[i] = scale * (g[chunk].value[i] - row[chunk].value[i] * along);
-        }
-        store_channels(grad_x + at + c, by_x);
+      for (int i = 0; i < kVector; ++i) {
+        by_x.value[i] = scale * (g[chunk].value[i] - row[chunk].value[i] * along);
       }
-    }
+      store_channels(grad_x + at + c, by_x);
+    });
   }
-#pragma unroll
-  for (int chunk = 0; chunk < kChunks; ++chunk) {
-    const int c = Share::channel(chunk);
-    if (c < C) {
-      store_channels(grad_weight + (b * Share::row_step() + Share::first_row()) * C + c,
-                     sums[chunk]);
-    }
-  }
+  store_sums<kThreads>(grad_weight, sums, C);
 }
 
 // Rows are short here, and many: kLanes threads of a warp share one, and each keeps kRows of them in flight.
