@@ -8,16 +8,6 @@
 
 namespace ospnext {
 
-// A small sparse model with several heads.
-inline void write_sparse_model(const std::filesystem::path& folder) {
-  TransformerConfig config = tiny_transformer_config();
-  config.num_heads = 4;
-  config.num_layers = 8;
-  config.skiparse_model_type = "dual_end";
-  config.num_full_blocks = 4;
-  write_tiny_diffusers_model(folder, config);
-}
-
 using Names = std::vector<std::string>;
 
 class Generate : public WithTinyModel {

@@ -5,6 +5,7 @@
 
 #include "cli/run_ospnext.h"
 #include "io/readers/tensor_file.h"
+#include "io/weights.h"
 #include "support/compare.h"
 #include "support/tiny_model.h"
 

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/run_ospnext.h"
+#include "io/weights.h"
 #include "support/compare.h"
 #include "support/tiny_model.h"
 

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "core/torch/random.h"
 #include "models/transformer.h"
 #include "models/transformer_hif8.h"
 #include "support/compare.h"

@@ -1,6 +1,7 @@
 // A transformer whose blocks are divided among real processes computes, bit for bit, what one with all its weights does.
 #include <gtest/gtest.h>
 
+#include "core/torch/random.h"
 #include "models/transformer.h"
 #include "models/transformer_hif8.h"
 #include "support/run_ranks.h"

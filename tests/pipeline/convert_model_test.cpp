@@ -6,10 +6,13 @@
 #include <cstring>
 
 #include "core/error.h"
+#include "core/fields.h"
 #include "io/readers/bounded_json.h"
+#include "io/weights.h"
 #include "pipeline/load_model.h"
 #include "support/compare.h"
 #include "support/paths.h"
+#include "support/temporary_folder.h"
 #include "support/tiny_model.h"
 
 namespace ospnext {

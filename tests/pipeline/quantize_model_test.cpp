@@ -4,7 +4,10 @@
 #include <gtest/gtest.h>
 
 #include "core/error.h"
+#include "core/fields.h"
+#include "core/torch/random.h"
 #include "io/readers/bounded_json.h"
+#include "io/weights.h"
 #include "pipeline/convert_model.h"
 #include "pipeline/inspect_model.h"
 #include "pipeline/load_model.h"
@@ -12,6 +15,7 @@
 #include "quant/hif8_tensors.h"
 #include "quant/hif8_weights.h"
 #include "support/compare.h"
+#include "support/temporary_folder.h"
 #include "support/tiny_model.h"
 
 namespace ospnext {

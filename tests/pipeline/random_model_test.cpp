@@ -4,11 +4,13 @@
 #include <gtest/gtest.h>
 
 #include "core/error.h"
+#include "io/weights.h"
 #include "pipeline/load_model.h"
 #include "pipeline/part_layouts.h"
 #include "quant/hif8_linear.h"
 #include "quant/hif8_tensors.h"
 #include "quant/hif8_weights.h"
+#include "support/temporary_folder.h"
 #include "support/tiny_model.h"
 
 namespace ospnext {

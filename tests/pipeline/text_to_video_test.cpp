@@ -7,11 +7,13 @@
 #include <tuple>
 
 #include "core/error.h"
+#include "io/weights.h"
 #include "pipeline/memory.h"
 #include "pipeline/prompts.h"
 #include "pipeline/scheduler_config.h"
 #include "schedulers/flow_matching.h"
 #include "support/compare.h"
+#include "support/temporary_folder.h"
 #include "support/tiny_model.h"
 
 namespace ospnext {

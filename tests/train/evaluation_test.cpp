@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "support/temporary_folder.h"
 #include "support/tiny_model.h"
 
 namespace ospnext {

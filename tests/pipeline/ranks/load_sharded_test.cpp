@@ -2,11 +2,15 @@
 #include <gtest/gtest.h>
 
 #include "core/error.h"
+#include "core/fields.h"
+#include "core/torch/random.h"
+#include "io/weights.h"
 #include "pipeline/load_model.h"
 #include "pipeline/quantize_model.h"
 #include "pipeline/random_model.h"
 #include "support/compare.h"
 #include "support/run_ranks.h"
+#include "support/temporary_folder.h"
 #include "support/tiny_model.h"
 
 namespace ospnext {
