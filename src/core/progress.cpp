@@ -41,7 +41,8 @@ void Progress::step(const std::string& note) {
     watcher_->stepped(stage_);
   }
   const double since_shown = std::chrono::duration<double>(Clock::now() - shown_).count();
-  if (since_shown >= (in_place_ ? 0.1 : 5.0)) {
+  const double interval = in_place_ ? 0.1 : shown_ == began_ ? 1.0 : 5.0;
+  if (since_shown >= interval) {
     show(note, false);
   }
 }

@@ -19,8 +19,8 @@ class StageWatcher {
   virtual void ended(const std::string& /*stage*/, double /*seconds*/) {}
 };
 
-// Writes one line a stage to a stream: rewritten in place on a terminal, else a line every few
-// seconds. A null stream keeps silent but still measures.
+// Writes one line a stage to a stream: rewritten in place on a terminal, else a line after the first second and then
+// every five. A null stream keeps silent but still measures.
 class Progress {
  public:
   // `out` and `watcher` outlive the object, or are null; `in_place` rewrites the current line (a terminal).
