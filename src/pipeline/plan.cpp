@@ -194,7 +194,7 @@ BlockCosts h200_block_costs(const TransformerConfig& transformer, bool hif8) {
       hif8 ? block_costs(0.1834, 0.0811, hd, large) : block_costs(0.2362, 0.1070, hd, large);
   return {.token = costs.token * linear_flops(transformer) / linear_flops(large),
           .pair = costs.pair * pair_flops(transformer) / pair_flops(large),
-          .turn = turn_cost(0.0204, hd) * static_cast<double>(transformer.dim) /
+          .turn = turn_cost(0.0033, hd) * static_cast<double>(transformer.dim) /
                   static_cast<double>(large.dim)};
 }
 
