@@ -44,7 +44,7 @@ plan_inputs() {
     /^attention, full, in 2 parts/ { parts = $6 }
     END {
       printf "--full-block-ms %s --sparse-block-ms %s --parts-ms %s ", full, sparse / patterns,
-        parts > whole ? parts - whole : 0
+        (parts > whole ? parts - whole : 0)
     }'
   [ "$1" = 1 ] || launch "$1" bench exchange "${model[@]}" "${video[@]}" --runs 50 | sed -n 's/^for plan: //p'
 }
