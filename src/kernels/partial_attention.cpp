@@ -23,10 +23,11 @@ PartialAttention attend_to_part(const at::Tensor& q, const at::Tensor& k, const 
 #endif
   // What at::scaled_dot_product_attention() calls, by names that give the sums as well. -> [B, H, L, D], [B, H, L]
   const int64_t L = q.size(1), D = q.size(3);
+  constexpr int64_t kMultiple = 8;  // of a head's size, for the GPU's kernel
+  const int64_t missing = q.is_cuda() ? (kMultiple - D % kMultiple) % kMultiple : 0;
   const auto heads = [&](const at::Tensor& x) {
-    constexpr int64_t kMultiple = 8;  // of heads' sizes, which the GPU's kernel takes
     const at::Tensor rows = x.transpose(1, 2);
-    return x.is_cuda() ? at::pad(rows, {0, (kMultiple - D % kMultiple) % kMultiple}) : rows;
+    return missing == 0 ? rows : at::pad(rows, {0, missing});
   };
   const double scale = 1 / std::sqrt(static_cast<double>(D));
   at::Tensor attended, sums;

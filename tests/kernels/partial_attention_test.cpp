@@ -60,6 +60,24 @@ TEST(PartialAttention, HoldsWithLargeScores) {
   EXPECT_LT(relative_l2(joined.out, attention(100 * q, k, v)), 1e-5);
 }
 
+class PartialAttentionOfAnySize : public OnDevice {};
+INSTANTIATE_ON_DEVICES(PartialAttentionOfAnySize);
+
+TEST_P(PartialAttentionOfAnySize, PartsJoin) {
+  const at::NoGradGuard no_gradient;
+  for (const int64_t D : {8, 12, 128}) {
+    at::Generator generator = seeded_generator(D, "partial attention");
+    const auto heads = [&](int64_t n) { return torch::randn({2, n, 3, D}, generator, at::kFloat); };
+    const at::Tensor q = heads(37), k = heads(50), v = heads(50);
+    const auto part = [&](int64_t begin, int64_t count) {
+      const auto cut = [&](const at::Tensor& x) { return x.narrow(1, begin, count).to(device()); };
+      return partial_attention(q.to(device()), cut(k), cut(v), {37}, {count});
+    };
+    EXPECT_LT(relative_l2(join(part(0, 33), part(33, 17)).out.cpu(), attention(q, k, v)), 1e-6)
+        << D;
+  }
+}
+
 class PartialAttentionInBf16 : public OnDevice {};
 INSTANTIATE_ON_DEVICES(PartialAttentionInBf16);
 
