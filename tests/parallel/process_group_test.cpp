@@ -1,6 +1,9 @@
 // Collectives over Gloo in real processes: uneven, empty, of any dtype; faults are told; a group of one is free.
 #include "parallel/process_group.h"
 
+#include <csignal>
+#include <thread>
+
 #include "core/error.h"
 #include "support/run_ranks.h"
 
@@ -154,20 +157,23 @@ TEST(ProcessGroup, WhatIsStartedGoesOnBesideOtherCollectives) {
 }
 
 TEST(ProcessGroup, ADeathIsNoticedWhereTheResultIsWaitedFor) {
-  run_ranks(2,
-            [](const ProcessGroup& all) {
-              if (all.rank() == 1) {
-                std::fflush(nullptr);
-                ::_exit(0);
-              }
-              // By then it may be known already when the exchange starts.
-              EXPECT_THROW(all.start_gather_into(at::empty({8}, at::kByte),
-                                                 at::ones({4}, at::kByte), "weights")
-                               .wait(),
-                           RunError);
-            },
-            {.timeout = std::chrono::seconds(100),
-             .explain = [](const std::string&) { return "rank 1 has gone"; }});
+  run_ranks(
+      2,
+      [](const ProcessGroup& all) {
+        if (all.rank() == 1) {
+          std::this_thread::sleep_for(std::chrono::milliseconds(200));  // until both are connected
+          std::fflush(nullptr);
+          ::_exit(0);
+        }
+        ::signal(SIGPIPE, SIG_IGN);  // as the program does
+        // By then it may be known already when the exchange starts.
+        EXPECT_THROW(
+            all.start_gather_into(at::empty({8}, at::kByte), at::ones({4}, at::kByte), "weights")
+                .wait(),
+            RunError);
+      },
+      {.timeout = std::chrono::seconds(100),
+       .explain = [](const std::string&) { return "rank 1 has gone"; }});
 }
 
 TEST(ProcessGroup, OfOneIsTheIdentity) {
