@@ -16,7 +16,10 @@ void catch_interrupts() {
   action.sa_flags = SA_RESTART | SA_RESETHAND;
   sigemptyset(&action.sa_mask);
   sigaction(SIGINT, &action, nullptr);
-  sigaction(SIGTERM, &action, nullptr);
+  struct sigaction lasting = action;
+  lasting.sa_flags =
+      SA_RESTART;  // the death of a parent with several threads sends it several times
+  sigaction(SIGTERM, &lasting, nullptr);
   struct sigaction inherited = {};
   sigaction(SIGHUP, nullptr, &inherited);
   if (inherited.sa_handler != SIG_IGN) {  // nohup ignores it

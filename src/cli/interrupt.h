@@ -6,7 +6,7 @@
 namespace ospnext {
 
 // The program's token: set by the first SIGINT, SIGTERM or SIGHUP once catch_interrupts() was called. A
-// second one ends the program at once.
+// second SIGINT or SIGHUP ends the program at once.
 CancellationToken& interrupt_token();
 
 // Also ignores SIGPIPE and SIGXFSZ, so that a failed write is an error and not the end.
