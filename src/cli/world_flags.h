@@ -20,8 +20,7 @@ struct WorldFlags {
   void visit(Visitor&& field) {
     field("transport", transport,
           "how several processes exchange tensors: nccl, gloo; auto: NCCL where each has a GPU; "
-          "named "
-          "for one process, it exchanges with itself, which tries the library");
+          "named for one process, it exchanges with itself, which tries the library");
     field("patience", patience,
           "seconds after which a process that others wait for is taken for hanging");
   }

@@ -179,7 +179,7 @@ EmptyTransformer empty_transformer(const TransformerConfig& config, const Comput
                                    bool eight_bits, const WeightRanks& ranks) {
   using Blocks = TransformerImpl::Blocks;
   Transformer transformer = allocate_transformer(
-      config, compute, eight_bits, !ranks.group.alone() ? Blocks::kWithoutMemory : Blocks::kWhole);
+      config, compute, eight_bits, ranks.group.alone() ? Blocks::kWhole : Blocks::kWithoutMemory);
   transformer->set_compute_dtype(compute.dtype);
   const auto shards = transformer->shard_blocks(ranks.group);
   WeightTargets targets = weight_targets(*transformer);

@@ -25,12 +25,17 @@ class Launch : public testing::Test {
 
   std::string path(const std::string& name) const { return (folder_ / name).string(); }
 
-  // generate --steps=2 ..., in `processes` processes.
-  static Arguments launch(int processes, const Arguments& flags) {
-    Arguments arguments = {
-        "launch",       "-n",      std::to_string(processes), "--",       "generate",
-        "--device=cpu", "--model", model_->path().string(),   "--prompt", "a red ball"};
+  // generate ..., in one process without the launcher.
+  static Arguments generate(const Arguments& flags) {
+    Arguments arguments = {"generate", "--device=cpu", "--model", model_->path().string(),
+                           "--prompt", "a red ball"};
     arguments.insert(arguments.end(), flags.begin(), flags.end());
+    return arguments;
+  }
+  // The same in `processes` processes.
+  static Arguments launch(int processes, const Arguments& flags) {
+    Arguments arguments = generate(flags);
+    arguments.insert(arguments.begin(), {"launch", "-n", std::to_string(processes), "--"});
     return arguments;
   }
   // Runs in processes of one thread each.
@@ -94,8 +99,7 @@ TEST_F(Launch, MakesTheSameVideosAsOneProcess) {
           << name;
     }
   };
-  Arguments alone = launch(1, {});
-  alone.erase(alone.begin(), alone.begin() + 4);
+  Arguments alone = generate({});
   make(alone, "one", {});
   const Outcome chosen = make(launch(4, {}), "four", {});
   EXPECT_TRUE(holds(chosen.err, "[0] 4 processes: data 1 x CFG 2 x SSP 2 x Ulysses 1 x ring 1"))
@@ -155,15 +159,13 @@ TEST_F(Launch, ShardedWeightsMakeTheSameVideos) {
   make(several, "data", prompts);
   make(several, "data-sharded", {"--prompts", path("prompts"), "--shard-weights"});
   expect_equal("data-sharded", "data");
-  Arguments alone = launch(1, {"--shard-weights"});
-  alone.erase(alone.begin(), alone.begin() + 4);
+  const Arguments alone = generate({"--shard-weights"});
   EXPECT_FALSE(holds(make(alone, "alone", {}).err, "weights\""));
 }
 
 // Asked to by name of the transport, a process alone takes the way that many take.
 TEST_F(Launch, OneProcessExchangesWithItself) {
-  Arguments alone = launch(1, {"--steps=2", "--width=32", "--height=32"});
-  alone.erase(alone.begin(), alone.begin() + 4);
+  const Arguments alone = generate({"--steps=2", "--width=32", "--height=32"});
   const auto make = [&](const std::string& name, Arguments flags) {
     flags.insert(flags.begin(), alone.begin(), alone.end());
     flags.insert(flags.end(), {"--output=" + path(name + ".y4m"), "--save-latent=" + path(name),
@@ -278,8 +280,7 @@ TEST_F(Launch, RefusesWhatCannotBe) {
 
 TEST_F(Launch, ARankThatNeverArrivesIsNamed) {
   const Store store = Store::host(0, "test");
-  Arguments alone = launch(1, {"--patience=2", "--output=" + path("a.y4m")});
-  alone.erase(alone.begin(), alone.begin() + 4);
+  const Arguments alone = generate({"--patience=2", "--output=" + path("a.y4m")});
   const Outcome outcome = run_binary(alone, {}, [&] {
     ::setenv("RANK", "0", 1);
     ::setenv("WORLD_SIZE", "2", 1);
