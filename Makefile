@@ -5,7 +5,7 @@
 #   JOBS=N                                  compile N files at a time (default: the cores, 2 GiB of memory each)
 #   PROMPT="..."                            what the demo shows
 .DEFAULT_GOAL := help
-.PHONY: help setup configure build demo test asan tidy format format-check clean
+.PHONY: help setup configure build demo test asan presets tidy format format-check clean
 
 CUDA ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo 1 || echo 0)
 PRESET := $(if $(filter 1,$(CUDA)),cuda,cpu)
@@ -21,6 +21,7 @@ help:
 	@echo "make setup     system packages and LibTorch only"
 	@echo "make build     the program only: build/$(PRESET)/ospnext"
 	@echo "make asan      the tests under address and undefined-behaviour sanitizers"
+	@echo "make presets   configure and compile every preset, the CUDA one too (no GPU needed)"
 	@echo "make format    lay out the sources with clang-format 14; format-check only looks"
 	@echo "make tidy      clang-tidy over all sources (half a minute for each)"
 	@echo "make clean     remove build/ (LibTorch in .deps/ stays)"
@@ -46,6 +47,9 @@ asan: setup
 	cmake --preset asan $(if $(LIBTORCH),-DLIBTORCH=$(LIBTORCH))
 	cmake --build --preset asan --parallel $(JOBS)
 	@tools/run_tests.sh asan $(JOBS)
+
+presets:
+	@JOBS=$(JOBS) tools/check_presets.sh
 
 tidy: configure
 	@tools/tidy.sh
