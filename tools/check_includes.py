@@ -11,11 +11,12 @@ LEVELS = {
     "core": 0,
     "io": 1, "kernels": 1,
     "quant": 2, "parallel": 2,
-    "models": 3, "schedulers": 3, "data": 3,
-    "pipeline": 4,
-    "train": 5, "server": 5,
-    "rl": 6,
-    "cli": 7,
+    "models": 3, "text": 3, "schedulers": 3, "data": 3,
+    "packages": 4,
+    "engine": 5,
+    "train": 6, "server": 6, "bench": 6,
+    "rl": 7,
+    "cli": 8,
 }
 MAX_LINES = 500
 FREE_OF_TORCH = {"src/quant/hif8.h", "src/quant/hif8_of.h", "src/quant/e4m3.h"}

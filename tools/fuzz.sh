@@ -49,7 +49,7 @@ compile() {
   $launcher "$cxx" "${flags[@]}" -c "$1" -o "$object"
 }
 running=0
-for source in src/io/readers/*.cpp src/models/tokenizer_model_check.cpp "${readers[@]/#/tests/fuzz/}"; do
+for source in src/io/readers/*.cpp src/text/tokenizer_model_check.cpp "${readers[@]/#/tests/fuzz/}"; do
   compile "${source%.cpp}.cpp" &
   running=$((running + 1))
   [ $running -lt "$jobs" ] || { wait -n || fail "the readers do not compile"; running=$((running - 1)); }

@@ -1,4 +1,4 @@
-"""Makes the tables src/models/prompt_*.inc from Python's html.entities and codecs and from ftfy's character classes.
+"""Makes the tables src/text/prompt_*.inc from Python's html.entities and codecs and from ftfy's character classes.
 
 Run from the repository root with an environment that has ftfy 6.3.1 (Apache License 2.0).
 """

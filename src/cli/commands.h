@@ -1,6 +1,7 @@
 // The program's commands. A new one is a declaration here and a line in commands.cpp.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -13,7 +14,7 @@ struct Command {
   const char* name;
   const char* summary;
   // Takes what stands behind the name. Throws the errors of core/error.h.
-  void (*run)(const Arguments& arguments, const CancellationToken& cancel);
+  std::function<void(const Arguments& arguments, const CancellationToken& cancel)> run;
 };
 
 void run_generate(const Arguments& arguments, const CancellationToken& cancel);

@@ -6,11 +6,11 @@
 #include <iostream>
 
 #include "cli/commands.h"
-#include "cli/flags_of_model.h"
 #include "core/choice.h"
 #include "core/error.h"
 #include "core/number_check.h"
-#include "pipeline/convert_model.h"
+#include "packages/convert_model.h"
+#include "packages/model_fields.h"
 
 namespace ospnext {
 namespace {
@@ -18,7 +18,7 @@ namespace {
 constexpr double kGigabyte = 1e9;
 
 struct WriteFlags {
-  ModelFlags model;
+  ModelFields model;
   std::string output;
   std::string dtype = "keep";
   double shard_size = 10;
@@ -53,7 +53,7 @@ struct ConvertFlags : WriteFlags {
 };
 
 struct MergeFlags : WriteFlags {
-  LoraFlags loras;
+  LoraFields loras;
 
   template <class Visitor>
   void visit(Visitor&& field) {

@@ -9,10 +9,10 @@
 #include <optional>
 
 #include "cli/commands.h"
-#include "cli/flags_of_model.h"
 #include "cli/sampling_flags.h"
 #include "core/number_check.h"
 #include "io/output_file.h"
+#include "packages/model_fields.h"
 #include "train/evaluation.h"
 #include "train/vae_training.h"
 
@@ -20,8 +20,8 @@ namespace ospnext {
 namespace {
 
 struct EvalConfig {
-  ModelFlags model;
-  LoraFlags loras;
+  ModelFields model;
+  LoraFields loras;
   EvaluationConfig evaluation;
   std::string device = "auto";
   std::string precision = "auto";

@@ -7,14 +7,14 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
-#include "cli/generate_config.h"
 #include "cli/ospnext_yaml.h"
-#include "cli/profile.h"
 #include "cli/sampling_flags.h"
 #include "cli/stage_files.h"
-#include "cli/video_files.h"
 #include "core/error.h"
-#include "pipeline/prompts.h"
+#include "engine/generate_config.h"
+#include "engine/profile.h"
+#include "engine/prompts.h"
+#include "engine/video_files.h"
 
 namespace ospnext {
 namespace {

@@ -3,7 +3,7 @@
 
 #include "cli/commands.h"
 #include "core/error.h"
-#include "pipeline/inspect_model.h"
+#include "packages/inspect_model.h"
 
 namespace ospnext {
 namespace {

@@ -4,10 +4,10 @@
 #include <cstring>
 #include <thread>
 
-#include "cli/child_processes.h"
 #include "cli/commands.h"
 #include "core/error.h"
 #include "core/number_check.h"
+#include "parallel/child_processes.h"
 #include "parallel/process_group.h"
 
 namespace ospnext {

@@ -4,12 +4,12 @@
 #include <charconv>
 #include <cstdio>
 
-#include "cli/bench_flags.h"
+#include "bench/bench_config.h"
 #include "cli/commands.h"
 #include "core/choice.h"
 #include "core/number_check.h"
-#include "pipeline/plan.h"
-#include "pipeline/work_ranks.h"
+#include "engine/plan.h"
+#include "engine/work_ranks.h"
 
 namespace ospnext {
 namespace {
@@ -19,7 +19,7 @@ constexpr double kMicros = 1e6;  // in a second
 
 struct PlanFlags {
   int64_t gpus = 8;
-  ModelSizeFlags model_size;
+  ModelSizeFields model_size;
   std::string resolution = "720p";
   int64_t num_frames = 81;
   std::string precision = "bf16";
@@ -29,7 +29,7 @@ struct PlanFlags {
   double link = PlanSubject().link_bytes / kGiga;
   double latency = PlanSubject().latency * kMicros;
   int64_t videos = 1;
-  MeshFlags mesh;
+  MeshFields mesh;
 
   template <class Visitor>
   void visit(Visitor&& field) {

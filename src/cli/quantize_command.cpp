@@ -5,10 +5,10 @@
 #include <iostream>
 
 #include "cli/commands.h"
-#include "cli/flags_of_model.h"
 #include "core/error.h"
 #include "core/number_check.h"
-#include "pipeline/quantize_model.h"
+#include "packages/model_fields.h"
+#include "packages/quantize_model.h"
 
 namespace ospnext {
 namespace {
@@ -16,8 +16,8 @@ namespace {
 constexpr double kGigabyte = 1e9;
 
 struct QuantizeFlags {
-  ModelFlags model;
-  LoraFlags loras;
+  ModelFields model;
+  LoraFields loras;
   std::string output;
   double shard_size = 10;
 

@@ -10,7 +10,7 @@
 #include "core/choice.h"
 #include "core/error.h"
 #include "core/number_check.h"
-#include "pipeline/random_model.h"
+#include "packages/random_model.h"
 
 namespace ospnext {
 namespace {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "core/torch/torch.h"
-#include "pipeline/load_model.h"
+#include "packages/load_model.h"
 
 namespace ospnext {
 

@@ -1,18 +1,18 @@
 // ospnext stage denoise, encode-video, decode-latent: one network on tensors of a file.
-#include "cli/flags_of_model.h"
 #include "cli/stage.h"
 #include "cli/stage_files.h"
 #include "core/error.h"
 #include "core/log.h"
 #include "io/weights.h"
 #include "models/vae_tiling.h"
+#include "packages/model_fields.h"
 
 namespace ospnext {
 namespace {
 
 struct ModelStage {
   std::string input;
-  ModelFlags model;
+  ModelFields model;
   StageOutput common;
 
   template <class Visitor>
@@ -24,7 +24,7 @@ struct ModelStage {
 };
 
 struct DenoiseStage : ModelStage {
-  LoraFlags loras;
+  LoraFields loras;
 
   DenoiseStage() { common.runs_transformer = true; }
 

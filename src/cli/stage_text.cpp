@@ -1,12 +1,12 @@
 // ospnext stage encode-text: prompts to ids and embeddings.
 #include <nlohmann/json.hpp>
 
-#include "cli/flags_of_model.h"
 #include "cli/stage.h"
 #include "cli/stage_files.h"
 #include "core/error.h"
+#include "engine/prompts.h"
 #include "io/weights.h"
-#include "pipeline/prompts.h"
+#include "packages/model_fields.h"
 
 namespace ospnext {
 namespace {
@@ -16,7 +16,7 @@ constexpr int64_t kTextRows = 512;
 struct EncodeTextStage {
   std::string prompt;
   std::string prompts;
-  ModelFlags model;
+  ModelFields model;
   StageOutput common;
 
   template <class Visitor>

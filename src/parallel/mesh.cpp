@@ -19,7 +19,7 @@ Sides sides_of(const Mesh& mesh) {
   return {mesh.data, mesh.cfg, mesh.sequence.ssp, mesh.sequence.ulysses, mesh.sequence.ring};
 }
 
-Sides sides_of(const MeshFlags& flags) {
+Sides sides_of(const MeshFields& flags) {
   return {flags.data_parallel, flags.cfg_parallel, flags.ssp, flags.ulysses, flags.ring};
 }
 
@@ -92,7 +92,7 @@ std::vector<Mesh> possible_meshes(int ranks, const MeshSubject& subject) {
   return meshes;
 }
 
-Mesh choose_mesh(int ranks, const MeshFlags& flags, const MeshSubject& subject,
+Mesh choose_mesh(int ranks, const MeshFields& flags, const MeshSubject& subject,
                  const std::function<double(const Mesh&)>& seconds) {
   constexpr int64_t kMost = 1 << 16;
   constexpr size_t kShown = 3;

@@ -31,7 +31,7 @@ struct MeshSubject {
 };
 
 // The sides of a mesh as a user asks for them, 0: whatever fits; and whether its processes divide the weights.
-struct MeshFlags {
+struct MeshFields {
   int64_t data_parallel = 0;
   int64_t cfg_parallel = 0;
   int64_t ssp = 0;
@@ -62,7 +62,7 @@ std::vector<Mesh> possible_meshes(int ranks, const MeshSubject& subject);
 // both passes, then owners (at most one a segment, and a divisor of their number), then Ulysses (a divisor of the
 // heads), and a ring for the rest. `seconds` of a step, where given, decide among those with the most videos: the first in that
 // order that is no more than 2 % slower than the fastest. Throws InputError naming the nearest meshes when there is none.
-Mesh choose_mesh(int ranks, const MeshFlags& flags, const MeshSubject& subject,
+Mesh choose_mesh(int ranks, const MeshFields& flags, const MeshSubject& subject,
                  const std::function<double(const Mesh&)>& seconds = {});
 
 }  // namespace ospnext

@@ -8,8 +8,8 @@
 
 #include "core/number_check.h"
 #include "core/torch/random.h"
-#include "data/captions.h"
-#include "pipeline/prompts.h"
+#include "data/tiny_world/captions.h"
+#include "engine/prompts.h"
 #include "schedulers/flow_matching.h"
 #include "train/vae_training.h"
 

@@ -9,9 +9,9 @@
 
 #include "core/cancel.h"
 #include "core/progress.h"
-#include "data/clip_measurement.h"
-#include "pipeline/generation_config.h"
-#include "pipeline/load_model.h"
+#include "data/tiny_world/clip_measurement.h"
+#include "engine/generation_config.h"
+#include "packages/load_model.h"
 
 namespace ospnext {
 

@@ -5,7 +5,7 @@
 
 #include "core/error.h"
 #include "core/torch/random.h"
-#include "data/captions.h"
+#include "data/tiny_world/captions.h"
 #include "io/output_file.h"
 #include "io/weights.h"
 

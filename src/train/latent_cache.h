@@ -7,9 +7,9 @@
 #include "core/cancel.h"
 #include "core/progress.h"
 #include "core/torch/torch.h"
-#include "data/procedural_clips.h"
-#include "models/tokenizer.h"
+#include "data/tiny_world/procedural_clips.h"
 #include "models/vae.h"
+#include "text/tokenizer.h"
 #include "train/frame_sizes.h"
 
 namespace ospnext {

@@ -6,7 +6,7 @@
 #include "core/fields.h"
 #include "io/output_file.h"
 #include "io/weights.h"
-#include "pipeline/part_layouts.h"
+#include "packages/part_layouts.h"
 
 namespace ospnext {
 namespace {

@@ -7,9 +7,9 @@
 
 #include "core/number_check.h"
 #include "core/torch/random.h"
-#include "data/procedural_clips.h"
+#include "data/tiny_world/procedural_clips.h"
 #include "io/readers/bounded_json.h"
-#include "pipeline/load_model.h"
+#include "packages/load_model.h"
 #include "train/model_folder_writer.h"
 
 namespace ospnext {

@@ -5,12 +5,12 @@
 #include <map>
 #include <sstream>
 
-#include "cli/bench_cases.h"
-#include "cli/bench_generate.h"
-#include "cli/bench_gpu_trace.h"
-#include "cli/bench_timing.h"
+#include "bench/cases.h"
+#include "bench/generation.h"
+#include "bench/timing.h"
 #include "cli/run_ospnext.h"
-#include "pipeline/random_model.h"
+#include "engine/gpu_trace.h"
+#include "packages/random_model.h"
 #include "support/tiny_model.h"
 
 namespace ospnext {

@@ -3,8 +3,8 @@
 
 #include <nlohmann/json.hpp>
 
-#include "cli/generate_config.h"
 #include "cli/generate_fixture.h"
+#include "engine/generate_config.h"
 #include "io/weights.h"
 #include "schedulers/flow_matching.h"
 #include "support/paths.h"

@@ -1,5 +1,5 @@
 // `generate --profile`: the table, the trace, and both of whole runs.
-#include "cli/profile.h"
+#include "engine/profile.h"
 
 #include <gtest/gtest.h>
 

@@ -8,7 +8,7 @@
 #include "io/weights.h"
 #include "models/layout.h"
 #include "models/vae_tiling.h"
-#include "pipeline/load_model.h"
+#include "packages/load_model.h"
 #include "schedulers/sampler.h"
 #include "support/compare.h"
 

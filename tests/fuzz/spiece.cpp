@@ -2,7 +2,7 @@
 #include <sentencepiece_processor.h>
 
 #include "fuzz/fuzz_entry.h"
-#include "models/tokenizer_model_check.h"
+#include "text/tokenizer_model_check.h"
 
 FUZZ_ENTRY(spiece) {
   ospnext::check_spiece_model(input, "input");

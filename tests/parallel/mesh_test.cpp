@@ -10,7 +10,7 @@ namespace {
 
 const MeshSubject kLarge = {.videos = 1, .two_passes = true, .num_heads = 40, .segments = 4};
 
-std::string refusal_of(int ranks, const MeshFlags& flags, const MeshSubject& subject) {
+std::string refusal_of(int ranks, const MeshFields& flags, const MeshSubject& subject) {
   try {
     choose_mesh(ranks, flags, subject);
   } catch (const InputError& error) {

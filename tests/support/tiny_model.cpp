@@ -3,9 +3,9 @@
 #include "core/fields.h"
 #include "core/torch/random.h"
 #include "io/weights.h"
-#include "models/tokenizer.h"
 #include "models/vae.h"
 #include "support/temporary_folder.h"
+#include "text/tokenizer.h"
 
 namespace ospnext {
 namespace {

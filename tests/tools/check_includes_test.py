@@ -15,7 +15,7 @@ LAWFUL = {
     "src/kernels/norm.cu": '#include <cuda_bf16.h>\n#include "kernels/norm_launch.h"\n',
     "src/parallel/process_group.cpp": "#include <torch/csrc/distributed/c10d/ProcessGroup.hpp>\n",
     "src/models/vae.cpp": '#include "kernels/norm.h"\n#include "models/vae.h"\n',
-    "src/cli/main.cpp": '#include "pipeline/generate.h"\n',
+    "src/cli/main.cpp": '#include "engine/generate.h"\n',
 }
 
 

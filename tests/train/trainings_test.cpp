@@ -4,10 +4,10 @@
 #include <fstream>
 
 #include "core/torch/random.h"
-#include "data/captions.h"
+#include "data/tiny_world/captions.h"
 #include "io/readers/bounded_json.h"
 #include "io/weights.h"
-#include "pipeline/load_model.h"
+#include "packages/load_model.h"
 #include "train/flow_training.h"
 #include "train/latent_cache.h"
 #include "train/vae_training.h"

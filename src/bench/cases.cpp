@@ -1,0 +1,308 @@
+#include "bench/cases.h"
+
+#include <algorithm>
+#include <memory>
+
+#include "core/torch/random.h"
+#include "engine/plan.h"
+#include "kernels/attention.h"
+#include "kernels/modulate.h"
+#include "kernels/norm.h"
+#include "kernels/partial_attention.h"
+#include "kernels/rotate_pairs.h"
+#include "models/rope.h"
+#include "models/token_exchange.h"
+#include "models/vae_tiling.h"
+#include "packages/random_model.h"
+#include "quant/hif8_linear.h"
+#include "quant/hif8_tensors.h"
+
+namespace ospnext {
+namespace {
+
+constexpr int64_t kTextRows = 512;
+
+at::Tensor draw(at::IntArrayRef shape, const ComputeOptions& compute, at::ScalarType dtype) {
+  return at::randn(shape, seeded_generator(compute.device, 0, "bench"),
+                   at::TensorOptions().device(compute.device).dtype(dtype));
+}
+
+at::Tensor draw(at::IntArrayRef shape, const ComputeOptions& compute) {
+  return draw(shape, compute, compute.dtype);
+}
+
+double bytes_of(std::initializer_list<at::Tensor> tensors) {
+  double bytes = 0;
+  for (const at::Tensor& tensor : tensors) {
+    bytes += static_cast<double>(tensor.nbytes());
+  }
+  return bytes;
+}
+
+// The layouts that blocks of the model run in, each once.
+std::vector<Pattern> patterns_of(const TransformerConfig& config) {
+  std::vector<Pattern> patterns;
+  for (const BlockPlan& plan :
+       plan_blocks(config.skiparse_type(), config.num_layers, config.num_full_blocks)) {
+    if (std::find(patterns.begin(), patterns.end(), plan.pattern) == patterns.end()) {
+      patterns.push_back(plan.pattern);
+    }
+  }
+  return patterns;
+}
+
+Layout layout_of(const BenchModel& model, Pattern pattern) {
+  return {model.grid(), pattern, model.transformer.sparse_ratio, model.compute.device};
+}
+
+// Of all pairs of tokens of each segment.
+double attention_flops(const TransformerConfig& config, const Layout& layout) {
+  double pairs = 0;
+  for (const int64_t length : layout.lengths()) {
+    pairs += static_cast<double>(length) * static_cast<double>(length);
+  }
+  return pairs * pair_flops(config);
+}
+
+double text_flops(const TransformerConfig& config, int64_t L) {
+  return static_cast<double>(L * kTextRows) * pair_flops(config);
+}
+
+double block_flops(const BenchModel& model, Pattern pattern) {
+  const int64_t L = model.grid().tokens();
+  return attention_flops(model.transformer, layout_of(model, pattern)) +
+         text_flops(model.transformer, L) +
+         static_cast<double>(L) * linear_flops(model.transformer);
+}
+
+at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                  const Layout& layout) {
+  return layout.pattern() == Pattern::kFull ? attention(q, k, v)
+                                            : segmented_attention(q, k, v, layout.lengths());
+}
+
+at::Tensor aten_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+  return at::scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
+      .transpose(1, 2);
+}
+
+// Segment by segment.
+void attend_by_aten(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                    const Layout& layout) {
+  for (size_t s = 0; s + 1 < layout.offsets().size(); ++s) {
+    const int64_t begin = layout.offsets()[s], length = layout.lengths()[s];
+    if (length > 0) {
+      aten_attention(q.narrow(1, begin, length), k.narrow(1, begin, length),
+                     v.narrow(1, begin, length));
+    }
+  }
+}
+
+// To one half of the keys and then the other, as a ring of two does it.
+at::Tensor attend_in_two_parts(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+  const int64_t L = q.size(1), half = L / 2;
+  const auto part = [&](int64_t begin, int64_t count) {
+    return partial_attention(q, k.narrow(1, begin, count), v.narrow(1, begin, count), {L}, {count});
+  };
+  return join(part(0, half), part(half, L - half)).out.to(q.scalar_type());
+}
+
+RandomModelSource random_parts(const BenchModel& model) {
+  return {model.transformer, model.text_encoder, model.vae, 0};
+}
+
+}  // namespace
+
+GenerationConfig BenchModel::video() const {
+  GenerationConfig video;
+  video.width = width;
+  video.height = height;
+  video.num_frames = num_frames;
+  return video;
+}
+
+std::vector<int64_t> BenchModel::latent_shape() const {
+  const LatentSize size = latent_size(video(), vae);
+  return {1, transformer.in_dim, size.frames, size.height, size.width};
+}
+
+Grid BenchModel::grid() const {
+  return token_grid(latent_size(video(), vae));
+}
+
+std::vector<BenchCase> ceiling_cases(const ComputeOptions& compute) {
+  const bool cuda = compute.device.is_cuda();
+  const int64_t side = cuda ? 8192 : 1024, copied = int64_t{cuda ? 1024 : 64} << 20;
+  const at::Tensor a = draw({side, side}, compute), b = draw({side, side}, compute);
+  const at::Tensor from =
+      at::ones({copied}, at::TensorOptions().device(compute.device).dtype(at::kByte));
+  const at::Tensor to = at::empty_like(from);
+  return {{.name = "matrix product",
+           .flops = 2.0 * static_cast<double>(side) * static_cast<double>(side * side),
+           .ours = [=] { at::mm(a, b); }},
+          {.name = "copy", .bytes = 2.0 * static_cast<double>(copied), .ours = [=] {
+             to.copy_(from);
+           }}};
+}
+
+std::vector<BenchCase> attention_cases(const BenchModel& model) {
+  const TransformerConfig& config = model.transformer;
+  const int64_t L = model.grid().tokens(), H = config.num_heads, D = config.head_dim();
+  const at::Tensor q = draw({1, L, H, D}, model.compute), k = draw({1, L, H, D}, model.compute),
+                   v = draw({1, L, H, D}, model.compute);
+  std::vector<BenchCase> cases;
+  for (const Pattern pattern : patterns_of(config)) {
+    const Layout layout = layout_of(model, pattern);
+    cases.push_back({.name = std::string("attention, ").append(pattern_name(pattern)),
+                     .flops = attention_flops(config, layout),
+                     .bytes = bytes_of({q, k, v, q}),
+                     .ours = [=] { attend(q, k, v, layout); },
+                     .aten = [=] { attend_by_aten(q, k, v, layout); }});
+  }
+  const at::Tensor keys = draw({1, kTextRows, H, D}, model.compute),
+                   values = draw({1, kTextRows, H, D}, model.compute);
+  cases.push_back({.name = "attention to text",
+                   .flops = text_flops(config, L),
+                   .bytes = bytes_of({q, keys, values, q}),
+                   .ours = [=] { attention(q, keys, values); },
+                   .aten = [=] { aten_attention(q, keys, values); }});
+  return cases;
+}
+
+std::vector<BenchCase> pointwise_cases(const BenchModel& model) {
+  const TransformerConfig& config = model.transformer;
+  const int64_t L = model.grid().tokens(), C = config.dim, H = config.num_heads;
+  const double eps = config.eps;
+  const at::Tensor x = draw({1, L, C}, model.compute), y = draw({1, L, C}, model.compute);
+  const at::Tensor shift = draw({1, 1, C}, model.compute, at::kFloat),
+                   scale = draw({1, 1, C}, model.compute, at::kFloat),
+                   weight = draw({C}, model.compute, at::kFloat);
+  const at::Tensor hidden = draw({1, L, config.ffn_dim}, model.compute);
+  const Layout token = layout_of(model, Pattern::kToken), group = layout_of(model, Pattern::kGroup);
+  const at::Tensor rotation = rope_table(config.head_dim(), token);
+  const double row_bytes = static_cast<double>(x.nbytes());
+  return {
+      {.name = "layer norm + modulation",
+       .bytes = 2 * row_bytes,
+       .ours = [=] { layer_norm_modulate(x, shift, scale, eps); },
+       .aten =
+           [=] {
+             const auto wide = at::layer_norm(x.to(at::kFloat), {C}, {}, {}, eps);
+             (wide * (1 + scale) + shift).to(x.scalar_type());
+           }},
+      {.name = "RMS norm + rotation",
+       .bytes = 2 * row_bytes,
+       .ours = [=] { rms_norm_rotate(x, weight, rotation, eps); },
+       .aten =
+           [=] {
+             const auto normal = at::rms_norm(x, {C}, weight.to(x.scalar_type()), eps);
+             rotate_pairs(normal.unflatten(2, {H, C / H}), rotation);
+           }},
+      {.name = "gated residual",
+       .bytes = 3 * row_bytes,
+       .ours = [=] { add_gated(x, y, shift); },
+       .aten = [=] { (x.to(at::kFloat) + y.to(at::kFloat) * shift).to(x.scalar_type()); }},
+      {.name = "GELU",
+       .bytes = 2 * static_cast<double>(hidden.nbytes()),
+       .ours = [=] { at::gelu(hidden, "tanh"); }},
+      {.name = "switch of layout",
+       .bytes = 2 * row_bytes,
+       .ours = [=] { switch_layout(x, token, group); }},
+      {.name = "HiF8: amax", .bytes = row_bytes, .ours = [=] { hif8::amax_of_samples(x); }},
+      {.name = "HiF8: cast to E4M3",
+       .bytes = row_bytes + static_cast<double>(x.numel()),
+       .ours = [=] { hif8::encode_e4m3(x, at::ones({1}, shift.options())); }},
+      {.name = "HiF8: GELU, amax and cast",
+       .bytes = 2 * static_cast<double>(hidden.nbytes()) + static_cast<double>(hidden.numel()),
+       .ours = [=] { hif8::fp8_input_of_gelu(hidden, hif8::kForwardAmax); }},
+  };
+}
+
+std::vector<BenchCase> block_cases(const BenchModel& model) {
+  const TransformerConfig& config = model.transformer;
+  const int64_t L = model.grid().tokens(), C = config.dim;
+  BenchModel one_block = model;
+  one_block.transformer.skiparse_model_type = "full";
+  one_block.transformer.num_layers = 1;
+  one_block.transformer.num_full_blocks = 0;
+  const Transformer transformer = random_parts(one_block).transformer(model.compute);
+  auto block = transformer->blocks->ptr<TransformerBlockImpl>(0);
+  const at::Tensor x = draw({1, L, C}, model.compute);
+  const at::Tensor time = draw({1, 6, C}, model.compute, at::kFloat);
+  const TextKeys text = block->cross_attn->text_keys(draw({1, kTextRows, C}, model.compute));
+  std::vector<BenchCase> cases;
+  for (const Pattern pattern : patterns_of(config)) {
+    const Layout layout = layout_of(model, pattern);
+    const SequenceRanks alone;
+    const Placement place{layout, rope_table(config.head_dim(), layout),
+                          attention_shards(layout, layout.pattern(), alone),
+                          attention_shards(layout, Pattern::kFull, alone)};
+    cases.push_back({.name = std::string("block, ").append(pattern_name(pattern)),
+                     .flops = block_flops(model, pattern),
+                     .ours = [=] { block->forward(x, time, text, place, pattern); }});
+  }
+  const at::Tensor heads = x.view({1, L, config.num_heads, config.head_dim()});
+  const double flops = attention_flops(config, layout_of(model, Pattern::kFull));
+  cases.push_back(
+      {.name = "attention, full", .flops = flops, .ours = [=] { attention(heads, heads, heads); }});
+  cases.push_back({.name = "attention, full, in 2 parts", .flops = flops, .ours = [=] {
+                     attend_in_two_parts(heads, heads, heads);
+                   }});
+  return cases;
+}
+
+std::vector<BenchCase> forward_cases(const BenchModel& model) {
+  const TransformerConfig& config = model.transformer;
+  Transformer transformer = random_parts(model).transformer(model.compute);
+  const at::Tensor latent = draw(model.latent_shape(), model.compute, at::kFloat);
+  const TextVectors text =
+      transformer->embed_text(draw({1, config.text_len, config.text_dim}, model.compute));
+  const at::Tensor time = at::full({1}, 500.0, latent.options());
+  double flops = 0;
+  for (const BlockPlan& plan : transformer->plan()) {
+    flops += block_flops(model, plan.pattern);
+  }
+  return {{.name = std::string("forward, ").append(config.skiparse_model_type),
+           .flops = flops,
+           .ours = [=]() mutable {
+             transformer->forward(latent, text, transformer->embed_time(time));
+           }}};
+}
+
+std::vector<BenchCase> vae_cases(const BenchModel& model) {
+  Vae vae = random_parts(model).vae(model.compute);
+  const at::Tensor latent = draw(model.latent_shape(), model.compute, at::kFloat);
+  const auto drop = [](const at::Tensor&) {};
+  std::vector<BenchCase> cases;
+  cases.push_back({.name = "VAE, decode", .ours = [=]() mutable { vae->decode(latent, drop); }});
+  const VaeTiling tiling;
+  if (tiling.cuts(model.height, model.width)) {
+    cases.push_back({.name = "VAE, decode in tiles of " + tiling.text(),
+                     .ours = [=]() mutable { decode_tiled(vae, latent, tiling, drop); }});
+  }
+  const at::Tensor video =
+      at::randn({1, 3, model.num_frames, model.height, model.width}, seeded_generator(0, "video"))
+          .tanh()
+          .to(model.compute.dtype);  // in host memory, where a file's frames are
+  cases.push_back({.name = "VAE, encode", .ours = [=]() mutable { vae->encode(video); }});
+  return cases;
+}
+
+std::vector<BenchCase> text_cases(const BenchModel& model) {
+  Umt5Encoder encoder = random_parts(model).text_encoder(model.compute);
+  const Umt5Config& config = encoder->config();
+  const auto options = at::TensorOptions().device(model.compute.device).dtype(at::kLong);
+  const at::Tensor ids =
+      at::randint(config.vocab_size, {1, kTextRows},
+                  seeded_generator(model.compute.device, 0, "bench ids"), options);
+  const at::Tensor mask = at::ones_like(ids);
+  const auto C = static_cast<double>(config.d_model);
+  const double layer = 8 * C * static_cast<double>(config.num_heads * config.d_kv) +
+                       6 * C * static_cast<double>(config.d_ff) +
+                       4 * static_cast<double>(kTextRows * config.num_heads * config.d_kv);
+  return {{.name = "UMT5, 512 tokens",
+           .flops = layer * static_cast<double>(kTextRows * config.num_layers),
+           .ours = [=]() mutable { encoder->forward(ids, mask); }}};
+}
+
+}  // namespace ospnext

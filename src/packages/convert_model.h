@@ -1,0 +1,42 @@
+// A model written anew: in another package layout, another dtype, or with LoRAs in it.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/cancel.h"
+#include "core/progress.h"
+#include "io/readers/tensor_file.h"
+#include "packages/part_layouts.h"
+
+namespace ospnext {
+
+struct Conversion {
+  ModelFamily layout = ModelFamily::kDiffusers;
+  std::optional<DType> dtype;  // of all weights; nothing: each keeps its own
+  int64_t max_shard_bytes = 0;
+};
+
+// A part that was written.
+struct WrittenPart {
+  std::string title;           // "transformer"
+  std::filesystem::path file;  // relative to the package; the index of shards
+  size_t tensors = 0;
+  int64_t parameters = 0;
+  int64_t bytes = 0;
+};
+
+// Checks all parts that `files` has, then writes them to the new folder `output`, tensor by tensor with
+// little memory.
+// The folder appears when it is complete. A tensor that keeps its dtype keeps its bytes; LoRAs of the
+// transformer, fp8 scales and HiF8 codes are applied in float32 and the result is rounded once. Throws InputError:
+// broken or incomplete parts, a folder that is not empty, a configuration that the layout cannot say,
+// 8-bit weights that would change but have no dtype to go to; RunError for failing writes; Cancelled.
+std::vector<WrittenPart> convert_model(const ModelFiles& files, const Conversion& conversion,
+                                       const std::filesystem::path& output, Progress& progress,
+                                       const CancellationToken& cancel);
+
+}  // namespace ospnext

@@ -1,0 +1,296 @@
+// The search for the parts of a model.
+#include "packages/model_folder.h"
+
+#include <algorithm>
+#include <cctype>
+#include <vector>
+
+#include "core/error.h"
+#include "io/readers/bounded_json.h"
+#include "io/readers/tensor_file.h"
+
+namespace ospnext {
+namespace {
+
+namespace fs = std::filesystem;
+
+// How one part is called, and where packages keep it.
+struct PartFacts {
+  const char* flag;
+  const char* title;
+  const char* folder;              // in diffusers packages
+  std::vector<const char*> names;  // usual names in flat packages, also with folders
+  const char* hint;                // a file whose lower-case name holds this is the part; "" none
+  const char* config_key;          // only this part's config.json has it
+};
+
+const PartFacts& facts(ModelPart part) {
+  static const std::array<PartFacts, kModelParts> all{
+      PartFacts{"--transformer",
+                "transformer",
+                "transformer",
+                {"diffusion_pytorch_model.safetensors",
+                 "diffusion_pytorch_model.safetensors.index.json", "model.safetensors",
+                 "model.safetensors.index.json", "ema_model_state_dict.pt", "model_state_dict.pt"},
+                "",
+                "ffn_dim"},
+      PartFacts{"--text-encoder",
+                "text encoder",
+                "text_encoder",
+                {"models_t5_umt5-xxl-enc-bf16.pth", "models_t5_umt5-xxl-enc-bf16.safetensors"},
+                "t5",
+                "d_ff"},
+      PartFacts{
+          "--vae", "VAE", "vae", {"Wan2.1_VAE.pth", "Wan2.1_VAE.safetensors"}, "vae", "z_dim"},
+      PartFacts{"--tokenizer",
+                "tokenizer",
+                "tokenizer",
+                {"google/umt5-xxl/spiece.model", "tokenizer/spiece.model", "spiece.model"},
+                "",
+                ""},
+  };
+  return all[static_cast<size_t>(part)];
+}
+
+// The three below never throw: a path that cannot be looked at is none.
+bool is_file(const fs::path& path) {
+  std::error_code ignored;
+  return fs::is_regular_file(path, ignored);
+}
+
+bool is_folder(const fs::path& path) {
+  std::error_code ignored;
+  return fs::is_directory(path, ignored);
+}
+
+bool is_there(const fs::path& path) {
+  std::error_code ignored;
+  return fs::exists(path, ignored);
+}
+
+std::string lower_case(std::string text) {
+  std::transform(text.begin(), text.end(), text.begin(),
+                 [](unsigned char letter) { return static_cast<char>(std::tolower(letter)); });
+  return text;
+}
+
+// The config.json in `folder`, when it is there and is one of this part.
+std::optional<fs::path> config_of(const fs::path& folder, ModelPart part) {
+  const fs::path file = folder / "config.json";
+  if (part == ModelPart::kTokenizer || !is_file(file)) {
+    return std::nullopt;
+  }
+  const nlohmann::json json = read_json_file(file);
+  return json.is_object() && json.contains(facts(part).config_key) ? std::optional(file)
+                                                                   : std::nullopt;
+}
+
+PartFiles with_config(const fs::path& weights, ModelPart part) {
+  return {weights, config_of(weights.parent_path(), part)};
+}
+
+// Files directly in `folder` that hold tensors by their extension, sorted.
+std::vector<fs::path> tensor_files(const fs::path& folder) {
+  std::vector<fs::path> files;
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end;
+       entry.increment(error)) {
+    if (is_tensor_file(entry->path())) {
+      files.push_back(entry->path());
+    }
+  }
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+bool hints_at(const fs::path& file, ModelPart part) {
+  const std::string hint = facts(part).hint;
+  return !hint.empty() && lower_case(file.filename().string()).find(hint) != std::string::npos;
+}
+
+// The only tensor file whose name fits the part: its hint, or no other part's hint.
+std::optional<fs::path> file_by_hint(const fs::path& folder, ModelPart part) {
+  std::vector<fs::path> fitting;
+  for (const fs::path& file : tensor_files(folder)) {
+    const bool other = hints_at(file, ModelPart::kTextEncoder) || hints_at(file, ModelPart::kVae);
+    if (part == ModelPart::kTransformer ? !other : hints_at(file, part)) {
+      fitting.push_back(file);
+    }
+  }
+  if (fitting.size() > 1) {
+    throw InputError(folder.string() + ": expected one file of the " + facts(part).title +
+                     ", found " + std::to_string(fitting.size()) + ", such as " +
+                     fitting.front().filename().string() + " and " +
+                     fitting.back().filename().string() + ": name one with " + facts(part).flag);
+  }
+  return fitting.empty() ? std::nullopt : std::optional(fitting.front());
+}
+
+// The part in a package folder of any layout.
+std::optional<PartFiles> find_in_package(const fs::path& folder, ModelPart part) {
+  if (part != ModelPart::kTokenizer) {
+    const fs::path inner = folder / facts(part).folder;
+    if (is_folder(inner)) {
+      if (const auto weights = find_checkpoint(inner)) {
+        return with_config(*weights, part);
+      }
+    }
+  }
+  for (const char* name : facts(part).names) {
+    if (is_file(folder / name)) {
+      return with_config(folder / name, part);
+    }
+  }
+  if (part != ModelPart::kTokenizer) {
+    if (const auto weights = file_by_hint(folder, part)) {
+      return with_config(*weights, part);
+    }
+  }
+  return std::nullopt;
+}
+
+// The part at its own path: a file, a folder with nothing else, or a whole package.
+std::optional<PartFiles> find_at_own_path(const fs::path& path, ModelPart part) {
+  if (!is_there(path)) {
+    throw InputError(std::string(facts(part).flag) + " " + path.string() +
+                     ": no such file or directory");
+  }
+  if (!is_folder(path)) {
+    return with_config(path, part);
+  }
+  if (auto found = find_in_package(path, part)) {
+    return found;
+  }
+  if (part == ModelPart::kTokenizer) {
+    return std::nullopt;
+  }
+  const auto weights = find_checkpoint(path);
+  return weights ? std::optional(with_config(*weights, part)) : std::nullopt;
+}
+
+std::string not_found(const fs::path& folder, ModelPart part) {
+  std::string text = folder.string() + ": found no " + facts(part).title + ", looked for ";
+  if (part != ModelPart::kTokenizer) {
+    text += std::string(facts(part).folder) + "/, ";
+  }
+  for (size_t i = 0; i < facts(part).names.size(); ++i) {
+    text += std::string(i == 0 ? "" : ", ") + facts(part).names[i];
+  }
+  return text + ": name it with " + facts(part).flag;
+}
+
+ModelFiles::Search search(const fs::path& package, const fs::path& own, ModelPart part) {
+  if (own.empty() && package.empty()) {
+    return {{},
+            std::string("the ") + facts(part).title + " is needed: name it with " +
+                facts(part).flag + ", or a whole model with --model"};
+  }
+  const fs::path& place = own.empty() ? package : own;
+  try {
+    auto found = own.empty() ? find_in_package(package, part) : find_at_own_path(own, part);
+    return {found, found ? "" : not_found(place, part)};
+  } catch (const InputError& error) {
+    return {{}, error.what()};
+  }
+}
+
+ModelFamily family_of(const fs::path& package) {
+  if (package.empty()) {
+    return ModelFamily::kParts;
+  }
+  if (is_file(package / "model_index.json") || is_folder(package / "transformer")) {
+    return ModelFamily::kDiffusers;
+  }
+  if (const auto config = config_of(package, ModelPart::kTransformer)) {
+    return read_json_file(*config).value("_class_name", nlohmann::json()) == "OSPNextModel"
+               ? ModelFamily::kOspNext
+               : ModelFamily::kWanAi;
+  }
+  return is_file(package / "diffusion_pytorch_model.safetensors") ||
+                 is_file(package / "diffusion_pytorch_model.safetensors.index.json")
+             ? ModelFamily::kWanAi
+         : is_file(package / "ema_model_state_dict.pt") || is_file(package / "model_state_dict.pt")
+             ? ModelFamily::kOspNext
+             : ModelFamily::kParts;
+}
+
+// Whether a checkpoint file holds the tensor "spiece_model"; a broken one is reported when loaded.
+bool brings_tokenizer(const fs::path& weights) {
+  if (weights.extension() != ".safetensors") {
+    return false;
+  }
+  try {
+    return open_checkpoint(weights).tensors().contains("spiece_model");
+  } catch (const InputError&) {
+    return false;
+  }
+}
+
+}  // namespace
+
+const PartFiles& ModelFiles::require(ModelPart part) const {
+  const Search& found = parts[static_cast<size_t>(part)];
+  if (!found.files) {
+    throw InputError(found.failure);
+  }
+  return *found.files;
+}
+
+ModelFiles find_model_files(const ModelPaths& paths) {
+  if (!paths.model.empty() && !is_folder(paths.model)) {
+    throw InputError("--model " + paths.model.string() + ": " +
+                     (is_there(paths.model)
+                          ? "expected a directory, found a file: name it with --transformer"
+                          : "no such directory"));
+  }
+  ModelFiles files;
+  files.family = family_of(paths.model);
+  const std::array<const fs::path*, kModelParts> own{&paths.transformer, &paths.text_encoder,
+                                                     &paths.vae, &paths.tokenizer};
+  for (size_t i = 0; i < kModelParts; ++i) {
+    files.parts[i] = search(paths.model, *own[i], static_cast<ModelPart>(i));
+  }
+  if (auto& transformer = files.parts[static_cast<size_t>(ModelPart::kTransformer)].files) {
+    transformer->loras = paths.loras;
+  }
+  auto& tokenizer = files.parts[static_cast<size_t>(ModelPart::kTokenizer)];
+  if (paths.tokenizer.empty() && files.has(ModelPart::kTextEncoder)) {
+    const fs::path& weights = files.require(ModelPart::kTextEncoder).weights;
+    if (brings_tokenizer(weights)) {
+      tokenizer = {PartFiles{weights, std::nullopt}, ""};
+    }
+  }
+  if (!paths.model.empty() && is_file(paths.model / "generation_config.json")) {
+    files.generation_config = paths.model / "generation_config.json";
+  }
+  if (const fs::path file = paths.model / "scheduler" / "scheduler_config.json";
+      files.family == ModelFamily::kDiffusers && is_file(file)) {
+    files.scheduler_config = file;
+  }
+  return files;
+}
+
+std::string read_tokenizer_bytes(const fs::path& file) {
+  constexpr size_t kMaxBytes = size_t{16} << 20;
+  const auto text = [&](const std::byte* data, size_t size) {
+    if (size > kMaxBytes) {
+      throw InputError(file.string() +
+                       ": expected a SentencePiece model of at most 16 MiB, found " +
+                       std::to_string(size) + " bytes");
+    }
+    return std::string(reinterpret_cast<const char*>(data), size);
+  };
+  if (!is_tensor_file(file)) {
+    const MappedFile mapped(file);
+    return text(mapped.bytes().data(), mapped.bytes().size());
+  }
+  const Checkpoint checkpoint = open_checkpoint(file);
+  const auto found = checkpoint.tensors().find("spiece_model");
+  if (found == checkpoint.tensors().end() || item_size(found->second.dtype) != 1 ||
+      !found->second.is_contiguous()) {
+    throw InputError(file.string() + ": expected a tensor \"spiece_model\" of bytes, found none");
+  }
+  return text(found->second.data, found->second.bytes);
+}
+
+}  // namespace ospnext

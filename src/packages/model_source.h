@@ -1,0 +1,47 @@
+// Where a pipeline has the parts of its model from.
+#pragma once
+
+#include <cstdint>
+
+#include "packages/load_model.h"
+
+namespace ospnext {
+
+// Sizes are known from the beginning; the parts themselves are made when they are asked for, whole and ready for
+// inference, and belong to the caller.
+class ModelSource {
+ public:
+  virtual ~ModelSource() = default;
+  virtual TransformerConfig transformer_config() const = 0;
+  virtual Umt5Config text_encoder_config() const = 0;
+  virtual VaeConfig vae_config() const = 0;
+  virtual Tokenizer tokenizer() const = 0;
+  virtual Umt5Encoder text_encoder(const ComputeOptions& compute) const = 0;
+  // Of several ranks, which all call it, each has a part of the blocks.
+  virtual Transformer transformer(const ComputeOptions& compute,
+                                  const WeightRanks& ranks) const = 0;
+  Transformer transformer(const ComputeOptions& compute) const { return transformer(compute, {}); }
+  virtual Vae vae(const ComputeOptions& compute) const = 0;
+  // Bytes of a part's weights (not the tokenizer's) in memory at `dtype`.
+  virtual int64_t bytes(ModelPart part, at::ScalarType dtype) const = 0;
+};
+
+// The files of a package; methods throw as the functions of load_model.h do.
+class ModelFileSource : public ModelSource {
+ public:
+  explicit ModelFileSource(ModelFiles files) : files_(std::move(files)) {}
+  TransformerConfig transformer_config() const override;
+  Umt5Config text_encoder_config() const override;
+  VaeConfig vae_config() const override;
+  Tokenizer tokenizer() const override;
+  Umt5Encoder text_encoder(const ComputeOptions& compute) const override;
+  using ModelSource::transformer;
+  Transformer transformer(const ComputeOptions& compute, const WeightRanks& ranks) const override;
+  Vae vae(const ComputeOptions& compute) const override;
+  int64_t bytes(ModelPart part, at::ScalarType dtype) const override;
+
+ private:
+  ModelFiles files_;
+};
+
+}  // namespace ospnext

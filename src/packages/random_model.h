@@ -1,0 +1,70 @@
+// Models of the released sizes with random weights, to measure with where the real ones are not at hand.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "core/cancel.h"
+#include "core/progress.h"
+#include "io/readers/tensor_file.h"
+#include "models/transformer_config.h"
+#include "packages/model_folder.h"
+#include "packages/model_source.h"
+
+namespace ospnext {
+
+// Wan2.1's transformer "14b" or "1.3b"; InputError beginning with `flag` for another text.
+TransformerConfig released_transformer(const std::string& size, const std::string& flag);
+
+// What a model's parts are.
+struct PartConfigs {
+  TransformerConfig transformer;
+  Umt5Config text_encoder;
+  VaeConfig vae;
+};
+// The model of a released size, dense, or "small": one of 20 million parameters, to try on a CPU what is meant for
+// those. InputError beginning with `flag` for another text.
+PartConfigs model_of_size(const std::string& size, const std::string& flag);
+
+struct RandomModel {
+  TransformerConfig transformer;
+  std::vector<ModelPart> parts{ModelPart::kTransformer};  // to write, the tokenizer not
+  uint64_t seed = 0;
+  DType dtype = DType::kBF16;  // kF32, kF16 or kBF16
+  int64_t max_shard_bytes = 10'000'000'000;
+};
+
+// Writes the parts to the new folder `output` in Wan's layout: UMT5-XXL, Wan's VAE and the transformer.
+// Matrices are normal with variance 1 / fan-in, scales of norms are 1, all else is small, so that
+// activations stay finite. The numbers depend on seed, tensor name and place alone, not on threads or
+// dtype. Throws InputError, RunError, Cancelled.
+void write_random_model(const RandomModel& model, const std::filesystem::path& output,
+                        Progress& progress, const CancellationToken& cancel);
+
+// The same in memory: a model without files, whose weights are drawn on the device they compute on (and so differ
+// from those of files) whenever a part is asked for. The tokenizer spells texts in a few English words and letters.
+class RandomModelSource : public ModelSource {
+ public:
+  RandomModelSource(const TransformerConfig& transformer, const Umt5Config& text_encoder,
+                    const VaeConfig& vae, uint64_t seed)
+      : transformer_(transformer), text_encoder_(text_encoder), vae_(vae), seed_(seed) {}
+  TransformerConfig transformer_config() const override { return transformer_; }
+  Umt5Config text_encoder_config() const override { return text_encoder_; }
+  VaeConfig vae_config() const override { return vae_; }
+  Tokenizer tokenizer() const override;
+  Umt5Encoder text_encoder(const ComputeOptions& compute) const override;
+  using ModelSource::transformer;
+  Transformer transformer(const ComputeOptions& compute, const WeightRanks& ranks) const override;
+  Vae vae(const ComputeOptions& compute) const override;
+  int64_t bytes(ModelPart part, at::ScalarType dtype) const override;
+
+ private:
+  TransformerConfig transformer_;
+  Umt5Config text_encoder_;
+  VaeConfig vae_;
+  uint64_t seed_;
+};
+
+}  // namespace ospnext
