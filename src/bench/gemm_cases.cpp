@@ -67,69 +67,88 @@ Layer layer_of(const ComputeOptions& compute, const at::Tensor& x, const at::Ten
   return compute.on_fp8_tensor_cores() ? fp8_layer(x, weight, bias) : plain_layer(x, weight, bias);
 }
 
+// A linear layer of the block: its input [L, in] and weight [out, in].
+struct LayerShape {
+  const char* name;
+  int64_t L, in, out;
+
+  bool into_ffn() const { return in < out; }
+  bool out_of_ffn() const { return in > out; }
+};
+
+at::Tensor draw(at::IntArrayRef shape, const ComputeOptions& compute) {
+  return at::randn(shape, seeded_generator(compute.device, 0, "bench"),
+                   at::TensorOptions().device(compute.device).dtype(compute.dtype));
+}
+
+// The product with `ours` in its epilogue, beside the bare product.
+BenchCase with_epilogue(const BenchCase& product, const std::string& name,
+                        std::function<void()> ours, double extra_bytes) {
+  return {.name = name,
+          .flops = product.flops,
+          .bytes = product.bytes + extra_bytes,
+          .ours = std::move(ours),
+          .bare = product.ours,
+          .extra_bytes = extra_bytes};
+}
+
+// The cast to E4M3 of a layer's input, `operand` bytes an element.
+BenchCase cast_case(const LayerShape& shape, const at::Tensor& x, double operand) {
+  const bool after_gelu = shape.out_of_ffn();
+  const auto width = static_cast<double>(x.element_size());
+  return {
+      .name = after_gelu ? "  GELU, amax and cast of the input" : "  amax and cast of the input",
+      .bytes = (2 * width + operand) * static_cast<double>(shape.L * shape.in),
+      .ours = [sample = x.unsqueeze(0), after_gelu] {  // [1, L, in]
+        after_gelu ? hif8::fp8_input_of_gelu(sample, hif8::kForwardAmax)
+                   : hif8::fp8_input(sample, hif8::kForwardAmax);
+      }};
+}
+
+std::vector<BenchCase> layer_cases(const LayerShape& shape, const ComputeOptions& compute) {
+  const auto [name, L, in, out] = shape;
+  const at::Tensor x = draw({L, in}, compute), weight = draw({out, in}, compute),
+                   bias = draw({out}, compute);
+  const Layer layer = layer_of(compute, x, weight, bias);
+  const auto width = static_cast<double>(x.element_size());
+  const double operand = compute.on_fp8_tensor_cores() ? 1 : width;
+  const BenchCase product{
+      .name = std::string("product, ") + name,
+      .flops = 2.0 * static_cast<double>(L) * static_cast<double>(in * out),
+      .bytes = operand * static_cast<double>((L + out) * in) + width * static_cast<double>(L * out),
+      .ours = layer.product};
+  const auto bias_bytes = static_cast<double>(bias.nbytes());
+  std::vector<BenchCase> cases = {product};
+  cases.push_back(with_epilogue(
+      product, "  + bias", [layer] { layer.linear({}); }, bias_bytes));
+  if (shape.into_ffn() && layer.gelu) {
+    cases.push_back(with_epilogue(product, "  + bias + GELU", layer.gelu, bias_bytes));
+  }
+  if (!shape.into_ffn()) {
+    const at::Tensor residual = draw({1, L, out}, compute);
+    const at::Tensor gate = draw({1, 1, out}, compute).to(at::kFloat);
+    const double residual_bytes = bias_bytes + static_cast<double>(residual.nbytes());
+    const double gated_bytes = residual_bytes + static_cast<double>(gate.nbytes());
+    const auto add = [=] { layer.linear({residual}); };
+    const auto add_gated = [=] { layer.linear({residual, gate}); };
+    cases.push_back(with_epilogue(product, "  + bias + residual", add, residual_bytes));
+    cases.push_back(with_epilogue(product, "  + bias + gated residual", add_gated, gated_bytes));
+  }
+  if (compute.on_fp8_tensor_cores()) {
+    cases.push_back(cast_case(shape, x, operand));
+  }
+  return cases;
+}
+
 }  // namespace
 
 std::vector<BenchCase> gemm_cases(const BenchModel& model) {
-  const ComputeOptions& compute = model.compute;
   const int64_t L = model.grid().tokens(), C = model.transformer.dim, F = model.transformer.ffn_dim;
-  const auto draw = [&](at::IntArrayRef shape) {
-    return at::randn(shape, seeded_generator(compute.device, 0, "bench"),
-                     at::TensorOptions().device(compute.device).dtype(compute.dtype));
-  };
   std::vector<BenchCase> cases;
-  const auto add = [&](const std::string& name, int64_t in, int64_t out) {
-    const at::Tensor x = draw({L, in}), weight = draw({out, in}), bias = draw({out});
-    const Layer layer = layer_of(compute, x, weight, bias);
-    const double width = static_cast<double>(x.element_size());
-    const double operand = compute.on_fp8_tensor_cores() ? 1 : width;
-    const BenchCase product{.name = "product, " + name,
-                            .flops = 2.0 * static_cast<double>(L) * static_cast<double>(in * out),
-                            .bytes = operand * static_cast<double>((L + out) * in) +
-                                     width * static_cast<double>(L * out),
-                            .ours = layer.product};
-    cases.push_back(product);
-    const auto add_epilogue = [&](const std::string& what, std::function<void()> ours,
-                                  double extra_bytes) {
-      cases.push_back({.name = what,
-                       .flops = product.flops,
-                       .bytes = product.bytes + extra_bytes,
-                       .ours = std::move(ours),
-                       .bare = layer.product,
-                       .extra_bytes = extra_bytes});
-    };
-    const double bias_bytes = static_cast<double>(bias.nbytes());
-    add_epilogue(
-        "  + bias", [=] { layer.linear({}); }, bias_bytes);
-    const bool into_ffn = in<out, out_of_ffn = in> out;
-    if (into_ffn && layer.gelu) {
-      add_epilogue("  + bias + GELU", layer.gelu, bias_bytes);
-    }
-    if (!into_ffn) {
-      const at::Tensor residual = draw({1, L, out});
-      const at::Tensor gate = draw({1, 1, out}).to(at::kFloat);
-      const auto residual_bytes = bias_bytes + static_cast<double>(residual.nbytes());
-      add_epilogue(
-          "  + bias + residual", [=] { layer.linear({residual}); }, residual_bytes);
-      add_epilogue(
-          "  + bias + gated residual",
-          [=] {
-            layer.linear({residual, gate});
-          },
-          residual_bytes + static_cast<double>(gate.nbytes()));
-    }
-    if (compute.on_fp8_tensor_cores()) {
-      cases.push_back({.name = out_of_ffn ? "  GELU, amax and cast of the input"
-                                          : "  amax and cast of the input",
-                       .bytes = (2 * width + operand) * static_cast<double>(L * in),
-                       .ours = [sample = x.unsqueeze(0), out_of_ffn] {
-                         out_of_ffn ? hif8::fp8_input_of_gelu(sample, hif8::kForwardAmax)
-                                    : hif8::fp8_input(sample, hif8::kForwardAmax);
-                       }});
-    }
-  };
-  add("q, k, v or o", C, C);
-  add("ffn in", C, F);
-  add("ffn out", F, C);
+  for (const LayerShape& shape : {LayerShape{"q, k, v or o", L, C, C},
+                                  LayerShape{"ffn in", L, C, F}, LayerShape{"ffn out", L, F, C}}) {
+    std::ranges::move(layer_cases(shape, model.compute), std::back_inserter(cases));
+  }
   return cases;
 }
 

@@ -12,9 +12,18 @@ const std::vector<Command>& commands() {
       {"launch", "run a command in several processes that work together", run_launch},
       {"plan", "predict what a model takes on several GPUs", run_plan},
       {"stage", "run one stage of the pipeline on files", run_stage},
-      {"train-vae", "train a video VAE on procedural clips", run_train_vae},
-      {"train", "train a transformer and its text encoder on procedural clips", run_train},
-      {"eval", "measure how a model follows prompts of the procedural world", run_eval},
+      {"train-vae",
+       "train a video VAE on procedural clips",
+       run_train_vae,
+       {.try_convolutions = true}},
+      {"train",
+       "train a transformer and its text encoder on procedural clips",
+       run_train,
+       {.try_convolutions = true}},
+      {"eval",
+       "measure how a model follows prompts of the procedural world",
+       run_eval,
+       {.keep_freed_memory = true}},
       {"inspect", "say what a file or folder of weights is", run_inspect},
       {"convert", "write a model in another layout or dtype", run_convert},
       {"merge-lora", "write a model with LoRAs in it", run_merge_lora},
@@ -44,6 +53,7 @@ void run_command(const std::vector<Command>& list, const std::string& prefix,
   std::vector<std::string> names;
   for (const Command& command : list) {
     if (!arguments.empty() && arguments[0] == command.name) {
+      set_process_switches(command.switches);
       command.run(Arguments(arguments.begin() + 1, arguments.end()), cancel);
       return;
     }

@@ -7,6 +7,7 @@
 
 #include "cli/flags_from_fields.h"
 #include "core/cancel.h"
+#include "core/torch/process_switches.h"
 
 namespace ospnext {
 
@@ -15,6 +16,7 @@ struct Command {
   const char* summary;
   // Takes what stands behind the name. Throws the errors of core/error.h.
   std::function<void(const Arguments& arguments, const CancellationToken& cancel)> run;
+  ProcessSwitches switches = {};
 };
 
 void run_generate(const Arguments& arguments, const CancellationToken& cancel);
@@ -35,7 +37,7 @@ const std::vector<Command>& commands();
 
 // "name  summary" lines, aligned.
 std::string command_list(const std::vector<Command>& list);
-// The command called arguments[0], run with the rest. Throws InputError for none or an unknown one;
+// Sets the switches of the command called arguments[0] and runs it with the rest. Throws InputError for none or an unknown one;
 // `prefix` stands before the name in messages ("ospnext stage").
 void run_command(const std::vector<Command>& list, const std::string& prefix,
                  const Arguments& arguments, const CancellationToken& cancel);

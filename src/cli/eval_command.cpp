@@ -1,5 +1,4 @@
 // ospnext eval: how well a model of the procedural world follows its prompts.
-#include <malloc.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -25,15 +24,9 @@ struct EvalConfig {
   EvaluationConfig evaluation;
   std::string device = "auto";
   std::string precision = "auto";
-  int64_t width = 0;           // 0: the model's
-  int64_t height = 0;          // 0: the model's
-  int64_t steps = 0;           // 0: the model's
-  double guidance_scale = 0;   // 0: the model's
-  double shift = 0;            // 0: the model's
-  std::string scheduler;       // empty: the model's
-  std::vector<double> sigmas;  // empty: the model's
-  std::string details;         // CSV file; empty: none
-  std::string against;         // a precision; empty: none
+  GenerationConfig generation;
+  std::string details;  // CSV file; empty: none
+  std::string against;  // a precision; empty: none
   int64_t against_clips = 64;
 
   template <class Visitor>
@@ -43,13 +36,7 @@ struct EvalConfig {
     evaluation.visit(field);
     field("device", device, "cpu, cuda, cuda:N or auto");
     field("precision", precision, "float32, bf16, hif8, hif8-p8, hif8-simulated or auto");
-    field("width", width, "pixels (0: the model's)");
-    field("height", height, "pixels (0: the model's)");
-    field("steps", steps, "denoising steps (0: the model's)");
-    field("guidance_scale", guidance_scale, "strength of the prompt (0: the model's)");
-    field("shift", shift, "time shift (0: the model's)");
-    field("scheduler", scheduler, sampler_help().c_str());
-    field("sigmas", sigmas, kSigmasHelp);
+    generation.visit_sampling(field);
     field("details", details, "CSV file to write, a line a sampled clip: what was asked and found");
     field("against", against,
           "another precision: also tell the PSNR between clips of both from the same noise");
@@ -57,51 +44,9 @@ struct EvalConfig {
   }
 };
 
-template <class Value>
-void override_with(Value& value, const Value& given) {
-  if (given != Value()) {
-    value = given;
-  }
-}
-
-}  // namespace
-
-void run_eval(const Arguments& arguments, const CancellationToken& cancel) {
-  EvalConfig config;
-  config.model.model = "models/tiny";
-  const auto given =
-      read_flags("eval", "Measure how a model of the procedural world follows its prompts.",
-                 flags_of(config), arguments);
-  if (!given) {
-    return;
-  }
-  given->apply(config);
-  const ComputeOptions compute = parse_transformer_compute(config.device, config.precision);
-  const auto reference =
-      config.against.empty()
-          ? std::nullopt
-          : std::optional(parse_transformer_compute(config.device, config.against));
-  check_range("--against-clips", config.against_clips, int64_t{1}, int64_t{10'000'000});
-  const ModelFiles files = config.model.find(config.loras);
-  GenerationConfig generation =
-      defaults_for(files, read_transformer_config(files.require(ModelPart::kTransformer)));
-  override_with(generation.width, config.width);
-  override_with(generation.height, config.height);
-  override_with(generation.steps, config.steps);
-  override_with(generation.guidance_scale, config.guidance_scale);
-  override_with(generation.shift, config.shift);
-  override_with(generation.scheduler, config.scheduler);
-  override_with(generation.sigmas, config.sigmas);
-  settle_sigmas(*given, generation.sigmas, generation.steps);
-
-  if (!config.details.empty()) {
-    check_writable(config.details, "--details");
-  }
-  // Clips are measured by many threads in tensors of 15 MB, which glibc would give back to the system each
-  // time, and the system would clear again.
-  mallopt(M_MMAP_THRESHOLD, 256 << 20);
-  mallopt(M_TRIM_THRESHOLD, 512 << 20);
-  Progress progress(&std::cerr, isatty(STDERR_FILENO) != 0);
+EvaluationSeconds measure_clips(const EvalConfig& config, const ModelFiles& files,
+                                const ComputeOptions& compute, Progress& progress,
+                                const CancellationToken& cancel) {
   std::cout << evaluation_header() << std::flush;
   std::string details = details_header();
   const EvaluationWatcher watcher{
@@ -113,30 +58,70 @@ void run_eval(const Arguments& arguments, const CancellationToken& cancel) {
               write_text_file(config.details, details);
             }
           }};
-  const EvaluationSeconds seconds = evaluate_prompt_following(
-      files, compute, generation, config.evaluation, watcher, progress, cancel);
+  return evaluate_prompt_following(files, compute, config.generation, config.evaluation, watcher,
+                                   progress, cancel);
+}
+
+void print_vae_quality(const EvalConfig& config, const ModelFiles& files,
+                       const ComputeOptions& compute, const CancellationToken& cancel) {
+  Vae vae = load_vae(files.require(ModelPart::kVae), compute);
+  const VaeQuality quality =
+      measure_vae(vae, {.height = config.generation.height, .width = config.generation.width},
+                  compute.device, compute.dtype, config.evaluation.vae_clips,
+                  static_cast<uint64_t>(config.evaluation.seed), cancel);
+  std::printf("VAE, %lld held-out clips: %.2f dB on average, %.2f dB at the worst frame position\n",
+              static_cast<long long>(config.evaluation.vae_clips), quality.mean_db,
+              quality.worst_position_db());
+}
+
+void print_comparison(const EvalConfig& config, const ModelFiles& files,
+                      const ComputeOptions& compute, const ComputeOptions& reference,
+                      Progress& progress, const CancellationToken& cancel) {
+  const std::vector<double> decibels =
+      compare_precisions(files, compute, reference, config.generation, config.against_clips,
+                         config.evaluation.batch_size, config.evaluation.seed, progress, cancel);
+  const double sum = std::accumulate(decibels.begin(), decibels.end(), 0.0);
+  std::printf("%s against %s, %zu clips: %.2f dB on average, %.2f dB at the worst\n",
+              compute.precision_name().c_str(), reference.precision_name().c_str(), decibels.size(),
+              sum / static_cast<double>(decibels.size()),
+              *std::min_element(decibels.begin(), decibels.end()));
+}
+
+}  // namespace
+
+void run_eval(const Arguments& arguments, const CancellationToken& cancel) {
+  EvalConfig config;
+  config.model.model = "models/tiny";
+  const auto given =
+      read_flags("eval", "Measure how a model of the procedural world follows its prompts.",
+                 flags_with_model_defaults(config), arguments);
+  if (!given) {
+    return;
+  }
+  given->apply(config);
+  const ComputeOptions compute = parse_transformer_compute(config.device, config.precision);
+  const auto reference =
+      config.against.empty()
+          ? std::nullopt
+          : std::optional(parse_transformer_compute(config.device, config.against));
+  check_range("--against-clips", config.against_clips, int64_t{1}, int64_t{10'000'000});
+  const ModelFiles files = config.model.find(config.loras);
+  config.generation =
+      defaults_for(files, read_transformer_config(files.require(ModelPart::kTransformer)));
+  given->apply(config);
+  settle_sigmas(*given, config.generation.sigmas, config.generation.steps);
+  if (!config.details.empty()) {
+    check_writable(config.details, "--details");
+  }
+  Progress progress(&std::cerr, isatty(STDERR_FILENO) != 0);
+  const EvaluationSeconds seconds = measure_clips(config, files, compute, progress, cancel);
   std::fprintf(stderr, "seconds: sampling %.1f, decoding %.1f, drawing %.1f, measuring %.1f\n",
                seconds.sampling, seconds.decoding, seconds.drawing, seconds.measuring);
   if (config.evaluation.vae_clips > 0) {
-    Vae vae = load_vae(files.require(ModelPart::kVae), compute);
-    const VaeQuality quality =
-        measure_vae(vae, {.height = generation.height, .width = generation.width}, compute.device,
-                    compute.dtype, config.evaluation.vae_clips,
-                    static_cast<uint64_t>(config.evaluation.seed), cancel);
-    std::printf(
-        "VAE, %lld held-out clips: %.2f dB on average, %.2f dB at the worst frame position\n",
-        static_cast<long long>(config.evaluation.vae_clips), quality.mean_db,
-        quality.worst_position_db());
+    print_vae_quality(config, files, compute, cancel);
   }
   if (reference) {
-    const std::vector<double> decibels =
-        compare_precisions(files, compute, *reference, generation, config.against_clips,
-                           config.evaluation.batch_size, config.evaluation.seed, progress, cancel);
-    const double sum = std::accumulate(decibels.begin(), decibels.end(), 0.0);
-    std::printf("%s against %s, %zu clips: %.2f dB on average, %.2f dB at the worst\n",
-                compute.precision_name().c_str(), reference->precision_name().c_str(),
-                decibels.size(), sum / static_cast<double>(decibels.size()),
-                *std::min_element(decibels.begin(), decibels.end()));
+    print_comparison(config, files, compute, *reference, progress, cancel);
   }
 }
 

@@ -21,20 +21,6 @@ namespace {
 
 using nlohmann::json;
 
-// The flags, where the help does not show a default that the model will set.
-std::vector<Flag> generate_flags() {
-  std::vector<Flag> flags = flags_of(GenerateConfig());
-  GenerationConfig generation;
-  generation.visit([&](const std::string& name, const auto&, const char*) {
-    for (Flag& flag : flags) {
-      if (flag.name == name) {
-        flag.default_value = nullptr;
-      }
-    }
-  });
-  return flags;
-}
-
 // Noise from --initial-noise: one latent a sample, or the one that --initial-noise-index says.
 void set_noise(std::vector<VideoSample>& samples, const GenerateConfig& config,
                const VaeConfig& vae) {
@@ -141,7 +127,7 @@ void run_generate(const Arguments& arguments, const CancellationToken& cancel) {
       read_flags("generate",
                  "Make videos from prompts. Size, steps and guidance default to the model's own "
                  "values. Beside each video a .json keeps what made it; --config reads it back.",
-                 generate_flags(), arguments, translate);
+                 flags_with_model_defaults(GenerateConfig()), arguments, translate);
   if (!given) {
     return;
   }

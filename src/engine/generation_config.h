@@ -37,15 +37,9 @@ struct GenerationConfig {
   template <class Visitor>
   void visit(Visitor&& field) {
     field("negative_prompt", negative_prompt, "what the video should not show");
-    field("width", width, "pixels, a multiple of 16");
-    field("height", height, "pixels, a multiple of 16");
+    visit_sampling(field);
     field("num_frames", num_frames, "frames, 4k + 1");
     field("fps", fps, "frames a second of the output");
-    field("steps", steps, "denoising steps");
-    field("guidance_scale", guidance_scale, "strength of the prompt; up to 1: no guidance");
-    field("shift", shift, "time shift; larger spends more steps at high noise");
-    field("scheduler", scheduler, sampler_help().c_str());
-    field("sigmas", sigmas, kSigmasHelp);
     field("batch_guidance", batch_guidance,
           "run prompt and negative prompt as one batch instead of two passes");
     field("cuda_graph", cuda_graph,
@@ -55,6 +49,18 @@ struct GenerationConfig {
           "frame would not fit");
     field("vae_precision", vae_precision,
           "float32 or bf16 for the VAE alone; auto: as --precision");
+  }
+
+  // The fields of a clip of the model's own length: its size and how it is denoised.
+  template <class Visitor>
+  void visit_sampling(Visitor&& field) {
+    field("width", width, "pixels, a multiple of 16");
+    field("height", height, "pixels, a multiple of 16");
+    field("steps", steps, "denoising steps");
+    field("guidance_scale", guidance_scale, "strength of the prompt; up to 1: no guidance");
+    field("shift", shift, "time shift; larger spends more steps at high noise");
+    field("scheduler", scheduler, sampler_help().c_str());
+    field("sigmas", sigmas, kSigmasHelp);
   }
 
   // Of the transformer in a step: with the prompt and, where there is guidance, without it.
