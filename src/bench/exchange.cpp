@@ -6,6 +6,7 @@
 #include "bench/bench_config.h"
 #include "bench/timing.h"
 #include "core/error.h"
+#include "core/fields.h"
 #include "engine/join_world.h"
 
 namespace ospnext {

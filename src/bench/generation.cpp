@@ -8,6 +8,7 @@
 
 #include "bench/bench_config.h"
 #include "bench/timing.h"
+#include "core/fields.h"
 #include "engine/gpu_trace.h"
 #include "engine/join_world.h"
 #include "engine/memory.h"
