@@ -45,9 +45,9 @@ std::vector<int64_t> segment_owners(const std::vector<int64_t>& lengths, int64_t
   std::stable_sort(by_length.begin(), by_length.end(),
                    [&](int64_t a, int64_t b) { return lengths[a] > lengths[b]; });
   std::vector<int64_t> owner_of(lengths.size());
-  std::vector<std::pair<int64_t, int64_t>> load(owners);  // tokens, segments
+  std::vector<std::pair<int64_t, int64_t>> load(owners);  // tokens and segments of each owner
   for (const int64_t segment : by_length) {
-    const int64_t diagonal = segment / ratio + segment % ratio;  // where all loads are equal
+    const int64_t diagonal = segment / ratio + segment % ratio;  // decides between equal loads
     int64_t best = diagonal % owners;
     for (int64_t i = 1; i < owners; ++i) {
       const int64_t other = (diagonal + i) % owners;
@@ -72,15 +72,16 @@ Layout::Layout(const Grid& grid, Pattern pattern, int64_t ratio, at::Device devi
   TORCH_CHECK(spread.owners >= 1 && spread.owners <= ratio_ * ratio_ && spread.sharers >= 1,
               "spread: ", spread.owners, " owners of ", ratio_ * ratio_, " segments");
   const int64_t L = grid.tokens();
-  // A stable counting sort by segment: lengths, offsets, then one pass in row-major order.
-  std::vector<int64_t> natural(ratio_ * ratio_);  // lengths in the order of the segments' numbers
+  // A stable counting sort by segment: count the lengths, add them up to offsets, then give each
+  // token its place in one row-major pass.
+  std::vector<int64_t> natural(ratio_ * ratio_);  // length of each segment, by its number
   for (int64_t row = 0; row < grid.H; ++row) {
     for (int64_t column = 0; column < grid.W; ++column) {
       natural[segment_of(pattern, ratio_, row, column)] += grid.T;
     }
   }
   const auto owners = segment_owners(natural, ratio_, spread.owners);
-  std::vector<int64_t> next(natural.size());  // place of the segment's next token
+  std::vector<int64_t> next(natural.size());  // place of the next token of each segment
   offsets_.assign(1, 0);
   first_segment_.assign(1, 0);
   cuts_.assign(1, 0);

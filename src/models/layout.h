@@ -1,4 +1,5 @@
-// Layouts: the orders in which a video's tokens can lie in memory, and which block uses which.
+// Layouts: the orders in which the tokens of a video can lie in memory, and which block uses which.
+// Letters: B batch, L video tokens, C width, P sparse ratio, S segments, R ranks.
 #pragma once
 
 #include <compare>
@@ -10,62 +11,68 @@
 
 namespace ospnext {
 
-// Tokens of a video: T latent frames of H x W patches.
+// The token grid of a video: T latent frames of H x W patches.
 struct Grid {
   int64_t T = 0, H = 0, W = 0;
   int64_t tokens() const { return T * H * W; }
   auto operator<=>(const Grid&) const = default;
 };
 
-// Which tokens share a segment, that is, see each other in attention (Skiparse-2D of OSP-Next).
+// Divides tokens into segments; attention runs inside each segment (Skiparse-2D of OSP-Next).
 enum class Pattern {
-  kFull,   // all of them: one segment, row-major
-  kToken,  // those of equal (row mod P, column mod P)
-  kGroup,  // P x P tiles stay together: those of equal (row div P mod P, column div P mod P)
+  kFull,   // one segment with all tokens, row-major
+  kToken,  // one segment for each pair (row mod P, column mod P)
+  kGroup,  // one for each pair (row div P mod P, column div P mod P): P x P tiles stay together
 };
 
 // "full", "token", "group"
 std::string pattern_name(Pattern pattern);
-// Its inverse. Throws InputError naming `origin`.
+// The inverse of pattern_name(). Throws an InputError that begins with `origin`.
 Pattern pattern_from_name(const std::string& name, const std::string& origin);
 
-// Over how many ranks the tokens of a layout lie: `owners` have whole segments each, and the tokens of an
-// owner are cut into even pieces for `sharers` ranks. Rank owner·sharers + i holds the owner's piece i.
+// How the tokens of a layout are divided among ranks. Each owner has whole segments. The tokens of
+// one owner are cut into `sharers` parts, whose sizes differ by at most one token. Rank
+// owner·sharers + i holds part i of its owner's tokens.
 struct Spread {
   int64_t owners = 1, sharers = 1;
   int64_t ranks() const { return owners * sharers; }
   bool operator==(const Spread&) const = default;
 };
 
-// An order of a grid's tokens, segment after segment. A token (t, r, c) lies in segment
-// (r mod P)·P + c mod P (token) or (r div P mod P)·P + c div P mod P (group); inside a segment tokens
-// ascend in row-major (t, r, c). There are always P² segments (one when full); they may differ in
-// length and may be empty. They come in this order, or that of their owners where there are several: then
-// each rank holds a range of places. Immutable; copies share their tensors.
+// An order of the tokens of a grid, one segment after the other. Token (t, r, c) lies in segment
+//   (r mod P)·P + c mod P               with the token pattern,
+//   (r div P mod P)·P + c div P mod P   with the group pattern.
+// Inside a segment, tokens are in row-major order of (t, r, c). There are always P² segments (one
+// with the full pattern). They can differ in length and can be empty. With several owners, segments
+// are sorted by owner first and then by number, so that each rank holds one contiguous range.
+// A place is an index into the order. A Layout is immutable; copies share their tensors.
 class Layout {
  public:
-  // `ratio` is the paper's P, at least 1; its tensors are made on `device`. At most one owner a segment.
+  // `ratio` is the paper's P, 1 to 1024. The tensors are made on `device`. `spread` has at most one
+  // owner for each segment.
   Layout(const Grid& grid, Pattern pattern, int64_t ratio, at::Device device = at::kCPU,
          const Spread& spread = {});
 
   const Grid& grid() const { return grid_; }
   Pattern pattern() const { return pattern_; }
-  // P; 1 when full.
+  // P; 1 with the full pattern.
   int64_t ratio() const { return ratio_; }
-  // [L] int64: row-major index of the token at each place.
+  // [L] int64: the row-major index of the token at each place.
   const at::Tensor& order() const { return order_; }
-  // [L] int64: place of each row-major token; the inverse of order().
+  // [L] int64: the place of each token, tokens in row-major order. The inverse of order().
   const at::Tensor& places() const { return places_; }
-  // [S+1]: segment s is the places offsets()[s] to offsets()[s+1].
+  // [S+1]: the s-th segment in this order holds the places offsets()[s] to offsets()[s+1] - 1.
   const std::vector<int64_t>& offsets() const { return offsets_; }
-  // [S]
+  // [S]: the number of tokens in the s-th segment.
   const std::vector<int64_t>& lengths() const { return lengths_; }
 
   const Spread& spread() const { return spread_; }
-  // [R+1]: rank r holds the places cuts()[r] to cuts()[r+1].
+  // [R+1]: rank r holds the places cuts()[r] to cuts()[r+1] - 1.
   const std::vector<int64_t>& cuts() const { return cuts_; }
   int64_t tokens_of(int64_t rank) const { return cuts_[rank + 1] - cuts_[rank]; }
-  // What ranks `first` to `last`, of one owner, hold of each of its segments: lengths that add up to theirs.
+  // How many tokens of each segment of their owner the ranks first to last - 1 hold together. All
+  // of them belong to one owner. One number per segment of that owner; they add up to these ranks'
+  // tokens.
   std::vector<int64_t> pieces(int64_t first, int64_t last) const;
 
   bool operator==(const Layout& other) const {
@@ -84,28 +91,34 @@ class Layout {
   std::vector<int64_t> first_segment_;  // [owners+1]
 };
 
-// The owner of each of P x P segments of these lengths: the longest go first, each to the owner with the fewest
-// tokens (then the fewest segments), so at two owners and P = 2 segment p·P + q belongs to (p + q) mod 2.
+// The owner of each of the P² segments, given their lengths [P²] and P = `ratio`. The longest
+// segments are assigned first, each to the owner with the fewest tokens, then the fewest segments.
+// Ties are broken along diagonals: with two owners and P = 2, segment p·P + q belongs to owner
+// (p + q) mod 2.
 std::vector<int64_t> segment_owners(const std::vector<int64_t>& lengths, int64_t ratio,
                                     int64_t owners);
 
-// Moves tokens from one layout of a grid into another: a permutation; x itself when they are equal.
-// x [B, L, C] on the layouts' device -> [B, L, C]. Differentiable. Across ranks: token_exchange.h.
+// Permutes tokens from one layout into another layout of the same grid. Returns x itself when the
+// layouts are equal. x [B, L, C] on the layouts' device -> [B, L, C]. Differentiable.
+// With several ranks, TokenExchange (token_exchange.h) does this.
 at::Tensor switch_layout(const at::Tensor& x, const Layout& from, const Layout& to);
 
 enum class SkiparseType { kFull, kDualEnd, kUniform };
 
-// How one block runs: `pattern` bounds its attention, `layout` is the order its tokens lie in. Full
-// attention does not care about order, so a full block lies as its nearest sparse block does.
+// How one block runs: `pattern` is its attention pattern, `layout` the order of its tokens. Full
+// attention gives the same result in every order, so a full block keeps the layout of the nearest
+// sparse block and needs no switch.
 struct BlockPlan {
   Pattern pattern;
   Pattern layout;
   bool operator==(const BlockPlan&) const = default;
 };
 
-// One entry a block. dual_end: the first and last num_full_blocks/2 blocks are full, of the others
-// the even ones take the token pattern and the odd ones the group pattern; uniform: no block is full;
-// full: all are. Source: OSP-Next's modeling file; paper section on Skiparse-2D.
+// The plan of a model, one entry per block.
+// kDualEnd: the first and the last num_full_blocks/2 blocks are full. Of the others, blocks with an
+// even index use the token pattern, blocks with an odd index the group pattern.
+// kUniform: the same with num_full_blocks = 0. kFull: all blocks are full.
+// Source: OSP-Next's modeling file; paper section on Skiparse-2D.
 std::vector<BlockPlan> plan_blocks(SkiparseType type, int64_t num_layers, int64_t num_full_blocks);
 
 }  // namespace ospnext

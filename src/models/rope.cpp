@@ -7,7 +7,7 @@ namespace {
 
 constexpr double kTheta = 10000;
 
-// [length, dim/2] float64
+// The angles of one axis, [length, dim/2] float64: position·theta^(-2i/dim).
 at::Tensor axis_angles(int64_t length, int64_t dim) {
   const auto exponents = at::arange(0, dim, 2, at::kDouble) / std::max<int64_t>(dim, 1);  // [dim/2]
   const auto positions = at::arange(length, at::kDouble).unsqueeze(1);  // [length, 1]
@@ -26,9 +26,15 @@ at::Tensor rope_table(int64_t head_dim, const Layout& layout) {
               head_dim);
   const auto [T, H, W] = layout.grid();
   const auto dims = rope_axis_dims(head_dim);
-  const auto t = axis_angles(T, dims[0]).view({T, 1, 1, dims[0] / 2}).expand({T, H, W, -1});
-  const auto rows = axis_angles(H, dims[1]).view({1, H, 1, dims[1] / 2}).expand({T, H, W, -1});
-  const auto columns = axis_angles(W, dims[2]).view({1, 1, W, dims[2] / 2}).expand({T, H, W, -1});
+  const auto t = axis_angles(T, dims[0])
+                     .view({T, 1, 1, dims[0] / 2})
+                     .expand({T, H, W, -1});  // [T, H, W, dims[0]/2]
+  const auto rows = axis_angles(H, dims[1])
+                        .view({1, H, 1, dims[1] / 2})
+                        .expand({T, H, W, -1});  // [T, H, W, dims[1]/2]
+  const auto columns = axis_angles(W, dims[2])
+                           .view({1, 1, W, dims[2] / 2})
+                           .expand({T, H, W, -1});  // [T, H, W, dims[2]/2]
   const auto angles = at::cat({t, rows, columns}, 3)
                           .flatten(0, 2)
                           .index_select(0, layout.order().to(at::kCPU));  // [L, head_dim/2]

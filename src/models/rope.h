@@ -1,4 +1,5 @@
-// Three-axis rotary position embedding: how far each token's channel pairs are turned.
+// Three-axis rotary position embedding (RoPE): the rotation of each channel pair of each token.
+// Letters: L video tokens of a grid T x H x W, D head width.
 #pragma once
 
 #include <array>
@@ -9,12 +10,14 @@
 
 namespace ospnext {
 
-// Channels of a head that turn with t, row and column: D - 2·d, d, d with d = 2·(D div 6).
+// The numbers of head channels that rotate with t, row and column: D - 2·d, d, d, where
+// d = 2·(D div 6).
 std::array<int64_t, 3> rope_axis_dims(int64_t head_dim);
 
-// Rotations [L, head_dim/2] complex64, rows in the layout's order, on its device. Pairs of t come
-// first, then rows, then columns; pair i of an axis of d channels turns by position·10000^(-2i/d).
-// Angles, cosines and sines are made in fp64 and rounded once. head_dim is even.
+// The rotations of all tokens, [L, D/2] complex64, in the order and on the device of the layout.
+// The pairs of t come first, then those of the row, then those of the column. Pair i of an axis
+// with d channels rotates by the angle position·10000^(-2i/d). Angles, cosines and sines are
+// computed in fp64 and rounded once. head_dim must be even.
 // Source: Wan2.1 wan/modules/model.py:rope_params, rope_apply.
 at::Tensor rope_table(int64_t head_dim, const Layout& layout);
 

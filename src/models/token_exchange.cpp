@@ -6,12 +6,12 @@
 namespace ospnext {
 namespace {
 
-// What this rank holds of a tensor with a row for each place, [L, ...].
+// The rows of this rank. rows [L, ...], one for each place -> [l, ...], a view.
 at::Tensor own_rows(const at::Tensor& rows, const Layout& layout, int rank) {
   return rows.narrow(0, layout.cuts()[rank], layout.tokens_of(rank));
 }
 
-// How many of `places` [l], ascending, lie on each rank.
+// How many of `places` [l], sorted in ascending order, each rank holds in `layout` -> [R].
 std::vector<int64_t> count_by_rank(const at::Tensor& places, const Layout& layout) {
   const at::Tensor cuts = at::tensor(layout.cuts(), at::kLong).to(places.device());
   const at::Tensor before = at::searchsorted(places.contiguous(), cuts).to(at::kCPU);  // [R+1]
@@ -22,10 +22,11 @@ std::vector<int64_t> count_by_rank(const at::Tensor& places, const Layout& layou
   return counts;
 }
 
-// rows [l, B, C], as they are exchanged -> [B, l, C], row index[i] at i.
+// Reorders received rows: l b c -> b l c. rows [l, B, C], index [l] -> [B, l, C]; token i of the
+// result is rows[index[i]].
 at::Tensor unpacked(const at::Tensor& rows, const at::Tensor& index) {
   const at::Tensor picked = gather_tokens(rows.flatten(1).unsqueeze(0), index)[0];  // [l, B·C]
-  return picked.view(rows.sizes()).transpose(0, 1).contiguous();
+  return picked.view(rows.sizes()).transpose(0, 1).contiguous();                    // [B, l, C]
 }
 
 }  // namespace
@@ -50,6 +51,7 @@ at::Tensor TokenExchange::switch_layout(const at::Tensor& x, const Layout& from,
     return x;
   }
   const Route& way = route(from, to);
+  // b l c -> l b c, so that the rows for one rank are contiguous
   const at::Tensor rows = gather_tokens(x, way.pack).transpose(0, 1).contiguous();  // [l, B, C]
   return unpacked(all_.all_to_all(rows, way.sent, way.received, "switch"), way.unpack);
 }
@@ -64,12 +66,15 @@ at::Tensor TokenExchange::gather(const at::Tensor& x, const Layout& layout) cons
   for (int rank = 0; rank < all_.size(); ++rank) {
     rows.push_back(layout.tokens_of(rank));
   }
-  const at::Tensor whole = all_.all_gather(x.transpose(0, 1).contiguous(), rows, "gather");
-  return unpacked(whole, layout.places());  // [B, L, C]
+  const at::Tensor whole =
+      all_.all_gather(x.transpose(0, 1).contiguous(), rows, "gather");  // [L, B, C]
+  return unpacked(whole, layout.places());                              // [B, L, C]
 }
 
-// Both layouts give each rank a range of places, so tokens sorted by their place in the other layout are sorted
-// by rank: what is sent lies by destination, and there by its place; what comes lies by source, and there so too.
+// In both layouts each rank holds a contiguous range of places. So tokens that are sorted by their
+// place in `to` are also sorted by destination rank. A rank sends its tokens in this order. It
+// receives the tokens of rank 0, then of rank 1, and so on; those of one rank are sorted by their
+// place in `to`.
 const TokenExchange::Route& TokenExchange::route(const Layout& from, const Layout& to) {
   TORCH_CHECK(from.grid() == to.grid() && from.spread() == to.spread() &&
                   from.spread().ranks() == all_.size(),
@@ -79,11 +84,15 @@ const TokenExchange::Route& TokenExchange::route(const Layout& from, const Layou
   if (found != routes_.end()) {
     return found->second;
   }
+  // place in `to` of each token that this rank holds in `from`, [l of from]
   const auto leaving = to.places().index_select(0, own_rows(from.order(), from, all_.rank()));
   const auto [sorted_leaving, pack] = leaving.sort();
+  // place in `from` of each token that this rank holds in `to`, [l of to]
   const auto coming = from.places().index_select(0, own_rows(to.order(), to, all_.rank()));
   const at::Tensor cuts = at::tensor(from.cuts(), at::kLong).to(coming.device());
+  // the rank it comes from, plus 1
   const at::Tensor source = at::searchsorted(cuts, coming, /*out_int32=*/false, /*right=*/true);
+  // own place of the i-th received row; its inverse permutation unpacks
   const at::Tensor arrival = at::argsort(source, /*stable=*/true, /*dim=*/0, /*descending=*/false);
   return routes_[key] = {pack, at::argsort(arrival), count_by_rank(sorted_leaving, to),
                          count_by_rank(std::get<0>(coming.sort()), from)};
@@ -95,8 +104,8 @@ AttentionShards attention_shards(const Layout& layout, Pattern pattern,
   const int rank = ranks.all.rank();
   AttentionShards shards{full ? ranks.across : ranks.within, {}, {}};
   const int ulysses = shards.ranks.ulysses.size(), ring = shards.ranks.ring.size();
-  const int first =
-      rank / (ulysses * ring) * (ulysses * ring);  // of the ranks that attend together
+  // the first of the ranks that compute attention together
+  const int first = rank / (ulysses * ring) * (ulysses * ring);
   for (int i = 0; i < ulysses; ++i) {
     shards.tokens.push_back(layout.tokens_of(rank / ulysses * ulysses + i));
   }

@@ -1,4 +1,6 @@
-// A video's tokens between layouts and ranks: one permutation, and one all-to-all where there are several ranks.
+// Moves the tokens of a video between layouts and ranks: a permutation on one rank, one all-to-all
+// among several.
+// Letters: B batch, L tokens of the video, l tokens of this rank, C width, R ranks.
 #pragma once
 
 #include <map>
@@ -11,26 +13,30 @@
 
 namespace ospnext {
 
-// What one rank holds of a video x [B, L, C] in a layout is x [B, l, C], l = layout.tokens_of(rank). All ranks
-// call the same functions in the same order. With one rank differentiable and nothing but switch_layout() of
-// layout.h; otherwise neither. Remembers what it computed for a pair of layouts, so it is for one grid.
+// Of a video [B, L, C] in some layout, each rank holds [B, l, C], l = layout.tokens_of(rank). All
+// ranks call the same functions in the same order. With one rank, everything is differentiable and
+// nothing is sent; with several ranks, nothing is differentiable. The index tables of each pair of
+// layouts are cached, so one object serves one grid.
 class TokenExchange {
  public:
   explicit TokenExchange(const SequenceRanks& ranks) : all_(ranks.all) {}
 
-  // All tokens, row-major [B, L, C] -> this rank's. No exchange.
+  // Takes this rank's tokens out of all tokens. x [B, L, C], row-major -> [B, l, C]. Sends nothing.
   at::Tensor take_own(const at::Tensor& x, const Layout& layout) const;
-  // This rank's tokens in `from` -> its tokens in `to`, by one all-to-all; x itself when they are equal.
+  // Turns this rank's tokens in `from` into its tokens in `to`, with one all-to-all.
+  // x [B, l of from, C] -> [B, l of to, C]; x itself when the layouts are equal. The work is
+  // recorded in `spans` as "switch".
   at::Tensor switch_layout(const at::Tensor& x, const Layout& from, const Layout& to,
                            Spans* spans = nullptr);
-  // This rank's tokens -> all tokens, row-major, on every rank.
+  // All-gathers the tokens. x [B, l, C] -> [B, L, C], row-major, on every rank.
   at::Tensor gather(const at::Tensor& x, const Layout& layout) const;
 
  private:
+  // How this rank takes part in a switch: it sends own[pack]; the result is received[unpack].
   struct Route {
-    at::Tensor pack;    // [l of from]: which token is sent at which place, rank after rank
-    at::Tensor unpack;  // [l of to]: which of those received lies at which place
-    std::vector<int64_t> sent, received;
+    at::Tensor pack;    // [l of from] int64: own tokens sorted by destination rank
+    at::Tensor unpack;  // [l of to] int64: the received row for each own place
+    std::vector<int64_t> sent, received;  // [R]: rows to and from each rank
   };
   const Route& route(const Layout& from, const Layout& to);
 
@@ -38,8 +44,9 @@ class TokenExchange {
   std::map<std::pair<Pattern, Pattern>, Route> routes_;
 };
 
-// Which tokens this rank and those it attends with hold when `layout` is attended to with `pattern`: inside
-// its segments, or across all of them when that is full.
+// Which tokens this rank and the other ranks of its attention groups hold, when tokens lie in
+// `layout` and attention follows `pattern`: inside the segments of the layout, or across all tokens
+// when `pattern` is kFull.
 AttentionShards attention_shards(const Layout& layout, Pattern pattern, const SequenceRanks& ranks);
 
 }  // namespace ospnext

@@ -8,7 +8,7 @@
 namespace ospnext {
 namespace {
 
-// Xavier/Glorot: variance 2/(in + out) of the matrix [out, in].
+// Xavier-uniform (Glorot): variance 2/(in + out) for a matrix [out, in].
 void fill_xavier_uniform(at::Tensor& weight, at::Generator& generator) {
   const auto out = static_cast<double>(weight.size(0));
   const double bound = std::sqrt(6.0 / (out + static_cast<double>(weight.numel()) / out));
@@ -37,13 +37,14 @@ const char* block_kind(Pattern pattern) {
 }  // namespace
 
 at::Tensor patchify(const at::Tensor& latent) {
-  const auto parts = latent.unflatten(4, {-1, kPatchColumns}).unflatten(3, {-1, kPatchRows});
+  const auto parts = latent.unflatten(4, {-1, kPatchColumns})
+                         .unflatten(3, {-1, kPatchRows});                // [B, C, F, h, 2, w, 2]
   return parts.permute({0, 2, 3, 5, 1, 4, 6}).flatten(4).flatten(1, 3);  // [B, F·h·w, C·2·2]
 }
 
 at::Tensor unpatchify(const at::Tensor& patches, const Grid& grid) {
-  const auto parts =
-      patches.view({patches.size(0), grid.T, grid.H, grid.W, kPatchRows, kPatchColumns, -1});
+  const auto parts = patches.view({patches.size(0), grid.T, grid.H, grid.W, kPatchRows,
+                                   kPatchColumns, -1});                  // [B, F, h, w, 2, 2, C]
   return parts.permute({0, 6, 1, 2, 4, 3, 5}).flatten(5).flatten(3, 4);  // [B, C, F, 2h, 2w]
 }
 
@@ -107,14 +108,15 @@ at::Tensor TransformerImpl::forward(const at::Tensor& latent, const TextVectors&
 
   Span embed(spans, SpanKind::kBlock, "embed");
   const Layout* layout = &places.at(plan_.front().layout).layout;
-  const auto patches = patchify(latent.to(compute_dtype_));           // [B, L, 64]
-  at::Tensor x = patch_embedding(tokens.take_own(patches, *layout));  // [B, L, C]
+  // From here on each rank has only its own l of the L tokens; with one rank l = L.
+  const auto patches = patchify(latent.to(compute_dtype_));           // [B, L, in_dim·2·2]
+  at::Tensor x = patch_embedding(tokens.take_own(patches, *layout));  // [B, l, C]
   embed.end();
   for (size_t i = 0; i < plan_.size(); ++i) {
     ranks_.all.at_block(static_cast<int64_t>(i));
     weights_.ready(i);
     const Placement& place = places.at(plan_[i].layout);
-    x = tokens.switch_layout(x, *layout, place.layout, spans);
+    x = tokens.switch_layout(x, *layout, place.layout, spans);  // [B, l of the new layout, C]
     layout = &place.layout;
     const Span block(spans, SpanKind::kBlock, block_kind(plan_[i].pattern),
                      static_cast<int64_t>(i));
@@ -131,7 +133,7 @@ void TransformerImpl::set_ranks(const SequenceRanks& ranks) {
               "ranks: a dense model has one segment, got ", ranks.mesh.ssp, " owners");
   ranks_ = ranks;
   tokens_.clear();
-  for (const auto& module : blocks->modules()) {  // what rounds needs the amax of whole samples
+  for (const auto& module : blocks->modules()) {  // HiFloat8 scales by the amax of whole samples
     if (auto* linear = module->as<LinearImpl>(); linear != nullptr && linear->hif8) {
       linear->hif8->ranks = ranks.all;
     }
@@ -178,7 +180,7 @@ void TransformerImpl::reset_parameters(at::Generator generator) {
     } else if (is_norm) {
       parameter.fill_(1);
     } else if (name.starts_with("text_embedding") || name.starts_with("time_embedding")) {
-      // Keeps the input's scale, where a fixed 0.02 shrinks narrow texts to a tenth.
+      // Keeps the scale of the input. Wan's fixed 0.02 would shrink narrow text vectors to a tenth.
       fill_normal(parameter, 1 / std::sqrt(static_cast<double>(parameter.size(1))), generator);
     } else {
       fill_xavier_uniform(parameter, generator);
@@ -187,7 +189,7 @@ void TransformerImpl::reset_parameters(at::Generator generator) {
 }
 
 TransformerImpl::Tokens& TransformerImpl::tokens_of(const Grid& grid, at::Device device) {
-  constexpr size_t kMostGrids = 16;  // a CUDA graph stays valid while its grid is kept
+  constexpr size_t kMostGrids = 16;  // a CUDA graph needs the tables of its grid to stay
   const auto key = std::make_pair(grid, device.str());
   const auto found = tokens_.find(key);
   if (found != tokens_.end()) {

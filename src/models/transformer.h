@@ -1,4 +1,5 @@
 // The denoising transformer of Wan2.1 and OSP-Next: latent, text and time to velocity.
+// Letters: B batch, L video tokens, T text tokens, C width, F x H x W latent (F x h x w tokens).
 #pragma once
 
 #include <torch/nn/modules/container/modulelist.h>
@@ -20,65 +21,73 @@
 
 namespace ospnext {
 
-// What a forward pass takes of a prompt: one entry a block. Made once, it serves every step.
+// The text input of a forward pass: keys and values for each block. Computed once per prompt.
 using TextVectors = std::vector<TextKeys>;
-// What it takes of a noise level.
+// The time input of a forward pass: vectors of a noise level.
 struct TimeVectors {
   at::Tensor embedding, modulation;  // [B, C], [B, 6, C] float32
 };
 
-// Parameters carry exactly the names of Wan's checkpoints. New ones are not initialised: load them or
-// call reset_parameters().
+// Parameters have exactly the names of Wan's checkpoints. New parameters are not initialised: load
+// them or call reset_parameters().
 //
-// Precision: linears, attention and the residual stream run in the compute dtype (float32 at first);
-// norms, softmax, modulation, residual additions, time embedding and head in float32 inside.
-// Parameters may be of another dtype than the compute dtype: a layer casts them to its input's.
+// Precision: linears, attention and the residual stream run in the compute dtype (float32 by
+// default). Norms, softmax, modulation, residual additions, time embedding and head compute in
+// float32. Parameters may have another dtype than the compute dtype: a layer casts them to its
+// input's dtype.
 //
-// Tables of layouts and rotations are kept per grid, so a second forward of a grid synchronises with
-// nothing and can be captured in a CUDA graph. Not for use by several threads at once.
+// Tables of layouts and rotations are cached per grid. So the second forward pass on a grid has no
+// synchronisation with the host and can be captured in a CUDA graph. Not thread-safe.
 struct TransformerImpl : torch::nn::Module {
-  // Throws InputError for a config that breaks a rule. `options` gives the device, and the dtype of
-  // the linears that run in the compute dtype; all else is made in float32. Blocks kWithoutMemory wait for
-  // shard_blocks().
+  // Throws InputError when the config breaks a rule. `options` gives the device, and the dtype of
+  // the linears that run in the compute dtype; all other parameters are float32. With
+  // kWithoutMemory the blocks get no memory until shard_blocks() is called.
   enum class Blocks { kWhole, kWithoutMemory };
   explicit TransformerImpl(const TransformerConfig& config, at::TensorOptions options = at::kFloat,
                            Blocks kept = Blocks::kWhole);
 
-  // latent [B, in_dim, F, H, W], H and W even; text of embed_text(), time of embed_time() -> velocity
-  // [B, out_dim, F, H, W] float32. Differentiable. Its blocks go to `spans`.
+  // One denoising pass. latent [B, in_dim, F, H, W], H and W even; text from embed_text(); time
+  // from embed_time() -> velocity [B, out_dim, F, H, W] float32. Differentiable. Each block is
+  // recorded in `spans`.
   at::Tensor forward(const at::Tensor& latent, const TextVectors& text, const TimeVectors& time,
                      Spans* spans = nullptr);
-  // Rows [B, T, text_dim], all of which are attended.
+  // text.rows [B, T, text_dim] -> the text input. Every row is attended to.
   TextVectors embed_text(const TextRows& text);
-  // timestep [B], sigma·1000.
+  // timestep [B], sigma·1000 -> the time input.
   TimeVectors embed_time(const at::Tensor& timestep);
-  // The three together.
+  // embed_text(), embed_time() and forward() in one call.
   at::Tensor forward(const at::Tensor& latent, const TextRows& text, const at::Tensor& timestep);
 
-  // Shares the tokens of each video among ranks from now on: all of them call forward() with the same arguments
-  // and get the same velocity. Not differentiable then. More than one owner needs a sparse model.
+  // Divides the tokens of each video among ranks from now on. All ranks call forward() with the
+  // same arguments and get the same velocity. With several ranks forward() is not differentiable.
+  // More than one owner needs a sparse model.
   void set_ranks(const SequenceRanks& ranks);
 
-  // Divides the parameters of the blocks among ranks, which from now on call embed_text() and forward() equally often, in
-  // the same order, for whatever videos. A block has its parameters while it runs, and NaN at other times. Each rank
-  // keeps its part of what the blocks hold; what they shall hold instead is written to the shards that are returned,
-  // by the parameters' names. `ranks` as ShardedWeights takes them; with one nothing changes, and nothing is returned.
+  // Shards the parameters of the blocks among ranks (ShardedWeights). From now on, all ranks call
+  // embed_text() and forward() equally often and in the same order; the videos may differ. A block
+  // has its weights while it runs; at other times they are NaN. Each rank keeps its part of the
+  // current values. To load other values, write them into the returned shards, a map from parameter
+  // name to shard. With one rank nothing changes and the map is empty.
   std::map<std::string, WeightShard> shard_blocks(const ProcessGroup& ranks);
 
   void set_compute_dtype(at::ScalarType dtype);
   at::ScalarType compute_dtype() const { return compute_dtype_; }
 
-  // Casts the weights of the linears that run in the compute dtype; norms, modulation, time embedding
-  // and head stay in float32.
+  // Casts the weights of the linears that run in the compute dtype. Norms, modulation, time
+  // embedding and head stay in float32.
   void to_inference_precision(at::ScalarType dtype);
 
-  // Initialisation for training from nothing: Xavier-uniform linears and patch embedding, normal 0.02
-  // in the text and time embeddings, modulation normal / √C, norms 1 and 0, biases and head 0. Drawn
-  // on the generator's device in parameter order. Source: Wan2.1 wan/modules/model.py:init_weights.
+  // Initialises all parameters for training from scratch, drawn on the generator's device in the
+  // order of the parameters:
+  //   linears of blocks, time projection, patch embedding: Xavier-uniform
+  //   text and time embeddings: normal with standard deviation 1/√(input width)
+  //   modulation: normal with standard deviation 1/√C
+  //   norms: weight 1, bias 0; all other biases and the weight of the head: 0
+  // Source: Wan2.1 wan/modules/model.py:init_weights; the embeddings differ from its normal 0.02.
   void reset_parameters(at::Generator generator);
 
   const TransformerConfig& config() const { return config_; }
-  // One entry a block: its pattern and the layout it runs in.
+  // One entry per block.
   const std::vector<BlockPlan>& plan() const { return plan_; }
 
   PatchEmbedding patch_embedding{nullptr};
@@ -88,10 +97,12 @@ struct TransformerImpl : torch::nn::Module {
   Head head{nullptr};
 
  private:
+  // The tables of one grid.
   struct Tokens {
     TokenExchange exchange;
-    std::map<Pattern, Placement> places;
+    std::map<Pattern, Placement> places;  // by the pattern of the layout
   };
+  // Makes the tables on first use.
   Tokens& tokens_of(const Grid& grid, at::Device device);
 
   TransformerConfig config_;
@@ -103,9 +114,12 @@ struct TransformerImpl : torch::nn::Module {
 };
 TORCH_MODULE(Transformer);
 
-// [B, C, F, 2h, 2w] -> [B, F·h·w, C·2·2], tokens row-major, a patch as the embedding's weight has it.
+// Cuts a latent into patches of 2 x 2: b c f (h 2) (w 2) -> b (f h w) (c 2 2).
+// [B, C, F, 2h, 2w] -> [B, F·h·w, C·2·2]; tokens are row-major, the values of a patch are in the
+// order of the patch embedding's weight. C: latent channels.
 at::Tensor patchify(const at::Tensor& latent);
-// [B, F·h·w, 2·2·C] (channels fastest) -> [B, C, F, 2h, 2w]
+// Assembles a latent from patches: b (f h w) (2 2 c) -> b c f (h 2) (w 2). Unlike patchify(), the
+// channel is the fastest axis of a patch. [B, F·h·w, 2·2·C] -> [B, C, F, 2h, 2w].
 at::Tensor unpatchify(const at::Tensor& patches, const Grid& grid);
 
 }  // namespace ospnext

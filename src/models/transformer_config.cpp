@@ -32,13 +32,14 @@ void check_range(const std::string& origin, const char* field, int64_t value, in
                    "), expected a text-to-video one");
 }
 
-// What the JSON says, in this project's field names, and which fields it names.
+// The content of the JSON, in this project's field names, and which fields it names.
 struct Reading {
   TransformerConfig config;
   std::set<std::string> named;
 };
 
-// `value` must be `expected` where the JSON has it: other values mean blocks of another kind.
+// Throws unless the JSON lacks `key` or its value is one of `accepted`. Other values mean blocks of
+// another kind.
 void require(const json& source, const std::string& origin, const char* key,
              std::initializer_list<json> accepted) {
   const auto found = source.find(key);
@@ -77,7 +78,7 @@ void reject_other_models(const json& source, const std::string& origin) {
   require(source, origin, "skiparse_1d", {false});
 }
 
-// Renames diffusers' keys, drops nulls and keys of no meaning here.
+// Renames diffusers' keys; drops nulls and keys that this program does not use.
 json known_keys(const json& source, const std::string& origin) {
   json renamed = json::object();
   TransformerConfig().visit([&](const char* name, const auto&, const char*) {
@@ -134,7 +135,7 @@ const std::vector<int64_t>& shape_of(const TensorShapes& shapes, const std::stri
   return found->second;
 }
 
-// Field -> value for all sizes that shapes can tell.
+// Field -> value for all sizes that the shapes determine.
 std::map<std::string, int64_t> sizes_from_shapes(const TensorShapes& shapes,
                                                  const std::string& origin) {
   int64_t num_layers = 0;
@@ -169,7 +170,7 @@ SkiparseType TransformerConfig::skiparse_type() const {
 }
 
 void TransformerConfig::check(const std::string& origin) const {
-  constexpr int64_t kLargestWidth = 1 << 17;  // far above every known model, and safe to multiply
+  constexpr int64_t kLargestWidth = 1 << 17;  // far above all known models; products fit int64
   check_range(origin, "dim", dim, 2, kLargestWidth);
   check_range(origin, "ffn_dim", ffn_dim, 1, kLargestWidth);
   check_range(origin, "freq_dim", freq_dim, 2, kLargestWidth);

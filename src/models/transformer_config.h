@@ -1,4 +1,4 @@
-// Sizes and sparsity of the transformer: defaults, rules, and how they are found in files.
+// Sizes and sparsity of the transformer: defaults, rules, and how files give them.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,7 @@
 
 namespace ospnext {
 
-// Latent frames, rows and columns that make one token.
+// A token is a patch of 1 latent frame x kPatchRows x kPatchColumns latent values.
 inline constexpr int64_t kPatchRows = 2, kPatchColumns = 2;
 
 // Defaults are Wan2.1-T2V-1.3B's, dense.
@@ -37,7 +37,8 @@ struct TransformerConfig {
   int64_t head_dim() const { return dim / num_heads; }
   // Throws InputError for an unknown skiparse_model_type.
   SkiparseType skiparse_type() const;
-  // Throws InputError, beginning with `origin`, that names the field, its value and the broken rule.
+  // Throws an InputError that begins with `origin` and names the field, its value and the broken
+  // rule.
   void check(const std::string& origin = "transformer") const;
 
   template <class Visitor>
@@ -62,18 +63,20 @@ struct TransformerConfig {
   }
 };
 
-// Reads a config.json of Wan-AI, OSP-Next or diffusers; keys that mean nothing here are skipped.
-// Throws InputError beginning with `origin`: a value of the wrong type, a missing dim, ffn_dim,
-// num_heads or num_layers, a broken rule, a model that is not text-to-video or has other blocks.
+// Reads a config.json of Wan-AI, OSP-Next or diffusers. Skips keys that this program does not use.
+// Throws an InputError that begins with `origin` for a value of the wrong type, a missing dim,
+// ffn_dim, num_heads or num_layers, a broken rule, and a model that is not text-to-video or has
+// other blocks.
 TransformerConfig transformer_config_from_json(const nlohmann::json& json,
                                                const std::string& origin);
 
-// Sizes from tensor shapes alone; heads are dim / 128. What shapes cannot tell keeps its default.
-// Throws InputError beginning with `origin` when tensors are missing or a rule is broken.
+// Derives the sizes from tensor shapes alone, with dim / 128 heads. Fields that shapes do not
+// determine keep their defaults. Throws an InputError that begins with `origin` when tensors are
+// missing or a rule is broken.
 TransformerConfig infer_transformer_config(const TensorShapes& shapes, const std::string& origin);
 
-// Both together: the JSON's word, missing sizes from the shapes. Throws InputError as the two above do,
-// and when they contradict each other.
+// Takes the fields from the JSON, and the sizes that it does not name from the shapes. Throws
+// InputError as the two functions above do, and when JSON and shapes contradict each other.
 TransformerConfig resolve_transformer_config(const nlohmann::json& json,
                                              const std::string& json_origin,
                                              const TensorShapes& shapes,

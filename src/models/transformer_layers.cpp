@@ -11,20 +11,21 @@
 namespace ospnext {
 namespace {
 
-// Zeros [B] to take the largest magnitudes of samples like those of x, if they are `wanted`.
+// Zeros [B] float32, in which a kernel accumulates the amax of samples; undefined if not `wanted`.
 at::Tensor amax_if(bool wanted, const at::Tensor& x) {
   return wanted ? at::zeros({x.size(0)}, x.options().dtype(at::kFloat)) : at::Tensor();
 }
 
-// layer_norm_modulate(), measured if it is for `next` on FP8.
+// layer_norm_modulate(), with amax if `next`, the linear that reads the result, runs on FP8.
 Measured modulated(const at::Tensor& x, const at::Tensor& shift, const at::Tensor& scale,
                    double eps, const LinearImpl& next) {
   const at::Tensor amax = amax_if(next.on_fp8(), x);
   return {layer_norm_modulate(x, shift, scale, eps, amax), amax};
 }
 
-// The largest magnitudes of the samples of tensors of which each rank holds parts, in one exchange. Where one rank holds
-// all: those that are known; who needs the others finds them.
+// The amax of each sample of several tensors, [B] each. With several ranks, which hold parts of the
+// samples, one all-reduce takes the maxima over all ranks. With one rank, the result is the amax
+// that comes with each tensor. It may be undefined: the function that needs it then computes it.
 std::vector<at::Tensor> joined_amax(const ProcessGroup& ranks, const std::vector<Measured>& parts) {
   std::vector<at::Tensor> amax;
   for (const Measured& part : parts) {
@@ -34,11 +35,12 @@ std::vector<at::Tensor> joined_amax(const ProcessGroup& ranks, const std::vector
   return ranks.alone() ? amax : ranks.all_max(at::stack(amax), "amax").unbind();
 }
 
+// The same for the input of one linear; undefined without HiFloat8.
 at::Tensor joined_amax(const std::optional<LinearImpl::Hif8>& hif8, const Measured& part) {
   return hif8 ? joined_amax(hif8->ranks, std::vector<Measured>{part})[0] : at::Tensor();
 }
 
-// Linear layers of one input, which the FP8 tensor cores want rounded only once.
+// Applies several linears to one input. For FP8 tensor cores the input is rounded only once.
 template <class... Linears>
 std::array<at::Tensor, sizeof...(Linears)> project(const Measured& in, Linears&... linears) {
   const LinearImpl& first = *std::get<0>(std::tie(linears...));
@@ -50,13 +52,13 @@ std::array<at::Tensor, sizeof...(Linears)> project(const Measured& in, Linears&.
   return {hif8::fp8_linear(input, linears->weight, linears->hif8->weight_scale, linears->bias)...};
 }
 
-// Heads as operands of FP8 tensor cores.
+// Rounds heads x [B, L, H, D] to operands of FP8 tensor cores.
 ScaledHeads fp8_heads(const at::Tensor& x, double amax_to, const at::Tensor& amax) {
   const hif8::Fp8Input input = hif8::fp8_input(x, amax_to, amax);
   return {input.codes, input.scale};
 }
 
-// Values that stay in x's dtype, which holds what the codes are worth.
+// Rounds heads x [B, L, H, D] to HiFloat8 but keeps x's dtype, which holds the code values exactly.
 ScaledHeads rounded_heads(const at::Tensor& x, double amax_to, const at::Tensor& amax) {
   const at::Tensor scale = hif8::scale_of_samples(x, amax_to, amax);
   return {hif8::code_values(x, scale), scale};
@@ -66,8 +68,10 @@ bool heads_on_fp8(const std::optional<AttentionImpl::Hif8>& hif8) {
   return hif8 && hif8->products != Hif8Products::kSimulated;
 }
 
-// Attention to queries, keys and values rounded to HiFloat8 if `hif8` says so: inside the segments that ranks hold, or
-// of everything to everything where there are none. Measured, if possible, for `next` on FP8. -> [B, L, H, D]
+// Attention inside the segments of `shards`, or over all keys if it has no segments. query, key,
+// value [B, L, H, D] -> [B, L, H, D]. With `hif8`, query, key and value are rounded to HiFloat8
+// first. The result comes with its amax if `next`, the linear that reads it, runs on FP8 and the
+// attention kernel can compute it.
 Measured attend(const std::optional<AttentionImpl::Hif8>& hif8, const Measured& query,
                 const Measured& key, const at::Tensor& value, const AttentionShards& shards,
                 const at::Tensor& log_weight, const LinearImpl& next) {
@@ -95,14 +99,15 @@ Measured attend(const std::optional<AttentionImpl::Hif8>& hif8, const Measured& 
   const ScaledHeads v =
       all ? fp8_heads(value, hif8->amax, amax[2]) : rounded_heads(value, hif8->amax, amax[2]);
   const auto dtype = value.scalar_type();
-  if (is_ring) {  // which takes the values of codes
+  if (is_ring) {  // ring attention has no FP8 path: it gets the code values, divided by the scales
     return plain(unscaled(q, dtype), unscaled(k, dtype), unscaled(v, dtype));
   }
   const at::Tensor of_output = amax_if(next.on_fp8(), query.x);
   return {fp8_attention(q, k, v, dtype, lengths, log_weight, of_output), of_output};
 }
 
-// Bias and GELU in the epilogue of the product, where nothing has to be kept for a gradient.
+// Whether bias and GELU run in the epilogue of the matrix product. Not with a gradient, which needs
+// the values before the GELU.
 bool takes_fused_gelu(const LinearImpl& linear, const at::Tensor& x) {
   return x.is_cuda() && !linear.hif8 && !at::GradMode::is_enabled();
 }
@@ -140,10 +145,11 @@ at::Tensor MlpImpl::forward(const Measured& in, const Residual& residual) {
   const at::Tensor& x = in.x;
   if (activation == Activation::kGeluTanh && takes_fused_gelu(*first, x)) {
     const auto dtype = x.scalar_type();
-    const at::Tensor rows = x.reshape({-1, x.size(-1)});
-    const at::Tensor hidden = at::_addmm_activation(
-        first->bias.to(dtype), rows, first->weight.to(dtype).t(), 1, 1, /*use_gelu=*/true);
-    return second(hidden.unflatten(0, x.sizes().slice(0, x.dim() - 1)), residual);
+    const at::Tensor rows = x.reshape({-1, x.size(-1)});  // [rows, in]
+    const at::Tensor hidden =
+        at::_addmm_activation(first->bias.to(dtype), rows, first->weight.to(dtype).t(), 1, 1,
+                              /*use_gelu=*/true);  // [rows, hidden]
+    return second(hidden.unflatten(0, x.sizes().slice(0, x.dim() - 1)), residual);  // [..., out]
   }
   const at::Tensor hidden = first(in);
   if (activation == Activation::kGeluTanh && second->on_fp8()) {
@@ -161,7 +167,7 @@ TimeProjectionImpl::TimeProjectionImpl(int64_t dim, at::TensorOptions options)
     : linear(register_module("1", Linear(dim, 6 * dim, options))) {}
 
 at::Tensor TimeProjectionImpl::forward(const at::Tensor& x) {
-  return linear(at::silu(x)).unflatten(1, {6, -1});
+  return linear(at::silu(x)).unflatten(1, {6, -1});  // [B, 6, C]
 }
 
 PatchEmbeddingImpl::PatchEmbeddingImpl(int64_t in_dim, int64_t dim, at::TensorOptions options)
@@ -171,7 +177,8 @@ PatchEmbeddingImpl::PatchEmbeddingImpl(int64_t in_dim, int64_t dim, at::TensorOp
 
 at::Tensor PatchEmbeddingImpl::forward(const at::Tensor& patches) {
   const auto dtype = patches.scalar_type();
-  return at::linear(patches, weight.flatten(1).to(dtype), bias.to(dtype));
+  // the weight as a matrix [C, in_dim·2·2]
+  return at::linear(patches, weight.flatten(1).to(dtype), bias.to(dtype));  // [B, L, C]
 }
 
 RmsNormImpl::RmsNormImpl(int64_t dim, double eps, at::TensorOptions options)
@@ -209,15 +216,20 @@ at::Tensor AttentionImpl::attend_self(const Measured& x, const Placement& place,
   const auto [q_x, k_x, v_x] = project(x, q, k, v);
   const auto turned = [&](RmsNorm& norm, const at::Tensor& y) -> Measured {
     const at::Tensor amax = amax_if(heads_on_fp8(hif8), y);
-    return {norm->forward_rotate(y, place.rotation, amax).unflatten(2, {num_heads, -1}), amax};
+    // b l (h d) -> b l h d
+    return {norm->forward_rotate(y, place.rotation, amax).unflatten(2, {num_heads, -1}),
+            amax};  // [B, L, H, D]
   };
   const Measured own_q = turned(norm_q, q_x), own_k = turned(norm_k, k_x);
   const AttentionShards& shards = place.shards(pattern);
-  const auto [query, key, value] = tokens_to_heads(  // 3 x [B, L, H, D]; several ranks: fewer heads
-      {own_q.x, own_k.x, v_x.unflatten(2, {num_heads, -1})}, shards.tokens, shards.ranks.ulysses);
+  // With several Ulysses ranks: more tokens, fewer heads.
+  const auto [query, key, value] =
+      tokens_to_heads({own_q.x, own_k.x, v_x.unflatten(2, {num_heads, -1})}, shards.tokens,
+                      shards.ranks.ulysses);  // 3 x [B, L, H, D]
   const Measured out = attend(hif8, {query, own_q.amax}, {key, own_k.amax}, value, shards, {}, *o);
-  const at::Tensor own = heads_to_tokens(out.x, shards.tokens, shards.ranks.ulysses);
-  return o(Measured{own.flatten(2), out.amax}, residual);  // [B, L, C]
+  const at::Tensor own =
+      heads_to_tokens(out.x, shards.tokens, shards.ranks.ulysses);  // [B, L, H, D]
+  return o(Measured{own.flatten(2), out.amax}, residual);           // [B, L, C]
 }
 
 at::Tensor AttentionImpl::attend_text(const at::Tensor& x, const TextKeys& text,
@@ -229,7 +241,9 @@ at::Tensor AttentionImpl::attend_text(const at::Tensor& x, const TextKeys& text,
 }
 
 TextKeys AttentionImpl::text_keys(const TextRows& text) {
-  const auto heads = [&](const at::Tensor& y) { return y.unflatten(2, {num_heads, -1}); };
+  const auto heads = [&](const at::Tensor& y) {
+    return y.unflatten(2, {num_heads, -1});  // [B, T, H, D]
+  };
   const auto [k_text, v_text] = project(text.rows, k, v);
   return {heads(norm_k(k_text)), heads(v_text), text.log_weight};
 }
@@ -267,15 +281,17 @@ HeadImpl::HeadImpl(const TransformerConfig& config, at::TensorOptions options)
 
 at::Tensor HeadImpl::forward(const at::Tensor& x, const at::Tensor& time) {
   const auto m = (modulation + time.unsqueeze(1)).chunk(2, 1);  // 2 x [B, 1, C]
-  return head(layer_norm_modulate(x.to(at::kFloat), /*shift=*/m[0], /*scale=*/m[1], eps));
+  return head(layer_norm_modulate(x.to(at::kFloat), /*shift=*/m[0], /*scale=*/m[1],
+                                  eps));  // [B, L, 2·2·out_dim]
 }
 
 at::Tensor time_sinusoid(const at::Tensor& timestep, int64_t freq_dim) {
   constexpr double kLongestPeriod = 10000;
   const int64_t half = freq_dim / 2;
   const auto exponents = at::arange(half, timestep.options().dtype(at::kDouble)) / half;  // [half]
-  const auto angles = timestep.to(at::kDouble).unsqueeze(1) * at::pow(kLongestPeriod, -exponents);
-  return at::cat({angles.cos(), angles.sin()}, 1).to(at::kFloat);  // [B, freq_dim]
+  const auto angles =
+      timestep.to(at::kDouble).unsqueeze(1) * at::pow(kLongestPeriod, -exponents);  // [B, half]
+  return at::cat({angles.cos(), angles.sin()}, 1).to(at::kFloat);                   // [B, freq_dim]
 }
 
 }  // namespace ospnext

@@ -7,9 +7,10 @@
 namespace ospnext {
 namespace {
 
-// n equal keys are one key of weight log n. In bf16, which ATen wants of weights, that would be off by up to
-// 1.6 % of n, so two keys share n: the first counts e^(a multiple of 1/16, which bf16 holds), the second the
-// rest. [T], n >= 2
+// Log weights [T] with which the last two of T rows count as n rows together, n >= 2.
+// One row with weight log n would be enough in exact arithmetic. But ATen takes weights in bf16,
+// where the error would be up to 1.6 % of n. So the first row gets a multiple of 1/16, which bf16
+// holds exactly, and the second row gets the rest.
 at::Tensor weigh_last_two(int64_t T, int64_t n, at::Device device) {
   constexpr double kSteps = 16;
   const auto count = static_cast<double>(n);

@@ -1,4 +1,5 @@
-// Text as the transformer attends to it, without carrying hundreds of equal padding rows.
+// The text input of the transformer, without hundreds of equal padding rows.
+// Letters: B batch, T text tokens (rows), H heads, D head width.
 #pragma once
 
 #include <cstdint>
@@ -8,26 +9,28 @@
 
 namespace ospnext {
 
-// Rows of text, each attended as often as its weight says.
+// Rows of text with weights: in attention, row t counts as e^log_weight[t] equal rows would.
 struct TextRows {
-  // NOLINTNEXTLINE(google-explicit-constructor): a plain tensor is text whose rows count once.
+  // NOLINTNEXTLINE(google-explicit-constructor): in a plain tensor every row counts once.
   TextRows(at::Tensor rows, at::Tensor log_weight = {})
       : rows(std::move(rows)), log_weight(std::move(log_weight)) {}
 
-  at::Tensor rows;        // [B, T, D]
+  at::Tensor rows;        // [B, T, width of the text]
   at::Tensor log_weight;  // [T] float32, or undefined: every row counts once
 };
 
-// What a block's attention to the text takes of it: the same for every video and every step.
+// Keys and values of the text for one block. They do not depend on the video or the step.
 struct TextKeys {
   at::Tensor key, value;  // [B, T, H, D]
-  at::Tensor log_weight;  // of TextRows
+  at::Tensor log_weight;  // as in TextRows
 };
 
-// Wan's transformers attend to `text_len` rows, of which those past the prompt are zero and hence equal.
-// This is the same text in few rows: `rows` [B, n, D] (n <= text_len, zero past each sample's prompt) with a
-// few zero rows behind them, the last two of which count as all that are left out; or text_len rows that
-// count once when that is not fewer. A multiple of 8, as ATen's kernels for weighted keys want it.
+// Pads text to the `text_len` rows that Wan's transformers attend to. The rows past the prompt are
+// zero, so their keys are equal, and a few weighted rows give the same attention as all of them.
+// rows [B, n, width], n <= text_len, zero past each sample's prompt -> [B, T, width]: the rows,
+// then zero rows. The last two rows together count as themselves and all rows that are left out.
+// T is a multiple of 8, which ATen's kernels need for weighted keys. When this saves no rows,
+// T = text_len and every row counts once.
 TextRows pad_text(const at::Tensor& rows, int64_t text_len);
 
 }  // namespace ospnext

@@ -11,8 +11,9 @@
 namespace ospnext {
 namespace {
 
-// Smallest distance of every logarithmic bucket but the first, whose smallest is `max_exact`. Found with
-// the float32 arithmetic of the formula, so that no device's logarithm can move a border.
+// The smallest distance in each logarithmic bucket except the first, which starts at `max_exact`.
+// Computed on the host in the float32 arithmetic of the original formula, so that the borders do
+// not depend on the logarithm of a device.
 std::vector<int64_t> logarithmic_bucket_starts(int64_t max_exact, int64_t max_distance) {
   const auto range = static_cast<float>(std::log(static_cast<double>(max_distance) / max_exact));
   std::vector<int64_t> starts;
@@ -148,8 +149,8 @@ at::Tensor Umt5EncoderImpl::forward(const at::Tensor& ids, const at::Tensor& mas
   const int64_t B = ids.size(0);
   const int64_t T = ids.size(1);
   CHECK_SHAPE(mask, B, T);
-  const at::Tensor padding = mask.eq(0);  // [B, T]
-  const at::Tensor hidden_keys = padding.view({B, 1, 1, T});
+  const at::Tensor padding = mask.eq(0);                      // [B, T]
+  const at::Tensor hidden_keys = padding.view({B, 1, 1, T});  // [B, 1, 1, T]
   const at::Tensor buckets =
       relative_position_buckets(T, config_.relative_attention_num_buckets,
                                 config_.relative_attention_max_distance, ids.device());  // [T, T]
@@ -157,7 +158,8 @@ at::Tensor Umt5EncoderImpl::forward(const at::Tensor& ids, const at::Tensor& mas
   for (const auto& block : *blocks) {
     x = block->as<Umt5BlockImpl>()->forward(x, buckets, hidden_keys);
   }
-  return norm->normalise(x, config_.layer_norm_epsilon).masked_fill(padding.unsqueeze(-1), 0);
+  return norm->normalise(x, config_.layer_norm_epsilon)
+      .masked_fill(padding.unsqueeze(-1), 0);  // [B, T, C]
 }
 
 void Umt5EncoderImpl::reset_parameters(at::Generator generator) {

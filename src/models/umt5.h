@@ -1,4 +1,5 @@
-// UMT5 text encoder: token ids to one vector a token, as the video transformer's text input.
+// UMT5 text encoder: token ids to one vector per token, the text input of the video transformer.
+// Letters: B batch, T tokens, C width, H heads, D head width.
 #pragma once
 
 #include <torch/nn/modules/container/modulelist.h>
@@ -14,17 +15,17 @@
 
 namespace ospnext {
 
-// Sizes of the encoder; the defaults are UMT5-XXL's, which Wan2.1 uses. Member names are those of the
-// config.json of transformers.
+// Sizes of the encoder. The defaults are those of UMT5-XXL, which Wan2.1 uses. Members are named as
+// in the config.json of transformers.
 struct Umt5Config {
   int64_t vocab_size = 256384;
   int64_t d_model = 4096;  // C, width of the residual stream and of the output
   int64_t num_heads = 64;  // H
-  int64_t d_kv = 64;       // D; H*D need not equal C
+  int64_t d_kv = 64;       // D; H·D may differ from C
   int64_t d_ff = 10240;    // width of the gated feed-forward
   int64_t num_layers = 24;
-  int64_t relative_attention_num_buckets =
-      32;  // half for keys before the query, half for those behind
+  // half of them for keys after the query, half for the others
+  int64_t relative_attention_num_buckets = 32;
   int64_t relative_attention_max_distance = 128;  // tokens; farther keys share the last bucket
   double layer_norm_epsilon = 1e-6;
 
@@ -46,39 +47,41 @@ struct Umt5Config {
   }
 };
 
-// From a config.json of transformers; keys that do not bear on the encoder are ignored. Throws
-// InputError beginning with `origin` for a wrong value or an architecture that is not UMT5's.
+// Reads a config.json of transformers; keys that do not concern the encoder are ignored. Throws an
+// InputError that begins with `origin` for a wrong value or an architecture that is not UMT5's.
 Umt5Config umt5_config_from_json(const nlohmann::json& json, const std::string& origin);
 
-// From tensor shapes alone. `shape_of` gives the shape of a tensor by its Wan name, empty when there is
-// none. What shapes do not tell (max distance, epsilon) keeps its default. Throws InputError beginning
-// with `origin` when the tensors are not a UMT5 encoder.
+// Derives the sizes from tensor shapes alone. `shape_of` gives the shape of a tensor by its Wan
+// name, empty if there is none. Fields that shapes do not determine (max distance, epsilon) keep
+// their defaults. Throws an InputError that begins with `origin` when the tensors are not those of
+// a UMT5 encoder.
 Umt5Config infer_umt5_config(
     const std::function<std::vector<int64_t>(const std::string&)>& shape_of,
     const std::string& origin);
 
-// Bucket of every (query, key) pair, [T, T] int64: distance is exact up to a quarter of the buckets, then
-// logarithmic up to `max_distance`; keys behind the query use the upper half.
+// The bucket of every (query, key) pair, [T, T] int64. Distances below a quarter of the number of
+// buckets have one bucket each; larger distances share logarithmic buckets, and all distances from
+// `max_distance` on share the last one. Keys after the query use the upper half of the buckets.
 // Source: transformers models/umt5/modeling_umt5.py:UMT5Attention._relative_position_bucket.
 at::Tensor relative_position_buckets(int64_t num_tokens, int64_t num_buckets, int64_t max_distance,
                                      at::Device device = at::kCPU);
 
 // One tensor named `weight`: an embedding, a projection without bias, or a norm's scale.
 struct Umt5WeightImpl : torch::nn::Module {
-  // The values are undefined until loaded or drawn.
+  // The values are undefined until they are loaded or drawn.
   Umt5WeightImpl(at::IntArrayRef shape, const at::TensorOptions& options);
-  // x W^T, computed in the dtype of x. x [..., in] -> [..., out]
+  // x Wᵀ, computed in the dtype of x. x [..., in] -> [..., out]
   at::Tensor project(const at::Tensor& x) const;
   // Rows of the weight in `dtype`. ids [...] int64 -> [..., width]
   at::Tensor embed(const at::Tensor& ids, at::ScalarType dtype) const;
-  // RMSNorm over the last dimension, in float32, result in the dtype of x.
+  // RMSNorm over the last dimension, computed in float32. x [..., C] -> same shape and dtype.
   at::Tensor normalise(const at::Tensor& x, double epsilon) const;
 
   at::Tensor weight;
 };
 TORCH_MODULE(Umt5Weight);
 
-// Bias of one layer's attention logits, learnt for every bucket and head.
+// Bias of the attention logits of one layer: one learnt number for every bucket and head.
 struct Umt5PositionBiasImpl : torch::nn::Module {
   Umt5PositionBiasImpl(const Umt5Config& config, const at::TensorOptions& options);
   // buckets [T, T] -> [H, T, T]
@@ -88,7 +91,7 @@ struct Umt5PositionBiasImpl : torch::nn::Module {
 };
 TORCH_MODULE(Umt5PositionBias);
 
-// Self-attention without scaling of the logits.
+// Self-attention. The logits are not scaled by 1/√D.
 struct Umt5AttentionImpl : torch::nn::Module {
   Umt5AttentionImpl(const Umt5Config& config, const at::TensorOptions& options);
   // x [B, T, C], position_bias [H, T, T], hidden_keys [B, 1, 1, T] bool -> [B, T, C]
@@ -106,7 +109,7 @@ struct Umt5FeedForwardImpl : torch::nn::Module {
   // x [B, T, C] -> [B, T, C]
   at::Tensor forward(const at::Tensor& x) const;
 
-  torch::nn::ModuleList gate;  // of one, for the checkpoint's name gate.0.weight
+  torch::nn::ModuleList gate;  // a list of one, for the checkpoint's name gate.0.weight
   Umt5Weight fc1{nullptr}, fc2{nullptr};
 };
 TORCH_MODULE(Umt5FeedForward);
@@ -127,21 +130,25 @@ TORCH_MODULE(Umt5Block);
 
 // The encoder; differentiable. Source: Wan2.1 wan/modules/t5.py:T5Encoder (shared_pos off).
 struct Umt5EncoderImpl : torch::nn::Module {
-  // Parameters are made with `options` (dtype, device) and hold undefined values until they are loaded
-  // or drawn by reset_parameters(). Throws InputError as Umt5Config::check does.
+  // Creates parameters with `options` (dtype, device). Their values are undefined until they are
+  // loaded or drawn by reset_parameters(). Throws InputError as Umt5Config::check() does.
   explicit Umt5EncoderImpl(const Umt5Config& config, const at::TensorOptions& options = {});
 
   // ids [B, T] int64 in [0, vocab_size), mask [B, T] int64: ones, then zeros for padding
   //   -> [B, T, d_model] in the compute dtype; rows where the mask is zero are zero.
   at::Tensor forward(const at::Tensor& ids, const at::Tensor& mask) const;
 
-  // The dtype of the residual stream and so of every layer; without it, that of the parameters.
+  // Sets the dtype of the residual stream and so of every layer. The default is the parameters'
+  // dtype.
   void set_compute_dtype(at::ScalarType dtype) { compute_dtype_ = dtype; }
 
-  // Draws all weights as T5 does: normal with standard deviation 1 for the token embedding,
-  // (C D)^-1/2 for q (which makes up for the missing scale of the logits), C^-1/2 for k, v, the
-  // position bias, gate and fc1, (H D)^-1/2 for o, d_ff^-1/2 for fc2; norms are 1. `generator` is a
-  // CPU generator, so that the values do not depend on the parameters' device.
+  // Draws all weights as T5 does, normal with these standard deviations:
+  //   token embedding 1
+  //   q (C·D)^-1/2, which makes up for the missing scale of the logits
+  //   k, v, position bias, gate and fc1 C^-1/2
+  //   o (H·D)^-1/2, fc2 d_ff^-1/2
+  // Norms are 1. `generator` is a CPU generator, so that the values do not depend on the device of
+  // the parameters.
   // Source: transformers models/umt5/modeling_umt5.py:UMT5PreTrainedModel._init_weights.
   void reset_parameters(at::Generator generator);
 

@@ -1,4 +1,4 @@
-// Where a Umt5Config comes from: a config.json, or the shapes of the tensors.
+// Reads a Umt5Config from a config.json, or derives it from tensor shapes.
 #include "core/error.h"
 #include "core/fields.h"
 #include "models/umt5.h"
@@ -10,7 +10,7 @@ constexpr int64_t kMaxWidth = int64_t{1}
                               << 20;  // far above any encoder; keeps products within int64
 constexpr int64_t kMaxLayers = 1024;
 
-// Throws unless `json` is silent about `key` or says `expected`.
+// Throws unless `json` lacks `key` or its value is `expected`.
 void expect_text(const nlohmann::json& json, const char* key, const std::string& expected,
                  const std::string& origin) {
   const auto found = json.find(key);

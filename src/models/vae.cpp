@@ -1,4 +1,4 @@
-// Encoder, decoder and the VAE around them.
+// Encoder, decoder and the VAE that contains them.
 #include "models/vae.h"
 
 #include <array>
@@ -13,7 +13,7 @@ namespace {
 
 constexpr std::array<int64_t, 3> kCube{3, 3, 3};
 
-// Registers the layers of a stack under its name and their number: downsamples.0, downsamples.1, ...
+// Registers the layers of a stack by number: downsamples.0, downsamples.1, ...
 template <class Resampler>
 struct Stack {
   torch::nn::Module& parent;
@@ -34,7 +34,7 @@ at::Tensor run(const Layers& layers, at::Tensor x, Stream* stream, const Context
   return x;
 }
 
-// Registers the three layers of the narrowest level, common to encoder and decoder.
+// Registers the three layers at the lowest resolution, which encoder and decoder both have.
 template <class Coder>
 void add_middle(Coder& coder, int64_t width) {
   const auto middle = coder.register_module("middle", std::make_shared<torch::nn::Module>());
@@ -51,7 +51,7 @@ at::Tensor run_middle(Coder& coder, const at::Tensor& x, Stream* stream,
   return coder.middle2->forward(mixed, stream, strips);
 }
 
-// Registers the final norm and convolution, common to encoder and decoder.
+// Registers the last norm and convolution, which encoder and decoder both have.
 template <class Coder>
 void add_head(Coder& coder, int64_t width, int64_t out) {
   const auto head = coder.register_module("head", std::make_shared<torch::nn::Module>());
@@ -118,12 +118,12 @@ at::Tensor DecoderImpl::forward(const at::Tensor& latent, Stream* stream, const 
 
 namespace {
 
-// The statistics as a float32 tensor that broadcasts over [B, z, F, h, w].
+// Per-channel statistics as a float32 tensor [z, 1, 1, 1], which broadcasts over [B, z, F, h, w].
 at::Tensor per_channel(const std::vector<double>& values, const at::Tensor& like) {
-  return at::tensor(values, at::kFloat).to(like.device()).view({-1, 1, 1, 1});
+  return at::tensor(values, at::kFloat).to(like.device()).view({-1, 1, 1, 1});  // [z, 1, 1, 1]
 }
 
-// "8" or "77 or 81": the valid sizes next to `size`, which are `first` + a multiple of `step`.
+// The valid sizes next to `size`, as text: "8" or "77 or 81". Valid sizes are first + k·step.
 std::string nearest_sizes(int64_t size, int64_t first, int64_t step) {
   if (size < first) {
     return std::to_string(first);

@@ -1,4 +1,5 @@
 // The causal 3-D VAE of Wan2.1: video to latents and back, for whole clips and as a stream.
+// Letters: B batch, T x H x W video, F x h x w latent, z latent channels, n frames of a piece.
 #pragma once
 
 #include <functional>
@@ -13,11 +14,11 @@
 namespace ospnext {
 namespace vae {
 
-// [B, 3, T, H, W] -> [B, 2*z, F, h, w] before the last 1x1x1 convolution.
+// The encoder without its last 1x1x1 convolution. [B, 3, T, H, W] -> [B, 2·z, F, h, w].
 // Source: Wan2.1 wan/modules/vae.py:Encoder3d.
 struct EncoderImpl : torch::nn::Module {
   explicit EncoderImpl(const VaeConfig& config);
-  // `video` is a whole clip without a stream, else its next piece.
+  // `video` is a whole clip if `stream` is null, else the next piece of the stream.
   at::Tensor forward(const at::Tensor& video, Stream* stream);
 
   CausalConv3d conv1{nullptr};
@@ -29,11 +30,11 @@ struct EncoderImpl : torch::nn::Module {
 };
 TORCH_MODULE(Encoder);
 
-// [B, z, F, h, w] behind the first 1x1x1 convolution -> [B, 3, T, H, W].
+// The decoder without its first 1x1x1 convolution. [B, z, F, h, w] -> [B, 3, T, H, W].
 // Source: Wan2.1 wan/modules/vae.py:Decoder3d.
 struct DecoderImpl : torch::nn::Module {
   explicit DecoderImpl(const VaeConfig& config);
-  // `latent` is a whole clip without a stream, else its next piece.
+  // `latent` is a whole clip if `stream` is null, else the next piece of the stream.
   at::Tensor forward(const at::Tensor& latent, Stream* stream, const Strips& strips = {});
 
   CausalConv3d conv1{nullptr};
@@ -47,50 +48,55 @@ TORCH_MODULE(Decoder);
 
 }  // namespace vae
 
-// Parameters carry the names of the original checkpoint (Wan2.1_VAE.pth). T frames give
-// F = 1 + (T - 1) / temporal_factor latent frames; sides shrink by spatial_factor.
+// Parameters have the names of the original checkpoint (Wan2.1_VAE.pth). T frames give
+// F = 1 + (T - 1) / temporal_factor latent frames; height and width shrink by spatial_factor.
 // Source: Wan2.1 wan/modules/vae.py:WanVAE_.
 struct VaeImpl : torch::nn::Module {
-  // Parameters as for training from nothing; checks the config.
+  // Checks the config and initialises the parameters for training from scratch.
   explicit VaeImpl(const VaeConfig& config);
 
-  // Whole clip at once, differentiable, computed in the dtype of `video`, a float type.
-  // video [B, 3, T, H, W] in [-1, 1] -> moments [B, 2*z, F, h, w]: mean, then log variance, not
-  // normalised. Throws InputError for a size that does not fit.
+  // Encodes a whole clip at once, in the dtype of `video`, a float type. Differentiable.
+  // video [B, 3, T, H, W] in [-1, 1] -> moments [B, 2·z, F, h, w], not normalised: z channels of
+  // the mean, then z of the log variance. Throws InputError for a size that does not fit.
   at::Tensor encode_clip(const at::Tensor& video);
-  // Whole clip at once, differentiable, in the dtype of `z`. z [B, z, F, h, w], not normalised ->
-  // [B, 3, T, H, W], not clamped.
+  // Decodes a whole clip at once, in the dtype of `z`. Differentiable. z [B, z, F, h, w], not
+  // normalised -> [B, 3, T, H, W], not clamped.
   at::Tensor decode_clip(const at::Tensor& z);
 
   // (mean - latents_mean) / latents_std. mean [B, z, F, h, w] -> float32, same shape.
   at::Tensor normalise(const at::Tensor& mean) const;
-  // latent * latents_std + latents_mean. latent [B, z, F, h, w] -> float32, same shape.
+  // latent · latents_std + latents_mean. latent [B, z, F, h, w] -> float32, same shape.
   at::Tensor denormalise(const at::Tensor& latent) const;
 
-  // As a stream: one frame, then temporal_factor at a time, without gradient, in the dtype and on the
-  // device of the parameters (the video may lie elsewhere; pieces move one by one).
+  // Encodes a clip as a stream: one frame, then temporal_factor frames at a time. No gradient.
+  // Computes in the dtype and on the device of the parameters; the video may be on another device,
+  // its pieces are copied one by one.
   // video [B, 3, T, H, W] in [-1, 1] -> normalised mean [B, z, F, h, w], float32.
-  // Throws InputError for a size that does not fit and Cancelled between pieces.
+  // Throws InputError for a size that does not fit, and Cancelled between pieces.
   at::Tensor encode(const at::Tensor& video, const CancellationToken* cancel = nullptr);
-  // As a stream: hands each latent frame's video to `sink` as soon as it is made, 1 frame, then
-  // temporal_factor at a time, [B, 3, n, H, W] float32 clamped to [-1, 1] on the parameters' device.
-  // Memory does not grow with F. latent [B, z, F, h, w] normalised. Throws Cancelled between frames.
-  // In strips all ranks decode, each its rows, and only that which leads calls its sink.
+  // Decodes a clip as a stream. latent [B, z, F, h, w], normalised. Calls `sink` with the video of
+  // each latent frame as soon as it is decoded: 1 frame, then temporal_factor frames at a time,
+  // [B, 3, n, H, W] float32, clamped to [-1, 1], on the parameters' device. Memory does not grow
+  // with F. Throws Cancelled between latent frames.
+  // With strips, all ranks decode, each its own rows, and only the leading rank calls its sink.
   void decode(const at::Tensor& latent, const std::function<void(const at::Tensor&)>& sink,
               const CancellationToken* cancel = nullptr, const vae::Strips& strips = {});
 
-  // What encode() and decode() do with each piece, for callers that keep the stream: the next
-  // frames of a video (first one, then temporal_factor), [B, 3, n, H, W] -> mean [B, z, 1, h, w],
-  // not normalised; the next normalised latent frame, [B, z, 1, h, w] -> [B, 3, n, H, W], not
-  // clamped. In the dtype and on the device of the parameters. In strips, h and H are this rank's rows.
+  // One step of encode() and of decode(), for callers that keep the stream themselves. Both compute
+  // in the dtype and on the device of the parameters.
+  // video: the next frames, one at first, then temporal_factor, [B, 3, n, H, W] -> their mean
+  // [B, z, 1, h, w], not normalised.
   at::Tensor encode_piece(const at::Tensor& video, vae::Stream& stream);
+  // latent: the next latent frame, normalised, [B, z, 1, h, w] -> its video [B, 3, n, H, W], not
+  // clamped. With strips, h and H are the rows of this rank.
   at::Tensor decode_piece(const at::Tensor& latent, vae::Stream& stream,
                           const vae::Strips& strips = {});
 
-  // Lays convolution weights out channels-last in place, which convolutions on CUDA run fastest with.
+  // Converts the convolution weights to channels-last memory format in place, the fastest one for
+  // convolutions on CUDA.
   void to_channels_last();
 
-  // Throws InputError naming the nearest sizes that fit unless `frames`, `height` and `width` do.
+  // Throws an InputError that names the nearest valid sizes when a size does not fit.
   void check_video_size(int64_t frames, int64_t height, int64_t width) const;
 
   VaeConfig config;

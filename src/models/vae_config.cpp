@@ -32,7 +32,8 @@ void require_length(const char* name, size_t found, size_t expected) {
                                  " values, expected " + std::to_string(expected));
 }
 
-// First dimension of the named tensor, which has `rank` dimensions; none if the file lacks it.
+// The first dimension of the tensor `name`; nothing if there is no such tensor. Throws unless the
+// tensor has `rank` dimensions and 1 to kMaxChannels rows.
 std::optional<int64_t> rows_of(const ShapeOf& shape_of, const std::string& name, size_t rank) {
   const std::vector<int64_t> shape = shape_of(name);
   if (shape.empty()) {

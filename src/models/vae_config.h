@@ -1,4 +1,4 @@
-// Configuration of the Wan2.1 video VAE, from defaults, a config.json or the shapes of a checkpoint.
+// Configuration of the Wan2.1 video VAE: defaults, a config.json, or the shapes of a checkpoint.
 #pragma once
 
 #include <cstdint>
@@ -9,25 +9,27 @@
 
 namespace ospnext {
 
-// The defaults are the released Wan2.1 VAE. Field names in visit() are those of diffusers' config.json.
+// The defaults are those of the released Wan2.1 VAE. The field names in visit() are those of
+// diffusers' config.json.
 struct VaeConfig {
-  int64_t dim = 96;                                          // channels at full resolution
-  int64_t z_dim = 16;                                        // latent channels
-  std::vector<int64_t> dim_mult{1, 2, 4, 4};                 // channels per level, in units of dim
-  int64_t num_res_blocks = 2;                                // per encoder level; decoder: + 1
-  std::vector<bool> temperal_downsample{false, true, true};  // halve the frame rate after a level
+  int64_t dim = 96;                           // channels at full resolution
+  int64_t z_dim = 16;                         // latent channels
+  std::vector<int64_t> dim_mult{1, 2, 4, 4};  // channels per level, in units of dim
+  int64_t num_res_blocks = 2;                 // per encoder level; decoder: one more
+  std::vector<bool> temperal_downsample{false, true,
+                                        true};  // per level: halve the frame rate after
   std::vector<double> latents_mean{-0.7571, -0.7089, -0.9113, 0.1075,  -0.1745, 0.9653,
                                    -0.1517, 1.5508,  0.4134,  -0.0715, 0.5517,  -0.3632,
                                    -0.1922, -0.9497, 0.2503,  -0.2921};
   std::vector<double> latents_std{2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743,
                                   3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160};
 
-  // Pixels a latent cell spans along a side: 8 for the released model.
+  // Pixels per latent value along height and width: 8 for the released model.
   int64_t spatial_factor() const { return int64_t{1} << (dim_mult.size() - 1); }
-  // Frames a latent frame spans (the first one spans a single frame): 4 for the released model.
+  // Frames per latent frame: 4 for the released model. The first latent frame has a single frame.
   int64_t temporal_factor() const;
 
-  // Throws InputError naming the field, its value and the rule it breaks.
+  // Throws an InputError that names the field, its value and the rule that it breaks.
   void check() const;
 
   template <class Visitor>
@@ -43,16 +45,18 @@ struct VaeConfig {
   }
 };
 
-// From diffusers' config.json of an AutoencoderKLWan; keys that do not matter here are ignored. Throws
-// InputError, beginning with `origin`, for wrong values and for variants that are not Wan2.1's VAE.
+// Reads diffusers' config.json of an AutoencoderKLWan. Skips keys that this program does not use.
+// Throws an InputError that begins with `origin` for wrong values and for variants other than
+// Wan2.1's VAE.
 VaeConfig vae_config_from_json(const nlohmann::json& json, const std::string& origin);
 
-// Shape of the tensor of an original Wan name ("encoder.conv1.weight"); empty if there is none.
+// Returns the shape of the tensor with an original Wan name ("encoder.conv1.weight"), or an empty
+// shape if there is none.
 using ShapeOf = std::function<std::vector<int64_t>(const std::string&)>;
 
-// Config behind the tensors of a file without config.json. Latent statistics are Wan2.1's when z_dim
-// is 16, else mean 0 and standard deviation 1. Throws InputError for the Wan2.2 VAE and for what is no
-// Wan VAE. Source: the tensors of Wan2.1_VAE.pth.
+// Derives the config from tensor shapes, for a file without config.json. The latent statistics are
+// Wan2.1's if z_dim is 16, else mean 0 and standard deviation 1. Throws InputError for the Wan2.2
+// VAE and for tensors that are not those of a Wan VAE. Source: the tensors of Wan2.1_VAE.pth.
 VaeConfig infer_vae_config(const ShapeOf& shape_of);
 
 }  // namespace ospnext

@@ -12,27 +12,29 @@
 namespace ospnext::vae {
 namespace {
 
-constexpr double kMinLength = 1e-12;  // of a vector: a zero vector stays zero
+constexpr double kMinLength = 1e-12;  // of a channel vector: a zero vector stays zero
 
-// Puts `layer` at checkpoint name `child`.`index`.weight although `child` computes nothing itself.
+// Registers `layer` as `child`.`index`, its name in the checkpoint. `child` computes nothing
+// itself.
 template <class Layer>
 Layer register_inside(torch::nn::Module& child, int64_t index, Layer layer) {
   return child.register_module(std::to_string(index), std::move(layer));
 }
 
-// Frames a convolution looks back.
+// How many frames back a convolution reads.
 int64_t reach(const CausalConv3dImpl& conv) {
   return conv.weight.size(2) - 1;
 }
 
-// The last `count` frames of a layer's input become its memory; a null `history` wants none.
+// Stores the last `count` frames of a layer's input as its memory, unless `history` is null.
 void remember(at::Tensor* history, const at::Tensor& input, int64_t count) {
   if (history != nullptr) {
     *history = input.narrow(2, input.size(2) - count, count).clone();
   }
 }
 
-// x with `count` frames in front: what the stream remembers, or zeros. [B, C, count + T, H, W]
+// x [B, C, T, H, W] with `count` frames in front, from the layer's memory or zeros
+// -> [B, C, count + T, H, W].
 at::Tensor with_history(const at::Tensor& x, int64_t count, at::Tensor* history) {
   const at::Tensor extended = history != nullptr && history->defined()
                                   ? at::cat({*history, x}, 2)
@@ -41,13 +43,13 @@ at::Tensor with_history(const at::Tensor& x, int64_t count, at::Tensor* history)
   return extended;
 }
 
-// x without its first `rows` rows and columns (H, W). Unlike that of a slice, its gradient stays
-// channels-last.
+// x without its first `rows` rows and columns (H, W). Negative padding, because its gradient stays
+// channels-last, unlike that of a slice.
 at::Tensor without_first(const at::Tensor& x, int64_t rows) {
   return at::constant_pad_nd(x, {-rows, 0, -rows, 0});
 }
 
-// The first frame of x, [B, C, 1, H, W]; as above.
+// The first frame of x, [B, C, 1, H, W]. Negative padding for the same reason.
 at::Tensor first_frame(const at::Tensor& x) {
   return at::constant_pad_nd(x, {0, 0, 0, 0, 0, 1 - x.size(2)});
 }
@@ -56,21 +58,22 @@ at::Tensor* next_history(Stream* stream) {
   return stream == nullptr ? nullptr : &stream->next_history();
 }
 
-// [B, C, T, H, W] -> [B*T, C, H, W], a view of channels_last_3d memory.
+// b c t h w -> (b t) c h w, a view if x is channels-last.
 at::Tensor to_frames(const at::Tensor& x) {
-  return x.transpose(1, 2).flatten(0, 1);
+  return x.transpose(1, 2).flatten(0, 1);  // [B·T, C, H, W]
 }
 
-// [B*T, C, H, W] -> [B, C, T, H, W], a view.
+// (b t) c h w -> b c t h w, a view.
 at::Tensor from_frames(const at::Tensor& frames, int64_t batch) {
-  return frames.unflatten(0, {batch, -1}).transpose(1, 2);
+  return frames.unflatten(0, {batch, -1}).transpose(1, 2);  // [B, C, T, H, W]
 }
 
 at::Tensor cast_like(const at::Tensor& weight, const at::Tensor& x) {
   return weight.to(x.scalar_type());
 }
 
-// [B, 2C, T, H, W] -> [B, C, 2T, H, W]: frame 2t is the first half of the channels, 2t + 1 the second.
+// b (2 c) t h w -> b c (t 2) h w: the first half of the channels of frame t becomes frame 2t, the
+// second half frame 2t + 1.
 at::Tensor split_into_two_frames(const at::Tensor& x) {
   return x
       .permute({0, 2, 3, 4, 1})           // [B, T, H, W, 2C]
@@ -115,7 +118,7 @@ at::Tensor CausalConv3dImpl::forward(const at::Tensor& x, Stream* stream, const 
 at::Tensor CausalConv3dImpl::forward_normed(const ChannelNorm& norm, at::Tensor x, Stream* stream,
                                             const Strips& strips) {
   at::Tensor* history = next_history(stream);
-  x = strips.with_neighbours(x);  // the norm of a row of zeros is zeros
+  x = strips.with_neighbours(x);  // before the norm, which leaves rows of zeros zero
   const at::Tensor extended =
       norm_silu(x, norm->gamma, reach(*this), history == nullptr ? at::Tensor() : *history);
   x.reset();
@@ -138,8 +141,8 @@ ChannelNormImpl::ChannelNormImpl(int64_t channels, int64_t trailing) {
 at::Tensor ChannelNormImpl::forward(const at::Tensor& x) {
   const at::ScalarType wide = at::toOpMathType(x.scalar_type());
   const at::Tensor length = at::linalg_vector_norm(x, 2, at::IntArrayRef{1}, true, wide);
-  const at::Tensor gain =
-      gamma.to(wide).view({-1, 1, 1, 1}) * std::sqrt(static_cast<double>(x.size(1)));
+  const at::Tensor gain = gamma.to(wide).view({-1, 1, 1, 1}) *
+                          std::sqrt(static_cast<double>(x.size(1)));  // [C, 1, 1, 1]
   return (x / length.clamp_min(kMinLength) * gain).to(x.scalar_type());
 }
 
@@ -177,8 +180,9 @@ at::Tensor FrameAttentionImpl::forward(const at::Tensor& x, const Strips& strips
   const at::Tensor all_kv = strips.gather(qkv.narrow(1, C, 2 * C), "keys");  // [B, 2C, T, all H, W]
   const at::Tensor mixed = at::scaled_dot_product_attention(
       pixels(qkv.narrow(1, 0, C)), pixels(all_kv.narrow(1, 0, C)), pixels(all_kv.narrow(1, C, C)));
-  const at::Tensor frames =
-      mixed.view({x.size(0), x.size(2), x.size(3), x.size(4), C}).permute({0, 4, 1, 2, 3});
+  // (b t) 1 (h w) c -> b c t h w
+  const at::Tensor frames = mixed.view({x.size(0), x.size(2), x.size(3), x.size(4), C})
+                                .permute({0, 4, 1, 2, 3});  // [B, C, T, H, W]
   return x + pixelwise(frames, proj->weight, proj->bias);
 }
 
@@ -193,21 +197,22 @@ DownsampleImpl::DownsampleImpl(int64_t channels, bool temporal) {
 }
 
 at::Tensor DownsampleImpl::forward(const at::Tensor& x, Stream* stream) {
-  // The original pads one zero right and below. Padding 2 on every side and dropping the first row and
-  // column is the same, without a padded copy of the large input.
+  // The original pads one row of zeros below and one column at the right. Padding 2 on every side
+  // and dropping the first row and column of the result is the same, without a padded copy of the
+  // large input.
   const at::Tensor frames = at::conv2d(to_frames(x), cast_like(spatial->weight, x),
                                        cast_like(spatial->bias, x), {2, 2}, {2, 2});
   const at::Tensor small = from_frames(without_first(frames, 1), x.size(0));  // [B, C, T, H/2, W/2]
   if (!time_conv) {
     return small;
   }
-  // Outputs behind the first frame see three frames, 2t to 2t + 2 of the clip.
+  // Every output frame after the first one depends on three frames of the clip, 2t to 2t + 2.
   at::Tensor* history = next_history(stream);
   const bool first = stream == nullptr || stream->first();
   const at::Tensor sources = first ? small : at::cat({*history, small}, 2);
   remember(history, small, 1);
   if (sources.size(2) < 3) {
-    return small;  // the first frame alone
+    return small;  // there is only the first frame yet
   }
   const at::Tensor halved = time_conv->convolve(sources, {}, {2, 1, 1});
   return first ? at::cat({first_frame(small), halved}, 2) : halved;
@@ -246,14 +251,15 @@ at::Tensor UpsampleImpl::lengthen(const at::Tensor& x, Stream* stream) {
   if (x.size(2) == 1) {
     return x;
   }
-  // The clip's first frame passes alone, and the others do not see it.
+  // The first frame of the clip passes unchanged, and the others do not depend on it.
   const auto parts = x.split_with_sizes({1, x.size(2) - 1}, 2);
   return at::cat({parts[0], doubled(parts[1])}, 2);
 }
 
 at::Tensor pixelwise(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  // b c t h w -> b t h w c and back; the weight as a matrix [out, in]
   return at::linear(x.permute({0, 2, 3, 4, 1}), cast_like(weight, x).flatten(1), cast_like(bias, x))
-      .permute({0, 4, 1, 2, 3});
+      .permute({0, 4, 1, 2, 3});  // [B, out, T, H, W]
 }
 
 }  // namespace ospnext::vae

@@ -1,11 +1,16 @@
-// The layers of the video VAE: causal convolution, channel norm, residual block, attention, resampling.
+// The layers of the video VAE: causal convolution, channel norm, residual block, attention,
+// resampling.
+// Letters: B batch, C channels, T frames, H x W rows and columns of this level.
 //
-// Every layer takes a piece of a video [B, C, T, H, W] and a pointer to the stream it belongs to. With
-// no stream the piece is a whole clip; with one, what earlier pieces left behind stands in front of it,
-// so pieces give the same numbers as the whole. Activations lie in memory as [B, T, H, W, C]
-// (channels_last_3d): there a frame's channels, and a clip as a batch of frames, are views. H may be the
-// rows of one of several strips (vae_strips.h); then each convolution first fetches its neighbours' rows.
-// A layer computes in its input's dtype and casts its weights to it.
+// Every layer takes a piece of a video [B, C, T, H, W] and a pointer to its stream. If the pointer
+// is null, the piece is a whole clip. Otherwise the layer puts the last frames of earlier pieces,
+// which the stream remembers, in front of the piece. So a clip in pieces gives the same numbers as
+// the whole clip.
+// Activations are channels-last (channels_last_3d), in memory [B, T, H, W, C]. In this format the
+// pixels as rows of a matrix, and a clip as a batch of frames, are views.
+// H may be the rows of one of several strips (vae_strips.h). Then each convolution first fetches
+// one row from the strips above and below.
+// A layer computes in the dtype of its input and casts its weights to it.
 #pragma once
 
 #include <torch/nn/modules/conv.h>
@@ -18,8 +23,8 @@
 
 namespace ospnext::vae {
 
-// What the causal layers of one encoder or decoder remember between the pieces of one video: a few
-// frames per layer, whatever the length of the video.
+// The memory of the causal layers of one encoder or decoder between the pieces of one video: a few
+// frames per layer, independent of the length of the video.
 class Stream {
  public:
   // Call before each piece.
@@ -29,15 +34,15 @@ class Stream {
   }
   // Whether the current piece is the first one.
   bool first() const { return first_; }
-  // The memory of the next layer, undefined before its first use. Layers ask in the order in which they
-  // run, exactly once for each piece.
+  // The memory of the next layer; an undefined tensor before its first use. Each layer calls this
+  // exactly once per piece, in the order in which the layers run.
   at::Tensor& next_history() {
     if (next_ == histories_.size()) {
       histories_.emplace_back();
     }
     return histories_[next_++];
   }
-  // Moves what is remembered to a device.
+  // Moves the memory of all layers to a device.
   void to(at::Device device);
   // Bytes held between pieces.
   int64_t bytes() const;
@@ -48,10 +53,11 @@ class Stream {
   bool first_ = true;
 };
 
-// Scales the channel vector of every pixel to length sqrt(C), times gamma; computed in float32.
+// Scales the channel vector of every pixel to length √C, then multiplies by gamma. Computed in
+// float32 (float64 for float64).
 // x [B, C, T, H, W] -> same shape and dtype. Source: Wan2.1 wan/modules/vae.py:RMS_norm.
 struct ChannelNormImpl : torch::nn::Module {
-  // gamma has `trailing` dimensions of size 1 behind C, as in the checkpoint.
+  // gamma is [C, 1, ..., 1] with `trailing` ones, as in the checkpoint.
   ChannelNormImpl(int64_t channels, int64_t trailing);
   at::Tensor forward(const at::Tensor& x);
 
@@ -59,20 +65,22 @@ struct ChannelNormImpl : torch::nn::Module {
 };
 TORCH_MODULE(ChannelNorm);
 
-// 3-D convolution with bias that looks at no later frame: zeros, or the stream's last frames, stand in
-// front of x, H and W are zero-padded to keep their size. Stride 1.
+// 3-D convolution with bias, causal in time: no output depends on a later frame. In time the input
+// is padded at the front only, with zeros or the last frames of the stream. H and W are zero-padded
+// to keep their size. Stride 1.
 // x [B, in, T, H, W] -> [B, out, T, H, W]. Source: Wan2.1 wan/modules/vae.py:CausalConv3d.
 struct CausalConv3dImpl : torch::nn::Module {
   // `kernel` is (time, height, width), each odd.
   CausalConv3dImpl(int64_t in, int64_t out, std::array<int64_t, 3> kernel);
-  // In strips kh is 3.
+  // With several strips, kh must be 3.
   at::Tensor forward(const at::Tensor& x, Stream* stream, const Strips& strips = {});
-  // forward(silu(norm(x)), stream, strips), with the frames in front written without a copy of the rest. An `x`
-  // that is moved in is gone before the convolution runs.
+  // forward(silu(norm(x)), stream, strips) in less memory: norm_silu() writes its result behind the
+  // frames in front, without a padded copy. If `x` is moved in, its memory is freed before the
+  // convolution.
   at::Tensor forward_normed(const ChannelNorm& norm, at::Tensor x, Stream* stream,
                             const Strips& strips = {});
-  // Only the convolution: `extended` has the frames in front, and in strips the neighbours' rows, already,
-  // [B, in, kt - 1 + T, H (+ 2), W].
+  // Only the convolution. `extended` [B, in, kt - 1 + T, H, W] already has the frames in front.
+  // With several strips H includes the two rows of the neighbours.
   at::Tensor convolve(const at::Tensor& extended, const Strips& strips = {},
                       at::IntArrayRef stride = {1, 1, 1});
 
@@ -81,7 +89,7 @@ struct CausalConv3dImpl : torch::nn::Module {
 };
 TORCH_MODULE(CausalConv3d);
 
-// x + conv(silu(norm(conv(silu(norm(x)))))), x through a 1x1x1 shortcut when the width changes.
+// x + conv(silu(norm(conv(silu(norm(x)))))). If in != out, x goes through a 1x1x1 shortcut.
 // x [B, in, T, H, W] -> [B, out, T, H, W]. Source: Wan2.1 wan/modules/vae.py:ResidualBlock.
 struct ResidualBlockImpl : torch::nn::Module {
   ResidualBlockImpl(int64_t in, int64_t out);
@@ -93,9 +101,8 @@ struct ResidualBlockImpl : torch::nn::Module {
 };
 TORCH_MODULE(ResidualBlock);
 
-// Attention of one head among the pixels of each frame, those of all strips, added to x.
-// x [B, C, T, H, W] -> same.
-// Source: Wan2.1 wan/modules/vae.py:AttentionBlock.
+// x + attention with one head among the pixels of each frame, over all strips.
+// x [B, C, T, H, W] -> same shape. Source: Wan2.1 wan/modules/vae.py:AttentionBlock.
 struct FrameAttentionImpl : torch::nn::Module {
   explicit FrameAttentionImpl(int64_t channels);
   at::Tensor forward(const at::Tensor& x, const Strips& strips = {});
@@ -105,8 +112,9 @@ struct FrameAttentionImpl : torch::nn::Module {
 };
 TORCH_MODULE(FrameAttention);
 
-// Halves H and W, and with `temporal` also time: the clip's first frame stays, the others pair up.
-// x [B, C, T, H, W] -> [B, C, T', H/2, W/2]. Source: Wan2.1 wan/modules/vae.py:Resample (downsample).
+// Halves H and W. With `temporal` it also halves the number of frames after the first frame of the
+// clip; the first frame stays. x [B, C, T, H, W] -> [B, C, T', H/2, W/2].
+// Source: Wan2.1 wan/modules/vae.py:Resample (downsample).
 struct DownsampleImpl : torch::nn::Module {
   DownsampleImpl(int64_t channels, bool temporal);
   at::Tensor forward(const at::Tensor& x, Stream* stream);
@@ -116,13 +124,13 @@ struct DownsampleImpl : torch::nn::Module {
 };
 TORCH_MODULE(Downsample);
 
-// Doubles H and W and halves the channels, and with `temporal` doubles time: the clip's first frame
-// stays alone, every other one becomes two.
-// x [B, C, T, H, W] -> [B, C/2, T', 2H, 2W]. Source: Wan2.1 wan/modules/vae.py:Resample (upsample).
+// Doubles H and W and halves the channels. With `temporal` every frame after the first frame of the
+// clip becomes two; the first one stays. x [B, C, T, H, W] -> [B, C/2, T', 2H, 2W].
+// Source: Wan2.1 wan/modules/vae.py:Resample (upsample).
 struct UpsampleImpl : torch::nn::Module {
   UpsampleImpl(int64_t channels, bool temporal);
   at::Tensor forward(const at::Tensor& x, Stream* stream, const Strips& strips = {});
-  // Only the step in time. [B, C, T, H, W] -> [B, C, T', H, W]
+  // Only the upsampling in time. x [B, C, T, H, W] -> [B, C, T', H, W].
   at::Tensor lengthen(const at::Tensor& x, Stream* stream);
 
   torch::nn::Conv2d spatial{nullptr};  // resample.1
@@ -130,7 +138,8 @@ struct UpsampleImpl : torch::nn::Module {
 };
 TORCH_MODULE(Upsample);
 
-// 1x1x1 convolution: one matrix for every pixel. x [B, in, T, H, W] -> [B, out, T, H, W].
+// 1x1x1 convolution: the same matrix product for every pixel. x [B, in, T, H, W],
+// weight [out, in, 1, ...], bias [out] -> [B, out, T, H, W].
 at::Tensor pixelwise(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 
 }  // namespace ospnext::vae

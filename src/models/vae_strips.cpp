@@ -7,14 +7,14 @@
 namespace ospnext::vae {
 namespace {
 
-// [B, C, T, H, W] -> [H, B, T, W, C], a view: rows are what ranks exchange.
+// b c t h w -> h b t w c, a view. Collectives exchange slices of the first dimension: rows.
 at::Tensor rows_first(const at::Tensor& x) {
-  return x.permute({3, 0, 2, 4, 1});
+  return x.permute({3, 0, 2, 4, 1});  // [H, B, T, W, C]
 }
 
-// And back.
+// h b t w c -> b c t h w, a view.
 at::Tensor rows_inside(const at::Tensor& rows) {
-  return rows.permute({1, 4, 2, 0, 3});
+  return rows.permute({1, 4, 2, 0, 3});  // [B, C, T, H, W]
 }
 
 }  // namespace
@@ -43,7 +43,7 @@ at::Tensor Strips::with_neighbours(const at::Tensor& x) const {
   const int64_t H = x.size(3);
   const int rank = ranks_.rank(), n = ranks_.size();
   std::vector<int64_t> exchanged(n, 0);                             // rows to and from each rank
-  std::vector<at::Tensor> edges = {rows_first(x.narrow(3, 0, 0))};  // of [1, B, T, W, C] each
+  std::vector<at::Tensor> edges = {rows_first(x.narrow(3, 0, 0))};  // no row, then [1, B, T, W, C]
   if (rank > 0) {
     exchanged[rank - 1] = 1;
     edges.push_back(rows_first(x.narrow(3, 0, 1)));

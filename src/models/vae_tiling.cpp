@@ -14,7 +14,7 @@ namespace {
 
 constexpr int64_t kRows = 3, kColumns = 4;  // axes of [B, C, T, H, W]
 
-// A tile's place in the frame.
+// The place of a tile in the frame.
 struct Place {
   int64_t top, left;
 };
@@ -30,19 +30,20 @@ std::vector<Place> places(int64_t height, int64_t width, int64_t stride) {
   return all;
 }
 
-// The part of `x` [..., H, W] that a tile at `place` sees.
+// The part of x [B, C, T, H, W] inside a tile at `place`, at most size x size, a view.
 at::Tensor cut(const at::Tensor& x, const Place& place, int64_t size) {
   return x.narrow(kRows, place.top, std::min(size, x.size(kRows) - place.top))
       .narrow(kColumns, place.left, std::min(size, x.size(kColumns) - place.left));
 }
 
-// The last `count` rows or columns of a tile, at most as many as it has.
+// The last `count` rows or columns of a tile, or all of them if there are fewer.
 at::Tensor last(const at::Tensor& tile, int64_t axis, int64_t count) {
   const int64_t kept = std::min(count, tile.size(axis));
   return tile.narrow(axis, tile.size(axis) - kept, kept);
 }
 
-// Fades the first rows or columns of `tile` in over the last ones of its neighbour, in place.
+// Blends the first rows or columns of `tile` with the last ones of its neighbour, in place: the
+// tile fades in linearly.
 void fade_in(at::Tensor& tile, const at::Tensor& neighbour, int64_t axis) {
   const int64_t extent = std::min(tile.size(axis), neighbour.size(axis));
   if (extent == 0) {
@@ -50,20 +51,21 @@ void fade_in(at::Tensor& tile, const at::Tensor& neighbour, int64_t axis) {
   }
   std::array<int64_t, 5> shape{1, 1, 1, 1, 1};
   shape[static_cast<size_t>(axis)] = extent;
-  const at::Tensor weight = (at::arange(extent, tile.options()) / extent).view(shape);  // 0 to < 1
+  // 0 to below 1 along `axis`
+  const at::Tensor weight = (at::arange(extent, tile.options()) / extent).view(shape);  // [shape]
   at::Tensor edge = tile.narrow(axis, 0, extent);
   edge.copy_(last(neighbour, axis, extent) * (1 - weight) + edge * weight);
 }
 
-// Puts tiles together. They come row by row; a neighbour's end is blended already when it is read. Blending happens on
-// the tiles' device.
+// Blends tiles into one picture, on the tiles' device. Tiles must be added row by row: the tile
+// above and the tile to the left of a tile are then blended already.
 class Mosaic {
  public:
   // `picture` [B, C, T, H, W] float32, on any device, receives the result.
   Mosaic(at::Tensor picture, int64_t size, int64_t stride)
       : picture_(std::move(picture)), stride_(stride), overlap_(size - stride) {}
 
-  // `tile` is overwritten.
+  // Adds a tile [B, C, T, H, W] and overwrites it.
   void add(const Place& place, at::Tensor tile) {
     if (place.top > 0) {
       fade_in(tile, above_.at(place.left), kRows);
@@ -79,8 +81,8 @@ class Mosaic {
  private:
   at::Tensor picture_;
   int64_t stride_, overlap_;
-  std::map<int64_t, at::Tensor> above_;  // by left edge: the end of the tile above
-  at::Tensor before_;                    // the end of the tile to the left
+  std::map<int64_t, at::Tensor> above_;  // by left edge: the last rows of the tile above
+  at::Tensor before_;                    // the last columns of the tile to the left
 };
 
 void check_cancelled(const CancellationToken* cancel) {
@@ -89,8 +91,9 @@ void check_cancelled(const CancellationToken* cancel) {
   }
 }
 
-// The pieces of video [B, 3, n, H, W] that ranks 0, 1, ... made of their tiles, on rank 0; none on the others. `parts` of
-// the latent say whose pieces are how large; a rank behind them gives an empty one.
+// Gathers one piece of video [B, 3, n, H, W] from each rank on rank 0; returns nothing on the other
+// ranks. Rank i has tile i, and its latent parts[i] gives the size of its piece. A rank without a
+// tile passes an empty piece.
 std::vector<at::Tensor> collect(const at::Tensor& piece, const std::vector<at::Tensor>& parts,
                                 int64_t factor, const ProcessGroup& ranks) {
   if (ranks.alone()) {
@@ -104,17 +107,19 @@ std::vector<at::Tensor> collect(const at::Tensor& piece, const std::vector<at::T
                       parts[i].size(kColumns) * factor});
     received[i] = c10::multiply_integers(shapes[i]);
   }
-  const at::Tensor values = ranks.all_to_all(piece.flatten(), sent, received, "tiles");
+  const at::Tensor values =
+      ranks.all_to_all(piece.flatten(), sent, received, "tiles");  // [sum of received]
   const auto flat = values.split_with_sizes(received);
   std::vector<at::Tensor> pieces;
   for (size_t i = 0; i < shapes.size(); ++i) {
-    pieces.push_back(flat[i].view(shapes[i]));
+    pieces.push_back(flat[i].view(shapes[i]));  // [B, 3, n, H, W]
   }
   return pieces;
 }
 
-// Decodes a tile on each rank, frame by frame at the same time. parts [B, z, F, h, w] of the latent, at most one for
-// each rank -> the video of each, [B, 3, T, H, W], on rank 0; nothing on the others. `stream` is that of this rank's.
+// Decodes one tile on each rank, all ranks at the same latent frame. parts: the latents of the
+// tiles, [B, z, F, h, w] each, at most one for each rank -> their videos, [B, 3, T, H, W] each, on
+// rank 0; nothing on the other ranks. `stream` belongs to this rank's tile.
 std::vector<at::Tensor> decode_tile_each(Vae& vae, const std::vector<at::Tensor>& parts,
                                          vae::Stream& stream, const std::function<void()>& on_piece,
                                          const CancellationToken* cancel,
@@ -223,7 +228,8 @@ void decode_tiled(Vae& vae, const at::Tensor& latent, const VaeTiling& tiling,
   const torch::NoGradGuard no_grad;
   const std::vector<Place> tiles = places(latent.size(3), latent.size(4), tiling.stride / factor);
   const auto at_once = static_cast<size_t>(ranks.size());
-  std::vector<vae::Stream> streams((tiles.size() + at_once - 1) / at_once);  // of this rank's tiles
+  // one stream for each tile of this rank
+  std::vector<vae::Stream> streams((tiles.size() + at_once - 1) / at_once);
   const int64_t end = latent.size(2);
   for (int64_t begin = 0; begin < end; begin += span) {
     const int64_t stop = std::min(begin + span, end);

@@ -1,4 +1,4 @@
-// What happens to a prompt before it is tokenised.
+// Cleaning of a prompt before it is tokenised.
 #include "text/prompt_cleaning.h"
 
 #include "core/error.h"
@@ -9,7 +9,7 @@
 namespace ospnext {
 namespace {
 
-// The words of `text` with one blank between them.
+// The words of `text`, with one blank between two words.
 Text with_single_blanks(const Text& text) {
   Text result;
   for (const char32_t c : text) {

@@ -50,10 +50,10 @@ int hex_value(char32_t c) {
   return lower >= 'a' && lower <= 'f' ? static_cast<int>(lower - 'a') + 10 : -1;
 }
 
-// What a reference to code point `code` stands for.
+// The text that a numeric reference to code point `code` gives.
 // Source: HTML standard, numeric character reference end state.
 Text character_of(uint32_t code) {
-  constexpr char32_t kWindows1252[] =  // of 0x80 to 0x9F
+  constexpr char32_t kWindows1252[] =  // the characters of the bytes 0x80 to 0x9F
       U"\u20ac\x81\u201a\u0192\u201e\u2026\u2020\u2021\u02c6\u2030\u0160\u2039\u0152\x8d\u017d\x8f"
       U"\x90\u2018\u2019\u201c\u201d\u2022\u2013\u2014\u02dc\u2122\u0161\u203a\u0153\x9d\u017e"
       U"\u0178";
@@ -68,8 +68,8 @@ Text character_of(uint32_t code) {
   return control || code == 0x7f || noncharacter ? Text() : Text{static_cast<char32_t>(code)};
 }
 
-// The number behind "&#" at text[at], decimal or after an x hexadecimal; moves `at` behind the digits.
-// Nothing, and `at` unmoved, when there are no digits.
+// Reads the number at text[at], after "&#": decimal, or hexadecimal after an x. Moves `at` behind
+// the digits. Without digits it returns nothing and does not move `at`.
 std::optional<uint32_t> read_number(const Text& text, size_t& at) {
   size_t i = at;
   const bool hex = i < text.size() && (text[i] | 0x20) == 'x';
@@ -82,7 +82,7 @@ std::optional<uint32_t> read_number(const Text& text, size_t& at) {
     if (digit < 0 || digit >= base) {
       break;
     }
-    number = std::min<uint64_t>(number * base + digit, 0x110000);  // beyond all characters
+    number = std::min<uint64_t>(number * base + digit, 0x110000);  // 0x110000: no character
   }
   if (i == first) {
     return std::nullopt;
@@ -91,8 +91,9 @@ std::optional<uint32_t> read_number(const Text& text, size_t& at) {
   return static_cast<uint32_t>(number);
 }
 
-// The named reference at text[at], behind "&": appended to `result`, with what follows the longest known
-// name in the same word. Returns the position behind the word.
+// Resolves a named reference. text[at] is the first character after "&". Appends the value of the
+// longest known name and the rest of the word to `result`; without a known name, "&" and the word.
+// Returns the position behind the word.
 size_t append_named(const Text& text, size_t at, Text& result) {
   constexpr size_t kLongestWord = 32;
   constexpr std::u32string_view kEnds = U"\t\n\f <&#;";
@@ -125,8 +126,8 @@ bool is_ascii_alphanumeric(char32_t c) {
   return is_ascii_digit(c) || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z');
 }
 
-// The value of &name; or, where `name` is all capitals and no name itself, that of the small name in
-// capitals.
+// The value of &name;. If there is no such name but `name` is in capitals and the name in small
+// letters exists, the value of the latter in capitals.
 std::optional<Text> named_value(const std::string& name) {
   const auto found = entities().find(name);
   if (found != entities().end()) {
@@ -142,12 +143,12 @@ std::optional<Text> named_value(const std::string& name) {
   }
   const Text reference = decode_utf8("&" + name + ";").value();
   if (unescape_html(reference) != reference) {
-    return std::nullopt;  // begins with a name of HTML's own
+    return std::nullopt;  // it begins with an HTML name that needs no semicolon
   }
   return upper_case(base->second.value);
 }
 
-// The value of a reference between "&" and ";".
+// The value of a reference; `inside` is the text between "&" and ";".
 std::optional<Text> reference_value(const Text& inside) {
   if (inside.front() != '#') {
     return named_value(std::string(inside.begin(), inside.end()));

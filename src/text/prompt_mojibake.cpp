@@ -1,4 +1,4 @@
-// Repair of text whose UTF-8 bytes were read in another encoding.
+// Repair of mojibake: text whose UTF-8 bytes were decoded with another encoding.
 #include "text/prompt_mojibake.h"
 
 #include <algorithm>
@@ -14,17 +14,17 @@ constexpr char32_t kHighHalves[kNumCodePages][128] =
     ;
 constexpr size_t kLatin1 = 0;
 constexpr size_t kWindows1252 = 1;
-constexpr size_t kFirstStrict = 7;  // pages before it, but for Latin-1, are Windows code pages
+constexpr size_t kFirstStrict = 7;  // the pages 1 to 6 are Windows code pages
 constexpr size_t kMacRoman = 8;
 
-constexpr uint8_t kLost = 0x1a;  // the byte that stands for a lost one
+constexpr uint8_t kLost = 0x1a;  // this byte stands for a lost one
 
-// In a Windows code page U+FFFD is what is left of a byte that could not be read.
+// Whether U+FFFD stands for a byte that could not be decoded. So it is in Windows code pages.
 bool has_lost_bytes(size_t page) {
   return page != kLatin1 && page < kFirstStrict;
 }
 
-// The bytes that `page` reads as `text`; nothing when there are none.
+// Encodes `text` with `page`; nothing if that is not possible.
 std::optional<std::string> encode(const Text& text, size_t page) {
   std::string bytes;
   const auto& high = kHighHalves[page];
@@ -47,7 +47,7 @@ std::optional<std::string> encode(const Text& text, size_t page) {
   return bytes;
 }
 
-// A byte of a pattern: a range, and a few bytes beside it.
+// A set of bytes in a pattern: a range and a few others.
 struct ByteClass {
   uint8_t first;
   uint8_t last;
@@ -61,7 +61,7 @@ struct ByteClass {
 
 using BytePattern = std::vector<ByteClass>;
 
-// How many bytes of text[at...] the first fitting pattern covers; 0 when none fits.
+// The length of the first pattern that matches at text[at]; 0 if none does.
 size_t match(const std::vector<BytePattern>& patterns, std::string_view text, size_t at) {
   for (const BytePattern& pattern : patterns) {
     if (pattern.size() <= text.size() - at &&
@@ -73,7 +73,7 @@ size_t match(const std::vector<BytePattern>& patterns, std::string_view text, si
   return 0;
 }
 
-// UTF-8 sequences whose byte A0 became a space; only those that give likely characters.
+// UTF-8 sequences in which the byte A0 became a space; only those that give likely characters.
 // Source: ftfy chardata.ALTERED_UTF8_RE.
 const std::vector<BytePattern>& spaced_sequences() {
   constexpr ByteClass kSpace{0x20, 0x20};
@@ -93,7 +93,8 @@ const std::vector<BytePattern>& spaced_sequences() {
   return patterns;
 }
 
-// UTF-8 sequences (CESU-8's pairs of surrogates too) some of whose bytes are lost; at most one as "?".
+// UTF-8 sequences, and surrogate pairs of CESU-8, in which some bytes are lost; at most one of
+// these became a "?".
 // Source: ftfy chardata.LOSSY_UTF8_RE.
 const std::vector<BytePattern>& lossy_sequences() {
   constexpr ByteClass kGone{kLost, kLost};
@@ -123,7 +124,7 @@ bool starts_with_any(std::string_view text, std::initializer_list<std::string_vi
                      [&](std::string_view word) { return text.substr(0, word.size()) == word; });
 }
 
-// Puts byte A0 back where a space stands for it. "à" that stands alone keeps its space, except in
+// Restores the byte A0 where a space replaced it. A single "à" keeps the space after it, except in
 // Portuguese contractions. Source: ftfy fixes.restore_byte_a0.
 std::string restore_nonbreaking_spaces(const std::string& bytes) {
   std::string separated;
@@ -145,7 +146,7 @@ std::string restore_nonbreaking_spaces(const std::string& bytes) {
   return separated;
 }
 
-// Whole sequences with lost bytes become U+FFFD. Source: ftfy fixes.replace_lossy_sequences.
+// Replaces each sequence with lost bytes by U+FFFD. Source: ftfy fixes.replace_lossy_sequences.
 std::string replace_lossy_sequences(const std::string& bytes) {
   std::string result;
   for (size_t i = 0; i < bytes.size();) {
@@ -156,8 +157,8 @@ std::string replace_lossy_sequences(const std::string& bytes) {
   return result;
 }
 
-// UTF-8, and what some programs write for it: pairs of surrogates of three bytes each, and two bytes for
-// the zero character. Source: ftfy bad_codecs/utf_8_variants.py.
+// Decodes UTF-8 and two variants that some programs write: surrogate pairs with three bytes each,
+// and the zero character in two bytes. Source: ftfy bad_codecs/utf_8_variants.py.
 std::optional<Text> decode_utf8_variants(const std::string& bytes) {
   static const std::vector<BytePattern> kPair{
       {{0xed, 0xed}, {0xa0, 0xaf}, {0x80, 0xbf}, {0xed, 0xed}, {0xb0, 0xbf}, {0x80, 0xbf}}};
@@ -181,11 +182,11 @@ std::optional<Text> decode_utf8_variants(const std::string& bytes) {
   return decode_utf8(standard);
 }
 
-// Length of the run of sequences that look like UTF-8 read in a one-byte encoding; 0 when none starts at
-// text[at]. Source: ftfy chardata.UTF8_DETECTOR_RE.
+// The length of the run of sequences at text[at] that look like UTF-8 decoded with a one-byte
+// encoding; 0 if there is none. Source: ftfy chardata.UTF8_DETECTOR_RE.
 size_t misread_run(const Text& text, size_t at) {
   if (at > 0 && (categories_of(text[at - 1]) & kUtf8ContinuationStrict) != 0) {
-    return 0;  // rather leave a long garble alone than repair a part of it
+    return 0;  // inside longer mojibake: do not repair only a part of it
   }
   size_t end = at;
   while (end < text.size()) {
@@ -207,7 +208,7 @@ size_t misread_run(const Text& text, size_t at) {
   return end - at;
 }
 
-// Repairs misread runs inside text that cannot be repaired as a whole.
+// Repairs wrongly decoded runs inside text that cannot be repaired as a whole.
 // Source: ftfy fixes.decode_inconsistent_utf8.
 Text fix_misread_runs(const Text& text) {
   Text result;
@@ -225,7 +226,7 @@ bool is_c1(char32_t c) {
   return c >= 0x80 && c <= 0x9f;
 }
 
-// One step of repair; the text itself when there is nothing more to repair.
+// One step of repair; returns the text itself if there is nothing to repair.
 Text fix_encoding_once(const Text& text) {
   const bool ascii = std::all_of(text.begin(), text.end(), [](char32_t c) { return c < 0x80; });
   if (ascii || !looks_like_mojibake(text)) {
@@ -236,7 +237,7 @@ Text fix_encoding_once(const Text& text) {
     if (!bytes) {
       continue;
     }
-    if (page != kMacRoman) {  // there, a dash and a space would match
+    if (page != kMacRoman) {  // in MacRoman a dash and a space would match
       bytes = restore_nonbreaking_spaces(*bytes);
     }
     if (has_lost_bytes(page)) {

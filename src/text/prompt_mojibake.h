@@ -1,4 +1,5 @@
-// Repair of text whose UTF-8 bytes were read in another encoding ("cafÃ©" for "café").
+// Repair of mojibake: text whose UTF-8 bytes were decoded with another encoding ("cafÃ©" for
+// "café").
 #pragma once
 
 #include <cstdint>
@@ -7,7 +8,7 @@
 
 namespace ospnext {
 
-// One or more classes of prompt_character_categories.inc that a character belongs to.
+// A range of characters that all belong to the same classes of prompt_character_categories.inc.
 struct CharacterRange {
   char32_t first;
   char32_t last;
@@ -17,19 +18,19 @@ struct CharacterRange {
 // Source: ftfy chardata.UTF8_CLUES, badness.MOJIBAKE_CATEGORIES.
 #include "text/prompt_character_categories.inc"
 
-// The categories of `c`, 0 for most characters.
+// The categories of `c`, bits of Category; 0 for most characters.
 uint32_t categories_of(char32_t c);
 
-// Whether some characters stand together in a way that is far likelier in mojibake than in writing.
-// Source: ftfy badness.is_bad.
+// Whether the text contains a sequence of characters that is much more likely in mojibake than in
+// real text. Source: ftfy badness.is_bad.
 bool looks_like_mojibake(std::u32string_view text);
 
-// Reads the text back into bytes, and the bytes as UTF-8, as long as the text looks like mojibake and
-// that is possible; else repairs the parts of it that can be.
+// Encodes the text back to bytes and decodes these as UTF-8, repeatedly, while the text looks like
+// mojibake and this is possible. If it is not possible for the whole text, repairs parts of it.
 // Source: ftfy fix_encoding.
 Text fix_encoding(Text text);
 
-// C1 control characters as the Windows-1252 characters of their bytes.
+// Replaces C1 control characters by the Windows-1252 characters of the same bytes.
 // Source: ftfy fixes.fix_c1_controls.
 Text fix_c1_controls(Text text);
 

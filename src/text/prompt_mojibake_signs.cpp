@@ -1,4 +1,4 @@
-// The signs by which mojibake is told from writing.
+// The signs of mojibake: sequences of characters that real text hardly ever contains.
 #include <algorithm>
 #include <iterator>
 #include <vector>
@@ -8,7 +8,7 @@
 namespace ospnext {
 namespace {
 
-// Classes that depend on more than the table; they continue its bits.
+// Classes that are not in the table. Their bits follow those of the table.
 constexpr uint32_t kLatinSmall = 1U << 24;
 constexpr uint32_t kLatinCapital = 1U << 25;
 constexpr uint32_t kNotLatin = 1U << 26;
@@ -22,7 +22,8 @@ constexpr uint32_t kAccented = kLowerAccented | kUpperAccented;
 constexpr uint32_t kPunctuation = kStartPunctuation | kEndPunctuation;
 constexpr uint32_t kSymbol = kPunctuation | kCurrency | kNumeric | kLaw;
 
-// One place of a sign: a character of one of the classes or of the list. Empty: the sign is over.
+// One place of a sign: it accepts characters of one of the classes or of the list. An empty place
+// ends the sign.
 struct Place {
   uint32_t categories = 0;
   std::u32string_view characters;
@@ -33,7 +34,7 @@ struct Place {
   }
 };
 
-// One to seven characters in a row.
+// One to seven consecutive characters.
 struct Sign {
   Place places[7];
 };
@@ -50,7 +51,7 @@ constexpr Place kArabicSecond =
 constexpr Place kCyrillicMiddle = any_of(kC1 | kBad | kPunctuation | kCurrency, U"°µ");
 constexpr Place kGreekMiddle = any_of(kC1 | kBad | kPunctuation | kCurrency, U"°");
 
-// Source: ftfy 6.3.1 badness.BADNESS_RE, the same facts as a table.
+// The facts of ftfy 6.3.1 badness.BADNESS_RE as a table.
 constexpr Sign kSigns[] = {
     {any_of(kC1)},
     {any_of(kBad | kAccented | kBox | kSymbol), any_of(kBad)},
@@ -72,7 +73,7 @@ constexpr Sign kSigns[] = {
     {any_of(kAccented | kSymbol), any_of(kBox)},
     {any_of(kBox), any_of(kEndPunctuation)},
     {any_of(kAccented), any_of(kPunctuation), any_of(kWord)},
-    // a ligature that no Latin letter follows; a degree sign behind a capital
+    // a ligature without a Latin letter after it; a degree sign after a capital
     {one_of(U"Œœ"), any_of(kNotLatin)},
     {any_of(kUpperAccented), one_of(U"°")},
     // Windows-1252
@@ -124,7 +125,7 @@ uint32_t categories_of(char32_t c) {
 }
 
 bool looks_like_mojibake(std::u32string_view text) {
-  // The place before the first character is a character of its own, and of no other class.
+  // An extra character in front stands for the start of the text. Its only class is kStart.
   Text characters = U"\U0010ffff";
   characters += text;
   std::vector<uint32_t> categories{kStart};

@@ -1,4 +1,4 @@
-// Repairs of glitches in text, in the order and with the defaults of ftfy.fix_text.
+// Repairs of damaged text, in the order and with the defaults of ftfy.fix_text.
 #include "text/prompt_repairs.h"
 
 #include <algorithm>
@@ -11,8 +11,8 @@
 namespace ospnext {
 namespace {
 
-constexpr size_t kMaxSegment = 1'000'000;  // characters of a line that are repaired at once
-constexpr int kMaxRounds = 1000;           // "&amp;amp;amp;..." asks for one round a level
+constexpr size_t kMaxSegment = 1'000'000;  // longer lines are repaired in parts of this length
+constexpr int kMaxRounds = 1000;           // "&amp;amp;amp;..." needs one round per level
 
 // Source: ftfy chardata.LIGATURES.
 constexpr std::pair<char32_t, std::u32string_view> kLigatures[] = {
@@ -36,7 +36,7 @@ Text fix_ligatures(const Text& text) {
   return result;
 }
 
-// Full-width and half-width forms, and the ideographic space, at their usual width.
+// Replaces full-width and half-width forms, and the ideographic space, by the usual characters.
 Text fix_width(const Text& text) {
   Text result;
   for (const char32_t c : text) {
@@ -73,7 +73,7 @@ Text fix_line_ends(const Text& text) {
   return result;
 }
 
-// ESC [ digits and semicolons, a letter: colours and cursor movements.
+// Removes sequences of ESC [, digits and semicolons, and a letter: colours and cursor movements.
 Text remove_terminal_escapes(const Text& text) {
   Text result;
   for (size_t i = 0; i < text.size(); ++i) {
@@ -92,8 +92,8 @@ Text remove_terminal_escapes(const Text& text) {
   return result;
 }
 
-// Characters that show nothing and that nobody means: ASCII controls but white space, deprecated format
-// controls, annotation marks, the object replacement character, the byte order mark.
+// Removes invisible characters that no text needs: ASCII controls except white space, deprecated
+// format controls, annotation marks, the object replacement character, the byte order mark.
 Text remove_controls(Text text) {
   const auto unwanted = [](char32_t c) {
     return c <= 0x08 || c == 0x0b || (c >= 0x0e && c <= 0x1f) || c == 0x7f ||

@@ -1,4 +1,4 @@
-// Text as code points, on ICU.
+// Text as code points, based on ICU.
 #include "text/prompt_unicode.h"
 
 #include <unicode/locid.h>
@@ -85,7 +85,7 @@ bool is_digit(char32_t c) {
 
 Text normalise_nfc(const Text& text) {
   if (std::all_of(text.begin(), text.end(), [](char32_t c) { return c < 0x300; })) {
-    return text;  // nothing below composes
+    return text;  // characters below U+0300 do not compose
   }
   UErrorCode status = U_ZERO_ERROR;
   const icu::Normalizer2* form = icu::Normalizer2::getNFCInstance(status);

@@ -1,4 +1,4 @@
-// The UMT5 tokenizer on the sentencepiece library.
+// The UMT5 tokenizer, based on the sentencepiece library.
 #include "text/tokenizer.h"
 
 #include <sentencepiece_processor.h>
@@ -99,11 +99,12 @@ int64_t Tokenizer::Model::id_of(const char* piece, const std::string& origin) co
   return id;
 }
 
-// Length of the longest special token that starts at text[start] (0: none) and its id.
+// Returns the length of the longest special token that starts at text[start], 0 if there is none,
+// and sets `id`.
 size_t Tokenizer::Model::special_at(std::string_view text, size_t start, int64_t& id) const {
   size_t length = 0;
   const std::string_view rest = text.substr(start);
-  // Special tokens that begin with the same byte stand together in the map.
+  // In the map, special tokens with the same first byte are neighbours.
   for (auto it = specials.lower_bound(rest.substr(0, 1));
        it != specials.end() && it->first.front() == rest.front(); ++it) {
     if (it->first.size() > length && rest.substr(0, it->first.size()) == it->first) {

@@ -1,4 +1,4 @@
-// A look at the bytes of a SentencePiece model before the library, which trusts them, reads them.
+// Checks the bytes of a SentencePiece model before the library reads them, which does not check.
 #include "text/tokenizer_model_check.h"
 
 #include <cmath>
@@ -10,17 +10,18 @@
 namespace ospnext {
 namespace {
 
-constexpr size_t kMaxReplacement = 1024;  // bytes one character may become; NFKC needs 33
+constexpr size_t kMaxReplacement = 1024;  // bytes that replace one character; NFKC needs up to 33
 constexpr size_t kMaxPieces = 400'000;    // UMT5 has 256,000
-constexpr size_t kTrieBlock =
-    256;  // a double-array trie's units come in blocks of one byte's range
+constexpr size_t kTrieBlock = 256;        // units per block of a double-array trie
 
+// A field of a protobuf message.
 struct Field {
   uint64_t number = 0;
   uint64_t integer = 0;    // of a varint or a fixed-width field
   std::string_view bytes;  // of a length-delimited field
 };
 
+// Reads the fields of a protobuf message.
 class Scanner {
  public:
   Scanner(std::string_view bytes, const std::string& origin) : bytes_(bytes), origin_(origin) {}
@@ -96,7 +97,8 @@ struct TrieUnit {
   uint32_t offset() const { return (bits >> 10) << ((bits & (1U << 9)) >> 6); }
 };
 
-// A length, the trie in that many bytes, and the replacements, each ended by a zero byte.
+// Checks a normalisation table: the length of the trie in bytes (4 bytes), the trie, and the
+// replacement texts, each with a zero byte at its end.
 void check_charsmap(std::string_view blob, const Scanner& scanner) {
   uint32_t trie_bytes = 0;
   const bool has_length = blob.size() > sizeof trie_bytes;
@@ -122,7 +124,7 @@ void check_charsmap(std::string_view blob, const Scanner& scanner) {
   }
   for (size_t i = 0; i < units.size(); ++i) {
     if (i > 0 && units[i].is_value()) {
-      continue;  // never descended into, as the root always is
+      continue;  // a value has no children; the root always counts as an inner unit
     }
     const size_t child = i ^ units[i].offset();
     if (child >= units.size() ||

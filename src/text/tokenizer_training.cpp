@@ -11,9 +11,9 @@
 namespace ospnext {
 namespace {
 
-// Every sentence, and then every sentence with a comma behind each word. The trainer takes a run of
-// characters for a piece only if it stands in two different words, and a small corpus has few words:
-// beside "red," the word "red" becomes one piece instead of letters.
+// Iterates over all sentences, then over all sentences with a comma after each word. The trainer
+// accepts a run of characters as a piece only if it occurs in two different words, and a small
+// corpus has few words. With "red," as the second word, "red" becomes one piece instead of letters.
 class Sentences : public sentencepiece::SentenceIterator {
  public:
   explicit Sentences(const std::vector<std::string>& sentences) : sentences_(sentences) { read(); }
@@ -51,7 +51,7 @@ std::string printable_ascii() {
   return characters;
 }
 
-// Writes beside `output` first, so that a failure leaves no half file under that name.
+// Writes a temporary file first and renames it, so that a failure leaves no incomplete `output`.
 void write_file(const std::filesystem::path& output, const std::string& bytes) {
   std::filesystem::path temporary = output;
   temporary += ".partial";
@@ -84,7 +84,7 @@ std::string trained_tokenizer(const std::vector<std::string>& sentences, int64_t
       {"required_chars", printable_ascii()},
       {"normalization_rule_name", "identity"},
       {"max_sentence_length", "65536"},
-      {"num_threads", "1"},  // sums in one order
+      {"num_threads", "1"},  // a fixed order of summation
       {"minloglevel", "2"},
   };
   sentencepiece::SetRandomGeneratorSeed(static_cast<unsigned int>(seed));
