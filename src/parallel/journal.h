@@ -1,4 +1,5 @@
-// What a process notes of its collectives: where it is, for the others to see, and what it sent.
+// A process's record of its collectives: its position, which other processes can read, and its
+// traffic.
 #pragma once
 
 #include <atomic>
@@ -11,16 +12,16 @@
 
 namespace ospnext {
 
-// Collectives of one purpose, as one rank sees them.
+// The collectives of one rank with one purpose.
 struct Traffic {
   int64_t calls = 0;
-  int64_t bytes = 0;   // sent by this rank to others
-  double seconds = 0;  // in calls, waiting for others included
+  int64_t bytes = 0;   // sent by this rank to other ranks
+  double seconds = 0;  // spent in calls, including the wait for other ranks
 };
 
 class Journal {
  public:
-  // Where the work stands, as numbers that mean something to a reader of a message.
+  // Set the position that position() prints. Steps and blocks count from 0.
   void at_step(int64_t step) {
     decodes_ = false;
     step_ = step;
@@ -28,8 +29,9 @@ class Journal {
   void at_block(int64_t block) { block_ = block; }
   void at_decoding() { decodes_ = true; }
 
-  // The start and the end of a collective; `purpose` is a literal. One that goes on beside computation is started and
-  // left, and begun when its result is waited for.
+  // Mark the start and the end of a collective; `purpose` is a string literal. A synchronous one
+  // calls begin() and end(). An asynchronous one calls start() and leave() when it is started, then
+  // begin() and end() around the wait for its result.
   void start(const char* purpose) {
     waits_in_ = purpose;
     began_ = Clock::now();
@@ -55,13 +57,15 @@ class Journal {
     ++collectives_;
   }
 
-  // By purpose. Only for the thread that does the collectives.
+  // The traffic by purpose. Only for the thread that calls the collectives.
   const std::map<std::string, Traffic>& traffic() const { return traffic_; }
   void forget_traffic() { traffic_.clear(); }
-  // From now on collectives are spans, too. `spans` outlives them; for the same thread.
+  // From now on records each collective in `spans` too, which must outlive this journal's use. Only
+  // for the thread that calls the collectives.
   void record_to(Spans& spans) { spans_ = &spans; }
 
-  // Safe on any thread.
+  // The following are safe on any thread. collectives() counts finished collectives; waits() says
+  // whether this process is inside one.
   int64_t collectives() const { return collectives_; }
   bool waits() const { return waits_in_ != nullptr; }
   // "step 3, block 5, in the exchange "switch"", "the decoding", or "the start".

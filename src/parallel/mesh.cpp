@@ -23,7 +23,7 @@ Sides sides_of(const MeshFields& flags) {
   return {flags.data_parallel, flags.cfg_parallel, flags.ssp, flags.ulysses, flags.ring};
 }
 
-// How far a mesh is from what was asked for: in octaves, over all sides.
+// The distance of a mesh from the wanted sides: the sum of |log2(side / wanted)|.
 double distance(const Mesh& mesh, const Sides& wanted) {
   const Sides sides = sides_of(mesh);
   double sum = 0;
@@ -35,9 +35,9 @@ double distance(const Mesh& mesh, const Sides& wanted) {
   return sum;
 }
 
-// The first of `meshes` that is as fast as the fastest.
+// The first of `meshes` whose time is within 2 % of the fastest.
 Mesh fastest(const std::vector<Mesh>& meshes, const std::function<double(const Mesh&)>& seconds) {
-  constexpr double kAlike = 1.02;  // predictions are no finer
+  constexpr double kAlike = 1.02;  // predictions are not more exact than this
   if (meshes.size() == 1) {
     return meshes.front();
   }
@@ -51,7 +51,7 @@ Mesh fastest(const std::vector<Mesh>& meshes, const std::function<double(const M
   return meshes[found - times.begin()];
 }
 
-// The sides that are at least `least`, as flags.
+// The sides that are at least `least`, written as flags.
 std::string flags_text(const Sides& sides, int64_t least) {
   std::string text;
   for (size_t i = 0; i < sides.size(); ++i) {

@@ -1,4 +1,4 @@
-// How the processes of a run divide its work: videos x guidance x the tokens of one video.
+// How the processes of a run divide its work: videos x guidance passes x tokens of one video.
 #pragma once
 
 #include <cstdint>
@@ -10,10 +10,10 @@
 
 namespace ospnext {
 
-// Rank ((video·cfg + pass)·sequence.size() + sequence rank).
+// A process has rank (video·cfg + pass)·sequence.size() + sequence rank.
 struct Mesh {
   int data = 1;  // videos made at the same time
-  int cfg = 1;   // 2: one half makes the pass with the prompt, the other the one without
+  int cfg = 1;   // 2: one half runs the pass with the prompt, the other half the one without
   SequenceMesh sequence;
 
   int size() const { return data * cfg * sequence.size(); }
@@ -22,15 +22,16 @@ struct Mesh {
   bool operator==(const Mesh&) const = default;
 };
 
-// What a mesh is for.
+// The work that a mesh divides.
 struct MeshSubject {
   int64_t videos = 1;
-  bool two_passes = true;  // guidance, not batched
+  bool two_passes = true;  // guidance runs two passes per step, not one batched pass
   int64_t num_heads = 1;
   int64_t segments = 1;  // of a sparse layout, P²; 1 for a dense model
 };
 
-// The sides of a mesh as a user asks for them, 0: whatever fits; and whether its processes divide the weights.
+// The user's wishes: the sides of the mesh, 0 for any value that fits, and whether its processes
+// shard the weights.
 struct MeshFields {
   int64_t data_parallel = 0;
   int64_t cfg_parallel = 0;
@@ -55,13 +56,15 @@ struct MeshFields {
   }
 };
 
-// All meshes of `ranks` processes, in the order of preference that choose_mesh() has.
+// All meshes of `ranks` processes, sorted by preference: most videos at a time first, then both
+// passes at a time, then most owners, then most Ulysses ranks; the ring gets the remaining ranks.
+// The number of owners divides the number of segments, that of Ulysses ranks the number of heads.
 std::vector<Mesh> possible_meshes(int ranks, const MeshSubject& subject);
 
-// The mesh of `ranks` processes that the flags leave open in the fewest things: most videos at a time first, then
-// both passes, then owners (at most one a segment, and a divisor of their number), then Ulysses (a divisor of the
-// heads), and a ring for the rest. `seconds` of a step, where given, decide among those with the most videos: the first in that
-// order that is no more than 2 % slower than the fastest. Throws InputError naming the nearest meshes when there is none.
+// The most preferred mesh of `ranks` processes, in the order of possible_meshes(), that agrees with
+// the flags. `seconds`, if given, predicts the time of a step. Then, among the meshes with the most
+// videos at a time, the first one is chosen that is at most 2 % slower than the fastest.
+// Throws an InputError that names the nearest meshes when no mesh agrees with the flags.
 Mesh choose_mesh(int ranks, const MeshFields& flags, const MeshSubject& subject,
                  const std::function<double(const Mesh&)>& seconds = {});
 

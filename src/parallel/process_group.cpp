@@ -19,7 +19,8 @@
 namespace ospnext {
 namespace {
 
-// Of Gloo only functions that are compiled into LibTorch are called: Debian's headers of it are older.
+// Calls only those functions of Gloo that are compiled into LibTorch, since Debian's Gloo headers
+// are of an older version.
 c10::intrusive_ptr<c10d::Backend> make_backend(const c10::intrusive_ptr<c10d::Store>& store,
                                                int rank, int size, const GroupOptions& options) {
   if (options.transport == Transport::kGloo) {
@@ -124,7 +125,7 @@ struct ProcessGroup::Engine {
     });
   }
 
-  // Calls what starts a collective, waits for its end and counts it.
+  // Starts a collective, waits for its end and counts it.
   template <class Start>
   void run(const char* purpose, const Start& start, int64_t bytes = 0) const {
     options.journal->begin(purpose);
@@ -136,7 +137,7 @@ struct ProcessGroup::Engine {
     options.journal->end(purpose, bytes);
   }
 
-  // Calls what starts a collective and leaves it to itself.
+  // Starts a collective and returns without waiting. run() counts it later.
   template <class Start>
   c10::intrusive_ptr<c10d::Work> started(const char* purpose, const Start& start) const {
     c10::intrusive_ptr<c10d::Work> work;
@@ -146,6 +147,7 @@ struct ProcessGroup::Engine {
     return work;
   }
 
+  // Calls the function. Turns its exceptions into a RunError with the reason from options.explain.
   template <class Function>
   void explained(const Function& function) const {
     try {
@@ -155,16 +157,17 @@ struct ProcessGroup::Engine {
     }
   }
 
-  // Whether tensors travel through host memory although they are on a GPU.
+  // Whether x is copied through pinned host memory: a GPU tensor with Gloo.
   bool stages(const at::Tensor& x) const {
     return options.transport == Transport::kGloo && x.is_cuda();
   }
+  // An uninitialised tensor that the engine can read and write, in x's dtype.
   at::Tensor like(const at::Tensor& x, at::IntArrayRef shape) const {
     const at::TensorOptions made = x.options().requires_grad(false);
     return stages(x) ? at::empty(shape, made.device(at::kCPU).pinned_memory(true))
                      : at::empty(shape, made);
   }
-  // x where the engine can read it, in memory of its own when `may_write`.
+  // x, contiguous and where the engine can read it. With `may_write` always a copy.
   at::Tensor staged(const at::Tensor& x, bool may_write = false) const {
     if (!may_write && !stages(x)) {
       return x.contiguous();
@@ -242,9 +245,11 @@ Pending ProcessGroup::start_all_to_all(const at::Tensor& x, const std::vector<in
   const int64_t bytes = row_bytes(x);
   std::vector<int64_t> out_bytes = scaled(received, bytes), in_bytes = scaled(sent, bytes);
   at::Tensor out = engine_->like(x, shape);
-  at::Tensor out_flat = out.view({-1}).view(at::kByte);  // of any dtype, and free of alignment
-  at::Tensor in_flat = engine_->staged(x).view({-1}).view(at::kByte);
-  const int64_t sent_bytes = sum(in_bytes) - in_bytes[rank_];  // the engine takes the counts
+  // as bytes: the engine needs to know no dtype
+  at::Tensor out_flat = out.view({-1}).view(at::kByte);                // [sum of out_bytes]
+  at::Tensor in_flat = engine_->staged(x).view({-1}).view(at::kByte);  // [sum of in_bytes]
+  // before the call, which takes the counts as mutable references
+  const int64_t sent_bytes = sum(in_bytes) - in_bytes[rank_];
   const auto work = engine_->started(purpose, [&] {
     return engine_->backend->alltoall_base(out_flat, in_flat, out_bytes, in_bytes);
   });
@@ -288,7 +293,9 @@ at::Tensor ProcessGroup::all_gather(const at::Tensor& x, const std::vector<int64
     return x;
   }
   std::vector<int64_t> copies(x.dim(), 1);
-  copies[0] = size_;  // to each rank the same: uneven, hence no all-gather of the engine's
+  // The rows may be uneven, which the engine's all-gather does not allow. So this is an all-to-all
+  // in which each rank sends the same rows to every rank.
+  copies[0] = size_;
   return all_to_all(x.repeat(copies), std::vector<int64_t>(size_, x.size(0)), rows, purpose);
 }
 
@@ -319,7 +326,7 @@ at::Tensor ProcessGroup::broadcast(const at::Tensor& x, int from, const char* pu
     return x;
   }
   const at::Tensor whole = engine_->staged(x, /*may_write=*/true);
-  std::vector<at::Tensor> tensors = {whole.view({-1}).view(at::kByte)};
+  std::vector<at::Tensor> tensors = {whole.view({-1}).view(at::kByte)};  // [bytes of x]
   c10d::BroadcastOptions options;
   options.rootRank = from;
   const int64_t bytes = rank_ == from ? static_cast<int64_t>(x.nbytes()) * (size_ - 1) : 0;
@@ -330,7 +337,8 @@ at::Tensor ProcessGroup::broadcast(const at::Tensor& x, int from, const char* pu
 
 void ProcessGroup::send(const at::Tensor& x, int to, const char* purpose) const {
   TORCH_CHECK(size_ > 1 && to != rank_, "send: rank ", to, " is this process");
-  std::vector<at::Tensor> tensors = {engine_->staged(x).view({-1}).view(at::kByte)};
+  std::vector<at::Tensor> tensors = {
+      engine_->staged(x).view({-1}).view(at::kByte)};  // [bytes of x]
   engine_->run(
       purpose, [&] { return engine_->backend->send(tensors, to, /*tag=*/0); },
       static_cast<int64_t>(x.nbytes()));
@@ -339,7 +347,7 @@ void ProcessGroup::send(const at::Tensor& x, int to, const char* purpose) const 
 at::Tensor ProcessGroup::receive_like(const at::Tensor& x, int from, const char* purpose) const {
   TORCH_CHECK(size_ > 1 && from != rank_, "receive: rank ", from, " is this process");
   const at::Tensor whole = engine_->like(x, x.sizes());
-  std::vector<at::Tensor> tensors = {whole.view({-1}).view(at::kByte)};
+  std::vector<at::Tensor> tensors = {whole.view({-1}).view(at::kByte)};  // [bytes of x]
   engine_->run(purpose, [&] { return engine_->backend->recv(tensors, from, /*tag=*/0); });
   return whole.to(x.device());
 }

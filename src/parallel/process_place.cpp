@@ -41,7 +41,7 @@ class Variables {
   const Environment& environment_;
 };
 
-// The numbers as one launcher calls them; those of this host may be missing.
+// Reads rank and size from the variables of these names. The local ones may be missing.
 ProcessPlace numbered(const Variables& variables, const std::string& rank, const std::string& size,
                       const std::string& local_rank, const std::string& local_size) {
   ProcessPlace place;
@@ -60,7 +60,7 @@ ProcessPlace from_torchrun(const Variables& variables) {
     throw InputError("MASTER_ADDR: found nothing in the environment, expected rank 0's host");
   }
   place.host = variables.text("MASTER_ADDR", place.host);
-  // torchrun's agent, as `ospnext launch`, keeps the store itself.
+  // torchrun's agent and `ospnext launch` host the store themselves.
   place.hosts_store =
       place.hosts_store && variables.text("TORCHELASTIC_USE_AGENT_STORE", "False") != "True";
   return place;
@@ -81,7 +81,7 @@ ProcessPlace from_open_mpi(const Variables& variables) {
 }
 
 ProcessPlace from_slurm(const Variables& variables) {
-  constexpr int kPorts = 1000;  // jobs that share a host take different ones
+  constexpr int kPorts = 1000;  // so that jobs that share a host take different ports
   ProcessPlace place = numbered(variables, "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID",
                                 "SLURM_NTASKS_PER_NODE");
   place.host = variables.text("MASTER_ADDR", first_host(variables.text("SLURM_STEP_NODELIST", "")));

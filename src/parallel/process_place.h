@@ -1,4 +1,4 @@
-// Where this process stands among those that a launcher started together.
+// The rank of this process among the processes that a launcher started together.
 #pragma once
 
 #include <cstdint>
@@ -13,21 +13,22 @@ struct ProcessPlace {
   int size = 1;
   int local_rank = 0;  // among the processes of this host
   int local_size =
-      1;  // how many they are; where the launcher does not tell, as many as are known of
+      1;  // processes of this host; at least local_rank + 1 if the launcher does not say it
   std::string host =
-      "127.0.0.1";  // where the store is, through which the processes find each other
+      "127.0.0.1";  // the host of the store, through which the processes find each other
   int port = 29500;
-  bool hosts_store = true;  // rank 0 does, unless the launcher does
+  bool hosts_store = true;  // true on rank 0, unless the launcher hosts the store
 };
 
-// The value of a variable, or nothing.
+// Returns the value of an environment variable, or nothing if it is not set.
 using Environment = std::function<std::optional<std::string>(const std::string& name)>;
 
-// Understands the variables of torchrun and `ospnext launch` (RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE,
-// MASTER_ADDR, MASTER_PORT), Open MPI (OMPI_COMM_WORLD_*) and Slurm's srun (SLURM_PROCID, ...), in this order. A process
-// alone where there are none. Throws InputError naming the variable that is missing or wrong.
+// Reads the variables of torchrun and `ospnext launch` (RANK, WORLD_SIZE, LOCAL_RANK,
+// LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT), Open MPI (OMPI_COMM_WORLD_*) or Slurm's srun
+// (SLURM_PROCID, ...): the first of these that is there. Without any it is a single process.
+// Throws an InputError that names the variable that is missing or wrong.
 ProcessPlace process_place(const Environment& environment);
-// Of this process.
+// The same with the environment of this process.
 ProcessPlace process_place();
 
 // The first host of a Slurm node list: "node[07-09,12],other" -> "node07".

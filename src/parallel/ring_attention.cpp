@@ -20,11 +20,12 @@ at::Tensor ring_attention(const at::Tensor& q, const at::Tensor& k, const at::Te
   const int next = (rank + 1) % n, previous = (rank + n - 1) % n;
   at::Tensor held =
       at::empty({k.size(1), 2, k.size(0), k.size(2), k.size(3)}, k.options());  // [l, 2, B, H, D]
-  held.select(1, 0).copy_(k.transpose(0, 1));
-  held.select(1, 1).copy_(v.transpose(0, 1));
+  // keys and values in one buffer, b l h d -> l 2 b h d, so that one exchange sends both
+  held.select(1, 0).copy_(k.transpose(0, 1));  // [l, B, H, D]
+  held.select(1, 1).copy_(v.transpose(0, 1));  // [l, B, H, D]
   PartialAttention result;
   for (int turn = 0; turn < n; ++turn) {
-    const int whose = (rank + n - turn) % n;
+    const int whose = (rank + n - turn) % n;  // the rank whose keys and values are held now
     Pending coming;
     if (turn + 1 < n) {
       std::vector<int64_t> sent(n), received(n);

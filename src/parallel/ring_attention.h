@@ -1,4 +1,5 @@
-// Ring attention: keys and values travel around the ranks, whose queries stay.
+// Ring attention: queries stay on their rank, keys and values are passed around the ring of ranks.
+// Letters: B batch, l tokens of one rank, H heads, D head width.
 #pragma once
 
 #include <cstdint>
@@ -8,9 +9,10 @@
 
 namespace ospnext {
 
-// Attention inside segments of which rank r of the ring holds segments[r], lengths that may be zero. q, k, v
-// [B, l, H, D] of this rank's tokens -> [B, l, H, D] of q's dtype. Partial results are joined in float32. The next
-// keys and values travel while those at hand are attended to.
+// Attention inside segments that are divided among the ranks of the ring: segments[r][s] is the
+// number of tokens of segment s on rank r, possibly zero. q, k, v: this rank's tokens, [B, l, H, D]
+// -> [B, l, H, D] in q's dtype. The partial results are accumulated in float32. The transfer of the
+// next keys and values overlaps with attention to the current ones. Not differentiable.
 // Source: Liu et al., Ring Attention, 2023.
 at::Tensor ring_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                           const std::vector<std::vector<int64_t>>& segments,

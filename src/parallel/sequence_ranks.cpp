@@ -5,7 +5,8 @@
 namespace ospnext {
 namespace {
 
-// The groups this rank is in when ranks first, first + 1, ... are ring x ulysses.
+// The groups of this rank when the ranks from `first` on form a grid [ring, ulysses], row-major.
+// A Ulysses group is a row of the grid, a ring is a column.
 AttentionRanks attention_ranks(const ProcessGroup& all, int first, int ulysses, int ring) {
   const int place = all.rank() - first;
   return {all.subgroup(every(all.rank() - place % ulysses, ulysses, 1)),

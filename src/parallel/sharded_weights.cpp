@@ -6,13 +6,13 @@
 namespace ospnext {
 namespace {
 
-constexpr int64_t kAlignment = 256;  // bytes; kernels read weights in vectors
+constexpr int64_t kAlignment = 256;  // bytes; kernels load weights with vector instructions
 
 int64_t aligned(int64_t bytes) {
   return (bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
 
-// One NaN, seen as a tensor like x.
+// One NaN, expanded to the shape, dtype and device of x.
 at::Tensor nothing_like(const at::Tensor& x) {
   const auto options = at::TensorOptions().device(x.device());
   return at::full({}, std::numeric_limits<float>::quiet_NaN(), options.dtype(at::kFloat))
@@ -34,8 +34,8 @@ int64_t WeightShard::num_rows() const {
 }
 
 at::Tensor WeightShard::write(int64_t first_row, const at::Tensor& rows) const {
-  const at::Tensor values = rows.reshape({-1});
-  const int64_t offset = first_row * row_size();  // of the first value in the parameter
+  const at::Tensor values = rows.reshape({-1});   // [rows · row_size()]
+  const int64_t offset = first_row * row_size();  // of values[0] in the flattened parameter
   const int64_t begin = std::max(first, offset);
   const int64_t count = std::min(first + kept.numel(), offset + values.numel()) - begin;
   if (count <= 0) {
@@ -74,12 +74,12 @@ ShardedWeights::ShardedWeights(const ProcessGroup& ranks,
     buffer.bytes = at::empty({part * ranks.size()}, bytes);
     for (const Piece& piece : pieces_) {
       const at::Tensor flat = buffer.bytes.narrow(0, piece.begin, piece.bytes);
-      buffer.views.push_back(flat.view(piece.dtype).view(piece.shape));
+      buffer.views.push_back(flat.view(piece.dtype).view(piece.shape));  // [piece.shape]
     }
   }
 }
 
-// Puts the parameters of a block one after the other -> where they end.
+// Assigns each parameter of a block its range of bytes. Returns the end of the last one, aligned.
 int64_t ShardedWeights::lay_out(const torch::nn::Module& block) {
   int64_t end = 0;
   for (const auto& item : block.named_parameters()) {
@@ -92,7 +92,7 @@ int64_t ShardedWeights::lay_out(const torch::nn::Module& block) {
   return end;
 }
 
-// Which of a block's parameters lie in this rank's part.
+// The shards of a block's parameters: views of `part`, this rank's bytes of the block.
 std::map<std::string, WeightShard> ShardedWeights::shards_of(const torch::nn::Module& block,
                                                              const at::Tensor& part) const {
   const int64_t own = part.numel() * ranks_.rank(), end = own + part.numel();
@@ -107,9 +107,9 @@ std::map<std::string, WeightShard> ShardedWeights::shards_of(const torch::nn::Mo
     const int64_t stop = std::clamp(piece.begin + piece.bytes, own, end);
     const int64_t first =
         std::max<int64_t>(0, begin - piece.begin) / static_cast<int64_t>(x.element_size());
-    shards.emplace(piece.name,
-                   WeightShard{piece.shape, first,
-                               part.narrow(0, begin - own, stop - begin).view(piece.dtype)});
+    shards.emplace(piece.name, WeightShard{piece.shape, first,
+                                           part.narrow(0, begin - own, stop - begin)
+                                               .view(piece.dtype)});  // [elements in the part]
   }
   return shards;
 }
@@ -130,7 +130,8 @@ void ShardedWeights::ready(size_t i) {
   ++used_;
 }
 
-// Gathers what is used as `use`-th into the buffer of the block before last, which is done.
+// Starts the all-gather of the block that is used as number `use`, counted from 0. Its buffer held
+// the block of use - 3, which is finished: the parameters of that block become NaN.
 void ShardedWeights::start(size_t use) {
   if (use >= buffers_.size()) {
     point((use - buffers_.size()) % blocks_.size(), nothing_);

@@ -1,4 +1,5 @@
-// Weights divided among ranks: each keeps a part of every block, and a block is whole only while it is used.
+// Weights sharded among ranks: each rank keeps a part of every block, and all-gathers the whole
+// weights of a block while it is used.
 #pragma once
 
 #include <array>
@@ -13,56 +14,64 @@
 
 namespace ospnext {
 
-// What one rank keeps of a parameter: elements [first, first + kept.numel()) of it, maybe none.
+// The part of one parameter that this rank keeps: the elements first to first + kept.numel() - 1 of
+// the flattened parameter, maybe none.
 struct WeightShard {
   std::vector<int64_t> shape;  // of the whole parameter
   int64_t first;
-  at::Tensor kept;  // [n], of the parameter's dtype
+  at::Tensor kept;  // [n], in the parameter's dtype
 
-  // The rows of the parameter (the first and the last maybe only in part) that those elements lie in.
+  // The rows of the parameter that contain these elements. The first and the last row may be kept
+  // only in part.
   int64_t first_row() const { return first / row_size(); }
   int64_t num_rows() const;
-  // Keeps what is its own of rows first_row, first_row + 1, ... -> the elements that were written.
+  // Copies the elements of this shard out of `rows`, the rows first_row, first_row + 1, ... of the
+  // whole parameter. Returns the part of `kept` that was written.
   at::Tensor write(int64_t first_row, const at::Tensor& rows) const;
 
  private:
-  int64_t row_size() const;  // elements; 1 for an empty row
+  int64_t row_size() const;  // in elements; 1 for an empty row
 };
 
-// The parameters of a module become numbers without memory, NaN, of the same shapes and dtypes.
+// Replaces each parameter of the module by one NaN, expanded to the same shape and dtype, which
+// takes no memory.
 void drop_memory(torch::nn::Module& module);
 
-// The parameters of blocks, modules of equal parameters that are used one after the other, again and again.
+// The sharded parameters of blocks. All blocks have parameters of equal names, shapes and dtypes,
+// and are used in turn: 0, 1, ..., last, 0, 1, ...
 //
-// The bytes of a block's parameters, one after the other, are cut into as many equal parts as there are ranks. A block
-// that is to be used is gathered from them: the collective "weights", started two blocks ahead, into one of three
-// buffers that the blocks use in turn.
+// The bytes of a block's parameters, concatenated, are cut into equal parts, one for each rank.
+// Before a block is used, the collective "weights" all-gathers its parts into one of three buffers,
+// which the blocks take in turn. It is prefetched: it starts two blocks ahead.
 class ShardedWeights {
  public:
-  ShardedWeights() = default;  // every rank has everything
+  ShardedWeights() = default;  // nothing is sharded: every rank has all weights
 
-  // Called by all ranks. Keeps of what the blocks hold this rank's part, and drops the memory of the rest. `ranks`
-  // should have no other collectives, which would have to wait for the gathering.
+  // Called by all ranks. Copies this rank's part of the current values of the blocks and frees
+  // their memory. With one rank it does nothing. Give `ranks` connections of its own
+  // (ProcessGroup::twin()): other collectives on it would wait for the all-gathers.
   ShardedWeights(const ProcessGroup& ranks, std::vector<std::shared_ptr<torch::nn::Module>> blocks);
 
-  // Makes block i whole, until ready() is called for another. All ranks call it for the blocks in turn: 0, 1, ..., 0, ...
+  // All-gathers the weights of block i. They stay valid until ready() is called for another block;
+  // at all other times the parameters are NaN. All ranks call it for the blocks in turn.
   void ready(size_t i);
 
-  // By block and the parameter's name in it. They may be written to until ready() is called for the first time.
+  // The shards by block and by the parameter's name in its block. They may be written until ready()
+  // is called for the first time. Empty with one rank.
   const std::vector<std::map<std::string, WeightShard>>& shards() const { return shards_; }
 
  private:
-  static constexpr size_t kAhead = 2;
+  static constexpr size_t kAhead = 2;  // blocks to prefetch
 
-  struct Piece {  // a parameter in the bytes of a block
+  struct Piece {  // where a parameter lies in the bytes of a block
     std::string name;
     std::vector<int64_t> shape;
     at::ScalarType dtype;
     int64_t begin, bytes;
   };
   struct Buffer {
-    at::Tensor bytes;               // [ranks * part]
-    std::vector<at::Tensor> views;  // the parameters, in the order of pieces_
+    at::Tensor bytes;               // [ranks · bytes of a part] uint8
+    std::vector<at::Tensor> views;  // the parameters in `bytes`, in the order of pieces_
     Pending gathering;
   };
   int64_t lay_out(const torch::nn::Module& block);
@@ -74,11 +83,11 @@ class ShardedWeights {
   ProcessGroup ranks_;
   std::vector<std::shared_ptr<torch::nn::Module>> blocks_;
   std::vector<Piece> pieces_;
-  std::vector<at::Tensor> parts_;  // [bytes] of each block
+  std::vector<at::Tensor> parts_;  // this rank's part of each block, [bytes of a part] uint8
   std::vector<std::map<std::string, WeightShard>> shards_;
-  std::vector<at::Tensor> nothing_;  // what parameters are while their block is not whole
+  std::vector<at::Tensor> nothing_;  // the parameters (NaN) of a block that is not gathered
   std::array<Buffer, kAhead + 1> buffers_;
-  size_t started_ = 0, used_ = 0;  // blocks since the beginning, the rounds on end
+  size_t started_ = 0, used_ = 0;  // gathers started and blocks used since construction
 };
 
 }  // namespace ospnext

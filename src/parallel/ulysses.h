@@ -1,5 +1,8 @@
-// Ulysses: ranks that hold some of the tokens with all heads exchange them for all tokens with some of the
-// heads, and back. Source: Jacobs et al., DeepSpeed Ulysses, 2023.
+// Ulysses attention: outside attention each rank holds a part of the tokens with all heads. One
+// all-to-all before attention gives each rank all tokens with a part of the heads; a second one
+// after attention reverses this. Source: Jacobs et al., DeepSpeed Ulysses, 2023.
+// Letters: B batch, n ranks of the group, l tokens of this rank, L tokens of all n ranks, H heads,
+// h = H/n heads of one rank, D head width.
 #pragma once
 
 #include <array>
@@ -10,13 +13,14 @@
 
 namespace ospnext {
 
-// Queries, keys and values [B, l, H, D] of this rank's l = tokens[group.rank()] tokens, in one exchange ->
-// [B, sum of tokens, H / group.size(), D]. H is a multiple of the group's size.
+// Exchanges queries, keys and values with one all-to-all. x: 3 tensors [B, l, H, D] ->
+// 3 tensors [B, L, h, D]. Rank r of the group holds tokens[r] of the L tokens, so l =
+// tokens[group.rank()]. H is a multiple of n.
 std::array<at::Tensor, 3> tokens_to_heads(const std::array<at::Tensor, 3>& x,
                                           const std::vector<int64_t>& tokens,
                                           const ProcessGroup& group);
 
-// The way back. [B, sum of tokens, H / group.size(), D] -> [B, l, H, D]
+// Reverses tokens_to_heads() for one tensor. x [B, L, h, D] -> [B, l, H, D].
 at::Tensor heads_to_tokens(const at::Tensor& x, const std::vector<int64_t>& tokens,
                            const ProcessGroup& group);
 

@@ -16,7 +16,7 @@ using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
 constexpr milliseconds kBeat{1000};     // between two signs of life
-constexpr milliseconds kSilence{6000};  // after which a rank is taken for dead
+constexpr milliseconds kSilence{6000};  // after this long without one, a rank counts as dead
 constexpr milliseconds kPoll{20};
 
 std::string seconds_text(milliseconds time) {
@@ -30,7 +30,7 @@ std::string key_of(const std::string& kind, int rank) {
   return kind + "/" + std::to_string(rank);
 }
 
-// What a rank tells of itself.
+// The state of a rank, as it publishes it in the store.
 struct Sign {
   int64_t beat = 0;
   int64_t collectives = 0;
@@ -50,6 +50,8 @@ struct Sign {
 
 }  // namespace
 
+// Publishes the state of this rank in the store once a second, from a thread of its own, and reads
+// the states of the other ranks.
 class World::Watch {
  public:
   Watch(Store store, int rank, int size, const WorldOptions& options,
@@ -90,7 +92,7 @@ class World::Watch {
     }
   }
 
-  // Returns when nobody needs the store any more.
+  // On rank 0, returns when no other rank needs the store any more.
   void finish() {
     {
       const std::lock_guard lock(mutex_);
@@ -111,14 +113,14 @@ class World::Watch {
     }
   }
 
-  // Whether a rank is at work, as far as is known.
+  // Whether another rank is still at work, as far as is known.
   bool works(int rank) {
     const std::lock_guard lock(mutex_);
     return rank != rank_ && !seen_[rank].sign.finished && seen_[rank].sign.failure.empty() &&
            !is_silent(rank);
   }
 
-  // Why the run cannot go on, if somebody is dead or has failed.
+  // The reason why the run cannot go on: another rank failed or died, or the store is gone.
   std::optional<std::string> failure() {
     const std::lock_guard lock(mutex_);
     for (int rank = 0; rank < size(); ++rank) {
@@ -135,7 +137,8 @@ class World::Watch {
     return lost_;
   }
 
-  // Why a collective failed, whatever the engine says.
+  // Finds out why a collective failed: waits until a dead, failed or late rank is known. Falls back
+  // to the engine's message.
   std::string explain(const std::string& message) {
     const bool late = message.find("imed out") != std::string::npos ||
                       message.find("imeout") != std::string::npos;
@@ -144,7 +147,7 @@ class World::Watch {
     while (!found && Clock::now() < start + kSilence + 2 * kBeat && !cancelled()) {
       std::this_thread::sleep_for(kPoll);
       found = failure();
-      if (!found && late && Clock::now() > start + kBeat * 3 / 2) {  // all have told where they are
+      if (!found && late && Clock::now() > start + kBeat * 3 / 2) {  // all ranks have published
         found = latecomer();
       }
     }
@@ -168,7 +171,7 @@ class World::Watch {
     return position.empty() ? "when it arrived" : "at " + position;
   }
 
-  // The rank that has come least far.
+  // Names the rank that has finished the fewest collectives and waits in none.
   std::optional<std::string> latecomer() {
     const std::lock_guard lock(mutex_);
     int last = -1;
@@ -210,7 +213,7 @@ class World::Watch {
           texts[rank] = rank == rank_ ? std::nullopt : store.find(key_of("sign", rank));
         }
       } catch (const RunError&) {
-        // told by tell()
+        // tell() has noted it in lost_
       }
       lock.lock();
       for (int rank = 0; rank < size(); ++rank) {
@@ -244,12 +247,12 @@ class World::Watch {
 namespace {
 
 Store reach_store(const ProcessPlace& place, const WorldOptions& options) {
-  const int port = place.size == 1 ? 0 : place.port;  // to which nobody else comes
+  const int port = place.size == 1 ? 0 : place.port;  // any free port: no other process connects
   return place.hosts_store ? Store::host(port, "MASTER_PORT")
                            : Store::connect(place.host, place.port, options.timeout);
 }
 
-// Waits until `ready(rank)` of all ranks; returns those that are not when the time is up.
+// Waits until ready(rank) is true for all ranks. Returns the ranks that are not ready in time.
 template <class Ready>
 std::vector<int> wait_for_all(int size, milliseconds timeout, const CancellationToken* cancel,
                               const Ready& ready) {
@@ -278,7 +281,7 @@ std::string list_of(const std::vector<int>& ranks) {
   return text;
 }
 
-// All are there and run the same thing.
+// Waits until all ranks are there and checks that their fingerprints are equal.
 void arrive(const Store& store, const ProcessPlace& place, const WorldOptions& options) {
   store.set(key_of("arrived", place.rank), options.fingerprint);
   const auto missing = wait_for_all(place.size, options.timeout, options.cancel, [&](int rank) {

@@ -1,4 +1,4 @@
-// All processes of a run, from the first to arrive to the last to end, and how each watches over the others.
+// All processes of a run: how they meet, watch each other for failures, and end.
 #pragma once
 
 #include <chrono>
@@ -14,37 +14,38 @@ namespace ospnext {
 struct WorldOptions {
   Transport transport = Transport::kGloo;
   std::chrono::milliseconds timeout =
-      std::chrono::seconds(50);  // for others to arrive, or to come to a collective
-  std::string fingerprint =
-      {};  // what must be the same in all processes: version and configuration
+      std::chrono::seconds(50);  // how long to wait for others, on arrival and in collectives
+  std::string fingerprint = {};  // version and configuration, which must be equal in all processes
   const CancellationToken* cancel = nullptr;  // ends waiting, if given
-  bool engine_for_one = false;  // whether one process alone exchanges with itself, for trying
+  bool engine_for_one = false;  // whether a single process runs real collectives, as a test
 };
 
-// Every rank tells the others once a second where it is. One that falls silent for some seconds is taken for
-// dead; one that does not come to a collective in time, for hanging. What throws names it and its place.
+// Every rank publishes its position once a second. A rank that is silent for 6 s counts as dead. A
+// rank that does not call a collective in time counts as hanging. The error messages of the other
+// ranks name it and its position.
 class World {
  public:
-  World();  // this process alone
-  // Waits for all processes. Throws RunError naming those that do not arrive, or one whose fingerprint
-  // differs; InputError for a port that is taken.
+  World();  // a single process
+  // Waits for all processes. Throws a RunError that names the processes that do not arrive, or one
+  // with another fingerprint; InputError when the port is taken.
   World(const ProcessPlace& place, const WorldOptions& options);
-  ~World();  // says so to the others when it is the end of a failure
+  ~World();  // reports a failure to the other ranks, unless finish() was called
   World(const World&) = delete;
   World& operator=(const World&) = delete;
 
   const ProcessGroup& all() const { return all_; }
   Journal& journal() const { return *journal_; }
 
-  // Waits for all ranks without a limit but death: for where one works much longer than the others.
+  // Waits for all ranks with no time limit, for places where one rank works much longer than the
+  // others. Throws RunError when a rank dies or fails.
   void meet();
-  // The work is done. The process that keeps the store waits here for the others.
+  // Says that the work of this rank is done. Rank 0 waits here for the others.
   void finish();
 
  private:
   class Watch;
   std::shared_ptr<Journal> journal_;
-  std::shared_ptr<Watch> watch_;  // null when it exchanges nothing
+  std::shared_ptr<Watch> watch_;  // null for a single process without an engine
   ProcessGroup all_;
   int64_t meetings_ = 0;
 };
