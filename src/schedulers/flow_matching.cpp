@@ -6,7 +6,7 @@ namespace ospnext {
 
 at::Tensor euler_step(const at::Tensor& latent, const at::Tensor& velocity, double sigma,
                       double next_sigma) {
-  // The difference is rounded to float32 as the reference's is; a double here would differ.
+  // In float32, as in the reference. A double would give another result.
   const float difference = static_cast<float>(next_sigma) - static_cast<float>(sigma);
   return latent.to(torch::kFloat32) + velocity.to(torch::kFloat32) * difference;
 }

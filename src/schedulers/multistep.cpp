@@ -5,9 +5,9 @@
 namespace ospnext {
 namespace {
 
-// What UniC's weights are made of, for a step of length h in lambda: the solution of its 2 x 2
-// system has these right-hand sides. Both formulas lose all digits for short steps; there a series
-// stands in, whose first omitted term is below 1e-12.
+// The right-hand sides of the 2 x 2 system that gives the weights of UniC, UniPC's corrector, for a
+// step of length h in lambda. For short steps both formulas lose all digits. There a series
+// replaces them; its first omitted term is below 1e-12.
 struct CorrectorMoments {
   double first;   // ((e^-h - 1) / -h - 1) / (e^-h - 1): 1/2 for short steps
   double second;  // 2 (((e^-h - 1) / -h - 1) / -h - 1/2) / (e^-h - 1): 1/3 for short steps
@@ -40,7 +40,7 @@ at::Tensor toward_clean(const at::Tensor& latent, const at::Tensor& clean, doubl
 
 at::Tensor extrapolated_clean(const at::Tensor& clean, const at::Tensor& earlier, double before,
                               double from, double to) {
-  const double last_length = half_log_snr(from) - half_log_snr(before);  // infinite from level 1
+  const double last_length = half_log_snr(from) - half_log_snr(before);  // infinite if before is 1
   const double length = half_log_snr(to) - half_log_snr(from);
   return clean + 0.5 * length / last_length * (clean - earlier);
 }

@@ -19,8 +19,8 @@ class EulerSampler final : public Sampler {
   }
 };
 
-// DPM-Solver++ of second order, of first order where there is no straight line: in the first step, which
-// has nothing to draw it from, and in the last, whose lambda is infinite.
+// DPM-Solver++ of second order. The first step is of first order because there is no earlier
+// estimate, the last step because lambda is infinite at its end.
 class DpmSampler : public Sampler {
  public:
   explicit DpmSampler(Schedule schedule) : Sampler(std::move(schedule)) {}
@@ -32,7 +32,7 @@ class DpmSampler : public Sampler {
     return leave(step, latent);
   }
 
-  // From `latent` at the level of `step` on to the next one.
+  // Goes from `latent` at the level of `step` to the next level.
   at::Tensor leave(int64_t step, const at::Tensor& latent) const {
     const bool second_order = earlier_.defined() && step + 1 < steps();
     const at::Tensor ahead = second_order ? extrapolated_clean(clean_, earlier_, sigma(step - 1),
@@ -41,11 +41,11 @@ class DpmSampler : public Sampler {
     return toward_clean(latent, ahead, sigma(step), sigma(step + 1));
   }
 
-  at::Tensor clean_;    // estimate of the clean latent at the latest step
-  at::Tensor earlier_;  // and at the step before
+  at::Tensor clean_;    // the estimate of the clean latent at the latest step
+  at::Tensor earlier_;  // the estimate at the step before
 };
 
-// DPM-Solver++ whose every step is done again, of one order more, once the next velocity is known.
+// DPM-Solver++ that repeats each step with one order more when the next velocity is known.
 class UniPcSampler final : public DpmSampler {
  public:
   explicit UniPcSampler(Schedule schedule) : DpmSampler(std::move(schedule)) {}
@@ -59,7 +59,7 @@ class UniPcSampler final : public DpmSampler {
     return leave(step, start_);
   }
 
-  // The latent at the level of `step`, by the way from the level before.
+  // Repeats the last step: the corrected latent at the level of `step`.
   at::Tensor corrected(int64_t step, const at::Tensor& arrived) const {
     const at::Tensor mean = earlier_.defined()
                                 ? corrected_clean(clean_, arrived, earlier_, sigma(step - 2),
@@ -68,7 +68,7 @@ class UniPcSampler final : public DpmSampler {
     return toward_clean(start_, mean, sigma(step - 1), sigma(step));
   }
 
-  at::Tensor start_;  // where the latest step set out from, corrected
+  at::Tensor start_;  // the corrected latent at which the latest step started
 };
 
 template <class Kind>
@@ -83,7 +83,7 @@ struct Recipe {
   std::unique_ptr<Sampler> (*sampler)(Schedule schedule);
 };
 
-// A new sampler is one line here.
+// To add a sampler, add one line here.
 constexpr std::array<Recipe, 6> kRecipes = {{
     {"euler", euler_levels, exact_schedule, make<EulerSampler>},
     {"unipc", unipc_levels, whole_schedule, make<UniPcSampler>},
@@ -95,7 +95,7 @@ constexpr std::array<Recipe, 6> kRecipes = {{
 
 constexpr int64_t kMostSteps = 10000;
 
-// The levels a user wrote down. -> [N] float64
+// The levels that a user gave, without the 0 at the end -> [steps] float64.
 at::Tensor given_levels(const std::vector<double>& sigmas, int64_t steps) {
   if (num_steps(sigmas) != steps) {
     throw InputError("--sigmas: found " + std::to_string(num_steps(sigmas)) +
@@ -118,7 +118,7 @@ std::string joined_names() {
   return text;
 }
 
-// Levels that do not fall would divide by zero.
+// Throws unless the levels decrease: two equal levels would cause a division by zero.
 void check_falling(const at::Tensor& sigmas) {  // [N + 1]
   const at::Tensor bad = (sigmas.diff() >= 0).nonzero();
   if (bad.numel() > 0) {

@@ -1,4 +1,4 @@
-// The sampler by name: what turns velocities into the next latent, step by step.
+// Samplers, by name: they compute the next latent from a velocity, step by step.
 #pragma once
 
 #include <cstdint>
@@ -12,8 +12,8 @@
 
 namespace ospnext {
 
-// One sampling run. Multistep samplers keep what earlier steps taught them, so every run (of one
-// latent or of a batch whose samples share the schedule) has a sampler of its own.
+// One sampling run of one latent, or of a batch with a common schedule. Multistep samplers keep the
+// results of earlier steps, so every run needs its own sampler.
 class Sampler {
  public:
   virtual ~Sampler() = default;
@@ -21,41 +21,41 @@ class Sampler {
   const Schedule& schedule() const { return schedule_; }
   int64_t steps() const { return schedule_.timesteps.size(0); }
 
-  // The latent at sigmas[step + 1], float32, from the latent at sigmas[step] and the (guided) velocity
-  // there, of equal shape. Call with step = 0, 1, ..., steps() - 1, once each, in this order.
+  // One step. latent at level sigmas[step] and the guided velocity there, of equal shape -> the
+  // latent at level sigmas[step + 1], float32. Call it once with each step = 0, 1, ...,
+  // steps() - 1, in this order.
   at::Tensor step(int64_t step, const at::Tensor& latent, const at::Tensor& velocity);
 
  protected:
   explicit Sampler(Schedule schedule);
 
-  // The level of step i, and for i = steps() the final 0.
+  // The level of step i; the final 0 for i = steps().
   double sigma(int64_t i) const { return sigmas_[static_cast<size_t>(i)]; }
   virtual at::Tensor advance(int64_t step, const at::Tensor& latent,
                              const at::Tensor& velocity) = 0;
 
  private:
   Schedule schedule_;
-  std::vector<double> sigmas_;  // schedule_.sigmas, where single values are cheap to read
+  std::vector<double> sigmas_;  // a copy of schedule_.sigmas for fast access to single values
   int64_t next_step_ = 0;
 };
 
-// The names make_sampler() knows; the first is OSP-Next's.
+// The names that make_sampler() accepts. The first one is OSP-Next's sampler.
 const std::vector<std::string>& sampler_names();
-// For the flags --scheduler and --sigmas.
+// Help texts of the flags --scheduler and --sigmas.
 const std::string& sampler_help();
 inline constexpr const char* kSigmasHelp =
     "noise levels of the steps, falling from at most 1, as they are: instead of --steps and "
     "--shift";
 
-// A run of the sampler `name`: over its own levels for `steps` and `shift`, or over the levels
-// `sigmas` as they are, when there are any: falling, from at most 1; a 0 at the end is added if it
-// is missing. Throws InputError for a name it does not know, naming those it does, for steps or a
-// shift out of range, for `sigmas` that are no such levels, and unless `sigmas` are as many as
-// `steps`.
+// A run of the sampler `name`. Without `sigmas` it uses the sampler's own levels for `steps` and
+// `shift`. Otherwise it uses `sigmas` unchanged: `steps` decreasing levels, the first at most 1; a
+// 0 at the end is added if it is missing. Throws InputError for an unknown name (the message lists
+// the known ones), for steps or a shift out of range, and for other `sigmas`.
 std::unique_ptr<Sampler> make_sampler(const std::string& name, int64_t steps, double shift,
                                       const std::vector<double>& sigmas = {});
 
-// How many steps a run over the levels `sigmas` has: a 0 at the end is not one.
+// The number of steps of a run over the levels `sigmas`. A 0 at the end does not count.
 int64_t num_steps(const std::vector<double>& sigmas);
 
 }  // namespace ospnext

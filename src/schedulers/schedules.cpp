@@ -5,8 +5,9 @@ namespace {
 
 constexpr double kTrainSteps = 1000;
 
-// Even steps from `first` to `last`, both included. -> [steps + 1] float64
-// i * step + first, as numpy.linspace rounds it; torch.linspace counts its second half from the end.
+// Even steps from `first` to `last`, both included -> [steps + 1] float64. Computed as
+// i·step + first, which rounds as numpy.linspace does; torch.linspace counts its second half from
+// the end.
 at::Tensor even_levels(double first, double last, int64_t steps) {
   const double step = (last - first) / static_cast<double>(steps);
   at::Tensor levels = torch::arange(steps + 1, torch::kFloat64) * step + first;
