@@ -1,4 +1,4 @@
-// A flag that asks long work to stop at the next safe point.
+// A flag that tells long work to stop at the next safe point.
 #pragma once
 
 #include <atomic>

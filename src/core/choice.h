@@ -1,4 +1,4 @@
-// Flags whose value is one of a few words.
+// Flags that accept one of a few words.
 #pragma once
 
 #include <array>
@@ -9,7 +9,7 @@
 
 namespace ospnext {
 
-// What `word` stands for. Throws InputError: flag: found "x", expected a, b or c.
+// The value of `word` in `choices`. Throws an InputError `flag: found "x", expected a, b or c`.
 template <class Value, size_t count>
 Value one_of(const std::string& flag, const std::string& word,
              const std::array<std::pair<const char*, Value>, count>& choices) {

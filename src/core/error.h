@@ -1,4 +1,4 @@
-// The errors that reach a user as one sentence.
+// The errors that the program shows to the user, one sentence each.
 #pragma once
 
 #include <stdexcept>
@@ -6,8 +6,9 @@
 
 namespace ospnext {
 
-// What a user, a file or a flag got wrong. The message names the file or flag, what was found and
-// what was expected. The program prints it on one line and exits with status 2.
+// A wrong input: a flag, a file, or other input of the user. The message names the flag or file,
+// the value found and the value expected. The program prints it on one line and exits with status
+// 2.
 class InputError : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;

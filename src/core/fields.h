@@ -1,7 +1,8 @@
-// One field list per config: flags, JSON, help and printing all come from it.
+// The field list of a config struct, from which flags, JSON, help and printing are made.
 //
-// A config struct has `template <class Visitor> void visit(Visitor&& field)` that calls
-// `field(name, value, help)` once a member. Names are snake_case; a flag is the name with dashes.
+// A config struct has `template <class Visitor> void visit(Visitor&& field)`, which calls
+// `field(name, value, help)` once for each member. Names are snake_case; the flag of a member is
+// its name with dashes.
 #pragma once
 
 #include <cstdint>
@@ -23,9 +24,9 @@ nlohmann::json fields_to_json(const Config& config) {
   return json;
 }
 
-// Sets the members that `json` names; a member it does not name keeps its value. Throws InputError,
-// beginning with `origin`, for a value of the wrong type; keys that are no member go to `unknown`
-// (null: they are an error).
+// Sets the members that `json` names; other members keep their values. Throws an InputError that
+// begins with `origin` for a value of the wrong type. Keys that are not members are appended to
+// `unknown`; if it is null, they are an error.
 template <class Config>
 void fields_from_json(Config& config, const nlohmann::json& json, const std::string& origin,
                       std::vector<std::string>* unknown = nullptr) {

@@ -5,7 +5,8 @@
 
 namespace ospnext {
 
-// One line "ospnext: warning: ..." on standard error, for what the user should know though work goes on.
+// Prints one line "ospnext: warning: MESSAGE" on standard error. For things that the user should
+// know but that do not stop the program.
 void warn(const std::string& message);
 
 }  // namespace ospnext

@@ -1,4 +1,4 @@
-// Checks of numbers that a user gives.
+// Range checks of numbers that a user gives.
 #pragma once
 
 #include <cmath>
@@ -9,7 +9,8 @@
 
 namespace ospnext {
 
-// Throws InputError "--steps: found 0, expected 1 to 1000" unless low <= value <= high (NaN fails).
+// Throws an InputError like "--steps: found 0, expected 1 to 1000" unless low <= value <= high. NaN
+// is never in range.
 template <class Number>
 void check_range(const std::string& flag, Number value, Number low, Number high) {
   if (!(value >= low && value <= high)) {

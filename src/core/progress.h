@@ -1,4 +1,4 @@
-// Progress of long work: stage, step, seconds a step, time left; and the seconds each stage took.
+// Progress of long work: stage, step, seconds per step, time left, and the duration of each stage.
 #pragma once
 
 #include <chrono>
@@ -10,31 +10,35 @@
 
 namespace ospnext {
 
-// Is told of the stages of a Progress, from outside of what their seconds count.
+// Observer of the stages of a Progress. The time spent in began() and ended() does not count as
+// time of the stage.
 class StageWatcher {
  public:
   virtual ~StageWatcher() = default;
   virtual void began(const std::string& /*stage*/) {}
-  virtual void stepped(const std::string& /*stage*/) {}  // inside of what counts
+  virtual void stepped(const std::string& /*stage*/) {}  // its time counts
   virtual void ended(const std::string& /*stage*/, double /*seconds*/) {}
 };
 
-// Writes one line a stage to a stream: rewritten in place on a terminal, else a line after the first second and then
-// every five. A null stream keeps silent but still measures.
+// Writes the progress of each stage to a stream and measures its duration. On a terminal one line
+// is rewritten in place; otherwise a line is written after the first second and then every five
+// seconds.
 class Progress {
  public:
-  // `out` and `watcher` outlive the object, or are null; `in_place` rewrites the current line (a terminal).
+  // `out` may be null: nothing is written. `watcher` may be null. Both must outlive this object.
+  // `in_place` rewrites the current line, for a terminal.
   Progress(std::ostream* out, bool in_place, StageWatcher* watcher = nullptr)
       : out_(out), in_place_(in_place), watcher_(watcher) {}
 
-  // Ends the current stage, if any, and starts `stage` of `steps` steps (0: unknown).
+  // Ends the current stage, if any, and starts `stage` with `steps` steps, 0 if unknown.
   void begin(std::string stage, int64_t steps);
-  // One more step of the current stage is done; `note` (a loss, say) is shown behind it.
+  // Counts one more finished step of the current stage. `note`, for example a loss, is shown at the
+  // end of the line.
   void step(const std::string& note = "");
-  // Ends the current stage.
+  // Ends the current stage, if any.
   void end();
 
-  // (stage, seconds) in the order of their ends.
+  // (stage, seconds) of the finished stages, in the order in which they ended.
   const std::vector<std::pair<std::string, double>>& stage_seconds() const { return seconds_; }
 
  private:

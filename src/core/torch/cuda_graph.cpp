@@ -33,8 +33,10 @@ struct RecordedFunction::Recordings {
     at::Tensor output;
     at::cuda::CUDAGraph graph;
   };
-  std::map<std::vector<int64_t>, std::unique_ptr<Recording>> by_shape;  // null: called once
-  at::cuda::MempoolId_t pool = at::cuda::graph_pool_handle();           // one graph runs at a time
+  // null after the first call with a shape
+  std::map<std::vector<int64_t>, std::unique_ptr<Recording>> by_shape;
+  // All graphs share one memory pool, because only one of them runs at a time.
+  at::cuda::MempoolId_t pool = at::cuda::graph_pool_handle();
 };
 
 at::Tensor RecordedFunction::operator()(const std::vector<at::Tensor>& inputs) {
@@ -47,7 +49,7 @@ at::Tensor RecordedFunction::operator()(const std::vector<at::Tensor>& inputs) {
   }
   const auto [entry, is_new] = recordings_->by_shape.try_emplace(shape);
   if (is_new) {
-    return function_(inputs);  // libraries choose their algorithms, caches fill
+    return function_(inputs);  // in this call libraries choose their algorithms and caches fill
   }
   if (!entry->second) {
     entry->second = std::make_unique<Recordings::Recording>();

@@ -1,4 +1,4 @@
-// Replaying work on a GPU: thousands of kernel launches become one.
+// CUDA graphs: one launch replays thousands of recorded kernel launches.
 #pragma once
 
 #include <functional>
@@ -9,8 +9,8 @@
 
 namespace ospnext {
 
-// While it lives, this thread's work on `device` goes to a stream of its own, as recording wants it.
-// On a CPU it does nothing.
+// While this object lives, work of this thread on `device` runs on a stream of its own, as the
+// recording of a CUDA graph requires. On a CPU it does nothing.
 class SideStream {
  public:
   explicit SideStream(at::Device device);
@@ -21,13 +21,14 @@ class SideStream {
   std::unique_ptr<Guard> guard_;
 };
 
-// A function of tensors that is called again and again with few different shapes. With `record` and CUDA
-// tensors (on a SideStream) the second call with a shape is recorded as a CUDA graph, which that call and
-// all later ones replay; otherwise the function is simply called.
+// A function of tensors that is called many times with few different shapes. With `record` and CUDA
+// tensors (on a SideStream), the second call with the same shapes records a CUDA graph; this call
+// and all later ones replay it. In all other cases it just calls the function.
 //
-// What is recorded must read nothing but its inputs and tensors that stay where they are, synchronise with
-// nothing, and draw no random numbers. A replay writes its results where the recording left them: into the
-// returned tensor, valid until the next call, and into tensors that existed before, such as gradients.
+// A recorded function may read only its inputs and tensors that keep their addresses. It must not
+// synchronise with the host or draw random numbers. A replay writes to the same addresses as the
+// recording: to the returned tensor, which is valid until the next call, and to tensors that
+// existed before the recording, such as gradients.
 class RecordedFunction {
  public:
   using Function = std::function<at::Tensor(const std::vector<at::Tensor>& inputs)>;
@@ -40,7 +41,7 @@ class RecordedFunction {
  private:
   struct Recordings;
   Function function_;
-  std::unique_ptr<Recordings> recordings_;  // null: never recorded
+  std::unique_ptr<Recordings> recordings_;  // null: never records
 };
 
 }  // namespace ospnext

@@ -7,11 +7,12 @@
 
 namespace ospnext {
 
-// "cpu", "cuda" or "cuda:1". Throws InputError for another text, for a GPU that is not there and for a
-// program built without CUDA.
+// Accepts "cpu", "cuda" and "cuda:N". Throws InputError for other text, for a GPU that does not
+// exist, and for a GPU in a program built without CUDA.
 at::Device parse_device(const std::string& text);
 
-// "float32" or "bf16" (also "bfloat16", "fp32"). Throws InputError, naming `flag`, for another text.
+// Accepts "float32", "fp32", "bf16" and "bfloat16". Throws an InputError that names `flag` for
+// other text.
 at::ScalarType parse_precision(const std::string& text, const std::string& flag = "--precision");
 
 }  // namespace ospnext

@@ -5,7 +5,8 @@
 namespace ospnext {
 namespace {
 
-// SplitMix64's finaliser (Steele, Lea, Flood 2014): spreads every input bit over the output.
+// The finaliser of SplitMix64 (Steele, Lea, Flood 2014): every input bit changes about half of the
+// output bits.
 uint64_t mix(uint64_t z) {
   z += 0x9e3779b97f4a7c15ULL;
   z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;

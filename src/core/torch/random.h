@@ -1,4 +1,5 @@
-// Random generators, one per purpose, so that a draw in one place never shifts another's numbers.
+// Random generators, one per purpose, so that a draw for one purpose never changes the numbers of
+// another.
 #pragma once
 
 #include <cstdint>
@@ -8,18 +9,18 @@
 
 namespace ospnext {
 
-// A CPU generator whose stream depends on all of seed, purpose and index, and on nothing else.
+// A CPU generator. Its stream depends on seed, purpose and index, and on nothing else.
 at::Generator seeded_generator(uint64_t seed, std::string_view purpose, uint64_t index = 0);
 
-// The same on `device`. Streams of a CPU and a GPU generator differ.
+// The same on `device`. A CPU and a GPU generator give different streams.
 at::Generator seeded_generator(const at::Device& device, uint64_t seed, std::string_view purpose,
                                uint64_t index = 0);
 
-// A CPU generator seeded with exactly `seed`, as torch.Generator("cpu").manual_seed(seed) is: for the
-// initial noise, which must equal the reference implementation's.
+// A CPU generator with exactly this seed, like torch.Generator("cpu").manual_seed(seed). For the
+// initial noise, which must equal that of the reference implementation.
 at::Generator noise_generator(uint64_t seed);
 
-// The 64-bit seed behind seeded_generator(): for generators that are not torch's.
+// The 64-bit seed that seeded_generator() uses, for generators other than torch's.
 uint64_t derived_seed(uint64_t seed, std::string_view purpose, uint64_t index = 0);
 
 }  // namespace ospnext

@@ -1,4 +1,4 @@
-// Shape checks whose message says what was expected and what came.
+// Shape checks. Their messages give the expected and the actual shape.
 #pragma once
 
 #include <string>
@@ -8,11 +8,12 @@
 
 namespace ospnext {
 
-// "[1, 16, 2, 8]"
+// A shape as text: "[1, 16, 2, 8]".
 std::string shape_text(at::IntArrayRef shape);
 
-// Throws c10::Error "y: expected [B, L] = [1, 16], got [1, 15]" unless `tensor` has the shape `expected`;
-// -1 fits any size. `names` are the letters as written at the call.
+// Throws a c10::Error like "y: expected [B, L] = [1, 16], got [1, 15]" unless `tensor` has the
+// shape `expected`, in which -1 accepts any size. `names` is the expected shape as written at the
+// call. Use it as CHECK_SHAPE(y, B, L).
 void check_shape(const at::Tensor& tensor, const char* tensor_name, const char* names,
                  const std::vector<int64_t>& expected);
 

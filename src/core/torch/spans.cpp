@@ -22,8 +22,8 @@ int64_t now() {
 
 #ifdef OSPNEXT_CUDA
 
-// A GPU tells only how long after one event another came, in milliseconds as float32. So times are counted from an origin
-// that is never far back: the last event that was read.
+// CUDA gives only the time between two events, in milliseconds as float32. To keep it exact, times
+// are measured from a recent origin: the last event that was read.
 struct Spans::GpuClock {
   using Event = c10::cuda::CUDAEvent;
   struct Mark {
@@ -53,7 +53,7 @@ struct Spans::GpuClock {
     if (marks.empty()) {
       return;
     }
-    constexpr double kNanoseconds = 1e6;  // in a millisecond
+    constexpr double kNanoseconds = 1e6;  // per millisecond
     int64_t time = origin_time;
     for (const auto& [record, is_end, event] : marks) {
       event.synchronize();
@@ -71,8 +71,8 @@ struct Spans::GpuClock {
   at::Device device;
   Event origin;
   int64_t origin_time = 0;
-  std::vector<Mark> marks;   // whose times are not read yet
-  std::vector<Event> spare;  // to be used again
+  std::vector<Mark> marks;   // their times are not read yet
+  std::vector<Event> spare;  // events for reuse
 };
 
 Spans::Spans(at::Device device)
@@ -124,7 +124,7 @@ Span::~Span() {
   try {
     end();
   } catch (const std::exception&) {
-    // a GPU that has failed: whoever waits for it says so
+    // The GPU has failed. The next call that waits for it reports the error.
   }
 }
 

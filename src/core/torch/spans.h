@@ -1,4 +1,4 @@
-// When the parts of a run began and ended, by the clock of the device that does the work.
+// Spans: when the parts of a run began and ended, measured on the device that does the work.
 #pragma once
 
 #include <cstdint>
@@ -11,29 +11,29 @@
 
 namespace ospnext {
 
-// From the outside to the inside: a kind lies in those before it.
+// Kinds of spans, from the outermost to the innermost: a span lies inside spans of earlier kinds.
 enum class SpanKind {
-  kStage,     // of the pipeline
-  kStep,      // of denoising
-  kPass,      // of the transformer
-  kBlock,     // of the transformer, or what stands beside its blocks
-  kPart,      // of a block
-  kExchange,  // between ranks
-  kKernel,    // of a GPU; in nothing
+  kStage,     // a stage of the pipeline
+  kStep,      // a denoising step
+  kPass,      // a forward pass of the transformer
+  kBlock,     // a block of the transformer, or embedding, switch and head beside the blocks
+  kPart,      // a part of a block
+  kExchange,  // a collective between ranks
+  kKernel,    // a GPU kernel; it lies inside no other span
 };
 
-// Something that took time.
 struct SpanRecord {
   SpanKind kind = SpanKind::kStage;
   std::string name = {};
-  int64_t number = -1;         // which of its kind; -1 where nobody counts
-  int64_t parent = -1;         // the record it lies in, which stands before it; -1: none
+  int64_t number = -1;         // number among spans of its kind; -1 if they are not numbered
+  int64_t parent = -1;         // index of the enclosing record, which comes before; -1: none
   int64_t begin = 0, end = 0;  // nanoseconds since 1970
-  int64_t bytes = 0;           // that an exchange sent to other ranks
+  int64_t bytes = 0;           // bytes that an exchange sent to other ranks
 };
 
-// Records spans, which nest. On a CPU a time is that of the call. On a GPU it is when its current stream gets there,
-// taken by CUDA events that nobody waits for before settle(). For one thread; not while a CUDA graph is recorded.
+// Records nested spans. On a CPU, begin and end are the times of the calls. On a GPU, they are the
+// times at which the current stream reaches these points, measured with CUDA events; the host does
+// not wait for them before settle(). For one thread; not while a CUDA graph is recorded.
 class Spans {
  public:
   explicit Spans(at::Device device);
@@ -42,11 +42,13 @@ class Spans {
   Spans& operator=(const Spans&) = delete;
 
   void begin(SpanKind kind, std::string_view name, int64_t number = -1);
-  // Ends the span that began last.
+  // Ends the innermost open span.
   void end(int64_t bytes = 0);
-  // Waits for the GPU and fills in the times up to here: costs nothing where the GPU was waited for anyway.
+  // Waits for the GPU and fills in the times of all spans so far. Call it where the host waits for
+  // the GPU anyway; there it costs nothing.
   void settle();
-  // In the order of their begins. Those that go on have no end yet, those since settle() on a GPU no times.
+  // The records in the order of begin(). An open span has no end yet. On a GPU, spans since the
+  // last settle() have no times yet.
   const std::vector<SpanRecord>& records() const { return records_; }
 
  private:
@@ -54,11 +56,11 @@ class Spans {
   void stamp(int64_t record, bool is_end);
 
   std::vector<SpanRecord> records_;
-  std::vector<int64_t> open_;
+  std::vector<int64_t> open_;      // records of the open spans, outermost first
   std::unique_ptr<GpuClock> gpu_;  // null on a CPU
 };
 
-// A span as long as the object lives, or until end(); nothing where `spans` is null.
+// A span that lasts as long as this object, or until end(). With a null `spans` it does nothing.
 class Span {
  public:
   Span(Spans* spans, SpanKind kind, std::string_view name, int64_t number = -1)
@@ -69,7 +71,7 @@ class Span {
   Span(const Span&) = delete;
   Span& operator=(const Span&) = delete;
 
-  // Ends it, and begins another of its kind.
+  // Ends the current span and begins another one of the same kind.
   void next(std::string_view name, int64_t number = -1) {
     end();
     if (spans_ != nullptr) {

@@ -1,6 +1,6 @@
-// The part of LibTorch that most files here use: tensors, modules, devices. torch/torch.h adds every layer, optimiser and
-// data loader there is, which each file would pay for with twice the time (3 s) to compile; those who use one of them
-// include its own header.
+// The part of LibTorch that most files use: tensors, modules, devices. torch/torch.h would add
+// every layer, optimiser and data loader, which doubles the compile time of each file (by 3 s).
+// Files that need one of them include its own header.
 #pragma once
 
 #include <torch/cuda.h>
