@@ -1,4 +1,5 @@
-// Loops of our own over at::parallel_for are spread over threads, which depends on how they are compiled.
+// Loops over at::parallel_for in this project use several threads. This depends on how they are
+// compiled.
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 

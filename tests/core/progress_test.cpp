@@ -29,7 +29,7 @@ TEST(Progress, KeepsTheSecondsOfEachStageInOrderAlsoWhenSilent) {
   std::this_thread::sleep_for(std::chrono::milliseconds(20));
   progress.begin("decode", 1);
   progress.end();
-  progress.end();  // no stage is open: nothing happens
+  progress.end();  // does nothing, because no stage is open
   ASSERT_EQ(progress.stage_seconds().size(), 2U);
   EXPECT_EQ(progress.stage_seconds()[0].first, "load");
   EXPECT_GE(progress.stage_seconds()[0].second, 0.02);

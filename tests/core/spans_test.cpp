@@ -42,13 +42,13 @@ TEST_P(SpansOnDevice, NestAndFollowEachOther) {
   EXPECT_LE(records[2].end, records[3].begin);
 }
 
-// The host only queues a GPU's work, which takes far longer.
+// On a GPU, the host only queues the work, which takes much longer than the calls.
 TEST_P(SpansOnDevice, LastAsLongAsTheDeviceWorks) {
   using Clock = std::chrono::steady_clock;
   at::Tensor x = at::ones({1 << 22}, device());
   x.add_(1);
   Spans spans(device());
-  for (int round = 0; round < 2; ++round) {  // times go on behind settle()
+  for (int round = 0; round < 2; ++round) {  // times continue after settle()
     const auto begin = Clock::now();
     {
       const Span span(&spans, SpanKind::kBlock, "work");

@@ -1,4 +1,5 @@
-// Orders and segments equal the padded reference's; switching is a permutation; plans follow the paper.
+// Orders and segments equal those of the padded reference; a switch is a permutation; block plans
+// follow the paper.
 #include "models/layout.h"
 
 #include <gtest/gtest.h>
@@ -14,7 +15,7 @@
 namespace ospnext {
 namespace {
 
-// "2x3x5.2.token.order" -> its layout
+// The layout of a fixture's name, such as "2x3x5.2.token.order".
 Layout layout_of(const std::string& name) {
   Grid grid;
   int64_t P = 0;
@@ -153,7 +154,7 @@ TEST(Layout, RanksHoldRangesOfPlaces) {
   EXPECT_EQ(spread.cuts().size(), 7);
   EXPECT_EQ(spread.cuts().back(), grid.tokens());
   EXPECT_TRUE(at::equal(spread.order().index_select(0, spread.places()), at::arange(70)));
-  for (int64_t owner = 0; owner < 2; ++owner) {  // pieces add up to the segments of an owner
+  for (int64_t owner = 0; owner < 2; ++owner) {  // pieces add up to the owner's segments
     const auto whole = spread.pieces(3 * owner, 3 * owner + 3);
     int64_t sum = 0;
     for (size_t s = 0; s < whole.size(); ++s) {

@@ -1,4 +1,5 @@
-// What is sent between ranks, measured by the counters: one exchange a sparse block, a quarter of Ulysses' bytes.
+// Measures the traffic between ranks with the counters: one exchange per sparse block, a quarter of
+// the bytes of Ulysses.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -17,7 +18,7 @@ namespace {
 constexpr int kRanks = 4;
 constexpr int64_t kHeads = 4, kHeadWidth = 1, kWidth = kHeads * kHeadWidth;
 
-// Bytes that each rank sends, all ranks know.
+// The bytes that each rank sent, gathered on all ranks.
 std::vector<int64_t> sent_by_all(const ProcessGroup& all, Journal& journal,
                                  const std::vector<const char*>& purposes) {
   int64_t bytes = 0;
@@ -31,11 +32,11 @@ std::vector<int64_t> sent_by_all(const ProcessGroup& all, Journal& journal,
 }
 
 struct Figures {
-  double total_saved, busiest_saved;  // of Ulysses' bytes, in percent
-  int64_t busiest_tokens;             // that a rank sends in a switch
+  double total_saved, busiest_saved;  // percent of the bytes of Ulysses
+  int64_t busiest_tokens;             // tokens that the busiest rank sends in a switch
 };
 
-// One switch between sparse layouts against one attention by Ulysses with even shards.
+// Compares one switch between sparse layouts with one Ulysses attention on even shards.
 Figures measure(const ProcessGroup& all, const SequenceRanks& ranks, Journal& journal,
                 const Grid& grid) {
   journal.forget_traffic();
@@ -111,7 +112,7 @@ TEST(TransformerTraffic, LoadOfTheBusiestRank) {
   };
   const Grid hd{21, 45, 80};
   for (const Pattern pattern : {Pattern::kToken, Pattern::kGroup}) {
-    EXPECT_NEAR(excess(hd, pattern, 4), 2.22, 0.005);  // padded to 48 rows: 6.67
+    EXPECT_NEAR(excess(hd, pattern, 4), 2.22, 0.005);  // 6.67 if padded to 48 rows
     EXPECT_EQ(excess(hd, pattern, 2), 0);
   }
 }
@@ -134,7 +135,7 @@ TEST(TransformerTraffic, AForwardExchangesOncePerSparseBlockAndTwicePerFullOne) 
               EXPECT_EQ(journal->traffic().at("ulysses in").calls, 4);
               EXPECT_EQ(journal->traffic().at("ulysses out").calls, 4);
               EXPECT_EQ(journal->traffic().at("gather").calls, 1);
-              EXPECT_EQ(journal->traffic().size(), 5);  // and the start of the group
+              EXPECT_EQ(journal->traffic().size(), 5);  // the fifth is the start of the group
             },
             {.journal = journal});
 }

@@ -1,4 +1,5 @@
-// A transformer whose tokens lie on several ranks, real processes over Gloo, gives what one rank gives.
+// A transformer with its tokens on several ranks (processes over Gloo) gives the same result as one
+// rank.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -30,7 +31,7 @@ struct Inputs {
   at::Tensor latent, text, timestep;
 };
 
-// Two samples on a grid of tokens.
+// Inputs for two samples on a grid of tokens.
 Inputs inputs_on(const Grid& grid) {
   at::Generator generator = seeded_generator(5, "ranks");
   const auto draw = [&](at::IntArrayRef shape) {
@@ -46,7 +47,7 @@ std::string name_of(const SequenceMesh& mesh, const Grid& grid) {
          std::to_string(grid.H) + "x" + std::to_string(grid.W);
 }
 
-// Grids that P² divides, that it does not, and that leave segments empty.
+// A grid with equal segments, one with unequal segments, and one with empty segments.
 const std::vector<Grid> kGrids = {{3, 8, 4}, {2, 5, 7}, {1, 2, 2}};
 
 void expect_equal_to_one_rank(const std::string& type, int size,
@@ -94,7 +95,7 @@ TEST(TransformerRanks, SparseOnEightEqualsOne) {
   expect_equal_to_one_rank("dual_end", 8, {{4, 2, 1}, {4, 1, 2}, {2, 4, 1}, {2, 2, 2}});
 }
 
-// One linear of which each rank has some rows of the input, one of which holds the largest value.
+// One linear. Each rank has some rows of the input; one of these rows contains the largest value.
 TEST(TransformerRanks, Hif8CodesDoNotDependOnTheRanks) {
   at::set_num_threads(1);
   const torch::NoGradGuard no_grad;
@@ -123,7 +124,8 @@ TEST(TransformerRanks, Hif8OnFourIsNearOne) {
   const Inputs in = inputs_on(kGrids[1]);
   const at::Tensor expected = transformer->forward(in.latent, in.text, in.timestep);
   run_ranks(4, [&](const ProcessGroup& all) {
-    // Sums of attention differ in their last bits, and a value between two codes may then fall to the other side.
+    // Sums of attention differ in their last bits. A value half way between two codes can then be
+    // rounded to the other one.
     for (const SequenceMesh& mesh : {SequenceMesh{4, 1, 1}, {2, 2, 1}, {1, 4, 1}, {2, 1, 2}}) {
       transformer->set_ranks(sequence_ranks(all, mesh, transformer->config().num_heads));
       EXPECT_LT(relative_l2(transformer->forward(in.latent, in.text, in.timestep), expected), 1e-2)

@@ -1,4 +1,5 @@
-// A video decoded by several ranks, real processes over Gloo, in strips or in tiles, is what one rank decodes.
+// A video decoded by several ranks (processes over Gloo) in strips or in tiles equals the video
+// that one rank decodes.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -16,7 +17,7 @@
 namespace ospnext {
 namespace {
 
-constexpr double kTolerance = 1e-5;  // relative L2: the same sums in other blockings
+constexpr double kTolerance = 1e-5;  // relative L2: the same sums in another order
 
 at::Tensor latent_of(at::IntArrayRef shape) {
   return torch::randn(shape, seeded_generator(5, "ranks"), at::kFloat);
@@ -25,7 +26,8 @@ at::Tensor latent_of(at::IntArrayRef shape) {
 using Decode = std::function<void(Vae& vae, const at::Tensor& latent, const ProcessGroup& ranks,
                                   const std::function<void(const at::Tensor&)>& sink)>;
 
-// The video, [B, 3, T, H, W], and the frames of each piece of it; nothing on ranks whose sink is not called.
+// The video [B, 3, T, H, W] and the number of frames of each piece. Undefined and empty on ranks
+// that do not call their sink.
 struct Decoded {
   at::Tensor video;
   std::vector<int64_t> pieces;
@@ -73,7 +75,7 @@ void in_strips(Vae& vae, const at::Tensor& latent, const ProcessGroup& ranks,
   vae->decode(latent, sink, nullptr, vae::Strips(ranks, latent.size(3)));
 }
 
-// Tiles of 4 x 4 values of the latent, a new one every 3.
+// Tiles of 4 x 4 latent values, one every 3 values.
 Decode in_tiles(int64_t span) {
   return [span](Vae& vae, const at::Tensor& latent, const ProcessGroup& ranks,
                 const std::function<void(const at::Tensor&)>& sink) {
@@ -98,7 +100,8 @@ TEST(VaeRanks, StripsOnEightEqualOne) {
   expect_equal_to_one_rank(in_strips, 8, {{1, 16, 2, 8, 2}, {1, 16, 1, 11, 2}});
 }
 
-// 6 x 7 values are 2 x 3 tiles; on four ranks two have none in the second turn, and of 2 x 5 values two never do.
+// 6 x 7 values make 2 x 3 tiles: with four ranks, two ranks have no tile in the second turn. 2 x 5
+// values make two tiles: two of four ranks never have one.
 TEST(VaeRanks, TilesEqualOne) {
   const std::vector<std::vector<int64_t>> shapes = {
       {1, 16, 3, 6, 7}, {1, 16, 1, 2, 5}, {2, 16, 2, 5, 4}};
@@ -115,7 +118,7 @@ TEST(VaeRanks, FramesNoLargerThanATileAreDecodedInStrips) {
   expect_equal_to_one_rank(in_tiles(kTiledSpan), 2, {{1, 16, 2, 4, 4}});
 }
 
-// What a strip is without its neighbours, or its attention without the other strips.
+// Decodes a strip without its neighbours, and attends without the other strips: both must differ.
 TEST(VaeRanks, StripsThatSeeNothingBeyondTheirEdgesAreNoticed) {
   VaeFixture fixture("wan");
   const at::Tensor latent = latent_of({1, 16, 1, 4, 3});
@@ -129,7 +132,8 @@ TEST(VaeRanks, StripsThatSeeNothingBeyondTheirEdgesAreNoticed) {
   EXPECT_GT(relative_l2(alone, attention->forward(x).narrow(3, 0, 2)), 100 * kTolerance);
 }
 
-// Each convolution of three rows fetches its neighbours' rows once a piece, the attention its keys and values.
+// Per piece, each convolution of three rows fetches its neighbours' rows once, and the attention
+// gathers its keys and values once.
 TEST(VaeRanks, ExchangesAreCounted) {
   VaeFixture fixture("wan");
   const auto journal = std::make_shared<Journal>();
@@ -152,7 +156,7 @@ TEST(VaeRanks, ExchangesAreCounted) {
         EXPECT_EQ(frames.calls, F);
         EXPECT_EQ(frames.bytes, all.rank() == 0 ? 0 : (4 * F - 3) * 3 * (8 * h / 2) * (8 * w) * 4);
         decode(in_tiles(kTiledSpan), fixture.vae, latent_of({1, 16, F, 4, 7}), all);
-        EXPECT_EQ(journal->traffic().at("tiles").calls, 3 * F);  // 2 x 3 tiles, two at once
+        EXPECT_EQ(journal->traffic().at("tiles").calls, 3 * F);  // 2 x 3 tiles, two at a time
       },
       options);
 }

@@ -1,4 +1,5 @@
-// A transformer whose blocks are divided among real processes computes, bit for bit, what one with all its weights does.
+// A transformer with its blocks sharded among processes computes the same as one with all its
+// weights, bit for bit.
 #include <gtest/gtest.h>
 
 #include "core/torch/random.h"
@@ -13,7 +14,7 @@ namespace {
 TransformerConfig sparse_config() {
   TransformerConfig config = tiny_transformer_config();
   config.num_heads = 4;
-  config.num_layers = 8;  // which the three buffers do not divide
+  config.num_layers = 8;  // not a multiple of the three buffers
   config.skiparse_model_type = "dual_end";
   config.num_full_blocks = 4;
   return config;
@@ -31,7 +32,7 @@ Inputs inputs() {
   return {draw({1, 16, 2, 10, 14}), draw({1, 3, 32}), at::tensor({750.F})};
 }
 
-// Bytes of memory that the parameters of the blocks take.
+// The bytes of memory that the parameters of the blocks occupy.
 int64_t memory_of_blocks(TransformerImpl& transformer) {
   int64_t bytes = 0;
   for (const at::Tensor& parameter : transformer.blocks->parameters()) {
@@ -63,12 +64,12 @@ void expect_equal_to_whole(int size, const std::vector<SequenceMesh>& meshes,
       kept += static_cast<int64_t>(shard.kept.nbytes());
     }
     EXPECT_NEAR(static_cast<double>(kept) / static_cast<double>(whole), 1.0 / size, 0.02);
-    EXPECT_LT(memory_of_blocks(*transformer), whole / 100);  // the rest has gone
+    EXPECT_LT(memory_of_blocks(*transformer), whole / 100);  // their memory is freed
     for (size_t i = 0; i < meshes.size(); ++i) {
       transformer->set_ranks(sequence_ranks(all, meshes[i], 4));
       EXPECT_TRUE(at::equal(run(), expected[i])) << "mesh " << i << " of " << size << " ranks";
     }
-    // Embedding the text takes every block once, and so does the pass.
+    // embed_text() uses every block once, and forward() does too.
     const Traffic gathered = journal->traffic().at("weights");
     EXPECT_EQ(gathered.calls, 2 * 8 * std::ssize(meshes));
     const auto block = static_cast<double>(whole) / 8;
@@ -94,7 +95,7 @@ TEST(ShardedTransformer, InHif8EqualsTheWhole) {
   expect_equal_to_whole(2, {{2, 1, 1}}, {.linears = true, .attention = true});
 }
 
-// Each rank makes a video of its own.
+// Each rank makes a different video.
 TEST(ShardedTransformer, ServesPassesOfDifferentVideos) {
   at::set_num_threads(1);
   const torch::NoGradGuard no_grad;

@@ -1,4 +1,4 @@
-// Rotations follow the three axes, in the order of the layout.
+// RoPE rotations depend on the three axes and are in the order of the layout.
 #include "models/rope.h"
 
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-// Configurations of three families are read, missing sizes inferred, contradictions refused.
+// Reads configurations of three families, infers missing sizes, refuses contradictions.
 #include "models/transformer_config.h"
 
 #include <gtest/gtest.h>

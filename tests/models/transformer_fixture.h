@@ -27,7 +27,7 @@ class TransformerFixture {
     return to_tensor(checkpoint_.tensors().at(name)).clone();
   }
 
-  // The file's config, changed by `settings`, with the file's weights.
+  // A model with the file's config, changed by `settings`, and the file's weights.
   Transformer model(const nlohmann::json& settings = nlohmann::json::object(),
                     at::TensorOptions options = at::kFloat) const {
     nlohmann::json fields = metadata("config");
@@ -42,7 +42,7 @@ class TransformerFixture {
     return transformer;
   }
 
-  // Velocity of the inputs stored under `name`, on the model's device.
+  // The velocity for the inputs stored under `name`, on the model's device.
   at::Tensor run(Transformer& transformer, const std::string& name) const {
     const at::Device device = transformer->head->modulation.device();
     return transformer->forward(tensor(name + ".latent").to(device),

@@ -1,4 +1,5 @@
-// A forward of a grid seen before synchronises with nothing: a CUDA graph captures and replays it.
+// The second forward pass on a grid does not synchronise with the host, so a CUDA graph can capture
+// and replay it.
 #include <gtest/gtest.h>
 
 #include "models/transformer_fixture.h"

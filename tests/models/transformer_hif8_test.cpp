@@ -1,4 +1,5 @@
-// HiFloat8 inside the transformer: which layers round, what attention makes of it, and FP8 tensor cores.
+// HiFloat8 in the transformer: which layers round, the result of rounded attention, and FP8 tensor
+// cores.
 #include "models/transformer_hif8.h"
 
 #include <gtest/gtest.h>
@@ -72,7 +73,7 @@ TEST(TransformerHif8, EachKindOfRoundingMovesTheOutputALittle) {
   EXPECT_TRUE(torch::equal(Rounded({.linears = true}).run(), linears));
 }
 
-// Layer by layer with rounded values, written out.
+// Compares attention with the same steps on rounded values, written out.
 TEST(TransformerHif8, AttentionIsTheOneWrittenOut) {
   Rounded it({.linears = true, .attention = true});
   const torch::NoGradGuard no_grad;
@@ -95,7 +96,7 @@ TEST(TransformerHif8, AttentionIsTheOneWrittenOut) {
   };
   const at::Tensor found = layer->attend_text(x, layer->text_keys(text));
   EXPECT_LT(relative_l2(found, expected(true)), 1e-5);
-  EXPECT_GT(relative_l2(found, expected(false)), 1e-3);  // planted
+  EXPECT_GT(relative_l2(found, expected(false)), 1e-3);  // planted mistake: no rounding
 }
 
 TEST(TransformerHif8, AMissingScaleIsAMistake) {
@@ -135,7 +136,8 @@ TEST_P(TransformerHif8OnDevice, TensorCoresComputeWhatTheSimulationDoes) {
   for (const auto products : {Hif8Products::kTensorCores, Hif8Products::kTensorCoresP8}) {
     SCOPED_TRACE(static_cast<int>(products));
     const at::Tensor fast = run({.linears = true, .attention = true, .products = products});
-    // Where sums differ in their last bit, the next rounding may go the other way; rounding as a whole costs the same.
+    // If sums differ in the last bit, the next value may be rounded to another code. The total
+    // error of rounding stays the same.
     EXPECT_LT(relative_l2(fast, simulated), cost);
     EXPECT_GT(relative_l2(fast, unrounded), cost / 1.25);
     EXPECT_LT(relative_l2(fast, unrounded), cost * 1.25);

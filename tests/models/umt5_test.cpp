@@ -1,4 +1,5 @@
-// The UMT5 encoder against transformers, on small random weights (tools/make_text_fixtures.py).
+// Compares the UMT5 encoder with transformers on small random weights
+// (tools/make_text_fixtures.py).
 #include "models/umt5.h"
 
 #include <gtest/gtest.h>
@@ -16,7 +17,7 @@
 namespace ospnext {
 namespace {
 
-constexpr double kTolerance = 1e-4;  // of the largest value; float32 in another order of summation
+constexpr double kTolerance = 1e-4;  // of the largest value; float32 sums in another order
 
 using Tensors = std::map<std::string, at::Tensor>;
 
@@ -45,7 +46,7 @@ at::Tensor run(const Umt5Encoder& encoder, const at::Tensor& ids = fixture().at(
   return encoder->forward(ids, mask);
 }
 
-// Largest difference as a part of the largest value.
+// The largest difference, relative to the largest expected value.
 double difference(const at::Tensor& found, const at::Tensor& expected) {
   const at::Tensor reference = expected.to(at::kDouble);
   return ((found.to(at::kDouble) - reference).abs().max() / reference.abs().max()).item<double>();
@@ -153,7 +154,7 @@ TEST(Umt5Encoder, PlantedMistakesAreCaught) {
   const at::Tensor unmasked = run(fixture_encoder(), ids, at::ones_like(ids));
   EXPECT_GT(difference(unmasked * fixture().at("mask").unsqueeze(-1), fixture().at("output")),
             10 * kTolerance);
-  // Buckets that leave out the exact distances 6 and 7, as of 24 instead of 32.
+  // other logarithmic buckets
   config = fixture_config();
   config.relative_attention_max_distance = 64;
   EXPECT_GT(difference_to_transformers(fixture_encoder(config)), 10 * kTolerance);

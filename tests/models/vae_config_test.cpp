@@ -26,7 +26,7 @@ std::string refusal(const std::function<void()>& action) {
   return "accepted";
 }
 
-// Shapes of the parameters a module of this config has.
+// The shapes of the parameters of a VAE with this config.
 std::map<std::string, std::vector<int64_t>> shapes_of(const VaeConfig& config) {
   std::map<std::string, std::vector<int64_t>> shapes;
   for (const auto& parameter : Vae(config)->named_parameters()) {
@@ -120,7 +120,7 @@ TEST(VaeConfig, ImpossibleValuesAreRefused) {
   EXPECT_EQ(with("base_dim", 0), "a.json: VAE config: base_dim is 0, expected 1 to 65536");
   EXPECT_NE(with("base_dim", 3), "accepted");  // 3 channels cannot be halved
   EXPECT_NE(with("base_dim", "many"), "accepted");
-  EXPECT_NE(with("z_dim", 4), "accepted");  // has statistics for 3
+  EXPECT_NE(with("z_dim", 4), "accepted");  // there are statistics for 3 channels
   EXPECT_NE(with("dim_mult", nlohmann::json::array()), "accepted");
   EXPECT_NE(with("dim_mult", {1, 2, int64_t{1} << 60}), "accepted");
   EXPECT_NE(with("num_res_blocks", -1), "accepted");

@@ -1,4 +1,4 @@
-// A small random VAE of diffusers with what it encodes and decodes (tools/make_vae_fixtures.py).
+// A small random VAE of diffusers with its inputs and outputs (tools/make_vae_fixtures.py).
 #pragma once
 
 #include <gtest/gtest.h>
@@ -37,7 +37,7 @@ struct VaeFixture {
   Vae vae;
 };
 
-// Largest difference, as a share of the largest expected value.
+// The largest difference, relative to the largest expected value.
 inline double difference(const at::Tensor& actual, const at::Tensor& expected) {
   EXPECT_EQ(actual.sizes(), expected.sizes());
   return ((actual - expected).abs().max() / expected.abs().max()).item<double>();

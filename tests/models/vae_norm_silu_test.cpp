@@ -1,4 +1,4 @@
-// The fused norm and SiLU against the same expression in plain torch operations.
+// Compares the fused norm and SiLU with the same expression in plain torch operations.
 #include "models/vae_norm_silu.h"
 
 #include <gtest/gtest.h>
@@ -89,7 +89,7 @@ TEST(VaeNormSilu, IsTheSameWithoutAGradient) {
   }
 }
 
-// A mistake of one term must show.
+// The comparison must notice one missing term.
 TEST(VaeNormSiluPlanted, WithoutTheProjectionTheGradientIsWrong) {
   const Case c(at::kDouble);
   const auto found = results(c, norm_silu(c.x, c.gamma, 2, c.past));

@@ -1,4 +1,5 @@
-// The video VAE against diffusers' AutoencoderKLWan, and its streaming form against its whole-clip form.
+// Compares the video VAE with diffusers' AutoencoderKLWan, and its streaming form with its
+// whole-clip form.
 #include "models/vae.h"
 
 #include <gtest/gtest.h>
@@ -14,9 +15,9 @@
 namespace ospnext {
 namespace {
 
-constexpr double kTolerance = 1e-4;  // of the largest value, float32: other order of summation
+constexpr double kTolerance = 1e-4;  // of the largest value; float32 sums in another order
 
-// Root mean square of the difference, as a share of that of the expected values.
+// The root mean square of the difference, relative to that of the expected values.
 double mean_difference(const at::Tensor& actual, const at::Tensor& expected) {
   return ((actual - expected).norm() / expected.norm()).item<double>();
 }
@@ -178,7 +179,8 @@ TEST(Vae, MemoryOfTheStreamDoesNotGrow) {
     decoder_bytes.push_back(decoding.bytes());
   }
   EXPECT_EQ(encoder_bytes[1], encoder_bytes[7]);
-  EXPECT_EQ(decoder_bytes[2], decoder_bytes[7]);  // the second upsampling in time starts last
+  // one piece later than the encoder, because the second upsampling in time starts later
+  EXPECT_EQ(decoder_bytes[2], decoder_bytes[7]);
 }
 
 TEST(Vae, FramesLeaveAsTheyAreMade) {
@@ -235,7 +237,7 @@ TEST(Vae, CudaEqualsCpu) {
   EXPECT_TRUE(fixture.vae->encoder->conv1->weight.grad().isfinite().all().item<bool>());
 }
 
-// Planted mistakes: what the comparisons above must notice.
+// Planted mistakes, which the comparisons above must notice.
 
 TEST(VaePlanted, OneForgottenHistoryIsNoticed) {
   VaeFixture fixture("wan");
@@ -272,8 +274,8 @@ TEST(VaePlanted, SwappedFramesOfAPairAreNoticed) {
   EXPECT_GT(difference(video, fixture.of(17, "video")), kTolerance);
 }
 
-// Mirroring kernels, input and output swaps left and right padding: the decoder pads both sides
-// alike, the encoder's downsampling pads on the right only.
+// Mirrored kernels, input and output swap left and right padding. The decoder pads both sides
+// equally, the encoder's downsampling pads only on the right.
 TEST(VaePlanted, PaddingOnTheWrongSideIsNoticed) {
   VaeFixture fixture("wan");
   const torch::NoGradGuard no_grad;

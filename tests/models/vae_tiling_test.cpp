@@ -1,4 +1,5 @@
-// The VAE in tiles against diffusers' (tools/make_vae_fixtures.py), and what the comparison notices.
+// Compares the VAE in tiles with diffusers (tools/make_vae_fixtures.py). Planted mistakes must be
+// noticed.
 #include "models/vae_tiling.h"
 
 #include <gtest/gtest.h>
@@ -30,7 +31,7 @@ struct TiledCase {
   }
   at::Tensor video() const { return of("pixels").to(at::kFloat) / 127.5 - 1; }
   at::Tensor given() const { return of("given").to(at::kFloat); }
-  // How far a decoded video [B, 3, T, H, W] is from diffusers'.
+  // The difference between a decoded video [B, 3, T, H, W] and that of diffusers.
   double distance(const at::Tensor& decoded) const {
     return difference(decoded.index_select(2, of("kept")), of("video"));
   }
@@ -88,7 +89,7 @@ TEST_P(VaeTiles, WholeFramesAndOtherTilesAreNoticed) {
 
 INSTANTIATE_TEST_SUITE_P(Vae, VaeTiles, testing::Values("thin", "narrow", "low", "apart"));
 
-// Mistakes in putting tiles together.
+// Mistakes in the blending of tiles.
 enum class Mistake {
   kNone,
   kNoBlending,
@@ -110,7 +111,7 @@ void blend(const at::Tensor& before, at::Tensor& tile, int64_t axis, int64_t ove
   }
 }
 
-// Tiles of a decoded video, put together line by line.
+// Decodes a video in tiles and blends them line by line.
 at::Tensor by_hand(const TiledCase& tiled, Mistake mistake) {
   const torch::NoGradGuard no_grad;
   const at::Tensor latent = tiled.given();
@@ -166,7 +167,7 @@ TEST(VaeTilesPlanted, MistakesInBlendingAreNoticed) {
     const double found = thin.distance(by_hand(thin, mistake));
     EXPECT_GT(found, kTolerance) << static_cast<int>(mistake);
   }
-  const TiledCase narrow("narrow");  // where tiles are thinner than the overlap
+  const TiledCase narrow("narrow");  // has tiles that are thinner than the overlap
   EXPECT_LE(narrow.distance(by_hand(narrow, Mistake::kNone)), kTolerance);
   EXPECT_GT(narrow.distance(by_hand(narrow, Mistake::kAsIfFull)), kTolerance);
 }
@@ -175,7 +176,7 @@ TEST(VaeTiling, FramesLeaveSpanBySpan) {
   const TiledCase narrow("narrow");  // 3 latent frames
   const int64_t tiles = narrow.tiling.count(40, 72);
   EXPECT_EQ(tiles, 15);
-  std::vector<int64_t> events;  // 0: a piece was decoded, n: n frames came
+  std::vector<int64_t> events;  // 0: a piece was decoded; n: the sink got n frames
   decode_tiled(
       shared_vae(), narrow.given(), narrow.tiling,
       [&](const at::Tensor& frames) {

@@ -1,4 +1,5 @@
-// Meshes that are chosen, and those that are refused with the nearest that fit.
+// The choice of meshes. Impossible ones are refused, and the message names the nearest possible
+// ones.
 #include "parallel/mesh.h"
 
 #include <gtest/gtest.h>

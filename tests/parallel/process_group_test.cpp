@@ -1,4 +1,5 @@
-// Collectives over Gloo in real processes: uneven, empty, of any dtype; faults are told; a group of one is free.
+// Collectives over Gloo between processes: uneven, empty, of any dtype; errors are reported; a
+// group of one sends nothing.
 #include "parallel/process_group.h"
 
 #include <csignal>
@@ -10,12 +11,12 @@
 namespace ospnext {
 namespace {
 
-// Rows that say whose they are: rank·100 + 0, 1, ...
+// Rows whose values identify the rank: rank·100 + 0, 1, ...
 at::Tensor rows_of(int rank, int64_t rows, at::ScalarType dtype) {
   return (at::arange(rows) + rank * 100).to(dtype).unsqueeze(1).expand({rows, 3}).contiguous();
 }
 
-// What rank `from` sends to rank `to`: uneven, and nothing from or to some.
+// How many rows rank `from` sends to rank `to`: uneven, some zero.
 int64_t rows_between(int from, int to) {
   return from == 1 ? 0 : (from + 2 * to) % 4;
 }
@@ -123,7 +124,7 @@ TEST(ProcessGroup, ExchangesAreSpans) {
       {.journal = journal});
 }
 
-// Were starting to wait, rank 0 would never come to where rank 1 is.
+// If the start of a collective waited for the other rank, this would be a deadlock.
 TEST(ProcessGroup, WhatIsStartedGoesOnBesideOtherCollectives) {
   const auto journal = std::make_shared<Journal>();
   run_ranks(2,
@@ -166,7 +167,7 @@ TEST(ProcessGroup, ADeathIsNoticedWhereTheResultIsWaitedFor) {
           ::_exit(0);
         }
         ::signal(SIGPIPE, SIG_IGN);  // as the program does
-        // By then it may be known already when the exchange starts.
+        // The exchange may throw already at its start.
         EXPECT_THROW(
             all.start_gather_into(at::empty({8}, at::kByte), at::ones({4}, at::kByte), "weights")
                 .wait(),
@@ -188,7 +189,7 @@ TEST(ProcessGroup, OfOneIsTheIdentity) {
   alone.barrier("");
 }
 
-// Every collective of the engine, which on a machine with one GPU is as much of NCCL as can be seen.
+// Runs every collective of the engine in a group of one: the only test of NCCL that one GPU allows.
 void exchange_with_itself(Transport transport, at::Device device) {
   const HostedStore store;
   const auto journal = std::make_shared<Journal>();
@@ -214,7 +215,7 @@ void exchange_with_itself(Transport transport, at::Device device) {
   EXPECT_TRUE(at::equal(gathered.wait(), part));
   EXPECT_EQ(journal->traffic().at("switch").calls, 8);
   for (const auto& [purpose, traffic] : journal->traffic()) {
-    EXPECT_EQ(traffic.bytes, 0) << purpose;  // to others
+    EXPECT_EQ(traffic.bytes, 0) << purpose;  // there are no other ranks
   }
 }
 

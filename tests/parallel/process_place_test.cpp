@@ -1,4 +1,4 @@
-// The environments of launchers.
+// Ranks from the environment variables of launchers.
 #include "parallel/process_place.h"
 
 #include <gtest/gtest.h>

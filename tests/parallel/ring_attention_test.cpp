@@ -1,4 +1,4 @@
-// Ring attention in real processes: keys and values that travel during attention give what all in one process give.
+// Ring attention between processes gives the same result as attention in one process.
 #include "parallel/ring_attention.h"
 
 #include <numeric>
@@ -12,7 +12,7 @@ namespace {
 
 constexpr int64_t kSegments = 3;
 
-// Tokens of rank r in each segment: uneven, some none.
+// The tokens of a rank in each segment: uneven, some zero.
 std::vector<int64_t> lengths_of(int rank) {
   return {rank % 2 == 0 ? 5 : 2, rank == 1 ? 0 : 3, 1 + rank};
 }
@@ -53,7 +53,7 @@ TEST_P(Ring, JoinsThePartsInTheOrderTheyCome) {
               partial_attention(own.q, theirs.k, theirs.v, segments[rank], segments[whose]);
           expected = turn == 0 ? part : join(expected, part);
         }
-        for (int i = 0; i < 3; ++i) {  // travel and computation interleave differently
+        for (int i = 0; i < 3; ++i) {  // transfer and computation overlap differently each time
           EXPECT_TRUE(at::equal(ring_attention(own.q, own.k, own.v, segments, all), expected.out));
         }
         EXPECT_EQ(journal->traffic().at("ring").calls, 3 * (n - 1));

@@ -1,4 +1,4 @@
-// Weights divided among real processes: whole while they are used, and elsewhere a part of 1/n.
+// Weights sharded among n processes: complete while they are used, else each process has 1/n.
 #include "parallel/sharded_weights.h"
 
 #include "support/run_ranks.h"
@@ -6,7 +6,7 @@
 namespace ospnext {
 namespace {
 
-// Parameters of several dtypes, whose bytes no number of ranks divides.
+// Parameters of several dtypes. Their bytes are not a multiple of the number of ranks.
 struct Block : torch::nn::Module {
   explicit Block(int64_t i) {
     const auto values = [i](at::IntArrayRef shape) {
@@ -54,13 +54,13 @@ TEST_P(Ranks, UseWholeBlocksInTurnAndKeepAPart) {
         const int64_t i = use % count;
         weights.ready(i);
         EXPECT_TRUE(equal(*own[i], *whole[i])) << "use " << use << " of " << count;
-        if (count > 1) {  // the next has nothing yet
+        if (count > 1) {  // the next block has no weights yet
           const auto& next = static_cast<const Block&>(*own[(i + 1) % count]);
           EXPECT_TRUE(at::isnan(next.weight).all().item<bool>());
           EXPECT_EQ(next.weight.storage().nbytes(), sizeof(float));
         }
       }
-      EXPECT_THROW(weights.ready(count), c10::Error);  // out of turn
+      EXPECT_THROW(weights.ready(count), c10::Error);  // not the next block
     });
   }
 }

@@ -1,4 +1,5 @@
-// Faults between real processes: who does not arrive, dies, hangs or runs something else is named, in time.
+// Failures between processes: errors name, in time, the rank that does not arrive, dies, hangs or
+// runs something else.
 #include "parallel/world.h"
 
 #include <gtest/gtest.h>
@@ -18,7 +19,8 @@ namespace {
 
 using std::chrono::milliseconds;
 
-// What rank 0 says when its work throws, where all ranks do `work`; "" when it does not. The others are killed.
+// Runs `work` on all ranks. Returns the message that rank 0's work throws, or "" if it throws none.
+// Kills the other ranks at the end.
 std::string failure_at_rank_0(int size, int started, const WorldOptions& options,
                               const std::function<void(World& world)>& work) {
   at::set_num_threads(1);
@@ -102,7 +104,7 @@ TEST(World, NamesARankThatDiesWithinTenSeconds) {
     world.all().all_sum(at::ones({2}), "sum");
     world.journal().at_step(4);
     if (world.all().rank() == 2) {
-      std::this_thread::sleep_for(milliseconds(1500));  // for others to hear where it is
+      std::this_thread::sleep_for(milliseconds(1500));  // so that others read its position
       ::raise(SIGKILL);
     }
     world.all().all_sum(at::ones({2}), "sum");

@@ -1,4 +1,4 @@
-// The Euler sampler against diffusers and levels computed elsewhere (tools/make_scheduler_fixtures.py).
+// Compares the Euler sampler with diffusers and with levels from tools/make_scheduler_fixtures.py.
 #include "schedulers/flow_matching.h"
 
 #include <gtest/gtest.h>
@@ -13,7 +13,7 @@
 namespace ospnext {
 namespace {
 
-constexpr double kSingleOperation = 1e-6;  // of the largest value: a few roundings to float32
+constexpr double kSingleOperation = 1e-6;  // of the largest value: a few float32 roundings
 
 struct Case {
   int64_t steps;

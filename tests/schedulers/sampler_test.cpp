@@ -1,4 +1,4 @@
-// The samplers against diffusers and Wan's formulas (tools/make_scheduler_fixtures.py).
+// Compares the samplers with diffusers and with Wan's formulas (tools/make_scheduler_fixtures.py).
 #include "schedulers/sampler.h"
 
 #include <gtest/gtest.h>
@@ -19,7 +19,8 @@ namespace ospnext {
 namespace {
 
 constexpr double kTrajectory = 2e-5;  // relative L2 of a latent: float32 factors in the references
-constexpr int64_t kFewestSteps = 4, kMostSteps = 50, kLargestShift = 8;  // of the whole timesteps
+// the range in which whole timesteps are compared
+constexpr int64_t kFewestSteps = 4, kMostSteps = 50, kLargestShift = 8;
 
 const std::map<std::string, at::Tensor>& fixtures() {
   static const auto tensors = read_tensors(fixture_path("schedulers/samplers.safetensors"));
@@ -30,7 +31,7 @@ std::string case_name(int64_t steps, int64_t shift) {
   return std::to_string(steps) + "_" + std::to_string(shift);
 }
 
-// The latents [N + 1, ...] of a run under the first N of the fixture's velocities.
+// The latents [N + 1, ...] of a run with the first N velocities of the fixture.
 at::Tensor run(Sampler& sampler) {
   std::vector<at::Tensor> latents = {fixtures().at("latent")};
   for (int64_t i = 0; i < sampler.steps(); ++i) {
@@ -75,7 +76,7 @@ TEST_P(Samplers, LevelsEqualTheReferences) {
 TEST_P(Samplers, WholeTimestepsEqualTheReferencesForAllStepsAndShifts) {
   if (GetParam() == "diffusers-euler") {
     EXPECT_GT((sampler(10, 5)->schedule().timesteps.frac().abs().max().item<float>()), 0.0f);
-    return;  // does not round
+    return;  // this one does not round timesteps
   }
   std::vector<at::Tensor> all;
   for (int64_t shift = 1; shift <= kLargestShift; ++shift) {
@@ -97,7 +98,7 @@ TEST_P(Samplers, TrajectoriesEqualTheReferences) {
   }
 }
 
-// What the comparison of trajectories must notice.
+// The comparison of trajectories must notice another shift.
 TEST_P(Samplers, AnotherShiftIsNoticed) {
   EXPECT_GT(farthest(run(*sampler(10, 5.05)), fixture("latents_10_5")), kTrajectory);
 }
@@ -107,7 +108,7 @@ TEST_P(Samplers, OtherSolversOnTheSameLevelsAreNoticed) {
   const std::vector<double> levels(sigmas.const_data_ptr<double>(),
                                    sigmas.const_data_ptr<double>() + sigmas.numel());
   std::map<std::string, double>
-      distance;  // of the last latent but one; the last is a clean estimate
+      distance;  // of the second last latent; the last one is just a clean estimate
   const at::Tensor expected = fixture("latents_10_5")[9];
   for (const char* solver : {"euler", "dpm++", "unipc"}) {
     distance[solver] = relative_l2(run(*make_sampler(solver, 10, 1, levels))[9], expected);
@@ -118,7 +119,7 @@ TEST_P(Samplers, OtherSolversOnTheSameLevelsAreNoticed) {
   EXPECT_EQ(distance["unipc"] < kTrajectory, !is_euler && !is_dpm) << distance["unipc"];
 }
 
-// Wan's UniPC and that of diffusers up to 0.36 differ in the last bits of their levels only.
+// The levels of Wan's UniPC and of that of diffusers up to 0.36 differ only in their last bits.
 TEST_P(Samplers, OtherLevelsAreNoticed) {
   const auto family = [](const std::string& name) {
     return name == "diffusers-unipc-0.36" ? "unipc" : name;
@@ -154,7 +155,7 @@ TEST_P(Samplers, LatentsStayFloat32AndRunsRepeatBitForBit) {
   }
 }
 
-// A model whose estimate of the clean latent never changes is followed exactly, in any number of steps.
+// If the estimate of the clean latent never changes, every number of steps reaches it exactly.
 TEST_P(Samplers, AConstantEstimateIsReached) {
   const at::Tensor clean = fixtures().at("velocity")[7];
   for (const int64_t steps : {1, 2, 3, 17, 1000}) {
@@ -207,17 +208,17 @@ TEST(Sampler, UniPcCanStartAtLevelOne) {
   EXPECT_LT(farthest(latents, nearly), 0.1);
 }
 
-// The weights of UniC for short steps come from a series; where it begins it meets the formula.
+// The weights of UniC come from a series for short steps. At its limit it agrees with the formula.
 TEST(Multistep, CorrectionOfShortStepsIsContinuous) {
   const at::Tensor clean = torch::tensor({0.5}), arrived = torch::tensor({0.7});
   const at::Tensor earlier = torch::tensor({0.2});
-  const auto corrected = [&](double length) {  // lambda 0 -> length, from -0.5
+  const auto corrected = [&](double length) {  // lambda: before -0.5, from 0, to `length`
     const auto level = [](double lambda) { return 1 / (1 + std::exp(lambda)); };
     return corrected_clean(clean, arrived, earlier, level(-0.5), 0.5, level(length)).item<double>();
   };
   const double below = corrected(0.01 * (1 - 1e-6)), above = corrected(0.01 * (1 + 1e-6));
   EXPECT_NEAR(below, above, 2e-7);
-  EXPECT_NEAR(corrected(1e-7), 0.6, 1e-6);  // half way between the two ends
+  EXPECT_NEAR(corrected(1e-7), 0.6, 1e-6);  // the mean of the two ends
   EXPECT_GT(std::abs(corrected(0.5) - corrected_clean(clean, arrived).item<double>()), 1e-3);
 }
 

@@ -8,7 +8,7 @@
 
 namespace ospnext {
 
-// ‖actual - expected‖ / ‖expected‖ over all elements, in fp64; infinite when shapes differ.
+// ‖actual - expected‖ / ‖expected‖ over all elements, in fp64; infinity if the shapes differ.
 inline double relative_l2(const at::Tensor& actual, const at::Tensor& expected) {
   if (actual.sizes() != expected.sizes()) {
     return std::numeric_limits<double>::infinity();
@@ -17,7 +17,8 @@ inline double relative_l2(const at::Tensor& actual, const at::Tensor& expected) 
   return ((actual.to(at::kCPU, at::kDouble) - wanted).norm() / wanted.norm()).item<double>();
 }
 
-// Largest difference over the largest value, in fp64; infinite when shapes differ.
+// The largest difference divided by the largest expected value, in fp64; infinity if the shapes
+// differ.
 inline double relative_max(const at::Tensor& actual, const at::Tensor& expected) {
   if (actual.sizes() != expected.sizes()) {
     return std::numeric_limits<double>::infinity();
@@ -27,14 +28,14 @@ inline double relative_max(const at::Tensor& actual, const at::Tensor& expected)
   return (difference.abs().max() / wanted.abs().max()).item<double>();
 }
 
-// Whether both have the same shape, dtype and bytes, NaNs included. On the CPU.
+// Whether both have the same shape, dtype and bytes, NaNs included. Compares on the CPU.
 inline bool same_bits(const at::Tensor& actual, const at::Tensor& expected) {
   if (actual.scalar_type() != expected.scalar_type() || actual.sizes() != expected.sizes()) {
     return false;
   }
   const at::Tensor left = actual.contiguous();
   const at::Tensor right = expected.contiguous();
-  return left.nbytes() == 0 ||  // an empty tensor has no address, which memcmp must not be given
+  return left.nbytes() == 0 ||  // memcmp must not get the null address of an empty tensor
          std::memcmp(left.data_ptr(), right.data_ptr(), left.nbytes()) == 0;
 }
 

@@ -1,4 +1,4 @@
-// What an action costs this process: CPU seconds, and memory above what it held before.
+// The cost of an action for this process: CPU seconds and additional memory.
 #pragma once
 
 #include <ctime>
@@ -12,7 +12,7 @@ struct Cost {
   long kilobytes = 0;
 };
 
-// Reads one of the kernel's numbers on this process: "VmHWM:", the peak, or "VmRSS:".
+// Reads a memory size of this process from the kernel: "VmHWM:" (the peak) or "VmRSS:" (now).
 inline long process_kilobytes(const std::string& field) {
   std::ifstream status("/proc/self/status");
   for (std::string word; status >> word;) {
@@ -27,7 +27,7 @@ inline long process_kilobytes(const std::string& field) {
 
 template <class Action>
 Cost cost_of(Action&& action) {
-  std::ofstream("/proc/self/clear_refs") << 5;  // the peak starts anew
+  std::ofstream("/proc/self/clear_refs") << 5;  // resets the peak
   const long before = process_kilobytes("VmRSS:");
   const std::clock_t start = std::clock();
   action();
@@ -35,7 +35,8 @@ Cost cost_of(Action&& action) {
   return {seconds, process_kilobytes("VmHWM:") - before};
 }
 
-// What reading or refusing a file may cost; the sanitizers' own time and memory come on top.
+// The limits for reading or refusing a file. With sanitizers they are higher, because these need
+// time and memory of their own.
 #ifdef __SANITIZE_ADDRESS__
 inline constexpr Cost kMostCost{10, 2'000'000};
 #else

@@ -1,4 +1,4 @@
-// A store in a process of its own, so that a test has no thread of it when it forks.
+// A store in a separate process, so that a test that forks has no thread of the store.
 #pragma once
 
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-// Tests that run on the CPU and, where there is one, on a CUDA device.
+// Tests that run on the CPU and, if there is one, on a CUDA device.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -7,14 +7,15 @@
 
 namespace ospnext {
 
-// A suite over devices: derive, use device(), and instantiate with INSTANTIATE_ON_DEVICES(Suite).
+// A suite that runs on several devices. Derive from it, use device(), and instantiate it with
+// INSTANTIATE_ON_DEVICES(Suite).
 class OnDevice : public ::testing::TestWithParam<at::DeviceType> {
  protected:
   void SetUp() override {
     if (GetParam() == at::kCUDA && !torch::cuda::is_available()) {
       GTEST_SKIP() << "no CUDA device";
     }
-    at::globalContext().setAllowTF32CuBLAS(false);  // float32 means float32
+    at::globalContext().setAllowTF32CuBLAS(false);  // compute float32 products in float32
     at::globalContext().setAllowTF32CuDNN(false);
   }
   at::Device device() const { return GetParam(); }

@@ -1,4 +1,5 @@
-// Tests of what runs on FP8 tensor cores: on the CPU, which computes the same slowly, and on a CUDA device that has them.
+// Tests of code for FP8 tensor cores. They run on the CPU, which computes the same slowly, and on a
+// CUDA device with FP8 tensor cores.
 #pragma once
 
 #include "quant/hif8_linear.h"

@@ -1,4 +1,4 @@
-// Where tests find fixtures, repository files and the program, also when they run on another machine.
+// Paths of fixtures, repository files and the program, also for tests that run on another machine.
 #pragma once
 
 #include <cstdlib>
@@ -7,8 +7,9 @@
 
 namespace ospnext {
 
-// `name` below the first of these that exists: the folder in environment variable `variable`,
-// `from_here` (relative to the working directory), `built_in` (known at build time).
+// The path of `name` in the first of these folders that contains it: the value of the environment
+// variable `variable`; `from_here`, relative to the working directory; `built_in`, set at build
+// time.
 inline std::string path_in_first_existing(const char* variable, const std::string& from_here,
                                           const std::string& built_in, const std::string& name) {
   namespace fs = std::filesystem;
@@ -31,7 +32,8 @@ inline std::string source_path(const std::string& name) {
   return path_in_first_existing("OSPNEXT_SOURCE", ".", OSPNEXT_SOURCE, name);
 }
 
-// The program `ospnext`: what environment variable OSPNEXT_BINARY names, else the one built beside.
+// The program `ospnext`: the value of environment variable OSPNEXT_BINARY, else the one that was
+// built with the tests.
 inline std::string program_path() {
   const char* value = std::getenv("OSPNEXT_BINARY");
   return value ? value : OSPNEXT_BINARY;

@@ -1,4 +1,4 @@
-// Several processes, forked from a test, that work as the ranks of one group over Gloo.
+// Forks several processes from a test, which are the ranks of one group over Gloo.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -15,8 +15,9 @@
 
 namespace ospnext {
 
-// Runs `work` in `size` processes; expectations that fail there fail the test. What the caller made before
-// is there in each. One thread computes in each process, since a fork takes no pool of threads along.
+// Runs `work` in `size` processes. A failed expectation in one of them fails the test. Each process
+// has a copy of all objects of the caller. Each process computes with one thread, because a fork
+// does not copy the threads of a pool.
 inline void run_ranks(int size, const std::function<void(const ProcessGroup& all)>& work,
                       GroupOptions options = {}) {
   at::set_num_threads(1);
@@ -30,8 +31,8 @@ inline void run_ranks(int size, const std::function<void(const ProcessGroup& all
       int status = 1;
       try {
         const torch::NoGradGuard no_grad;
-        at::set_num_threads(
-            1);  // torch makes its pool anew after a fork, which two threads cannot do at once
+        // torch creates a new pool after a fork, which two threads must not do at the same time
+        at::set_num_threads(1);
         const Store own = Store::connect("127.0.0.1", store.port(), std::chrono::seconds(20));
         work(ProcessGroup(own, "all", rank, size, options));
         status = testing::Test::HasFailure() ? 1 : 0;

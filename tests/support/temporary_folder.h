@@ -1,4 +1,4 @@
-// A folder that lasts as long as a test.
+// A temporary folder that is removed at the end of a test.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -30,7 +30,7 @@ class TemporaryFolder {
 
   std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
   const std::filesystem::path& path() const { return path_; }
-  // Names in the folder, hidden ones too, sorted.
+  // The sorted names of the files in the folder, hidden ones included.
   std::vector<std::string> names() const {
     std::vector<std::string> names;
     for (const auto& entry : std::filesystem::directory_iterator(path_)) {

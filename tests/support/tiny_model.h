@@ -1,4 +1,4 @@
-// A whole model of a few thousand parameters with random weights, as a folder.
+// Complete models of a few thousand parameters with random weights, written to a folder.
 #pragma once
 
 #include <filesystem>
@@ -12,25 +12,27 @@
 
 namespace ospnext {
 
-// Sizes that can be told from tensor shapes alone, too.
+// Small sizes that can also be derived from tensor shapes alone.
 TransformerConfig tiny_transformer_config();
 Umt5Config tiny_text_encoder_config();
 VaeConfig tiny_vae_config();
 
-// Weights that leave activations of about 1: matrices by their fan-in, scales near 1.
+// Random weights that give activations of about 1: matrices scaled by their fan-in, norm weights
+// near 1.
 std::map<std::string, at::Tensor> random_weights(torch::nn::Module& module, uint64_t seed);
-// float32, on the CPU, with those weights.
+// A transformer with such weights, float32 on the CPU.
 Transformer random_transformer(const TransformerConfig& config, uint64_t seed);
 
 void train_tiny_tokenizer(const std::filesystem::path& file);
 
-// transformer/, vae/, text_encoder/, each with config.json, tokenizer/, generation_config.json.
+// Writes transformer/, vae/ and text_encoder/, each with a config.json; tokenizer/; and
+// generation_config.json.
 void write_tiny_diffusers_model(
     const std::filesystem::path& folder,
     const TransformerConfig& transformer_config = tiny_transformer_config());
-// The same weights as the Wan-AI packages lay them out, without any config.json.
+// Writes the same weights in the folder structure of Wan-AI, without any config.json.
 void write_tiny_wan_model(const std::filesystem::path& folder);
-// A small sparse one with several heads.
+// Writes a small sparse model with several heads.
 void write_sparse_model(const std::filesystem::path& folder);
 
 }  // namespace ospnext

@@ -1,4 +1,4 @@
-// The cleaning of prompts against ftfy and html.unescape (tools/make_text_fixtures.py).
+// Compares the cleaning of prompts with ftfy and html.unescape (tools/make_text_fixtures.py).
 #include "text/prompt_cleaning.h"
 
 #include <gtest/gtest.h>
@@ -17,9 +17,9 @@ namespace {
 
 struct Case {
   std::string text;
-  std::string fixed;      // ftfy.fix_text
-  std::string unescaped;  // html.unescape
-  std::string cleaned;    // all of prompt_clean
+  std::string fixed;      // result of ftfy.fix_text
+  std::string unescaped;  // result of html.unescape
+  std::string cleaned;    // result of prompt_clean
 };
 
 std::vector<Case> cases() {

@@ -1,4 +1,4 @@
-// The tokenizer against transformers and sentencepiece (tools/make_text_fixtures.py).
+// Compares the tokenizer with transformers and sentencepiece (tools/make_text_fixtures.py).
 #include "text/tokenizer.h"
 
 #include <gtest/gtest.h>
@@ -35,7 +35,7 @@ bool contains(const Ids& ids, int64_t id) {
   return std::find(ids.begin(), ids.end(), id) != ids.end();
 }
 
-// The ids of sentencepiece with </s>, cut and padded.
+// The ids of sentencepiece, truncated, with </s> and padding.
 Ids finished(Ids ids, size_t length) {
   ids.resize(std::min(ids.size(), length - 1));
   ids.push_back(1);
@@ -73,7 +73,7 @@ TEST(Tokenizer, EqualsSentencepieceWhereBytesSpellTheUnknown) {
     const auto text = item.at("text").get<std::string>();
     const size_t length = item.at("max_length");
     const Ids ids = tokenizer.encode(text, static_cast<int64_t>(length)).ids;
-    const auto fast = item.at("fast").get<Ids>();  // knows no byte fallback
+    const auto fast = item.at("fast").get<Ids>();  // from a tokenizer without byte fallback
     if (!contains(fast, 3) && text.find("<0x") == std::string::npos) {
       EXPECT_EQ(ids, fast) << text;
       ++as_transformers;
@@ -131,7 +131,7 @@ TEST(Tokenizer, ABrokenFileIsRefusedByName) {
   EXPECT_THROW(Tokenizer(std::filesystem::path("/nowhere/spiece.model")), InputError);
 }
 
-// Bytes turned at random: the model is refused, or it works; it never reads outside its own memory.
+// Models with random wrong bytes are refused or work. They never read outside their own memory.
 TEST(Tokenizer, SurvivesHostileModels) {
   std::mt19937_64 random(17);
   int refused = 0;
@@ -167,7 +167,7 @@ TEST(TrainTokenizer, GivesTheSameBytesTwiceAndSpellsAnyEnglishWord) {
   const Tokenizer tokenizer(folder / "first.model");
   EXPECT_LE(tokenizer.vocab_size(), 160 + 300);
   for (const char* word : {"red", "green", "blue", "circle", "square", "star", "moves", "right"}) {
-    const Ids ids = tokenizer.encode(word, 3).ids;  // one piece a word of the captions
+    const Ids ids = tokenizer.encode(word, 3).ids;  // each word of the captions is one piece
     EXPECT_GT(ids[0], 3) << word;
     EXPECT_EQ(ids[1], 1) << word;
   }
