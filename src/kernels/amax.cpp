@@ -6,7 +6,7 @@ namespace ospnext {
 
 at::Tensor amax_of_rows(const at::Tensor& x) {
   const auto [lowest, highest] = at::aminmax(x, 1);                // 2 x [B]
-  return at::maximum(highest, lowest.neg()).abs().to(at::kFloat);  // [B]; abs: no -0
+  return at::maximum(highest, lowest.neg()).abs().to(at::kFloat);  // [B]; abs() turns -0 into 0
 }
 
 void raise_amax(const at::Tensor& amax, const at::Tensor& x) {
@@ -16,7 +16,7 @@ void raise_amax(const at::Tensor& amax, const at::Tensor& x) {
   const int64_t B = x.size(0);
   CHECK_SHAPE(amax, B);
   at::Tensor raised = amax;
-  at::maximum_out(raised, amax, amax_of_rows(x.reshape({B, -1})));
+  at::maximum_out(raised, amax, amax_of_rows(x.reshape({B, -1})));  // rows [B, n] -> [B]
 }
 
 }  // namespace ospnext

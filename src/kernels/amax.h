@@ -1,17 +1,22 @@
-// Largest magnitudes that the kernel which makes a tensor takes along, for the rounding that follows.
+// The largest magnitude (amax) of each sample of a tensor, for rounding the tensor to HiF8. The
+// kernel that writes a tensor computes its amax in the same pass.
 //
-// Functions with a parameter `amax` take [B] float32 on the result's device, at least zero, and raise it to the largest
-// magnitude of each sample of their result [B, ...], as it is stored; NaN where NaN is. Undefined: nobody asks.
+// A function with a parameter `amax` raises amax[b] to the largest magnitude in sample b of its
+// result [B, ...], as stored: after rounding to the result's dtype. A NaN in a sample makes its
+// amax NaN. `amax` is [B] float32 on the result's device, 0 or more before the call. If it is
+// undefined, no amax is computed.
 #pragma once
 
 #include "core/torch/torch.h"
 
 namespace ospnext {
 
-// Largest magnitudes of the rows of x [B, n] floating, n > 0, sought in one pass -> [B] float32.
+// The largest magnitude of each row, in one pass over memory. x [B, n] floating, n > 0 -> [B]
+// float32.
 at::Tensor amax_of_rows(const at::Tensor& x);
 
-// Raises amax, if it is defined, to the largest magnitudes of the samples of x [B, ...] floating.
+// Raises amax [B] float32 to the largest magnitude of each sample of x [B, ...] floating. Does
+// nothing if amax is undefined.
 void raise_amax(const at::Tensor& amax, const at::Tensor& x);
 
 }  // namespace ospnext

@@ -15,7 +15,7 @@ namespace ospnext {
 at::Tensor unscaled(const ScaledHeads& x, at::ScalarType dtype) {
   const at::Tensor values = x.values.to(at::kFloat);
   CHECK_SHAPE(x.scale, values.size(0));
-  return values.div(x.scale.view({-1, 1, 1, 1})).to(dtype);
+  return values.div(x.scale.view({-1, 1, 1, 1})).to(dtype);  // [B, L, H, D] / [B, 1, 1, 1]
 }
 
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
@@ -31,9 +31,9 @@ at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor&
     return cuda::attention(q, k, v, log_weight);
   }
 #endif
-  std::optional<at::Tensor> bias;  // [1, 1, 1, S]
+  std::optional<at::Tensor> bias;
   if (log_weight.defined()) {
-    bias = log_weight.to(q.scalar_type()).view({1, 1, 1, -1});
+    bias = log_weight.to(q.scalar_type()).view({1, 1, 1, -1});  // [1, 1, 1, S]
   }
   const auto out = at::scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2),
                                                     v.transpose(1, 2), bias);  // [B, H, L, D]
@@ -45,7 +45,7 @@ at::Tensor segmented_attention(const at::Tensor& q, const at::Tensor& k, const a
   const int64_t B = q.size(0), L = q.size(1), H = q.size(2), D = q.size(3);
   CHECK_SHAPE(k, B, L, H, D);
   CHECK_SHAPE(v, B, L, H, D);
-  const int64_t S = static_cast<int64_t>(lengths.size());
+  const int64_t S = static_cast<int64_t>(lengths.size());  // segments
   TORCH_CHECK(S > 0 && std::reduce(lengths.begin(), lengths.end()) == L,
               "segment lengths add up to ", std::reduce(lengths.begin(), lengths.end()),
               ", expected ", L, " tokens");
@@ -56,9 +56,9 @@ at::Tensor segmented_attention(const at::Tensor& q, const at::Tensor& k, const a
 #endif
   if (std::adjacent_find(lengths.begin(), lengths.end(), std::not_equal_to<>()) == lengths.end()) {
     const auto as_batch = [&](const at::Tensor& x) {
-      return x.reshape({B * S, L / S, H, D});  // segments are independent, as samples are
+      return x.reshape({B * S, L / S, H, D});  // [B·S, L/S, H, D]: each segment becomes a sample
     };
-    return attention(as_batch(q), as_batch(k), as_batch(v)).reshape({B, L, H, D});
+    return attention(as_batch(q), as_batch(k), as_batch(v)).reshape({B, L, H, D});  // [B, L, H, D]
   }
   const auto queries = q.split_with_sizes(lengths, 1);  // S x [B, l, H, D]
   const auto keys = k.split_with_sizes(lengths, 1);

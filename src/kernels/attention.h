@@ -1,4 +1,6 @@
-// Scaled dot-product attention, over all tokens and inside segments.
+// Scaled dot-product attention over all tokens or inside segments.
+//
+// S is the number of key tokens. Shapes that do not fit fail a TORCH_CHECK.
 #pragma once
 
 #include <cstdint>
@@ -8,32 +10,36 @@
 
 namespace ospnext {
 
-// softmax(q kᵀ / √D + log_weight) v per sample and head: key s counts as e^log_weight[s] equal ones would.
-// q [B, L, H, D]; k, v [B, S, H, D] of q's dtype, finite; log_weight [S] float32, or undefined for zeros ->
-// [B, L, H, D]. Softmax and sums are fp32 inside; where ATen computes, log_weight is rounded to q's dtype.
-// Differentiable but for log_weight.
+// softmax(q kᵀ / √D + log_weight) v per sample and head: key s counts like e^log_weight[s] equal
+// keys. q [B, L, H, D]; k, v [B, S, H, D] of q's dtype, finite; log_weight [S] float32, or
+// undefined for zeros -> [B, L, H, D] of q's dtype. The softmax and the sums are computed in fp32.
+// Where ATen computes, log_weight is rounded to q's dtype. Differentiable in q, k and v.
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                      const at::Tensor& log_weight = {});
 
-// Attention that stays inside segments: tokens come segment after segment, `lengths` long each
-// (zero is allowed; they add up to L). q, k, v [B, L, H, D], finite -> [B, L, H, D].
+// Attention inside segments: a query attends only to the keys of its own segment. The tokens of a
+// segment are contiguous; `lengths` has the number of tokens of each segment (0 is allowed) and
+// adds up to L. q, k, v [B, L, H, D] of one dtype, finite -> [B, L, H, D]. Differentiable.
 at::Tensor segmented_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                const std::vector<int64_t>& lengths);
 
-// Heads of tokens that stand for values / scale.
+// Heads of tokens, stored multiplied by a scale per sample: they represent values / scale.
 struct ScaledHeads {
   at::Tensor values;  // [B, L, H, D]
   at::Tensor scale;   // [B] float32
 };
 
-// What such heads stand for, in `dtype`.
+// values / scale, divided in float32 and rounded to `dtype`. -> [B, L, H, D]
 at::Tensor unscaled(const ScaledHeads& x, at::ScalarType dtype);
 
-// The first two for such operands, q and k in float8_e4m3fn and v in that or in `dtype`: segmented if there are
-// `lengths`, else with log_weight. On a Hopper GPU, with D = 128 and bf16 as dtype, products of queries and keys run on
-// FP8 tensor cores, and those of weights and values too where v is E4M3: weights are then rounded to E4M3, their sum
-// taken before. Elsewhere all are divided, and go on, in `dtype`. -> [B, L, H, D] of it. Not differentiable.
-// `amax`: kernels/amax.h.
+// Attention of scaled heads: segmented_attention() if there are `lengths`, else attention() with
+// log_weight. q and k are float8_e4m3fn, v is float8_e4m3fn or `dtype`. -> [B, L, H, D] of `dtype`.
+// `amax`: see kernels/amax.h. Not differentiable.
+//
+// On a Hopper GPU, with D = 128 and dtype bf16, the products of queries and keys run on FP8 tensor
+// cores. If v is E4M3, the products of weights and values do too: the softmax weights are then
+// rounded to E4M3, after their sum was taken. Elsewhere q, k and v are divided by their scales, and
+// attention runs in `dtype`.
 at::Tensor fp8_attention(const ScaledHeads& q, const ScaledHeads& k, const ScaledHeads& v,
                          at::ScalarType dtype, const std::vector<int64_t>& lengths = {},
                          const at::Tensor& log_weight = {}, const at::Tensor& amax = {});

@@ -17,7 +17,7 @@ bool is_hopper(const at::Device& device) {
   return major == 9 && minor == 0;
 }
 
-// x [B, tokens, H, 128], copied if its strides are none that the kernel can follow.
+// x [B, tokens, H, 128], or a contiguous copy if the kernel cannot read x with its strides.
 at::Tensor readable(const at::Tensor& x) {
   const int64_t vector = 16 / x.element_size();
   bool fits = x.stride(3) == 1 && reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0;
@@ -31,12 +31,13 @@ HeadsOfTokens heads_of(const at::Tensor& x) {
   return {const_cast<void*>(x.const_data_ptr()), x.stride(0), x.stride(1), x.stride(2)};
 }
 
-// What products of queries and keys, and values, are to be multiplied by, [B] float32; undefined for 1.
+// The factors of q·k and of v, [B] float32; undefined: 1.
 struct Factors {
   at::Tensor score, value;
 };
 
-// [B, H, 128, columns] of E4M3 values: attention_launch.h says where each stands.
+// E4M3 values v [B, T, H, 128] -> [B, H, 128, columns], in the order of value_columns()
+// (attention_launch.h).
 at::Tensor columns_of(const at::Tensor& v, const std::vector<int64_t>& offsets, int64_t segments,
                       cudaStream_t stream) {
   const int64_t B = v.size(0), T = v.size(1), H = v.size(2);
@@ -134,7 +135,7 @@ std::pair<at::Tensor, at::Tensor> attention_and_log_sum(const at::Tensor& q, con
   const at::Tensor log_sum =
       at::empty({q.size(0), q.size(2), q.size(1)}, q.options().dtype(at::kFloat));  // [B, H, L]
   const at::Tensor out = launch(q, k, v, {}, {}, {}, {}, log_sum);
-  return {out, log_sum.transpose(1, 2)};
+  return {out, log_sum.transpose(1, 2)};  // [B, L, H, 128], [B, L, H]
 }
 
 at::Tensor segmented_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,

@@ -1,10 +1,14 @@
-// o = softmax(q kᵀ / √128 + bias) v per sample and head, over ragged segments of tokens; bf16 in and out, q and k, or
-// q, k, v and the weights, also in E4M3, fp32 inside.
-// Bound by the tensor cores: 4·128 FLOPs a pair of query and key, and one exponential, for which the softmax of one
-// warp group runs beside the products of the other. For Hopper (sm_90a): copies by the tensor engine into a ring of
-// two tiles of keys and of values, asynchronous products, P in registers. 128 queries a block, 64 a warp group. Sums
-// are rescaled only when a weight would pass 2^kSlack.
-// Source: the scheme is that of FlashAttention-3, Shah et al., arXiv 2407.08608, algorithm 2 with its ping-pong.
+// o = softmax(q kᵀ / √128 + bias) v per sample and head, over ragged segments of tokens. Input and
+// output are bf16; q and k, or q, k, v and the softmax weights, may be E4M3. Sums are fp32.
+//
+// The tensor cores are the limit: each pair of query and key costs 4·128 FLOPs and one exponential.
+// One warp group computes its softmax while the products of the other run. The kernel is for Hopper
+// (sm_90a): the tensor memory accelerator (TMA) copies into a ring of two tiles of keys and two of
+// values, products are asynchronous (wgmma), and the weights P stay in registers. A block computes
+// 128 queries, 64 in each of two warp groups. Sums are rescaled only when a weight would exceed
+// 2^kSlack.
+//
+// Source: algorithm 2 of FlashAttention-3 with its ping-pong, Shah et al., arXiv 2407.08608.
 #include <cuda_runtime.h>
 
 #include <algorithm>
@@ -16,12 +20,13 @@
 namespace ospnext::cuda {
 namespace {
 
-// A tensor of four dimensions, the fastest first; strides of the other three, all in elements.
+// A tensor of four dimensions, the contiguous one first, and the strides of the other three. All in
+// elements.
 struct Dimensions {
   int64_t size[4], stride[3];
 };
 
-// Boxes as wide as the swizzle and `rows` long in the other dimensions.
+// A tensor map whose boxes are kSwizzleRow bytes wide and `rows` long in the other dimensions.
 template <class Type>
 cudaError_t make_map(CUtensorMap& map, void* data, const Dimensions& x, const int (&rows)[3]) {
   static_assert(std::is_same_v<Type, Bf16> || std::is_same_v<Type, E4m3>);
@@ -40,7 +45,7 @@ cudaError_t make_map(CUtensorMap& map, void* data, const Dimensions& x, const in
     sizes[i] = static_cast<cuuint64_t>(x.size[i]);
   }
   for (int i = 0; i < 3; ++i) {
-    // a stride along which there is only one place may be anything in the tensor, not in the map
+    // A tensor may have any stride along a dimension of size 1. A tensor map may not.
     const cuuint64_t packed = i == 0 ? Type::kBytes * sizes[0] : strides[i - 1] * sizes[i];
     strides[i] = sizes[i + 1] > 1 ? static_cast<cuuint64_t>(Type::kBytes * x.stride[i]) : packed;
     box[i + 1] = static_cast<cuuint32_t>(rows[i]);
@@ -53,7 +58,8 @@ cudaError_t make_map(CUtensorMap& map, void* data, const Dimensions& x, const in
   return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
 }
 
-// Boxes of `rows` tokens and as many channels of one head as the swizzle is wide, of a tensor [B, tokens, H, 128].
+// A tensor map of x [B, tokens, H, 128]. A box has `rows` tokens and kSwizzleRow bytes of the
+// channels of one head.
 template <class Type>
 cudaError_t make_map(CUtensorMap& map, const HeadsOfTokens& x, int64_t B, int64_t tokens, int64_t H,
                      int rows) {
@@ -61,7 +67,8 @@ cudaError_t make_map(CUtensorMap& map, const HeadsOfTokens& x, int64_t B, int64_
                         {1, rows, 1});
 }
 
-// Boxes of all channels of one head and as many columns as the swizzle is wide.
+// A tensor map of args.value_columns [B, H, 128, columns]. A box has all channels of one head and
+// kSwizzleRow columns.
 cudaError_t make_columns_map(CUtensorMap& map, const AttentionArgs& args, int64_t columns) {
   return make_map<E4m3>(
       map, const_cast<void*>(args.value_columns),
@@ -74,7 +81,7 @@ bool can_be_stored(const HeadsOfTokens& x) {
          x.head % 8 == 0;
 }
 
-// Fills in the segments; false if they are none.
+// Fills in the segments of p. False if args.offsets do not ascend from 0 to L.
 bool set_segments(Params& p, const AttentionArgs& args) {
   const int64_t whole[] = {0, args.L};
   const int64_t* offsets = args.segments > 0 ? args.offsets : whole;
@@ -144,7 +151,7 @@ cudaError_t launch_with(const AttentionArgs& args, cudaStream_t stream) {
   p.value_factor = args.value_factor;
   p.H = static_cast<int>(args.H);
   p.L = static_cast<int>(args.L);
-  const bool none = args.T == 0;  // then the maps of keys and values are made, but never used
+  const bool none = args.T == 0;  // no keys: maps of other tensors, which the kernel never uses
   const int64_t T = none ? args.L : args.T;
   const HeadsOfTokens &k = none ? args.q : args.k, &v = none ? args.o : args.v;
   using Scores = typename Plan::Scores;

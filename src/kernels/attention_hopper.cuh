@@ -1,4 +1,4 @@
-// The kernel of attention_hopper.cu: one warp group copies, two compute.
+// The kernel of attention_hopper.cu. In each block, one warp group copies and two compute.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -17,31 +17,31 @@ constexpr int kHead = 128;                   // channels of a head
 constexpr int kGroups = 2, kGroupRows = 64;  // warp groups that compute, queries of each
 constexpr int kRows = kGroups * kGroupRows;  // queries of a block
 constexpr int kStages = 2;                   // tiles of keys, and of values, in shared memory
-constexpr int kStep = 16;                    // keys of one product with values in bf16
-constexpr int kStepBytes = 32;               // what one product takes of a row of any other operand
+constexpr int kStep = 16;                    // keys of one product with bf16 values
+constexpr int kStepBytes = 32;               // bytes of a row of any other operand in one product
 constexpr int kThreads = (1 + kGroups) * kWarpgroup;  // the first warp group copies
 constexpr int kCopyRegisters = 24, kComputeRegisters = 240;
 static_assert((kCopyRegisters + kGroups * kComputeRegisters) * kWarpgroup <=
                   65536 / kThreads / 8 * 8 * kThreads,
               "the block starts with equal shares, and cannot have more later");
 
-// How the work is cut and ordered.
+// The sizes, the types and the order of the work.
 struct DefaultPlan {
   using Scores = Bf16;                   // type of queries and keys
   using Values = Bf16;                   // type of values and weights
-  static constexpr int kKeys = 192;      // of a tile
-  static constexpr float kSlack = 8;     // how far log2 of a weight may grow before sums are rescaled
-  static constexpr float kShift = 0;     // log2 of what weights are multiplied with
-  static constexpr bool kTurns = false;  // whether the two warp groups issue their products by turns
-  static constexpr bool kEager = true;  // exponentials do not wait for products under way
-  static constexpr bool kKeep = true;   // keys and values are the last to leave the L2 cache
+  static constexpr int kKeys = 192;      // keys of a tile
+  static constexpr float kSlack = 8;     // log2 of the largest weight before sums are rescaled
+  static constexpr float kShift = 0;     // log2 of a factor of all weights
+  static constexpr bool kTurns = false;  // the two warp groups issue their products in turn
+  static constexpr bool kEager = true;  // exponentials are computed while products are running
+  static constexpr bool kKeep = true;   // keys and values leave the L2 cache last
 };
 struct Fp8Plan : DefaultPlan {
   using Scores = E4m3;
   static constexpr bool kTurns = true;
 };
-// Weights of E4M3 between 2^-9 and 448. Their sums of products, which the tensor cores keep with some 14 bits, are
-// added up tile by tile.
+// E4M3 weights, from 2^-9 to 448. The tensor cores keep sums of FP8 products with about 14 bits, so
+// the products of each tile are summed alone and added to the total in fp32.
 struct Fp8ValuesPlan : Fp8Plan {
   using Values = E4m3;
   static constexpr int kKeys = 128;
@@ -50,15 +50,17 @@ struct Fp8ValuesPlan : Fp8Plan {
 };
 template <class Plan>
 struct WithBias : Plan {
-  static constexpr int kKeys = 128;  // the bias takes registers
+  static constexpr int kKeys = 128;  // smaller tiles: the bias needs registers
 };
 
-// Shared memory in bytes from its first multiple of kSwizzleBlock. A tile lies as boxes side by side, each as wide as
-// the swizzle, rows below one another. Every barrier has a phase a use.
+// The layout of shared memory: offsets and sizes in bytes, from the first multiple of
+// kSwizzleBlock. A tile is stored as one box after another. A box is kSwizzleRow bytes wide and has
+// all rows of the tile. Each use of a barrier is one phase.
 template <class Plan>
 struct Shared {
   static constexpr int kBoxes = kHead * Plan::Scores::kBytes / kSwizzleRow;  // of queries, of keys
-  static constexpr bool kColumns = std::is_same_v<typename Plan::Values, E4m3>;  // of value_columns()
+  // Whether values come as value_columns() (attention_launch.h).
+  static constexpr bool kColumns = std::is_same_v<typename Plan::Values, E4m3>;
   static constexpr int kValueBoxes = kColumns ? 1 : kHead * Bf16::kBytes / kSwizzleRow;
   static constexpr int kQueryBox = kGroupRows * kSwizzleRow, kKeyBox = Plan::kKeys * kSwizzleRow;
   static constexpr int kValueBox = (kColumns ? kHead : Plan::kKeys) * kSwizzleRow;
@@ -73,7 +75,7 @@ struct Shared {
   static_assert(Plan::kKeys % kStep == 0 && kKeyBox % kSwizzleBlock == 0 && kBytes <= 227 * 1024);
   static_assert(!kColumns || Plan::kKeys == kSwizzleRow, "a tile of columns is one box");
 };
-// kStages of each kind, one a warp group of those of queries.
+// Kinds of barriers. There are kStages of each kind; those of queries are one for each warp group.
 enum Barrier { kQueryFull, kQueryEmpty, kKeyFull, kKeyEmpty, kValueFull, kValueEmpty, kUnused };
 
 struct Params {
@@ -82,21 +84,22 @@ struct Params {
   int64_t o_sample, o_token, o_head;
   float *amax, *lse;
   const float* bias;
-  const float *score_factor, *value_factor;  // of Fp8Plan
-  int H, L, all_keys;  // all_keys: T where every query attends to all keys, else -1
-  int tiles, tiles_a_head, segments;
-  int offset[kMaxAttentionSegments + 1];
-  int first_tile[kMaxAttentionSegments + 1];  // of a segment, in a head
-  int first_value[kMaxAttentionSegments + 1];  // of a segment, in v
+  const float *score_factor, *value_factor;  // only for Fp8Plan and plans derived from it
+  int H, L, all_keys;  // all_keys: T if every query attends to all keys, else -1
+  int tiles, tiles_a_head, segments;  // tiles: of kRows queries
+  int offset[kMaxAttentionSegments + 1];       // first token of a segment
+  int first_tile[kMaxAttentionSegments + 1];   // first tile of a segment in a head
+  int first_value[kMaxAttentionSegments + 1];  // first token or column of a segment in v
 };
 
-// Queries [row, end) of one head, of which a block takes the first kRows, and their keys [key, key + keys), whose values
-// begin at `value`.
+// A tile of queries of one head: up to kRows queries from `row`. `end` is the end of the segment.
+// The queries attend to the keys [key, key + keys). The values of these keys begin at `value`.
 struct Work {
   int sample, head, row, end, key, keys, value;
 };
 
-// Tiles follow one another within a segment, segments within a head: blocks that run at a time share keys.
+// The work of one tile. Tiles are numbered by head, then segment, then row, so blocks that run at
+// the same time read the same keys.
 __device__ __forceinline__ Work work_of(const Params& p, int tile) {
   const int of_head = tile % p.tiles_a_head, head = tile / p.tiles_a_head;
   int low = 0;
@@ -116,14 +119,15 @@ __device__ __forceinline__ int key_tiles(const Work& work) {
   return (work.keys + Plan::kKeys - 1) / Plan::kKeys;
 }
 
-// The place in a ring of kStages tiles.
+// A position in a ring of kStages tiles. `used` counts the tiles so far.
 struct Ring {
   uint32_t used = 0;
   __device__ __forceinline__ int stage() const { return static_cast<int>(used % kStages); }
   __device__ __forceinline__ uint32_t parity() const { return used / kStages % 2; }
 };
 
-// What a thread needs to find its way: the address of shared memory, and which tiles are its block's.
+// The address of the block's shared memory, and the tiles of the block: every tile_step-th from
+// first_tile.
 template <class Plan>
 struct Block {
   uint32_t shared;
@@ -135,7 +139,7 @@ struct Block {
 
 // copying
 
-// One tile of kBoxes boxes, kBoxBytes each.
+// Starts the copy of one tile of kBoxes boxes of kBoxBytes each.
 template <int kBoxes, int kBoxBytes>
 __device__ __forceinline__ void copy_boxes(uint32_t to, const CUtensorMap& map, Box box,
                                            uint32_t barrier, uint64_t policy) {
@@ -147,7 +151,7 @@ __device__ __forceinline__ void copy_boxes(uint32_t to, const CUtensorMap& map, 
   }
 }
 
-// One tile of keys or values into the ring.
+// Waits for a free stage of the ring and starts the copy of one tile of keys or values into it.
 template <int kBoxes, int kBoxBytes, class Plan>
 __device__ __forceinline__ void copy_tile(const Block<Plan>& block, const CUtensorMap& map,
                                           const Box& box, uint32_t ring, Barrier full,
@@ -172,8 +176,9 @@ __device__ __forceinline__ void copy_queries(const Block<Plan>& block, const Par
   }
 }
 
-// One thread copies all that the block computes with, in the order of its use: K of a tile before V of the one before
-// it. The last tile of a segment, which may need a mask, comes first.
+// One thread copies all operands of the block in the order of their use: the keys of a tile come
+// before the values of the previous tile. The last tile of a segment, which may need a mask, is the
+// first.
 template <class Plan>
 __device__ __forceinline__ void copy_all(const Block<Plan>& block, const Params& p) {
   const uint64_t pass = pass_through_cache(), keep = Plan::kKeep ? keep_in_cache() : treat_as_any();
@@ -221,7 +226,7 @@ __device__ __forceinline__ void issue_scores(float (&s)[Plan::kKeys / 2], uint64
   products_commit();
 }
 
-// o += P V, or o = P V of columns.
+// Issues o += P V, or o = P V if values come as columns.
 template <class Plan, int kWords>
 __device__ __forceinline__ void issue_values(float (&o)[kHead / 2], const uint32_t (&p)[kWords],
                                              uint64_t v) {
@@ -237,7 +242,9 @@ __device__ __forceinline__ void issue_values(float (&o)[kHead / 2], const uint32
   products_commit();
 }
 
-// Normalises, multiplies by `factor` and stores a warp's 16 rows from `row` on, those before work.end. `shift`: of Plan.
+// Divides o by the row sums, multiplies it by `factor` and stores the warp's 16 rows from `row`,
+// but none from work.end on. Stores the log-sum-exp and raises amax where they are wanted. `scale`
+// turns rows.top into powers of two; `shift` is Plan::kShift.
 __device__ __forceinline__ void store_rows(const Params& p, const Work& work, int row,
                                            const float (&o)[kHead / 2], RowSums rows, float scale,
                                            float factor, float shift) {
@@ -277,7 +284,7 @@ __device__ __forceinline__ void store_rows(const Params& p, const Work& work, in
   }
 }
 
-// A tile of the ring is free: each warp that computes with it says so.
+// Tells the copying thread that this warp no longer needs a tile of the ring.
 template <class Plan>
 __device__ __forceinline__ void release(const Block<Plan>& block, Barrier empty,
                                         Ring& at) {
@@ -287,8 +294,8 @@ __device__ __forceinline__ void release(const Block<Plan>& block, Barrier empty,
   ++at.used;
 }
 
-// One warp group's 64 queries of each of the block's tiles. The scores of a tile of keys are multiplied out while the
-// weights of the one before are multiplied with its values.
+// Computes 64 queries of each tile of the block in one warp group. The scores of a tile of keys are
+// multiplied while the weights of the previous tile are multiplied with their values.
 template <class Plan, bool kBias>
 __device__ __forceinline__ void compute_all(const Block<Plan>& block, const Params& p, int group) {
   using Memory = Shared<Plan>;
@@ -308,14 +315,14 @@ __device__ __forceinline__ void compute_all(const Block<Plan>& block, const Para
   Ring keys, values;
   uint32_t query_parity = 0;
   if (Plan::kTurns && group == 1) {
-    named_arrive(kTurn, kGroups * kWarpgroup);  // the first turn is the other's
+    named_arrive(kTurn, kGroups * kWarpgroup);  // the other group has the first turn
   }
   for (int tile = block.first_tile; tile < p.tiles; tile += block.tile_step) {
     const Work work = work_of(p, tile);
     const int count = key_tiles<Plan>(work);
     const float to_logits = kFactors ? kScale * p.score_factor[work.sample] : kScale;
-    const float scale = kBias ? 1.0F : to_logits;  // of what mask_scores() leaves
-    float o[kHead / 2], tile_o[kHead / 2];  // sums, and those of one tile for which they are kept apart
+    const float scale = kBias ? 1.0F : to_logits;  // mask_scores() applies to_logits with a bias
+    float o[kHead / 2], tile_o[kHead / 2];  // sums; sums of one tile, used for columns
     float (&target)[kHead / 2] = Memory::kColumns ? tile_o : o;
 #pragma unroll
     for (float& value : o) {
@@ -405,7 +412,7 @@ __device__ __forceinline__ void compute_all(const Block<Plan>& block, const Para
                kFactors ? p.value_factor[work.sample] : 1.0F, Plan::kShift);
   }
   if (Plan::kTurns && group == 0) {
-    named_sync(kTurn, kGroups * kWarpgroup);  // takes the turn that nobody needs any more
+    named_sync(kTurn, kGroups * kWarpgroup);  // consumes the last arrival of the other group
   }
 }
 
@@ -436,7 +443,7 @@ __global__ void __launch_bounds__(kThreads, 1) attention_kernel(const __grid_con
     barrier_init_fence();
   }
   __syncthreads();
-  // the same in all lanes, and the compiler is to know it
+  // The shuffle tells the compiler that the number is the same in all lanes of a warp.
   const int warpgroup = __shfl_sync(~0U, static_cast<int>(threadIdx.x) / kWarpgroup, 0);
   if (warpgroup == 0) {
     give_registers_back<kCopyRegisters>();

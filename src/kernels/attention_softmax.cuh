@@ -1,4 +1,8 @@
-// The softmax of attention on fragments of a warp group's products, in registers (attention_hopper.cuh).
+// The softmax of attention (attention_hopper.cuh), computed on the fragments of a warp group's
+// products in registers.
+//
+// A fragment holds the products of one thread: of every 8 columns it has columns 2·(lane % 4) and
+// the next one, in row lane / 4 of its warp's 16 rows and then in the row 8 below.
 #pragma once
 
 #include <cstdint>
@@ -12,13 +16,14 @@ constexpr float kScale = 0.08838834764831845F * 1.4426950408889634F;  // 1/√12
 constexpr float kLn2 = 0.6931471805599453F, kLog2e = 1.4426950408889634F;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
+// Two numbers as bf16, the first in the low half.
 __device__ __forceinline__ uint32_t pack(float low, float high) {
   uint32_t both;
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
   return both;
 }
 
-// Four numbers as E4M3, the first lowest; 448 at most.
+// Four numbers as E4M3, the first in the lowest byte. Magnitudes above 448 become 448.
 __device__ __forceinline__ uint32_t pack_e4m3(float a, float b, float c, float d) {
   uint32_t four;
   asm("{\n.reg .b16 low, high;\n"
@@ -30,8 +35,8 @@ __device__ __forceinline__ uint32_t pack_e4m3(float a, float b, float c, float d
   return four;
 }
 
-// A fragment of products: of each 8 columns the thread has two, 2·(lane % 4) and the next, of row lane / 4 of its
-// warp's 16 and then of the row 8 below. `rows.top` is what exponents are taken relative to.
+// The state of a thread's two rows: `top` is the score that is subtracted in the exponent, `sum`
+// the thread's part of the sum of weights.
 struct RowSums {
   float top[2], sum[2];
 };
@@ -40,8 +45,9 @@ __device__ __forceinline__ int lane_id() {
   return static_cast<int>(threadIdx.x % 32);
 }
 
-// Scores of a tile whose first `valid` keys count: the others become -infinity. With a bias (of the tile's first key)
-// logits in powers of two, which scores are when multiplied by `scale`; else as they are.
+// Sets the scores of all keys but the first `valid` of a tile to -infinity. With a bias (`bias`
+// points to that of the tile's first key) the other scores become logits in powers of two:
+// s·scale + bias·log2 e. Without one they stay as they are.
 template <bool kBias, int kCount>
 __device__ __forceinline__ void mask_scores(float (&s)[kCount], int valid, const float* bias,
                                             float scale) {
@@ -56,7 +62,8 @@ __device__ __forceinline__ void mask_scores(float (&s)[kCount], int valid, const
   }
 }
 
-// s = exp2(scale·s - scale·top + Plan::kShift), top and sum brought up to date. Whether earlier sums are to be multiplied by `shrink`.
+// s = exp2(scale·s - scale·top + Plan::kShift). Updates top and sum. Returns whether the caller
+// must multiply the earlier sums of products by `shrink`.
 template <class Plan, int kCount>
 __device__ __forceinline__ bool exponentiate(float (&s)[kCount], RowSums& rows, float (&shrink)[2],
                                              float scale) {
@@ -84,7 +91,7 @@ __device__ __forceinline__ bool exponentiate(float (&s)[kCount], RowSums& rows, 
   for (int r = 0; r < 2; ++r) {
     const float before = rows.top[r];
     rows.top[r] = grown ? fmaxf(before, top[r]) : before;
-    base[r] = rows.top[r] == -kInfinity ? 0.0F : rows.top[r] * scale;  // no key counts yet
+    base[r] = rows.top[r] == -kInfinity ? 0.0F : rows.top[r] * scale;  // -infinity: no key so far
     shrink[r] = exp2_fast(fmaf(before, scale, -base[r]));
     base[r] -= Plan::kShift;
     rows.sum[r] *= grown ? shrink[r] : 1.0F;
@@ -98,8 +105,9 @@ __device__ __forceinline__ bool exponentiate(float (&s)[kCount], RowSums& rows, 
   return grown;
 }
 
-// Ends exponentiation before what follows: the assembler, which would rather wait for products first, does not know
-// that a sum is never negative, and never stored.
+// Makes the assembler place the exponentials before the instructions that follow; otherwise it
+// moves the wait for products ahead of them. The store below never happens, because a sum is never
+// negative, but the assembler cannot know this.
 __device__ __forceinline__ void keep_order(const RowSums& rows, uint32_t unused) {
   asm volatile(
       "{\n.reg .pred p;\nsetp.lt.f32 p, %0, 0f00000000;\n@p st.shared::cta.f32 [%1], %0;\n}\n" ::
@@ -108,6 +116,7 @@ __device__ __forceinline__ void keep_order(const RowSums& rows, uint32_t unused)
       : "memory");
 }
 
+// Multiplies each of the thread's two rows by its factor.
 template <int kCount>
 __device__ __forceinline__ void multiply_rows(float (&o)[kCount], const float (&factor)[2]) {
 #pragma unroll
@@ -116,7 +125,7 @@ __device__ __forceinline__ void multiply_rows(float (&o)[kCount], const float (&
   }
 }
 
-// From a fragment to the left operand of the next product, bf16.
+// Turns a fragment of weights into the left operand of the next product, in bf16.
 template <int kCount>
 __device__ __forceinline__ void pack_weights(uint32_t (&p)[kCount / 2], const float (&s)[kCount]) {
 #pragma unroll
@@ -125,18 +134,19 @@ __device__ __forceinline__ void pack_weights(uint32_t (&p)[kCount / 2], const fl
   }
 }
 
-// The same in E4M3. That operand has four adjacent columns in a thread where the fragment has two and, 8 further, two:
-// value_columns() (attention_launch.h) has the keys in this order.
+// The same in E4M3. In this operand a thread holds four adjacent columns. In the fragment it holds
+// two, and two more 8 columns further. value_columns() (attention_launch.h) orders the keys to
+// match.
 template <int kCount>
 __device__ __forceinline__ void pack_weights(uint32_t (&p)[kCount / 4], const float (&s)[kCount]) {
 #pragma unroll
   for (int i = 0; i < kCount / 4; ++i) {
-    const int first = i / 2 * 8 + i % 2 * 2;  // of the group of 16 columns i / 2, row i % 2
+    const int first = i / 2 * 8 + i % 2 * 2;  // group of 16 columns i / 2, row i % 2
     p[i] = pack_e4m3(s[first], s[first + 1], s[first + 4], s[first + 5]);
   }
 }
 
-// Four lanes have a column each of a 4 x 4 matrix of words, and then a row each.
+// Transposes a 4 x 4 matrix of words across four lanes: each lane has a column and gets a row.
 __device__ __forceinline__ void transpose_quad(uint32_t (&word)[4]) {
   const bool odd = lane_id() % 2 != 0, upper = lane_id() / 2 % 2 != 0;
   const uint32_t a = __shfl_xor_sync(~0U, odd ? word[0] : word[1], 1);

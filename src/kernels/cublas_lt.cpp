@@ -30,7 +30,8 @@ void set(cublasLtMatmulDesc_t operation, cublasLtMatmulDescAttributes_t what, co
   check(cublasLtMatmulDescSetAttribute(operation, what, &value, sizeof(value)), "attribute");
 }
 
-// A packed matrix [rows, columns], which to cuBLASLt is one of `rows` columns.
+// The layout of a contiguous matrix [rows, columns]. cuBLASLt is column-major, so to it this is the
+// transposed matrix.
 Owned<cublasLtMatrixLayout_t> layout_of(const at::Tensor& x) {
   TORCH_CHECK(x.is_contiguous() && reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0,
               "lt_product: operands are packed and aligned to 16 bytes");
@@ -42,7 +43,7 @@ Owned<cublasLtMatrixLayout_t> layout_of(const at::Tensor& x) {
   return Owned<cublasLtMatrixLayout_t>(layout);
 }
 
-// outᵀ = W xᵀ in the columns that cuBLASLt thinks in, with the epilogue the product asks for.
+// outᵀ = W xᵀ for the column-major cuBLASLt, with the product's epilogue.
 Owned<cublasLtMatmulDesc_t> operation_of(const LtProduct& product) {
   cublasLtMatmulDesc_t operation = nullptr;
   check(cublasLtMatmulDescCreate(&operation, CUBLAS_COMPUTE_32F, CUDA_R_32F), "operation");
@@ -73,7 +74,7 @@ void lt_product(const at::Tensor& out, const LtProduct& product) {
   CHECK_SHAPE(product.weight, N, K);
   CHECK_SHAPE(product.bias, N);
   CHECK_SHAPE(out, M, N);
-  constexpr size_t kWorkspace = size_t{32} << 20;  // what cuBLAS advises on Hopper
+  constexpr size_t kWorkspace = size_t{32} << 20;  // 32 MiB, as cuBLAS advises for Hopper
   const c10::cuda::CUDAGuard device(out.device());
 
   const auto operation = operation_of(product);

@@ -1,4 +1,5 @@
-// What the launchers of CUDA kernels share; free of torch headers, which nvcc takes minutes to read.
+// Types that the launchers of CUDA kernels share. Without torch headers, which take nvcc minutes to
+// compile.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -9,12 +10,12 @@ namespace ospnext::cuda {
 
 enum class Element { kFloat, kBf16 };
 
-// Rows of channels: B samples of L tokens of C channels, packed.
+// Rows of channels: contiguous [B, L, C].
 struct Rows {
   int64_t B, L, C;
 };
 
-// Into how many partial sums over a sample's L rows a column sum is divided: a multiple of 8.
+// The number of partial sums that a sum over the L rows of a sample is split into: a multiple of 8.
 constexpr int64_t column_sum_groups(int64_t L) {
   constexpr int64_t kRowsEach = 32, kMost = 512;
   const int64_t groups = ((L + kRowsEach - 1) / kRowsEach + 7) / 8 * 8;

@@ -1,5 +1,5 @@
-// What the CUDA kernels on rows of channels share: eight channels at a time as floats, sums over a group
-// of threads, how rows are shared out.
+// Shared parts of the CUDA kernels on rows of channels [B, L, C]: eight channels at a time as
+// floats, sums over a group of threads, and the division of rows among threads.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -52,7 +52,8 @@ __device__ inline void store_channels(float* at, const Channels& channels) {
   reinterpret_cast<float4*>(at)[1] = make_float4(v[4], v[5], v[6], v[7]);
 }
 
-// The largest magnitude of what a thread stores as T, NaN where NaN is. Rounding keeps the order of numbers.
+// The largest magnitude that a thread stores as T, or NaN if it stores a NaN. The order of rounding
+// and maximum does not matter, because rounding keeps the order of numbers.
 template <class T>
 class Largest;
 
@@ -62,7 +63,7 @@ class Largest<float> {
   __device__ void take(const Channels& channels) {
 #pragma unroll
     for (const float value : channels.value) {
-      bits_ = max(bits_, __float_as_uint(fabsf(value)));  // ordered as the numbers are, NaN last
+      bits_ = max(bits_, __float_as_uint(fabsf(value)));  // same order as the numbers, NaN last
     }
   }
   __device__ unsigned bits() const { return bits_; }
@@ -89,13 +90,13 @@ class Largest<__nv_bfloat16> {
   __nv_bfloat162 pair_ = __floats2bfloat162_rn(0, 0);
 };
 
-// Raises *amax to the largest of this whole warp.
+// Raises *amax to the largest magnitude of this warp. All lanes must call it.
 template <class T>
 __device__ inline void raise(float* amax, const Largest<T>& largest) {
   raise_shared(amax, largest.bits(), (threadIdx.x + threadIdx.y * blockDim.x) % 32 == 0);
 }
 
-// Calls launch.operator()<whether there is an amax>().
+// Calls launch.operator()<amax != nullptr>().
 template <class Launch>
 void with_amax(const float* amax, Launch&& launch) {
   if (amax != nullptr) {
@@ -105,7 +106,7 @@ void with_amax(const float* amax, Launch&& launch) {
   }
 }
 
-// Sum over the kThreads threads (a warp, or a whole block) that share a row; every one gets it.
+// The sum over the kThreads threads that share a row (a warp or a whole block), in each of them.
 template <int kThreads>
 __device__ inline float row_sum(float value) {
 #pragma unroll
@@ -114,7 +115,7 @@ __device__ inline float row_sum(float value) {
   }
   if constexpr (kThreads > 32) {
     __shared__ float parts[kThreads / 32];
-    __syncthreads();  // the sum before this one has been read
+    __syncthreads();  // all threads have read the previous sum
     if (threadIdx.x % 32 == 0) {
       parts[threadIdx.x / 32] = value;
     }
@@ -128,12 +129,12 @@ __device__ inline float row_sum(float value) {
   return value;
 }
 
-// How rows [B, L] of C channels are shared out. Threads (x of a block) stand beside each other on a row,
-// kChunks vectors each; groups of threads (y of a block, times x of the grid) take rows of one sample
-// (y of the grid) in turn.
+// The division of [B, L, C] among threads. A group of kThreads threads (threadIdx.x) works on one
+// row; each thread has kChunks vectors of it. The groups (threadIdx.y and blockIdx.x) take the rows
+// of one sample (blockIdx.y) in turn.
 template <int kThreads, int kChunks>
 struct RowShare {
-  static constexpr int kGroups = kThreads == 32 ? 8 : 1;  // of a block
+  static constexpr int kGroups = kThreads == 32 ? 8 : 1;  // groups of a block
 
   __device__ static int64_t sample() { return blockIdx.y; }
   __device__ static int64_t first_row() { return blockIdx.x * kGroups + threadIdx.y; }
@@ -143,7 +144,8 @@ struct RowShare {
   }
 };
 
-// Calls body(chunk, its first channel) for each of a thread's vectors that lie in a row of C channels.
+// Calls body(chunk, first channel) for each vector of the thread that lies inside a row of C
+// channels.
 template <int kThreads, int kChunks, class Body>
 __device__ __forceinline__ void each_chunk(int C, Body&& body) {
 #pragma unroll
@@ -155,13 +157,14 @@ __device__ __forceinline__ void each_chunk(int C, Body&& body) {
   }
 }
 
-// A thread's share of the row of C channels at `at`; channels beyond C keep what they were.
+// Loads a thread's share of the row of C channels at `at`. Vectors beyond C stay unchanged.
 template <int kThreads, int kChunks, class T>
 __device__ inline void load_row(Channels (&row)[kChunks], const T* at, int C) {
   each_chunk<kThreads, kChunks>(C, [&](int chunk, int c) { row[chunk] = load_channels(at + c); });
 }
 
-// What a group of threads has summed in each channel of its rows: a row of [B, groups, C] of their own.
+// Stores the sums over a group's rows, one for each channel, in the group's own row of out
+// [B, groups, C].
 template <int kThreads, int kChunks>
 __device__ inline void store_sums(float* out, const Channels (&sums)[kChunks], int C) {
   using Share = RowShare<kThreads, kChunks>;
@@ -172,7 +175,8 @@ __device__ inline void store_sums(float* out, const Channels (&sums)[kChunks], i
 
 constexpr int64_t kMaxChannels = int64_t{256} * 4 * kVector;
 
-// Calls launch.operator()<threads, chunks>() with the smallest share that holds C <= kMaxChannels.
+// Calls launch.operator()<kThreads, kChunks>() with the smallest share that holds C <= kMaxChannels
+// channels.
 template <class Launch>
 void with_row_share(int64_t C, Launch&& launch) {
   const int64_t vectors = C / kVector;
@@ -191,7 +195,7 @@ void with_row_share(int64_t C, Launch&& launch) {
   }
 }
 
-// Calls body(T*) for the element's type.
+// Calls body(T*) with a null pointer of the element's type.
 template <class Body>
 void with_element(Element element, Body&& body) {
   if (element == Element::kBf16) {
@@ -201,13 +205,14 @@ void with_element(Element element, Body&& body) {
   }
 }
 
-// A group takes a few rows, so that a gate is read once for them.
+// The number of groups for a sample of L rows. A group takes a few rows, so it reads a gate once
+// for all of them.
 inline int64_t row_groups(int64_t L) {
   constexpr int64_t kRowsEach = 4;
   return (L + kRowsEach - 1) / kRowsEach;
 }
 
-// `groups` of threads a sample, as many blocks as hold them.
+// The grid for B samples with `groups` groups of threads each.
 template <int kThreads, int kChunks>
 dim3 grid_of(int64_t B, int64_t groups) {
   constexpr int64_t kGroups = RowShare<kThreads, kChunks>::kGroups;

@@ -1,4 +1,4 @@
-// Tensors as the launchers of our CUDA kernels take them; for builds with CUDA only.
+// Converts tensors to the arguments of our CUDA kernels' launchers. Only in builds with CUDA.
 #pragma once
 
 #include <c10/cuda/CUDAException.h>
@@ -16,24 +16,25 @@ inline Element element_of(const at::Tensor& x) {
   return x.scalar_type() == at::kBFloat16 ? Element::kBf16 : Element::kFloat;
 }
 
-// Whether our kernels take activations like x, whose last dimension is that of channels.
+// Whether our kernels take activations x [..., C]: on CUDA, not empty, bf16 or float32, C a
+// multiple of 8 and at most 8192.
 inline bool takes(const at::Tensor& x) {
   constexpr int64_t kVector = 8, kMostChannels = 8192;
   return x.is_cuda() && x.numel() > 0 && x.size(-1) % kVector == 0 && x.size(-1) <= kMostChannels &&
          (x.scalar_type() == at::kBFloat16 || x.scalar_type() == at::kFloat);
 }
 
-// [B, L, C]
+// The sizes of x [B, L, C].
 inline Rows rows_of(const at::Tensor& x) {
   return {x.size(0), x.size(1), x.size(2)};
 }
 
-// A tensor for an autograd::Function, which takes no undefined ones.
+// nullopt for an undefined tensor, because autograd::Function takes no undefined tensors.
 inline std::optional<at::Tensor> if_defined(const at::Tensor& x) {
   return x.defined() ? std::make_optional(x) : std::nullopt;
 }
 
-// Where the largest magnitudes of samples of x go (kernels/amax.h); null where nobody asks.
+// The memory of `amax` (kernels/amax.h), checked against the samples of x. Null if there is none.
 inline float* amax_of(const std::optional<at::Tensor>& amax, const at::Tensor& x) {
   if (!amax) {
     return nullptr;
@@ -44,7 +45,7 @@ inline float* amax_of(const std::optional<at::Tensor>& amax, const at::Tensor& x
   return amax->mutable_data_ptr<float>();
 }
 
-// A packed float32 tensor's memory; `x` outlives its use.
+// The memory of a contiguous float32 tensor. `x` must outlive its use.
 inline const float* floats(const at::Tensor& x) {
   TORCH_CHECK(x.is_contiguous() && x.scalar_type() == at::kFloat, "expected packed float32");
   return x.const_data_ptr<float>();

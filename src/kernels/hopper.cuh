@@ -1,6 +1,6 @@
-// Hopper's own instructions as functions (sm_90a): barriers in shared memory, copies of boxes of tensors, matrix
-// products of a warp group. Addresses are 32-bit ones of shared memory. Source: the PTX manual, chapters on
-// mbarrier, cp.async.bulk.tensor and wgmma.
+// Instructions of Hopper (sm_90a) as functions: barriers in shared memory, copies of boxes of
+// tensors, matrix products of a warp group. Addresses are 32-bit addresses in shared memory.
+// Source: the PTX manual, chapters on mbarrier, cp.async.bulk.tensor and wgmma.
 #pragma once
 
 #include <cuda.h>
@@ -12,7 +12,7 @@ namespace ospnext::cuda::hopper {
 constexpr int kWarp = 32, kWarpgroup = 128;  // threads
 constexpr int kSwizzleRow = 128;             // bytes of a row under the 128-byte swizzle
 constexpr int kSwizzleBlock =
-    8 * kSwizzleRow;  // its pattern repeats after 8 rows; tiles start there
+    8 * kSwizzleRow;  // the swizzle repeats every 8 rows; tiles start at multiples of this
 
 __device__ __forceinline__ uint32_t shared_address(const void* pointer) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
@@ -24,13 +24,13 @@ __device__ __forceinline__ void barrier_init(uint32_t barrier, int arrivals) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
 }
 
-// Makes initialised barriers known to the copy engine.
+// Makes initialised barriers visible to the copy engine.
 __device__ __forceinline__ void barrier_init_fence() {
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
-// Arrives and makes the phase wait for `bytes` of copies too.
+// Arrives at the barrier. Its phase then also waits for `bytes` bytes of copies.
 __device__ __forceinline__ void barrier_expect(uint32_t barrier, int bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
                : "memory");
@@ -40,6 +40,7 @@ __device__ __forceinline__ void barrier_arrive(uint32_t barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
 
+// Whether the phase of this parity is complete. May wait for a short time.
 __device__ __forceinline__ bool barrier_try(uint32_t barrier, uint32_t parity) {
   uint32_t done;
   asm volatile(
@@ -52,7 +53,9 @@ __device__ __forceinline__ bool barrier_try(uint32_t barrier, uint32_t parity) {
   return done != 0;
 }
 
-#ifdef ATTENTION_TRAP  // seconds after which a wait counts as a deadlock: it is recorded, and waiting ends everywhere
+// ATTENTION_TRAP: seconds after which a wait counts as a deadlock. Each such wait is recorded and
+// given up. After kDeadlocks of them, every wait is given up at once.
+#ifdef ATTENTION_TRAP
 struct Deadlock {
   unsigned barrier, parity, block, thread;
 };
@@ -67,7 +70,7 @@ __device__ __forceinline__ uint64_t nanoseconds() {
 }
 #endif
 
-// Returns when the phase of this parity is over.
+// Returns when the phase of this parity is complete.
 __device__ __forceinline__ void barrier_wait(uint32_t barrier, uint32_t parity) {
 #ifdef ATTENTION_TRAP
   const uint64_t limit = nanoseconds() + ATTENTION_TRAP * 1'000'000'000ULL;
@@ -89,7 +92,8 @@ __device__ __forceinline__ void barrier_wait(uint32_t barrier, uint32_t parity) 
 #endif
 }
 
-// Named barriers order warps: `arrive` counts and goes on, `sync` counts and waits for all `threads`.
+// Named barriers order warps. named_arrive() counts the caller and returns; named_sync() counts the
+// caller and waits until `threads` threads are counted.
 __device__ __forceinline__ void named_sync(int name, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(name), "r"(threads) : "memory");
 }
@@ -100,13 +104,14 @@ __device__ __forceinline__ void named_arrive(int name, int threads) {
 // copies
 
 struct Box {
-  int x, y, z, w;  // where it begins, along the map's dimensions
+  int x, y, z, w;  // first element in each dimension of the tensor map
 };
 
 __device__ __forceinline__ void prefetch_map(const CUtensorMap& map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
 }
 
+// Policies of copies for the L2 cache.
 __device__ __forceinline__ uint64_t keep_in_cache() {
   uint64_t policy;
   asm volatile("createpolicy.fractional.L2::evict_last.b64 %0, 1.0;" : "=l"(policy));
@@ -123,7 +128,8 @@ __device__ __forceinline__ uint64_t pass_through_cache() {
   return policy;
 }
 
-// Copies a box to `to`; `barrier` counts its bytes. What lies beyond the tensor comes as zeros, and counts.
+// Starts the copy of a box to `to`; `barrier` counts its bytes. Elements outside the tensor are
+// written as zeros and are counted too.
 __device__ __forceinline__ void copy_box(uint32_t to, const CUtensorMap& map, Box box,
                                          uint32_t barrier, uint64_t policy) {
   asm volatile(
@@ -146,20 +152,21 @@ __device__ __forceinline__ void take_registers() {
 
 // matrix products
 
-// Before products that use registers which other instructions wrote.
+// Must precede products that use registers written by other instructions.
 __device__ __forceinline__ void products_begin() {
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 }
 __device__ __forceinline__ void products_commit() {
   asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 }
-// Until at most kPending groups of products are under way.
+// Waits until at most kPending groups of products are unfinished.
 template <int kPending>
 __device__ __forceinline__ void products_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 }
 
-// The compiler moves no use of these registers across this point: products write them behind its back.
+// Stops the compiler from moving uses of these registers across this point. The compiler does not
+// see that products write them asynchronously.
 template <int kCount>
 __device__ __forceinline__ void pin(float (&registers)[kCount]) {
 #pragma unroll
@@ -175,15 +182,17 @@ __device__ __forceinline__ void pin(uint32_t (&registers)[kCount]) {
   }
 }
 
-// A swizzled operand: `block_stride` bytes from 8 rows to the next 8 and, where the unit transposes,
-// `half_stride` bytes from 64 columns to the next 64.
+// The descriptor of a swizzled operand in shared memory. `block_stride`: bytes from one group of 8
+// rows to the next. `half_stride`: bytes from 64 columns to the next 64; used only for a transposed
+// operand.
 __device__ __forceinline__ uint64_t operand(uint32_t address, uint32_t block_stride,
                                             uint32_t half_stride) {
   constexpr uint64_t kSwizzle128 = 1ULL << 62;
   return kSwizzle128 | uint64_t{block_stride >> 4} << 32 | uint64_t{half_stride >> 4} << 16 |
          uint64_t{address >> 4};
 }
-// The same `bytes` further; shared memory ends before the sum would leave the address's 14 bits.
+// The same operand `bytes` bytes further. The sum always fits the 14 bits of the address, because
+// shared memory is smaller.
 __device__ __forceinline__ uint64_t advance(uint64_t operand, uint32_t bytes) {
   return operand + (bytes >> 4);
 }
@@ -220,8 +229,8 @@ struct E4m3 {
   static constexpr int kBytes = 1;
 };
 
-// s (+)= Q Kᵀ for 64 rows, twice as many keys as `registers`, and channels of 32 bytes; both operands row by row in
-// shared memory.
+// s = Q Kᵀ, or s += Q Kᵀ if `accumulate`, for 64 queries, 2·`registers` keys and 32 bytes of
+// channels. Both operands are row-major in shared memory.
 #define OSPNEXT_MULTIPLY_SCORES(Type, registers, shape, q_name, k_name, accumulate_name, more)  \
   __device__ __forceinline__ void multiply_scores(Type, float(&s)[registers], uint64_t q,       \
                                                   uint64_t k, int accumulate) {                 \
@@ -236,8 +245,8 @@ OSPNEXT_MULTIPLY_SCORES(Bf16, 96, "m64n192k16.f32.bf16.bf16", "%96", "%97", "%98
 OSPNEXT_MULTIPLY_SCORES(E4m3, 64, "m64n128k32.f32.e4m3.e4m3", "%64", "%65", "%66", "")
 OSPNEXT_MULTIPLY_SCORES(E4m3, 96, "m64n192k32.f32.e4m3.e4m3", "%96", "%97", "%98", "")
 
-// o += P V for 64 rows, 16 keys and 128 channels: P from registers, V key by key in shared memory, which the
-// unit transposes.
+// o += P V for 64 queries, 16 keys and 128 channels in bf16. P is in registers. V is in shared
+// memory with one key per row; the tensor core transposes it.
 __device__ __forceinline__ void multiply_values(float (&o)[64], uint32_t p0, uint32_t p1,
                                                 uint32_t p2, uint32_t p3, uint64_t v) {
   asm volatile(
@@ -248,7 +257,8 @@ __device__ __forceinline__ void multiply_values(float (&o)[64], uint32_t p0, uin
       : "r"(p0), "r"(p1), "r"(p2), "r"(p3), "l"(v));
 }
 
-// o (+)= P V for 64 rows, 32 keys and 128 channels in E4M3: P from registers, V channel by channel.
+// o = P V, or o += P V if `accumulate`, for 64 queries, 32 keys and 128 channels in E4M3. P is in
+// registers. V is in shared memory with one channel per row.
 __device__ __forceinline__ void multiply_values(float (&o)[64], uint32_t p0, uint32_t p1,
                                                 uint32_t p2, uint32_t p3, uint64_t v,
                                                 int accumulate) {

@@ -17,9 +17,9 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// a + y·factor in fp32, stored in y's dtype: one pass over memory each way, where the promotion
-// rules of plain operators would write a float32 copy of y. a [B, L or 1, C], y [B, L, C],
-// factor [B, 1, C] float32.
+// a + y·factor in fp32, stored in y's dtype. a [B, L or 1, C], y [B, L, C], factor [B, 1, C]
+// float32 -> [B, L, C]. Forward and backward each take one pass over memory. Plain operators would
+// write a float32 copy of y because of type promotion.
 struct MultiplyAdd : torch::autograd::Function<MultiplyAdd> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& a, const at::Tensor& y,
                             const at::Tensor& factor) {
@@ -51,7 +51,7 @@ struct MultiplyAdd : torch::autograd::Function<MultiplyAdd> {
 };
 
 #ifdef OSPNEXT_CUDA
-// One kernel each way. x [B, L, C]; shift, scale [B, 1, C] float32.
+// One kernel for forward and one for backward. x [B, L, C]; shift, scale [B, 1, C] float32.
 struct LayerNormModulate : torch::autograd::Function<LayerNormModulate> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x_in,
                             const at::Tensor& shift, const at::Tensor& scale, double eps,
@@ -89,7 +89,7 @@ struct LayerNormModulate : torch::autograd::Function<LayerNormModulate> {
   }
 };
 
-// One kernel each way. x, y [B, L, C]; gate [B, 1, C] float32.
+// One kernel for forward and one for backward. x, y [B, L, C]; gate [B, 1, C] float32.
 struct AddGated : torch::autograd::Function<AddGated> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x_in,
                             const at::Tensor& y_in, const at::Tensor& gate) {

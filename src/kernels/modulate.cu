@@ -1,11 +1,13 @@
-// Each activation is read once and written once, between them everything stays in registers.
+// Layer norm with modulation and gated sum, forward and backward. Each activation is read once and
+// written once; everything in between stays in registers.
 #include "kernels/cuda_rows.cuh"
 #include "kernels/modulate_launch.h"
 
 namespace ospnext::cuda {
 namespace {
 
-// Mean and inverse deviation of a row that the threads hold in registers; channels beyond C count nothing.
+// The mean of a row and 1 / sqrt(variance + eps). The threads hold the row in registers; channels
+// beyond C are ignored.
 template <int kThreads, int kChunks>
 __device__ float2 row_statistics(const Channels (&x)[kChunks], int C, float eps) {
   float sum = 0;
@@ -41,7 +43,7 @@ __global__ void layer_norm_modulate_kernel(const T* x, const float* shift, const
     load_row<kThreads>(row, x + at, C);
     const float2 statistics = row_statistics<kThreads>(row, C, eps);
     each_chunk<kThreads, kChunks>(C, [&](int chunk, int c) {
-      // From L1: in registers they would cost rows in flight.
+      // Shift and scale come from the L1 cache. In registers they would leave room for fewer rows.
       Channels y = load_channels(shift + b * C + c);
       const Channels scales = load_channels(scale + b * C + c);
 #pragma unroll
@@ -75,7 +77,7 @@ __global__ void layer_norm_modulate_backward_kernel(const T* grad, const T* x, c
     load_row<kThreads>(row, x + at, C);
     load_row<kThreads>(g, grad + at, C);
     const float2 statistics = row_statistics<kThreads>(row, C, eps);
-    float sum = 0, along = 0;  // of the normalised row's gradient, and of it times the row
+    float sum = 0, along = 0;  // sums of the normalised row's gradient, and of that times the row
     each_chunk<kThreads, kChunks>(C, [&](int chunk, int) {
 #pragma unroll
       for (int i = 0; i < kVector; ++i) {

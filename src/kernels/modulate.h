@@ -1,12 +1,14 @@
-// Adaptive layer norm and gated residual: the two places where the time step steers a block.
+// Adaptive layer norm and gated residual: the two operations through which the time step controls a
+// block. Shapes that do not fit fail a TORCH_CHECK.
 #pragma once
 
 #include "core/torch/torch.h"
 
 namespace ospnext {
 
-// LN(x)·(1 + scale) + shift, LN over channels without weights. x [B, L, C]; shift, scale [B, 1, C]
-// float32 -> [B, L, C] of x's dtype. Statistics and modulation are fp32; differentiable. `amax`: kernels/amax.h.
+// LN(x)·(1 + scale) + shift, where LN is a layer norm over channels without weights. x [B, L, C];
+// shift, scale [B, 1, C] float32 -> [B, L, C] of x's dtype. Statistics and modulation are computed
+// in fp32. `amax`: see kernels/amax.h. Differentiable.
 at::Tensor layer_norm_modulate(const at::Tensor& x, const at::Tensor& shift,
                                const at::Tensor& scale, double eps, const at::Tensor& amax = {});
 

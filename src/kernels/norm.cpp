@@ -20,7 +20,7 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// Nothing for a norm alone.
+// The rotation [L, D/2] complex64 as an argument of the kernels; null without one.
 cuda::HeadRotation head_rotation(const std::optional<at::Tensor>& rotation) {
   if (!rotation) {
     return {nullptr, 8};
@@ -28,7 +28,8 @@ cuda::HeadRotation head_rotation(const std::optional<at::Tensor>& rotation) {
   return {cuda::floats(at::view_as_real(*rotation)), static_cast<int>(2 * rotation->size(1))};
 }
 
-// One kernel each way. x [B, L, C], weight [C] float32, rotation [L, D/2] or nothing.
+// One kernel for forward and one for backward. x [B, L, C], weight [C] float32, rotation [L, D/2]
+// or none.
 struct RmsNormRotate : torch::autograd::Function<RmsNormRotate> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x_in,
                             const at::Tensor& weight_in, const std::optional<at::Tensor>& rotation,
@@ -74,13 +75,14 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps,
   CHECK_SHAPE(weight, x.size(-1));
 #ifdef OSPNEXT_CUDA
   if (cuda::takes(x) && weight.scalar_type() == at::kFloat) {
+    // Only amax needs separate samples.
     const at::Tensor rows =
-        x.reshape({amax.defined() ? x.size(0) : 1, -1, x.size(-1)});  // samples as amax has them
+        x.reshape({amax.defined() ? x.size(0) : 1, -1, x.size(-1)});  // [B or 1, rows, C]
     return RmsNormRotate::apply(rows, weight, std::nullopt, eps, cuda::if_defined(amax))
-        .view(x.sizes());
+        .view(x.sizes());  // [..., C]
   }
 #endif
-  // torch's fused kernel asks for weights of the input's dtype
+  // torch's fused kernel needs weights of x's dtype.
   const at::Tensor out = at::rms_norm(x, weight.sizes(), weight.to(x.scalar_type()), eps);
   raise_amax(amax, out);
   return out;
@@ -100,7 +102,8 @@ at::Tensor rms_norm_rotate(const at::Tensor& x, const at::Tensor& weight,
   }
 #endif
   const at::Tensor out =
-      rotate_pairs(rms_norm(x, weight, eps).unflatten(2, {C / D, D}), rotation).flatten(2);
+      rotate_pairs(rms_norm(x, weight, eps).unflatten(2, {C / D, D}), rotation)  // [B, L, H, D]
+          .flatten(2);                                                           // [B, L, C]
   raise_amax(amax, out);
   return out;
 }

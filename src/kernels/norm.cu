@@ -1,12 +1,13 @@
-// Root-mean-square norm, alone, with the rotation of q or k, or with SiLU: each activation is read once and written
-// once.
+// Root-mean-square norm alone, with the rotation of q or k, or with SiLU. Each activation is read
+// once and written once.
 #include "kernels/cuda_rows.cuh"
 #include "kernels/norm_launch.h"
 
 namespace ospnext::cuda {
 namespace {
 
-// 1 / sqrt(mean(x²) + eps) of a row that the threads hold in registers; channels beyond C are zero.
+// 1 / sqrt(mean(x²) + eps) of a row. The threads hold the row in registers; channels beyond C are
+// 0.
 template <int kThreads, int kChunks>
 __device__ float inverse_root_mean_square(const Channels (&x)[kChunks], int C, float eps) {
   float squares = 0;
@@ -20,7 +21,7 @@ __device__ float inverse_root_mean_square(const Channels (&x)[kChunks], int C, f
   return rsqrtf(row_sum<kThreads>(squares) / static_cast<float>(C) + eps);
 }
 
-// Pairs (2j, 2j+1) as complex numbers times turn, or times its conjugate.
+// Multiplies each pair (2j, 2j+1), as a complex number, by that of `turn` or by its conjugate.
 template <bool kInverse>
 __device__ void rotate(Channels& x, const Channels& turn) {
 #pragma unroll
@@ -47,7 +48,7 @@ __global__ void rms_norm_rotate_kernel(const T* x, const float* weight, HeadRota
     const float scale = inverse_root_mean_square<kThreads>(row, C, eps);
     each_chunk<kThreads, kChunks>(C, [&](int chunk, int c) {
       Channels y =
-          load_channels(weight + c);  // from L1: in registers they would cost rows in flight
+          load_channels(weight + c);  // from L1: in registers, weights leave room for fewer rows
 #pragma unroll
       for (int i = 0; i < kVector; ++i) {
         y.value[i] *= row[chunk].value[i] * scale;
@@ -81,7 +82,7 @@ __global__ void rms_norm_rotate_backward_kernel(const T* grad, const T* x, const
     load_row<kThreads>(row, x + at, C);
     load_row<kThreads>(g, grad + at, C);
     const float scale = inverse_root_mean_square<kThreads>(row, C, eps);
-    float along = 0;  // of the normalised row's gradient, times the row
+    float along = 0;  // sum of the normalised row's gradient times the row
     each_chunk<kThreads, kChunks>(C, [&](int chunk, int c) {
       if (turn.rotation != nullptr) {
         rotate</*kInverse=*/true>(g[chunk], load_channels(turn.rotation + l * turn.D + c % turn.D));
@@ -108,7 +109,8 @@ __global__ void rms_norm_rotate_backward_kernel(const T* grad, const T* x, const
   store_sums<kThreads>(grad_weight, sums, C);
 }
 
-// Rows are short here, and many: kLanes threads of a warp share one, and each keeps kRows of them in flight.
+// The division of many short rows: kLanes threads of a warp share a row, and each thread loads
+// kRows rows before it computes.
 template <int kLanes, int kChunks>
 struct ShortRows {
   static constexpr int kRows = 4 / kChunks, kThreads = 256, kGroups = kThreads / kLanes;

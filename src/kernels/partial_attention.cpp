@@ -13,7 +13,7 @@
 namespace ospnext {
 namespace {
 
-// Of one segment, q [B, L, H, D].
+// Attention of one segment's queries q [B, L, H, D] to keys k, v [B, S, H, D].
 PartialAttention attend_to_part(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
 #ifdef OSPNEXT_CUDA
   if (cuda::takes_attention(q, k, v)) {
@@ -21,12 +21,13 @@ PartialAttention attend_to_part(const at::Tensor& q, const at::Tensor& k, const 
     return {attended.to(at::kFloat), sums};
   }
 #endif
-  // What at::scaled_dot_product_attention() calls, by names that give the sums as well. -> [B, H, L, D], [B, H, L]
+  // The functions that at::scaled_dot_product_attention() calls, because these also return the log
+  // of the sums: attended [B, H, L, D], sums [B, H, L].
   const int64_t L = q.size(1), D = q.size(3);
-  constexpr int64_t kMultiple = 8;  // of a head's size, for the GPU's kernel
+  constexpr int64_t kMultiple = 8;  // the GPU's kernel needs D to be a multiple of this
   const int64_t missing = q.is_cuda() ? (kMultiple - D % kMultiple) % kMultiple : 0;
   const auto heads = [&](const at::Tensor& x) {
-    const at::Tensor rows = x.transpose(1, 2);
+    const at::Tensor rows = x.transpose(1, 2);  // [B, H, L or S, D]
     return missing == 0 ? rows : at::pad(rows, {0, missing});
   };
   const double scale = 1 / std::sqrt(static_cast<double>(D));
@@ -40,8 +41,8 @@ PartialAttention attend_to_part(const at::Tensor& q, const at::Tensor& k, const 
     std::tie(attended, sums) = at::_scaled_dot_product_flash_attention_for_cpu(
         heads(q), heads(k), heads(v), /*dropout_p=*/0, /*is_causal=*/false, {}, scale);
   }
-  return {attended.narrow(3, 0, D).transpose(1, 2).to(at::kFloat),
-          sums.narrow(2, 0, L).transpose(1, 2)};
+  return {attended.narrow(3, 0, D).transpose(1, 2).to(at::kFloat),  // [B, L, H, D]
+          sums.narrow(2, 0, L).transpose(1, 2)};                    // [B, L, H]
 }
 
 }  // namespace
@@ -79,9 +80,11 @@ PartialAttention partial_attention(const at::Tensor& q, const at::Tensor& k, con
 }
 
 PartialAttention join(const PartialAttention& a, const PartialAttention& b) {
-  // b's share of the sum; where neither had a key, -inf - -inf is NaN and nothing is joined.
+  // b's share of the sum [B, L, H]. Where neither part has a key, -inf - -inf is NaN, and the share
+  // is 0.
   const at::Tensor share = at::sigmoid(b.log_sum - a.log_sum).nan_to_num_(0);
-  return {at::lerp(a.out, b.out, share.unsqueeze(3)), at::logaddexp(a.log_sum, b.log_sum)};
+  return {at::lerp(a.out, b.out, share.unsqueeze(3)),  // share [B, L, H, 1] -> [B, L, H, D]
+          at::logaddexp(a.log_sum, b.log_sum)};
 }
 
 }  // namespace ospnext

@@ -1,4 +1,5 @@
-// Attention to some of the keys at a time, with what is needed to join the parts.
+// Attention to a part of the keys at a time, and the join of such parts. S is the number of key
+// tokens.
 #pragma once
 
 #include <cstdint>
@@ -8,20 +9,23 @@
 
 namespace ospnext {
 
+// Attention of all queries to a part of the keys.
 struct PartialAttention {
-  at::Tensor out;  // [B, L, H, D] float32; zero where there was no key
-  at::Tensor
-      log_sum;  // [B, L, H] float32: log of the sum of e^score; -infinity where there was no key
+  at::Tensor out;  // [B, L, H, D] float32; 0 for a query without keys
+  // [B, L, H] float32: the log of the sum of e^score over the keys; -infinity without keys
+  at::Tensor log_sum;
 };
 
-// Segment s of the queries, q_lengths[s] tokens long, attends to segment s of the keys, k_lengths[s] long; both
-// may be empty. q [B, L, H, D]; k, v [B, S, H, D] of its dtype, finite. A part is rounded to q's dtype, as
-// the kernels of attention() do it.
+// Attention of queries in segment s to the keys in segment s. q_lengths[s] and k_lengths[s] are the
+// tokens of these segments, and either may be 0. q [B, L, H, D]; k, v [B, S, H, D] of q's dtype,
+// finite. The result is rounded to q's dtype, as the kernels of attention() round it, and then
+// stored in float32. Lengths that do not add up to L and S fail a TORCH_CHECK.
 PartialAttention partial_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                    const std::vector<int64_t>& q_lengths,
                                    const std::vector<int64_t>& k_lengths);
 
-// Attention to the keys of both, in float32. Source: Liu et al., Ring Attention, 2023.
+// Attention to the keys of a and those of b together, computed in float32. Source: Liu et al., Ring
+// Attention, 2023.
 PartialAttention join(const PartialAttention& a, const PartialAttention& b);
 
 }  // namespace ospnext

@@ -1,12 +1,13 @@
-// Rows copied from where an index says. Bound by memory: each is read once and written once, 16 bytes a thread at a time.
+// Gathers rows by an index. Memory is the limit: each row is read once and written once, 16 bytes
+// per thread at a time.
 #include "kernels/permute_tokens_launch.h"
 
 namespace ospnext::cuda {
 namespace {
 
-constexpr int kThreads = 128;  // beside each other on a row
-constexpr int kRows = 2;       // of a block
-constexpr int kInFlight = 5;   // reads of a thread before it writes
+constexpr int kThreads = 128;  // threads that share a row
+constexpr int kRows = 2;       // rows of a block at a time
+constexpr int kInFlight = 5;   // reads of a thread before its first write
 
 __global__ void __launch_bounds__(kThreads* kRows)
     gather_rows_kernel(const uint4* x, const int64_t* index, uint4* out, int64_t L, int64_t l,

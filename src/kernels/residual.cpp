@@ -26,7 +26,8 @@ at::Tensor linear(const Residual& residual, const at::Tensor& x, const at::Tenso
       const at::Tensor gate = residual.gate.defined() ? residual.gate[b][0] : at::Tensor();  // [C]
       const auto gated = [&](const at::Tensor& of_channels) {
         at::Tensor scaled = at::empty_like(of_channels);
-        return at::mul_out(scaled, of_channels, of_channels.dim() == 2 ? gate.unsqueeze(1) : gate);
+        return at::mul_out(scaled, of_channels,  // weight [C, in] · [C, 1], or bias [C] · [C]
+                           of_channels.dim() == 2 ? gate.unsqueeze(1) : gate);  // [C, in] or [C]
       };
       cuda::lt_product(out[b], {.x = rows[b],
                                 .weight = gate.defined() ? gated(weight) : weight,

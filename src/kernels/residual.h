@@ -1,25 +1,28 @@
-// What a branch of a block is added to, in the epilogue of the branch's last matrix product where that can be.
+// Adds a branch of a block to its residual: in the epilogue of the branch's last matrix product
+// where possible.
 #pragma once
 
 #include "core/torch/torch.h"
 
 namespace ospnext {
 
-// x + gate·branch; without x, the branch alone.
+// The sum x + gate·branch. Without x, the sum is the branch alone.
 struct Residual {
-  at::Tensor x =
-      {};  // [B, L, C], or undefined; without a gradient it may be overwritten by the sum
-  at::Tensor gate = {};  // [B, 1, C] float32, or undefined: 1
+  at::Tensor x = {};  // [B, L, C], or undefined. Without a gradient, the sum may be written to it.
+  at::Tensor gate = {};  // [B, 1, C] float32; undefined: 1
 };
 
-// residual.x + gate·branch, added in fp32 and stored in the branch's dtype. branch [B, L, C] of x's dtype -> [B, L, C].
-// Differentiable.
+// residual.x + residual.gate·branch, added in fp32 and stored in the branch's dtype. branch
+// [B, L, C] of residual.x's dtype -> [B, L, C]. Differentiable.
 at::Tensor add_branch(const Residual& residual, const at::Tensor& branch);
 
-// add_branch() of x Wᵀ + b. x [..., in], weight [out, in], bias [out], all of one dtype -> [..., out]. Without a gradient,
-// in bf16 on CUDA, one product of cuBLASLt: its epilogue adds bias and residual, in fp32, and the gate, which no
-// epilogue knows, multiplies weight and bias before, rounded to bf16 as the branch would be; with fewer rows than `in`
-// the product and a pass over its result.
+// add_branch() of the branch x Wᵀ + b. x [..., in], weight [out, in], bias [out], all of one dtype
+// -> [..., out] of that dtype. Differentiable.
+//
+// In bf16 on CUDA without a gradient, this is one product of cuBLASLt per sample. Its epilogue adds
+// bias and residual in fp32. No epilogue has a gate, so weight and bias are multiplied by the gate
+// first and rounded to bf16, as the branch would be. With a gate and at most `in` rows, a plain
+// product and a separate pass over its result are used instead.
 at::Tensor linear(const Residual& residual, const at::Tensor& x, const at::Tensor& weight,
                   const at::Tensor& bias);
 

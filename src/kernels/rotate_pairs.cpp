@@ -9,7 +9,9 @@ at::Tensor rotate_pairs(const at::Tensor& x, const at::Tensor& rotation) {
   CHECK_SHAPE(rotation, L, D / 2);
   const auto pairs =
       at::view_as_complex(x.to(at::kFloat).unflatten(3, {D / 2, 2}));  // [B, L, H, D/2]
-  return at::view_as_real(pairs * rotation.unsqueeze(1)).flatten(3).to(x.scalar_type());
+  return at::view_as_real(pairs * rotation.unsqueeze(1))               // [B, L, H, D/2, 2]
+      .flatten(3)                                                      // [B, L, H, D]
+      .to(x.scalar_type());
 }
 
 }  // namespace ospnext

@@ -1,5 +1,6 @@
-// Values turned from a token a row to a channel a row, for launch_attention() with weights in E4M3. Bound by memory:
-// a byte read and a byte written an element. sm_80 and up.
+// Transposes E4M3 values from one row per token to one row per channel, for launch_attention() with
+// E4M3 weights. Memory is the limit: one byte is read and one written per element. For sm_80 and
+// up.
 #include <algorithm>
 
 #include "kernels/attention_launch.h"
@@ -14,11 +15,11 @@ constexpr int kQuadsOfGroup = kColumnGroup / 4;
 
 struct Segments {
   int count;
-  int offset[kMaxAttentionSegments + 1];  // keys
-  int column[kMaxAttentionSegments + 1];
+  int offset[kMaxAttentionSegments + 1];  // first key of each segment
+  int column[kMaxAttentionSegments + 1];  // first column of each segment
 };
 
-// Rows of a 4 x 4 matrix of bytes become its columns.
+// Transposes a 4 x 4 matrix of bytes, one row per word.
 __device__ void transpose_bytes(uint32_t (&row)[4]) {
   const uint32_t a = __byte_perm(row[0], row[1], 0x5140), b = __byte_perm(row[2], row[3], 0x5140);
   const uint32_t c = __byte_perm(row[0], row[1], 0x7362), d = __byte_perm(row[2], row[3], 0x7362);
@@ -28,11 +29,11 @@ __device__ void transpose_bytes(uint32_t (&row)[4]) {
   row[3] = __byte_perm(c, d, 0x7632);
 }
 
-// A block turns kTile columns of one head and sample.
+// A block writes kTile columns of one head (y of the grid) of one sample (z of the grid).
 __global__ void __launch_bounds__(kWarps* kLanes)
     columns_kernel(HeadsOfTokens v, uint8_t* columns, const __grid_constant__ Segments segments) {
-  __shared__ uint32_t
-      tile[kHead][kQuads];  // word w of channel c stands at w ^ c / 4: no two lanes meet in a bank
+  // Word w of channel c is at tile[c][w ^ c / 4], so lanes access different banks.
+  __shared__ uint32_t tile[kHead][kQuads];
   const int lane = static_cast<int>(threadIdx.x) % kLanes;
   const int warp = static_cast<int>(threadIdx.x) / kLanes;
   const int first = static_cast<int>(blockIdx.x) * kTile, all = segments.column[segments.count];
