@@ -1,9 +1,9 @@
-// HiF8 codes as operands of FP8 tensor cores: which of them E4M3 holds exactly.
+// HiF8 codes as E4M3 operands of FP8 tensor cores, and which codes E4M3 represents exactly.
 //
-// E4M3 (the variant without infinity) has 3 mantissa bits from 2^-6 to 448 and steps of 2^-9 below. A HiF8
-// value times 2^shift that lies in its range and is a multiple of 2^-9 is one of its values. With values
-// scaled to 15 and shift 4, or to 224 and shift 1, nothing is above 448, and only the smallest values
-// are not exact; docs/hif8.md lists them.
+// E4M3 (the variant without infinity) has 3 mantissa bits from 2^-6 to 448 and steps of 2^-9 below
+// 2^-6. It represents a HiF8 value times 2^shift exactly if the product is in its range and a
+// multiple of 2^-9. With values scaled to 15 and shift 4, or to 224 and shift 1, no product is
+// above 448, and only the smallest values are not exact. docs/hif8.md lists them.
 #pragma once
 
 #include <cstdint>
@@ -14,10 +14,10 @@ namespace ospnext::e4m3 {
 
 inline constexpr uint8_t kNan = 0x7F;
 inline constexpr uint8_t kLargest = 0x7E;  // 448
-inline constexpr int kForwardShift = 4;    // of tensors scaled to 15: 15·2^4 = 240
-inline constexpr int kBackwardShift = 1;   // of gradients, scaled to 224: 224·2 = 448
+inline constexpr int kForwardShift = 4;    // for tensors scaled to 15: 15·2^4 = 240
+inline constexpr int kBackwardShift = 1;   // for gradients, scaled to 224: 224·2 = 448
 
-// The value of a code; exact.
+// The exact value of a code.
 OSPNEXT_HOST_DEVICE constexpr float decode(uint8_t code) {
   const uint32_t sign = (code & 0x80U) << 24;
   const uint32_t exponent = code >> 3 & 15;
@@ -32,8 +32,9 @@ OSPNEXT_HOST_DEVICE constexpr float decode(uint8_t code) {
   return __builtin_bit_cast(float, sign | (exponent + 120) << 23 | mantissa << 20);
 }
 
-// The code nearest to the value of a HiF8 code times 2^shift, ties to the even code, as the conversion
-// instructions of GPUs round; ±448 for anything larger, infinity too, and 0x7F for NaN. 0 <= shift <= 8.
+// The code nearest to the value of a HiF8 code times 2^shift. Ties go to the even code, as in the
+// conversion instructions of GPUs. Larger magnitudes and infinity become ±448, NaN becomes 0x7F.
+// 0 <= shift <= 8.
 OSPNEXT_HOST_DEVICE constexpr uint8_t from_hif8(uint8_t code, int shift) {
   const uint32_t value = hif8::bits::value_of(code);
   const uint32_t sign = value >> 24 & 0x80;
@@ -44,9 +45,9 @@ OSPNEXT_HOST_DEVICE constexpr uint8_t from_hif8(uint8_t code, int shift) {
   if (magnitude == 0) {
     return 0;
   }
-  // A HiF8 mantissa has at most 3 bits, so rounding happens among the steps of 2^-9 alone.
+  // A HiF8 mantissa has at most 3 bits, so only values below 2^-6 are rounded.
   const int exponent = static_cast<int>(magnitude >> 23) - 127 + shift;
-  const uint32_t significand = 8 | (magnitude >> 20 & 7);  // of 8
+  const uint32_t significand = 8 | (magnitude >> 20 & 7);  // in eighths
   if (magnitude == hif8::bits::kInfinity || exponent > 8 || (exponent == 8 && significand > 14)) {
     return static_cast<uint8_t>(sign | kLargest);
   }
@@ -54,7 +55,7 @@ OSPNEXT_HOST_DEVICE constexpr uint8_t from_hif8(uint8_t code, int shift) {
     return static_cast<uint8_t>(sign | static_cast<uint32_t>(exponent + 7) << 3 |
                                 (significand & 7));
   }
-  const int cut = -6 - exponent;  // significand / 2^cut steps
+  const int cut = -6 - exponent;  // the value is significand / 2^cut steps of 2^-9
   if (cut > 4) {
     return static_cast<uint8_t>(sign);
   }
@@ -65,7 +66,8 @@ OSPNEXT_HOST_DEVICE constexpr uint8_t from_hif8(uint8_t code, int shift) {
   return static_cast<uint8_t>(sign | (steps + (up ? 1 : 0)));
 }
 
-// Whether from_hif8 loses nothing: its value is that of the HiF8 code times 2^shift. NaN is exact.
+// Whether from_hif8() is exact: its value equals the value of the HiF8 code times 2^shift. NaN
+// counts as exact.
 OSPNEXT_HOST_DEVICE constexpr bool is_exact(uint8_t code, int shift) {
   if (code == hif8::kNan) {
     return true;

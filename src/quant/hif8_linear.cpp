@@ -13,13 +13,13 @@ namespace ospnext::hif8 {
 namespace {
 
 constexpr float kShifted =
-    1 << e4m3::kForwardShift;  // by what E4M3 operands exceed the codes' values
+    1 << e4m3::kForwardShift;  // factor between E4M3 operands and the codes' values
 
-// scale [B] beside x [B, ...].
+// scale [B] -> [B, 1, ...], to broadcast with x [B, ...].
 at::Tensor beside(const at::Tensor& scale, const at::Tensor& x) {
   std::vector<int64_t> shape(static_cast<size_t>(x.dim()), 1);
   shape[0] = x.size(0);
-  return scale.view(shape);
+  return scale.view(shape);  // [B, 1, ...]
 }
 
 }  // namespace
@@ -75,16 +75,16 @@ at::Tensor fp8_linear(const Fp8Input& x, const at::Tensor& weight, float weight_
   if (y.numel() == 0) {
     return y;
   }
-  constexpr int64_t kAligned = 4;  // floats; cuBLAS reads its scales from multiples of 16 bytes
+  constexpr int64_t kAligned = 4;  // floats: cuBLAS needs scales at multiples of 16 bytes
   const at::Tensor factor = x.scale.reciprocal().unsqueeze(1).repeat({1, kAligned});  // [B, 4]
   const float weight_factor = 1 / (kShifted * weight_scale);
   const at::Tensor bias_as_y = bias.to(x.dtype);
 #ifdef OSPNEXT_CUDA
   if (on_lt) {
     const auto rows = [&](const at::Tensor& of_samples, int64_t b) {
-      return of_samples[b].view({-1, of_samples.size(-1)});
+      return of_samples[b].view({-1, of_samples.size(-1)});  // [rows, in or out]
     };
-    for (int64_t b = 0; b < B; ++b) {  // a GEMM has one scale
+    for (int64_t b = 0; b < B; ++b) {  // one product per sample: a product has one scale of x
       cuda::lt_product(rows(y, b), {.x = rows(x.codes, b),
                                     .weight = weight,
                                     .bias = bias_as_y,
@@ -97,10 +97,10 @@ at::Tensor fp8_linear(const Fp8Input& x, const at::Tensor& weight, float weight_
 #endif
   const at::Tensor of_weight = at::full({}, weight_factor, factor.options());
   for (int64_t b = 0; b < B; ++b) {
-    at::Tensor rows = y[b].view({-1, out});
+    at::Tensor rows = y[b].view({-1, out});  // [rows, out]
     at::_scaled_mm_out(rows, x.codes[b].view({-1, in}), weight.t(), /*scale_a=*/factor[b][0],
                        /*scale_b=*/of_weight, bias_as_y, /*scale_result=*/{}, x.dtype,
-                       /*use_fast_accum=*/false);
+                       /*use_fast_accum=*/false);  // [rows, in] x [in, out] -> [rows, out]
   }
   return add_branch(residual, y);
 }

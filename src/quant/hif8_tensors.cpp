@@ -15,7 +15,7 @@
 namespace ospnext::hif8 {
 namespace {
 
-constexpr int64_t kGrain = 1 << 15;  // elements worth a thread
+constexpr int64_t kGrain = 1 << 15;  // least elements of a thread
 
 constexpr std::array<float, 256> make_values() {
   std::array<float, 256> values{};
@@ -30,7 +30,7 @@ struct Samples {
   int64_t B, size;
 };
 
-// How `scale` divides x; [] and undefined make one sample of it.
+// The samples of x that `scale` refers to. For a scalar or undefined scale, x is one sample.
 Samples samples_of(const at::Tensor& x, const at::Tensor& scale) {
   const bool one = !scale.defined() || scale.dim() == 0;
   if (!one) {
@@ -51,7 +51,7 @@ void check_float(const at::Tensor& x) {
               "x: expected float32, bf16 or float16, got ", x.scalar_type());
 }
 
-// Calls body(begin, end, scale) for stretches of elements that share a scale, on all threads.
+// Calls body(begin, end, scale) for ranges of elements that share a scale, on all threads.
 template <class Body>
 void for_each_stretch(Samples samples, const at::Tensor& scale, Body&& body) {
   const at::Tensor packed = scale.defined() ? scale.contiguous() : at::Tensor();
@@ -83,7 +83,7 @@ cuda::HiF8Element element_of(at::ScalarType dtype) {
                                   : cuda::HiF8Element::kHalf;
 }
 
-// Calls launch(scale's numbers or null, stream) on the GPU of x.
+// Calls launch(scale's memory or null, stream) with the GPU of x as the current device.
 template <class Launch>
 void launch_on(const at::Tensor& x, const at::Tensor& scale, Launch&& launch) {
   const c10::cuda::CUDAGuard device(x.device());
@@ -93,7 +93,7 @@ void launch_on(const at::Tensor& x, const at::Tensor& scale, Launch&& launch) {
   C10_CUDA_KERNEL_LAUNCH_CHECK();
 }
 
-// [B] of x, packed, cut into B samples.
+// The amax [B] of contiguous x, which is split into B samples of equal size.
 at::Tensor cuda_amax(const at::Tensor& x, int64_t B, Of of) {
   at::Tensor amax = at::zeros({B}, x.options().dtype(at::kFloat));
   launch_on(x, {}, [&](const float*, cudaStream_t stream) {
@@ -113,12 +113,12 @@ at::Tensor amax_of_tensor(const at::Tensor& x) {
   }
 #ifdef OSPNEXT_CUDA
   if (x.is_cuda()) {
-    return cuda_amax(x.contiguous(), 1, Of::kItself).squeeze(0);
+    return cuda_amax(x.contiguous(), 1, Of::kItself).squeeze(0);  // [1] -> []
   }
 #endif
-  // Many rows give many threads something to do.
-  const at::Tensor rows = x.dim() < 2 ? x.reshape({1, -1}) : x.flatten(0, -2);
-  const at::Tensor each = amax_of_rows(rows);
+  // Many rows keep many threads busy.
+  const at::Tensor rows = x.dim() < 2 ? x.reshape({1, -1}) : x.flatten(0, -2);  // [rows, n]
+  const at::Tensor each = amax_of_rows(rows);                                   // [rows]
   return each.amax();
 }
 
@@ -138,10 +138,12 @@ at::Tensor amax_of_samples(const at::Tensor& x, Of of) {
     return amax_of_samples(at::gelu(x, "tanh"));
   }
   if (x.dim() < 3) {
-    return amax_of_rows(x.reshape({B, -1}));
+    return amax_of_rows(x.reshape({B, -1}));  // [B, n] -> [B]
   }
   const int64_t rows = x.numel() / x.size(-1) / B;
-  return amax_of_rows(x.reshape({B * rows, -1})).view({B, rows}).amax(1);
+  return amax_of_rows(x.reshape({B * rows, -1}))  // [B·rows, n] -> [B·rows]
+      .view({B, rows})                            // [B, rows]
+      .amax(1);                                   // [B]
 }
 
 at::Tensor scale_to(double amax_to, const at::Tensor& amax) {
@@ -279,7 +281,9 @@ at::Tensor round_samples(const at::Tensor& x, double amax_to, const at::Tensor& 
 #endif
   std::vector<int64_t> beside(static_cast<size_t>(x.dim()), 1);
   beside[0] = x.size(0);
-  return code_values(x, scale).div(scale.view(beside)).to(x.scalar_type());
+  return code_values(x, scale)
+      .div(scale.view(beside))  // [B, ...] / [B, 1, ...]
+      .to(x.scalar_type());
 }
 
 }  // namespace ospnext::hif8

@@ -1,5 +1,6 @@
-// Largest magnitudes, and elementwise casts to and from HiFloat8. Bound by memory: 1 to 8 bytes an element
-// and up to 40 integer operations; sm_80 and up, the cast to E4M3 fast from sm_89.
+// Largest magnitudes, and elementwise casts to and from HiFloat8. Memory is the limit: 1 to 8 bytes
+// per element, with up to 40 integer operations. For sm_80 and up; the cast to E4M3 is fast from
+// sm_89.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_fp8.h>
@@ -17,7 +18,7 @@ constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
 constexpr int64_t kMostBlocks = 16384;
 constexpr int kVector =
-    8;  // elements a thread reads and writes at once, where the samples' size allows
+    8;  // elements that a thread reads and writes at once, if the samples' size allows it
 
 __device__ float to_float(float x) {
   return x;
@@ -38,21 +39,22 @@ __device__ void set(__half& out, float value) {
   out = __float2half_rn(value);
 }
 
-// 1/x, likewise without the steps that save the smallest numbers, as __fdividef has them.
+// 1/x, approximate as in __fdividef(). Subnormal numbers become 0.
 __device__ float reciprocal_fast(float x) {
   float y;
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
 
-// The larger one, or NaN where one of them is.
+// The larger number, or NaN if one is NaN.
 __device__ float max_or_nan(float a, float b) {
   float y;
   asm("max.NaN.f32 %0, %1, %2;" : "=f"(y) : "f"(a), "f"(b));
   return y;
 }
 
-// gelu(x) with tanh, as x·sigmoid: x / (1 + e^(-2·√(2/π)·(x + 0.044715·x³))). As T, the way it would be stored.
+// GELU (tanh approximation) written with a sigmoid: x / (1 + e^(-2·√(2/π)·(x + 0.044715·x³))).
+// Rounded to T, as if it had been stored.
 template <class T>
 __device__ float gelu(T stored) {
   constexpr float kTwice = -1.5957691216057308F * 1.4426950408889634F;  // -2·√(2/π)·log2 e
@@ -63,7 +65,7 @@ __device__ float gelu(T stored) {
   return to_float(out);
 }
 
-// The number that is rounded.
+// The number to be rounded: x or its GELU.
 template <hif8::Of kOf, class T>
 __device__ float number_of(T stored) {
   if constexpr (kOf == hif8::Of::kGelu) {
@@ -78,7 +80,7 @@ struct alignas(sizeof(T) * kWidth < 16 ? sizeof(T) * kWidth : 16) Pack {
   T value[kWidth];
 };
 
-// What the kernels below do with an element; `scale` is its sample's.
+// The operations of cast_kernel() on one element. `scale` is the scale of its sample.
 struct Encode {
   hif8::Overflow overflow;
   template <class T>
@@ -106,7 +108,8 @@ struct Decode {
   }
 };
 
-// The codes of x·scale / 2^4, at most 28, as E4M3. A power of two moves no rounding, so `scale` has the 2^4 in it.
+// The codes of x·scale / 2^4, at most 28, as E4M3 times 2^4. `scale` includes the factor 2^4: a
+// power of two does not change the rounding.
 template <hif8::Of kOf, class T, int kWidth>
 __device__ Pack<uint8_t, kWidth> encode_e4m3(const Pack<T, kWidth>& in, float scale) {
   float value[kWidth];
@@ -157,8 +160,8 @@ __global__ void cast_kernel(const In* in, const float* scale, Out* out, Samples 
   }
 }
 
-// The largest magnitude of the packs a thread has seen, as bits: positive floats are ordered as those are, NaN above
-// infinity.
+// The largest magnitude of the packs that a thread has seen, as bits. Positive floats have the same
+// order as their bits, with NaN above infinity.
 template <hif8::Of kOf, class T>
 struct Largest {
   unsigned bits = 0;
@@ -174,8 +177,9 @@ struct Largest {
   }
 };
 
-// That of their GELU, which grows above 0 and stays above -0.171 below: from an input of 0.5 on, whose GELU is 0.346, only
-// the largest input counts, and two special functions an element are saved.
+// The largest magnitude of the packs' GELU. GELU increases above 0 and stays above -0.171 below 0.
+// Its value at 0.5 is 0.346, so if an input is 0.5 or more, the largest input decides. This saves
+// two special functions per element.
 template <class T>
 struct Largest<hif8::Of::kGelu, T> {
   static constexpr float kDecides = 0.5F;
@@ -201,7 +205,8 @@ struct Largest<hif8::Of::kGelu, T> {
   }
 };
 
-// One block of threads for each part of a sample (y of the grid).
+// Raises amax[b] to the largest magnitude of sample b (y of the grid). Each block takes a part of
+// it.
 template <int kWidth, hif8::Of kOf, class T>
 __global__ void amax_kernel(const T* x, float* amax, int64_t size) {
   const T* sample = x + blockIdx.y * size;
@@ -236,7 +241,8 @@ void with_element(HiF8Element element, Body&& body) {
   }
 }
 
-// Calls launch.operator()<width>() with the widest vectors that `size` elements and `pointer` allow.
+// Calls launch.operator()<width>() with the widest vectors that a sample of `size` elements and the
+// alignment of `pointer` allow.
 template <class Launch>
 void with_width(int64_t size, const void* pointer, Launch&& launch) {
   constexpr uintptr_t kAlignment = 16;
