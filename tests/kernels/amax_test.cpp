@@ -1,4 +1,4 @@
-// The largest magnitudes that kernels take along are those of what they store.
+// The largest magnitudes that kernels compute equal those of the tensors that they store.
 #include "kernels/amax.h"
 
 #include <gtest/gtest.h>
@@ -24,7 +24,7 @@ class Amax : public OnDevice {
     return at::randn(shape, seeded_generator(9, purpose)).to(device());
   }
 
-  // Samples of which each is larger than the one before it.
+  // Each sample is larger than the one before it.
   at::Tensor activation(at::ScalarType dtype) const {
     return (draw({B, L, C}, "x") * at::tensor({0.01F, 1.0F, 300.0F}).to(device()).view({B, 1, 1}))
         .to(dtype);
@@ -43,7 +43,7 @@ INSTANTIATE_ON_DEVICES(Amax);
 
 TEST_P(Amax, OfNormsIsThatOfWhatTheyStore) {
   const at::Tensor turn =
-      at::view_as_complex(draw({L, D / 2, 2}, "rotation").contiguous());  // any numbers will do
+      at::view_as_complex(draw({L, D / 2, 2}, "rotation").contiguous());  // need not be rotations
   for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
     SCOPED_TRACE(dtype);
     const at::Tensor x = activation(dtype), weight = draw({C}, "weight");

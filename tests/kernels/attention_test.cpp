@@ -1,4 +1,5 @@
-// Attention with heads of 128 channels, as the models have them: on Hopper GPUs our own kernel, elsewhere ATen's.
+// Attention with heads of 128 channels, as in the models. On Hopper GPUs this is our own kernel,
+// elsewhere ATen's.
 #include "kernels/attention.h"
 
 #include <gtest/gtest.h>
@@ -21,7 +22,7 @@ at::Tensor draw(at::IntArrayRef shape, const char* purpose) {
   return at::randn(shape, seeded_generator(5, purpose)).to(at::kBFloat16);
 }
 
-// The equation in plain operators of q's dtype, on the CPU; log_weight [S] or undefined.
+// The equation in plain operators in q's dtype, on the CPU. log_weight [S] or undefined.
 at::Tensor plain(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                  const at::Tensor& log_weight = {}) {
   at::Tensor logits = at::einsum("blhd,bmhd->bhlm", {q, k}) / std::sqrt(kWidth);  // [B, H, L, S]
@@ -44,7 +45,7 @@ at::Tensor plain_segments(const at::Tensor& q, const at::Tensor& k, const at::Te
   return at::cat(out, 1);
 }
 
-// `actual` is at most twice as wrong as the same equation in plain bf16.
+// Expects the error of `actual` to be at most twice that of `narrow`, the equation in plain bf16.
 void expect_close(const at::Tensor& actual, const at::Tensor& exact, const at::Tensor& narrow) {
   EXPECT_EQ(actual.scalar_type(), at::kBFloat16);
   EXPECT_LE(relative_l2(actual, exact), 2 * relative_l2(narrow, exact));
@@ -116,7 +117,7 @@ TEST_P(WideAttention, WeighsKeysByTheirLogWeight) {
                plain(q, k, v, log_weight));
 }
 
-// Queries, keys and values [2, tokens, 3, 128] as FP8 attention takes them, and what they stand for.
+// Queries, keys or values [2, tokens, 3, 128] for FP8 attention, and the numbers they represent.
 struct Scaled {
   Scaled(int64_t tokens, const char* purpose, bool codes)
       : heads{draw({2, tokens, 3, kWidth}, purpose), at::tensor({11.3F, 0.77F})} {
@@ -138,7 +139,7 @@ TEST_P(WideAttention, Fp8IsAttentionToWhatTheCodesStandFor) {
     SCOPED_TRACE(L);
     Scaled q(L, "q", true);
     const Scaled k(L, "k", true), v(L, "v", false);
-    q.heads.scale *= 30;  // weights of many keys
+    q.heads.scale *= 30;  // small logits, so that many keys have weight
     q.exact /= 30;
     const auto narrow = [](const Scaled& x) { return x.exact.to(at::kBFloat16); };
     expect_close(
@@ -159,7 +160,8 @@ TEST_P(WideAttention, Fp8IsAttentionToWhatTheCodesStandFor) {
       (at::IntArrayRef{2, 0, 3, kWidth}));
 }
 
-// The equation with weights, relative to the largest of their row, rounded to E4M3 of 2^8 times as much.
+// The equation with rounded weights: each weight, relative to the largest of its row, is multiplied
+// by 2^8, rounded to E4M3 and divided by 2^8.
 at::Tensor with_e4m3_weights(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
   const at::Tensor logits = at::einsum("blhd,bmhd->bhlm", {q, k}) / std::sqrt(kWidth);
   const at::Tensor weights = (logits - logits.amax(-1, true)).exp();  // [B, H, L, S]
@@ -179,7 +181,7 @@ TEST_P(WideAttention, Fp8ValuesCostTheRoundingOfWeights) {
     const at::Tensor exact = plain(q.exact, k.exact, v.exact);
     const at::Tensor coarse = with_e4m3_weights(q.exact, k.exact, v.exact).to(at::kBFloat16);
     const auto narrow = [](const Scaled& x) { return x.exact.to(at::kBFloat16); };
-    const at::Tensor in_bf16 = plain(narrow(q), narrow(k), narrow(v));  // what runs elsewhere
+    const at::Tensor in_bf16 = plain(narrow(q), narrow(k), narrow(v));  // as on other devices
     EXPECT_EQ(out.scalar_type(), at::kBFloat16);
     EXPECT_LE(relative_l2(out, exact),
               2 * std::max(relative_l2(coarse, exact), relative_l2(in_bf16, exact)));
@@ -187,7 +189,7 @@ TEST_P(WideAttention, Fp8ValuesCostTheRoundingOfWeights) {
     const at::Tensor inside =
         fp8_attention(q.on(device()), k.on(device()), v.on(device()), at::kBFloat16, lengths);
     const at::Tensor exact_inside = plain_segments(q.exact, k.exact, v.exact, lengths);
-    EXPECT_LE(relative_l2(inside, exact_inside), 0.04);  // some segments are too short to tell much
+    EXPECT_LE(relative_l2(inside, exact_inside), 0.04);  // loose: some segments are very short
   }
 }
 

@@ -1,4 +1,4 @@
-// Every kernel against its equation in plain fp64 operators, and its gradient.
+// Every kernel and its gradient against the equation in plain fp64 operators.
 #include <gtest/gtest.h>
 #include <torch/autograd.h>
 
@@ -15,7 +15,7 @@
 namespace ospnext {
 namespace {
 
-constexpr double kFloatTolerance = 1e-6;  // of the largest value: single fp32 operations
+constexpr double kFloatTolerance = 1e-6;  // of the largest value, for a few fp32 operations
 constexpr double kEps = 1e-6;
 
 at::Tensor draw(at::IntArrayRef shape, const char* purpose) {
@@ -50,9 +50,9 @@ Inputs moved(Inputs inputs, at::Device device) {
   return inputs;
 }
 
-// `kernel` in fp32 on `device` equals `reference` in fp64, outputs and gradients; in bf16 (inputs
-// `narrow` in bf16, the others fp32, as the model calls it) it is at most twice as wrong as `reference`
-// all in bf16.
+// Expects that outputs and gradients of `kernel` in fp32 on `device` equal those of `reference` in
+// fp64. Also expects that the kernel with the inputs `narrow` in bf16 and the others in fp32, as in
+// the model, has at most twice the error of `reference` with all inputs in bf16.
 void expect_agreement(at::Device device, const Operation& kernel, const Operation& reference,
                       const Inputs& inputs, const std::vector<size_t>& narrow) {
   std::vector<size_t> all(inputs.size());
@@ -123,8 +123,8 @@ TEST_P(Kernels, AddGatedMatchesItsEquation) {
       {draw({2, 5, 16}, "x"), draw({2, 5, 16}, "y"), draw({2, 1, 16}, "gate")}, {0, 1});
 }
 
-// Widths of half a warp, a warp and two vectors a thread, one without a kernel; rows that end amid a block; samples
-// that lie apart in the output.
+// Widths for half a warp, for a warp, and for two vectors per thread, and one that the kernel does
+// not take. The last block is not full, and samples are not contiguous in the output.
 TEST_P(Kernels, RmsNormSiluMatchesItsEquation) {
   for (const int64_t C : {8, 40, 96, 192, 384, 520}) {
     SCOPED_TRACE(C);
@@ -178,7 +178,8 @@ TEST_P(Kernels, RotatePairsTurnsEveryPairByItsAngle) {
       reference, {draw({2, 6, 3, 8}, "x")}, {0});
 }
 
-// Rows shared by a warp or by a whole block, in one and in several vectors a thread; heads of 8 and more.
+// Rows shared by a warp or by a whole block, in one and in several vectors a thread; heads of 8 and
+// more.
 TEST_P(Kernels, RmsNormRotateIsTheNormOverAllHeadsThenTheRotation) {
   struct Size {
     int64_t L, C, D;
@@ -240,7 +241,8 @@ TEST(PermuteTokens, IsUndoneByTheInverseAndPermutesTheGradientBack) {
   EXPECT_TRUE(at::equal(gradient, weight.index_select(1, inverse)));
 }
 
-// q, k, v [B, L, H, D] with segments of these lengths, by a mask over all pairs of tokens
+// Attention of q, k, v [B, L, H, D] inside segments of these lengths, by a mask over all pairs of
+// tokens.
 Operation masked_attention(const std::vector<int64_t>& lengths) {
   return [lengths](const Inputs& in) {
     std::vector<at::Tensor> blocks;

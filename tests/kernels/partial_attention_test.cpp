@@ -1,4 +1,4 @@
-// Attention to parts of the keys, joined, equals attention to all of them.
+// Joined attention to parts of the keys equals attention to all keys.
 #include "kernels/partial_attention.h"
 
 #include <gtest/gtest.h>
@@ -37,7 +37,7 @@ TEST(PartialAttention, PartsJoinInAnyOrder) {
   EXPECT_LT(relative_l2(join(join(left, none), right).out, expected), 1e-6);
   EXPECT_LT(relative_l2(join(join(none, right), left).out, expected), 1e-6);
   EXPECT_EQ(join(none, none).out.abs().max().item<float>(), 0);
-  left.log_sum += 1;  // a wrong weight is noticed
+  left.log_sum += 1;  // planted: a wrong weight
   EXPECT_GT(relative_l2(join(left, right).out, expected), 1e-2);
 }
 
@@ -81,7 +81,7 @@ TEST_P(PartialAttentionOfAnySize, PartsJoin) {
 class PartialAttentionInBf16 : public OnDevice {};
 INSTANTIATE_ON_DEVICES(PartialAttentionInBf16);
 
-// Heads of 128 are the Hopper kernel's where there is one, which rounds each part to bf16.
+// With heads of 128, the Hopper kernel computes where there is one. It rounds each part to bf16.
 TEST_P(PartialAttentionInBf16, PartsJoinAsWellAsAWholeIsRounded) {
   const at::NoGradGuard no_gradient;
   at::Generator generator = seeded_generator(2, "partial attention");

@@ -1,4 +1,4 @@
-// A linear layer onto its residual, against the sum in fp64.
+// A linear layer added to its residual, against the sum in fp64.
 #include "kernels/residual.h"
 
 #include <gtest/gtest.h>
@@ -13,7 +13,7 @@ namespace {
 struct Case {
   at::Tensor x, weight, bias, residual, gate;
 
-  // Channels of different size, a gate of zero, an outlier in x and a mean that is not zero.
+  // x has an outlier and a nonzero mean. The gate differs by channel and is 0 for the first.
   Case(int64_t B, int64_t L, int64_t in, int64_t out) {
     const auto draw = [](at::IntArrayRef shape, const char* purpose) {
       return at::randn(shape, seeded_generator(5, purpose));
@@ -27,7 +27,7 @@ struct Case {
     gate.select(2, 0).zero_();
   }
 
-  // In double, or bf16 operators that round after each, on the CPU.
+  // Plain operators in `dtype` on the CPU; in bf16, each of them rounds its result.
   at::Tensor plain(at::ScalarType dtype, bool gated) const {
     const at::Tensor y = at::linear(x.to(dtype), weight.to(dtype), bias.to(dtype));
     return residual.to(dtype) + (gated ? y * gate.to(dtype) : y);
@@ -43,7 +43,8 @@ struct Case {
 class LinearOntoResidual : public OnDevice {};
 INSTANTIATE_ON_DEVICES(LinearOntoResidual);
 
-// More rows than columns and fewer, where the gate takes different ways; widths that vectors do not divide.
+// More rows than columns and fewer, because these use the gate in different ways; widths that are
+// no multiple of a vector.
 TEST_P(LinearOntoResidual, EqualsTheSum) {
   for (const auto& [B, L, in, out] :
        {std::array<int64_t, 4>{2, 300, 64, 96}, std::array<int64_t, 4>{1, 33, 128, 40},

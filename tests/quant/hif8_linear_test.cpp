@@ -1,4 +1,4 @@
-// The simulated HiFloat8 linear layer against a float64 product of the codes, and which weights it serves.
+// HiFloat8 linear layers against a float64 product of the codes, and the weights that are rounded.
 #include "quant/hif8_linear.h"
 
 #include <gtest/gtest.h>
@@ -19,7 +19,7 @@ at::Tensor random(at::IntArrayRef shape, uint64_t seed) {
   return torch::randn(shape, seeded_generator(seed, "hif8 linear test"), torch::kFloat32);
 }
 
-// A layer [out, in] and inputs [B, L, in] of several ranges.
+// A layer [out, in], and inputs [B, L, in] with another range in each sample.
 struct Case {
   at::Tensor x, weight, bias;
   at::Tensor weight_values;  // of its codes
@@ -34,7 +34,7 @@ struct Case {
     weight_scale = scale.item<float>();
   }
 
-  // From decoded codes, in float64. x of any dtype.
+  // The layer computed from decoded codes in float64, for an input of any dtype. -> [B, L, out]
   at::Tensor exact(const at::Tensor& input, double amax_to = 15) const {
     std::vector<at::Tensor> samples;
     for (int64_t b = 0; b < input.size(0); ++b) {
@@ -73,7 +73,7 @@ TEST(Hif8Linear, InBf16OnlySumAndResultAreRounded) {
   EXPECT_EQ(y.scalar_type(), at::kBFloat16);
   const at::Tensor rounded_weight = (it.weight_values / it.weight_scale).to(at::kBFloat16);
   const at::Tensor plain = at::linear(hif8::round_samples(x), rounded_weight,
-                                      it.bias.to(at::kBFloat16));  // operands rounded to bf16, too
+                                      it.bias.to(at::kBFloat16));  // operands rounded to bf16
   EXPECT_LT(relative_l2(y, exact), 1.2 * relative_l2(plain, exact));
   EXPECT_LT(relative_l2(y, exact), 4e-3);  // two roundings of at most 2^-9
 }
@@ -81,7 +81,8 @@ TEST(Hif8Linear, InBf16OnlySumAndResultAreRounded) {
 class Hif8LinearOnDevice : public OnFp8Device {};
 INSTANTIATE_ON_DEVICES(Hif8LinearOnDevice);
 
-// Operands are the codes but for the few that E4M3 has not, and the sum is rounded once.
+// The operands are the codes, except for the few that E4M3 cannot represent. The sum is rounded
+// once.
 TEST_P(Hif8LinearOnDevice, InFp8IsTheProductOfTheCodes) {
   for (const auto& [B, L, in, out] :
        {std::array<int64_t, 4>{3, 7, 96, 48}, std::array<int64_t, 4>{1, 1, 13824, 32},
@@ -100,9 +101,9 @@ TEST_P(Hif8LinearOnDevice, InFp8IsTheProductOfTheCodes) {
     const at::Tensor exact = it.exact(x);
     const double error = relative_l2(y, exact);
     RecordProperty("error", std::to_string(error));
-    EXPECT_LT(error, 3e-3);  // a rounding of at most 2^-9, and of the bias
+    EXPECT_LT(error, 3e-3);  // one rounding of at most 2^-9, and one of the bias
     EXPECT_GT(relative_l2(y, it.exact(x, 14)), 5e-3);            // planted: another scale
-    EXPECT_TRUE(torch::equal(run(x.narrow(0, 0, 1))[0], y[0]));  // whatever the batch
+    EXPECT_TRUE(torch::equal(run(x.narrow(0, 0, 1))[0], y[0]));  // the same alone
   }
   const Case it(2, 5, 64, 32);
   const at::Tensor none = hif8::fp8_linear(
@@ -111,7 +112,8 @@ TEST_P(Hif8LinearOnDevice, InFp8IsTheProductOfTheCodes) {
   EXPECT_EQ(none.sizes(), (at::IntArrayRef{2, 0, 32}));
 }
 
-// Onto a residual, with a gate or without: the branch is rounded at most once more than the sum.
+// Added to a residual, with and without a gate. The sum is rounded once, the branch at most once
+// before.
 TEST_P(Hif8LinearOnDevice, InFp8AddsToAResidual) {
   for (const auto& [B, L, in, out] :
        {std::array<int64_t, 4>{3, 7, 96, 48}, std::array<int64_t, 4>{2, 130, 512, 256}}) {
@@ -144,8 +146,8 @@ TEST_P(Hif8LinearOnDevice, TheLargestGeluIsFoundWhereverItComesFrom) {
   };
   const at::Tensor x = random({3, 50, 96}, 9);
   expect_largest(x * 4);
-  expect_largest(-(x * 4).abs());    // all below 0: the lobe at -0.75 decides
-  expect_largest(x.clamp(-3, 0.1));  // above 0, but less than the lobe
+  expect_largest(-(x * 4).abs());    // all below 0: the minimum of GELU at -0.75 decides
+  expect_largest(x.clamp(-3, 0.1));  // positive, but smaller than this minimum
   expect_largest(torch::zeros({2, 8, 8}));
   at::Tensor last = x.clamp(-3, 0);  // one large input, in the last place
   last.flatten()[-1] = 9;
@@ -162,7 +164,7 @@ TEST_P(Hif8LinearOnDevice, TheInputOfGeluIsThatOfItsStoredResult) {
     const hif8::Fp8Input stored = hif8::fp8_input(at::gelu(narrow, "tanh"), 15);
     const hif8::Fp8Input fused = hif8::fp8_input_of_gelu(narrow, 15);
     EXPECT_LT(relative_max(fused.scale, stored.scale), 1e-5);
-    // At a rounding's border the last bit of GELU decides, and then codes are neighbours.
+    // Between two codes, the last bit of GELU decides. The codes then differ by one step.
     const at::Tensor a = stored.codes.to(torch::kFloat32), b = fused.codes.to(torch::kFloat32);
     EXPECT_LT((a != b).to(torch::kFloat32).mean().item<double>(), 2e-3);
     EXPECT_LT(((a - b).abs() / a.abs().clamp_min(0.125)).max().item<double>(), 0.26);
@@ -225,7 +227,7 @@ TEST_F(Hif8Checkpoint, CodesComeDecodedAndKeepTheirScale) {
   EXPECT_EQ(hif8::weight_scale(source, checkpoint, {}, at::kCPU, 15), 3.5F);
   const WeightSource plain = weight_sources(checkpoint, keys).at("w");
   EXPECT_THROW(stream_weight(plain, checkpoint, {}, at::kCPU, [](int64_t, const at::Tensor&) {}),
-               c10::Error);  // codes are never taken for numbers
+               c10::Error);  // codes are never read as numbers
 }
 
 TEST_F(Hif8Checkpoint, BrokenScalesAreRefused) {

@@ -1,4 +1,4 @@
-// Casts of tensors: the codec's codes whatever the dtype, batch and number of threads.
+// Casts of tensors give the codec's codes for any dtype, batch and number of threads.
 #include "quant/hif8_tensors.h"
 
 #include <ATen/Parallel.h>
@@ -22,7 +22,7 @@ uint8_t code(const at::Tensor& codes, int64_t i) {
   return codes.flatten().const_data_ptr<uint8_t>()[i];
 }
 
-// Codes of x·scale, one by one.
+// The codes of x·scale, computed one by one.
 at::Tensor expected_codes(const at::Tensor& x, float scale, Overflow overflow) {
   const at::Tensor floats = x.to(torch::kFloat32).contiguous();
   at::Tensor codes = torch::empty(x.sizes(), torch::kUInt8);
@@ -97,7 +97,8 @@ TEST(Hif8Tensors, NoElementsAreNoTrouble) {
   }
 }
 
-// Guidance as one batch or as two passes: a sample's codes do not depend on its neighbours.
+// A sample's codes do not depend on the other samples, so guidance as one batch and as two passes
+// is the same.
 TEST(Hif8Tensors, CodesAreTheSameInABatchAndAlone) {
   const at::Tensor first = random({1, 6, 10}, 1), second = random({1, 6, 10}, 2) * 7;
   const at::Tensor both = torch::cat({first, second});
@@ -112,7 +113,7 @@ TEST(Hif8Tensors, CodesAreTheSameInABatchAndAlone) {
 }
 
 TEST(Hif8Tensors, ManyThreadsAndStridesChangeNothing) {
-  const at::Tensor x = random({3, 401, 257}).transpose(1, 2);  // more than a thread's share
+  const at::Tensor x = random({3, 401, 257}).transpose(1, 2);  // enough for several threads
   const at::Tensor scale = hif8::scale_to(15, hif8::amax_of_samples(x));
   const int threads = at::get_num_threads();
   at::set_num_threads(1);

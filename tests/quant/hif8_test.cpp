@@ -1,4 +1,4 @@
-// The HiFloat8 codec and its meeting with E4M3, against the tables of tools/make_hif8_fixtures.py.
+// The HiFloat8 codec and its conversion to E4M3, against the tables of tools/make_hif8_fixtures.py.
 #include "quant/hif8.h"
 
 #include <gtest/gtest.h>
@@ -35,7 +35,7 @@ float float_of(uint32_t bits) {
   return std::bit_cast<float>(bits);
 }
 
-// How an input without sign encodes to `code`, so does the one with sign.
+// The code of -x if `code` is the code of x >= 0.
 uint8_t with_sign(uint8_t code) {
   return code == 0 || code == hif8::kNan ? code : code | 0x80;
 }
@@ -44,7 +44,8 @@ uint8_t saturated(uint8_t code) {
   return code == hif8::kInfinity ? hif8::kLargest : code == hif8::kNan ? 0 : code;
 }
 
-// Every bit pattern of a 16-bit type, both signs and modes; returns how many codes differ.
+// Encodes every bit pattern of a 16-bit type, with both signs and in both modes. Returns the number
+// of wrong codes.
 template <class ToFloat>
 int64_t mistakes(const std::string& name, ToFloat&& to_float) {
   int64_t count = 0;
@@ -101,7 +102,7 @@ TEST(Hif8, EveryValueEncodesToItsCodeAndRoundsToItself) {
   for (int i = 0; i < 256; ++i) {
     const auto code = static_cast<uint8_t>(i);
     const float value = hif8::decode(code);
-    EXPECT_EQ(hif8::encode(value), code);  // NaN is 0x80, too
+    EXPECT_EQ(hif8::encode(value), code);  // also NaN: 0x80
     EXPECT_EQ(std::bit_cast<uint32_t>(hif8::round(value)), std::bit_cast<uint32_t>(value));
     distinct.insert(std::bit_cast<uint32_t>(value));
   }
@@ -113,7 +114,7 @@ TEST(Hif8, EveryBf16AndFp16InputFindsTheNearestValue) {
   EXPECT_EQ(mistakes("fp16", fp16_to_float), 0);
 }
 
-// Ties to even instead of away, and the older rule that 2^-23 gives zero: both must be noticed.
+// Planted mistakes: ties not rounded away from zero, and the older rule that 2^-23 becomes 0.
 TEST(Hif8, TheTablesNoticePlantedMistakes) {
   const auto nudged = [](float x) { return x * (1 - 0x1p-23F); };  // below every tie
   EXPECT_GT(mistakes("bf16", [&](uint16_t p) { return nudged(bf16_to_float(p)); }), 100);
@@ -144,7 +145,7 @@ TEST(Hif8, TheShortRoundingForE4m3IsTheSame) {
       const float size = std::abs(x);
       if (size >= 0x1p-15F && size <= 28) {
         ASSERT_EQ(hif8::round_for_e4m3(16 * x), 16 * hif8::round(x)) << x;
-      } else if (size < 0x1p-15F) {  // 0 either way, as an E4M3 number
+      } else if (size < 0x1p-15F) {  // becomes 0 in E4M3 with both roundings
         ASSERT_LE(std::abs(hif8::round_for_e4m3(16 * x)), 0x1p-11F) << x;
       }
     }
@@ -190,7 +191,7 @@ TEST(E4m3, EveryHif8CodeBecomesTheNearestE4m3Code) {
   }
 }
 
-// The positive codes up to `largest` that E4M3 does not hold, and by how much it misses at most.
+// The positive codes up to `largest` that E4M3 does not represent exactly, and the largest error.
 struct Inexact {
   std::set<int> codes;
   double worst = 0;
