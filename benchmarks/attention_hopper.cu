@@ -1,12 +1,14 @@
-// Checks and times the attention kernel of src/kernels/attention_hopper.cu on a Hopper GPU, without torch.
+// Checks and times the attention kernel of src/kernels/attention_hopper.cu on a Hopper GPU, without
+// torch.
 //
 //   attention_hopper [--quick] [--check] [--time] [--runs N] [--variant NAME]
 //
-// --check compares every variant with a plain fp32 kernel on shapes that are awkward, --quick on a few small ones (for
-// compute-sanitizer), --time measures. Exit status 1 when a case fails. A build with -DATTENTION_TRAP=2 gives waits up
-// after 2 seconds and says which, to be used for --check; time without it. Build:
-//   nvcc -O3 -std=c++20 -gencode=arch=compute_90a,code=sm_90a -Isrc -Ibenchmarks benchmarks/attention_hopper.cu \
-//     src/kernels/value_columns.cu
+// --check compares every variant with a plain fp32 kernel on awkward shapes, --quick on a few small
+// shapes (for compute-sanitizer). --time measures. The exit status is 1 if a case fails. A build
+// with -DATTENTION_TRAP=2 gives up waits after 2 seconds and prints them: use it for --check, not
+// for --time. Build:
+//   nvcc -O3 -std=c++20 -gencode=arch=compute_90a,code=sm_90a -Isrc -Ibenchmarks \
+//     benchmarks/attention_hopper.cu src/kernels/value_columns.cu
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -49,11 +51,11 @@ const Variant kVariants[] = {
     {"not-kept", launch_with<NotKept, false>},    {"no-slack", launch_with<NoSlack, false>},
 };
 const Variant kWithBias{"bias", launch_with<WithBias<DefaultPlan>, true>};
-// For queries and keys in E4M3.
+// For E4M3 queries and keys.
 const Variant kFp8{"fp8", launch_with<Fp8Plan, false>};
 const Variant kFp8NoTurns{"fp8-no-turns", launch_with<Fp8NoTurns, false>};
 const Variant kFp8WithBias{"fp8-bias", launch_with<WithBias<Fp8Plan>, true>};
-// For values in E4M3 too.
+// For E4M3 queries, keys and values.
 struct Fp8ValuesNoTurns : Fp8ValuesPlan {
   static constexpr bool kTurns = false;
 };
@@ -65,7 +67,7 @@ const Variant kFp8Values[] = {{"p8", launch_with<Fp8ValuesPlan, false>},
                               {"p8-not-eager", launch_with<Fp8ValuesNotEager, false>}};
 const Variant kFp8ValuesWithBias{"p8-bias", launch_with<WithBias<Fp8ValuesPlan>, true>};
 
-// Whether the last launch ran into waits that never end; prints them.
+// Whether waits of the last launch never ended. Prints them.
 bool deadlocked() {
 #ifdef ATTENTION_TRAP
   unsigned count = 0;
@@ -94,8 +96,8 @@ bool deadlocked() {
 #endif
 }
 
-// Runs a variant on a case and compares `rows` of its rows (0: all) with the reference. Prints one line, more if it
-// fails.
+// Runs a variant on a case `repeats` times and compares about `rows` of its rows (0: all) with the
+// reference. Prints one line, or more if it fails. Returns whether it passed.
 bool check(const Variant& variant, Problem& problem, int64_t rows = 0, int repeats = 3) {
   const AttentionArgs& args = problem.args;
   uint64_t first = 0;
@@ -130,7 +132,8 @@ bool check(const Variant& variant, Problem& problem, int64_t rows = 0, int repea
       untouched(problem.out.get() + args.B * args.L * args.H * kHead, kGuard) &&
       untouched(reinterpret_cast<__nv_bfloat16*>(problem.lse.get() + args.B * args.H * args.L),
                 2 * kGuard);
-  // FP8 products are summed with some 14 bits: of logits in the hundreds, as outliers make them, the last 0.05 are lost.
+  // FP8 products are summed with about 14 bits. Outliers make logits in the hundreds, which are
+  // then wrong by up to 0.05.
   const bool coarse = problem.what.codes != Codes::kNone && problem.what.data == Data::kOutliers;
   const bool close = error <= std::max((coarse ? 4 : 2) * rounding, 5e-4);
   const bool good =
@@ -218,8 +221,9 @@ double flops(const Case& c) {
   return 4.0 * pairs * static_cast<double>(c.B * c.H * kHead);
 }
 
-// Times variants by turns, each after a launch of its own that does not count. Prints medians, the clock while they
-// ran, and the share of what the tensor cores can do at that clock: 4096 FLOPs a cycle and multiprocessor.
+// Times variants in turn, after one launch of each that does not count. Prints medians, the clock
+// during the launches, and the share of the tensor cores' peak at this clock: 4096 FLOPs per cycle
+// and multiprocessor.
 void time_all(const std::vector<Variant>& variants, const Case& shape, int runs) {
   Problem problem(shape, /*with_lse=*/false);
   cudaEvent_t begin, end;
@@ -339,7 +343,7 @@ int benchmark(int argc, char** argv) {
         continue;
       }
       for (size_t i = 0; i < variants.size(); ++i) {
-        if (failed[i] < 6) {  // one that fails everywhere need not say so for each case
+        if (failed[i] < 6) {  // after 6 failures, skip the variant
           failed[i] += check(variants[i], problem) ? 0 : 1;
         }
       }

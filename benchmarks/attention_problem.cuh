@@ -1,4 +1,5 @@
-// What the attention benchmark runs on: shapes, and tensors of them on the device.
+// The problems of the attention benchmark: shapes, and tensors of these shapes on the device. L is
+// the number of query tokens, T the number of key tokens.
 #pragma once
 
 #include <string>
@@ -16,20 +17,20 @@ enum class Codes {
   kNone,
   kScores,
   kAll
-};  // what is in E4M3: nothing, queries and keys, values and weights too
+};  // which operands are E4M3: none; queries and keys; also values and weights
 
 struct Case {
   std::string name;
   int64_t B, H;
-  std::vector<int64_t> lengths;  // of segments; one for cross-attention
-  int64_t keys = -1;             // of cross-attention, or -1
+  std::vector<int64_t> lengths;  // tokens of each segment; one segment for cross-attention
+  int64_t keys = -1;             // key tokens of cross-attention, or -1 for self-attention
   bool packed = false;
   bool bias = false;
   Data data = Data::kRandom;
-  Codes codes = Codes::kNone;  // if any, not packed
+  Codes codes = Codes::kNone;  // with E4M3 operands, `packed` must be false
 };
 
-constexpr int64_t kGuard = 4096;  // elements after an output, which nobody may write
+constexpr int64_t kGuard = 4096;  // elements after an output that no kernel may write
 
 int64_t sum_of(const std::vector<int64_t>& lengths) {
   int64_t sum = 0;

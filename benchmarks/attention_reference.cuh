@@ -1,4 +1,5 @@
-// Attention in plain fp32 CUDA, slow, and what the attention benchmark needs to compare with it: data, checksums.
+// The reference of the attention benchmark: attention in plain, slow fp32 CUDA, and data,
+// comparisons and checksums.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -22,18 +23,18 @@ struct Sample {
   float actual, expected;
 };
 
-// Sums over the rows compared: of squares of (output - reference), of (reference with P, as the kernel does, and o rounded -
-// reference), of the reference.
+// Sums of squares over the compared rows. `error`: output - reference. `rounding`: reference with
+// the roundings of the kernel (weights P and output) - reference. `norm`: reference.
 struct Comparison {
   double error, rounding, norm;
   double cells[8][4][2];  // error and norm by (l - first of segment) % 128 / 16 and channel / 32
   float largest_error, largest, lse_error;
   unsigned long long not_finite;
-  unsigned samples;  // of large errors
+  unsigned samples;  // number of large errors; the first 8 are in `sample`
   Sample sample[8];
 };
 
-// Channel c of a token, E4M3 or bf16.
+// Channel c of token t, read as E4M3 if `codes`, else as bf16.
 __device__ inline float channel_of(bool codes, const HeadsOfTokens& x, int64_t b, int64_t t,
                                    int64_t h, int c) {
   const int64_t at = b * x.sample + t * x.token + h * x.head + c;
@@ -62,7 +63,8 @@ __device__ inline float block_reduce(float value, bool maximum, float* scratch) 
   return result;
 }
 
-// As the kernel takes weights: E4M3 of 2^8 times as much, or bf16.
+// A weight as the kernel rounds it: multiplied by 2^8, rounded to E4M3 and divided again if
+// `codes`, else rounded to bf16.
 __device__ inline float rounded_weight(float weight, bool codes) {
   constexpr float kShift = 256;
   return codes ? static_cast<float>(__nv_fp8_e4m3(weight * kShift)) / kShift
@@ -80,7 +82,7 @@ __device__ inline float logit(const AttentionArgs& a, const float* q, int64_t b,
   return dot * 0.08838834764831845F + (a.bias != nullptr ? a.bias[key] : 0.0F);
 }
 
-// A block a row (b, h, l), of which every `step`-th is compared; a thread a channel.
+// Compares every `step`-th row (b, h, l) of the output. One block per row, one thread per channel.
 __global__ void compare_kernel(AttentionArgs a, const int* ranges, int64_t step,
                                Comparison* result) {
   __shared__ float q[kReferenceHead], weight[kReferenceChunk], scratch[kReferenceBlock];
@@ -160,8 +162,9 @@ __device__ inline float normal(uint64_t seed) {
   return sqrtf(-2 * logf(u)) * cosf(angle);
 }
 
-// mode 0: normal; 1: with a mean, a channel 20 and a token 8 times as large; 2: zeros; 3: ones. As bf16, or as E4M3
-// of 16 times as much, 448 at most.
+// Fills x. mode 0: normal numbers; 1: with a mean, one channel 20 times and some tokens 8 times as
+// large; 2: zeros; 3: ones. Stored as bf16, or, if `codes`, times 16 as E4M3 with magnitudes up to
+// 448.
 __global__ void fill_kernel(HeadsOfTokens x, int64_t B, int64_t tokens, int64_t H, uint64_t seed,
                             int mode, bool codes) {
   const int64_t at = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
@@ -191,7 +194,7 @@ inline void fill_tokens(const HeadsOfTokens& x, int64_t B, int64_t tokens, int64
   }
 }
 
-// A few keys count nothing, the last ones many times.
+// A bias with which some keys have no weight and the last two count like e^3.5 keys each.
 __global__ void fill_bias_kernel(float* bias, int64_t T) {
   for (int64_t i = threadIdx.x; i < T; i += blockDim.x) {
     bias[i] = i % 11 == 4  ? -INFINITY
@@ -253,7 +256,7 @@ inline Comparison compare(const AttentionArgs& args, const int* ranges, int64_t 
   return taken(result);
 }
 
-// Cycles of the first multiprocessor, and nanoseconds.
+// Writes the cycle counter of the first multiprocessor and the time in nanoseconds.
 __global__ void clock_kernel(unsigned long long* now) {
   unsigned multiprocessor;
   asm volatile("mov.u32 %0, %%smid;" : "=r"(multiprocessor));
@@ -271,7 +274,7 @@ __global__ void touched_kernel(const __nv_bfloat16* x, int64_t count, unsigned l
   }
 }
 
-// Whether all is still poison.
+// Whether all elements still have the bits 0xFFFF of Problem::poison().
 inline bool untouched(const __nv_bfloat16* x, int64_t count) {
   auto* touched = zeroed<unsigned long long>();
   touched_kernel<<<1, 256>>>(x, count, touched);

@@ -1,17 +1,21 @@
-"""Whole forward passes of Wan's transformer: compiled diffusers against `ospnext bench forward`, in turns.
+"""Times forward passes of Wan's transformer: compiled diffusers against `ospnext bench forward`.
 
   python3 benchmarks/compare_diffusers.py OSPNEXT [--size 14b,1.3b] [--resolution 1280x720,1280x768,832x480]
           [--peers dense,skiparse-masked,skiparse-removed] [--ours dual_end:bf16,dual_end:hif8,full:bf16]
           [--rounds 3] [--max-seconds N]
   python3 benchmarks/compare_diffusers.py --check      the Skiparse peers against fixtures, on the CPU
 
-Peers are WanTransformer3DModel with one set of random weights, bf16, every block under torch.compile, attention by
-cuDNN: dense as it is, and padded Skiparse around the same blocks (skiparse_peer.py). There padding is masked, as
-OSP-Next does without FlashAttention, or removed for self-attention, as it does with FlashAttention. In each round all
-take a turn, ours in processes of their own, so that all see the same state of the card; a turn is one pass to warm up
-and the timed ones. A table for each size and resolution has medians over rounds, peak memory and ratios. No round
-begins that would end after --max-seconds, judged by the one before. Needs torch, diffusers and one GPU that holds the
-peers and one of ours (14b: 31 + 31 GiB).
+The peers are WanTransformer3DModel in bf16 with one set of random weights. Every block is compiled
+with torch.compile, and cuDNN computes attention. `dense` is the model as it is. `skiparse-masked`
+and `skiparse-removed` are padded Skiparse around the same blocks (skiparse_peer.py): padding is
+masked, as OSP-Next does without FlashAttention, or removed for self-attention, as OSP-Next does with
+FlashAttention.
+
+In each round, every model has one turn, so that all see the same state of the GPU. A turn is one
+pass to warm up and the timed passes. Our models run in processes of their own. A table for each size
+and resolution shows medians over the rounds, peak memory and ratios. A round does not begin if it
+would end after --max-seconds, given the time of the previous round. Needs torch, diffusers, and one
+GPU that holds the peers and one of our models (14b: 31 + 31 GiB).
 """
 
 import argparse
@@ -34,13 +38,13 @@ SIZES = {
     "1.3b": {"num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 30},
 }
 LATENT_FRAMES = 21  # of 81 frames
-SPARSE_RATIO, NUM_FULL_BLOCKS = 2, 8  # as `ospnext bench` has them by default
+SPARSE_RATIO, NUM_FULL_BLOCKS = 2, 8  # the defaults of `ospnext bench`
 PEERS = ("dense", *(f"skiparse-{padding}" for padding in PADDINGS))
 GIBIBYTE = 1 << 30
 
 
 def random_model(size: str) -> WanTransformer3DModel:
-    """bf16, but for the parameters that from_pretrained keeps in float32."""
+    """A model with random weights: bf16, and float32 where from_pretrained keeps float32."""
     with torch.device("meta"):
         model = WanTransformer3DModel(**SIZES[size])
     model.rope = WanRotaryPosEmbed(attention_head_dim=128, patch_size=(1, 2, 2), max_seq_len=1024).cuda()
@@ -70,7 +74,7 @@ def build_peers(model: WanTransformer3DModel, names: list, latent) -> dict:
 
 @torch.no_grad()
 def timed_pass(forward) -> tuple:
-    """Output and seconds."""
+    """Runs forward() once; returns its output and the seconds."""
     torch.cuda.synchronize()
     start = time.monotonic()
     output = forward()
@@ -79,7 +83,7 @@ def timed_pass(forward) -> tuple:
 
 
 def peer_turn(forward, runs: int) -> tuple:
-    """Median seconds, and peak bytes."""
+    """One turn of a peer: returns the median seconds of a pass and the peak bytes of GPU memory."""
     torch.cuda.reset_peak_memory_stats()
     timed_pass(forward)
     seconds = [timed_pass(forward)[1] for _ in range(runs)]
@@ -87,18 +91,19 @@ def peer_turn(forward, runs: int) -> tuple:
 
 
 def our_turn(command: list) -> tuple:
-    """Median seconds, and peak bytes."""
+    """One turn of ours: returns the median seconds of a pass and the peak bytes of GPU memory."""
     run = subprocess.run(command, check=False, capture_output=True, text=True)
     if run.returncode != 0:
         raise RuntimeError(run.stderr.strip() or f"exit status {run.returncode}")
-    row = re.search(r"^forward, \w+ +([0-9.]+) .* ([0-9.]+) *$", run.stdout, re.MULTILINE)  # ms first, GiB last
+    # The row of forward has milliseconds first and GiB last.
+    row = re.search(r"^forward, \w+ +([0-9.]+) .* ([0-9.]+) *$", run.stdout, re.MULTILINE)
     if row is None:
         raise RuntimeError(f"no row of forward in what it printed: {run.stdout!r}")
     return float(row[1]) / 1e3, float(row[2]) * GIBIBYTE
 
 
 def first_passes(forwards: dict) -> list:
-    """Compiles; the names of those that run."""
+    """Runs each peer once, which compiles it; returns the names of the peers that run."""
     outputs = {}
     for name, forward in forwards.items():
         try:
@@ -203,7 +208,7 @@ def main() -> None:
                 continue
             width, height = map(int, resolution.split("x"))
             compare(model, size, width, height, arguments, end)
-            torch.compiler.reset()  # shapes are static: nothing compiled so far is of use to others
+            torch.compiler.reset()  # shapes are static: compiled code is of no use for other shapes
             gc.collect()
             torch.cuda.empty_cache()
         del model

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Times whole forward passes of the 14B and 1.3B models against compiled diffusers, in turns, and prints ratios.
+# Times forward passes of the 14B and 1.3B models and of compiled diffusers, and prints ratios.
 #
-#   benchmarks/compare_diffusers.sh OSPNEXT [FLAG...]      FLAGs of compare_diffusers.py, such as --rounds 1
+#   benchmarks/compare_diffusers.sh OSPNEXT [FLAG...]     flags of compare_diffusers.py: --rounds 1
 #
-# Needs an NVIDIA GPU of 80 GB, and python3 with torch 2.11 and diffusers 0.42 (for which wheels of diffusers,
-# importlib_metadata and zipp, installed with --no-deps, are enough beside torch).
+# They run in turn. Needs an NVIDIA GPU with 80 GB, and python3 with torch 2.11 and diffusers 0.42.
+# Beside torch, the wheels of diffusers, importlib_metadata and zipp, installed with --no-deps, are
+# enough.
 set -euo pipefail
 [ $# -ge 1 ] || { sed -n '2,4s/^# *//p' "$0" >&2; exit 2; }
 ospnext="$1"

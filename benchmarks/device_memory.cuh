@@ -1,4 +1,4 @@
-// Memory of a GPU that frees itself, for benchmarks that do without torch.
+// An owner of GPU memory for benchmarks without torch.
 #pragma once
 
 #include <cuda_runtime.h>

@@ -1,17 +1,22 @@
 #!/usr/bin/env bash
-# What a denoising step takes in meshes of processes on this host, with random weights made in memory; to set beside
-# what `ospnext plan` predicts.
+# Measures a denoising step in meshes of processes on this host, to compare with the predictions of
+# `ospnext plan`. Weights are random and made in memory.
 #
-#   benchmarks/parallel.sh PROGRAM "RUN..." [flags of bench generate, such as --size 14b --width 1280 --height 720]
+#   benchmarks/parallel.sh PROGRAM "RUN..." [FLAG...]
 #
-# RUN: a number of processes, which choose their mesh, or with flags behind it: 1 2 4 8 4:cfg-parallel=1:ssp=4
+# FLAG: a flag of `bench generate`, such as --size 14b --width 1280 --height 720
+# RUN: a number of processes, with or without flags of their mesh; without flags, they choose it
+#      example: 1 2 4 8 4:cfg-parallel=1:ssp=4
 #
-# s/step is the median of the steps after the first, speedup against the first RUN, GB what the busiest rank sends in
-# a step, exchange s the least and the most that a rank spends in exchanges in a step (waiting for others included:
-# the least is of the rank that others wait for), peak GiB the largest of a rank.
+# s/step       median of the steps after the first
+# speedup      compared with the first RUN
+# GB           sent by the busiest rank in a step
+# exchange s   least and most time that a rank spends in exchanges in a step, including waits for
+#              other ranks; the least is that of the rank that others wait for
+# peak GiB     largest of all ranks
 set -euo pipefail
 [ $# -ge 2 ] || {
-  sed -n '2,11s/^# \{0,1\}//p' "$0"
+  sed -n '2,16s/^# \{0,1\}//p' "$0"
   exit 2
 }
 readonly program="$1" runs="$2"
@@ -19,7 +24,7 @@ shift 2
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
-# measure PROCESSES FLAGS...: the output of a run, without the launcher's "[0] ".
+# measure PROCESSES FLAGS...: prints the output of rank 0 without the launcher's "[0] ".
 measure() {
   local processes="$1"
   shift
@@ -40,7 +45,7 @@ for run in $runs; do
   first=${first:-$step}
   mesh=$(sed -n 's/^\[0\] [0-9]* processes: //p' "$folder/err")
   awk -v processes="${words[0]}" -v step="$step" -v first="$first" -v mesh="$mesh" '
-    $1 == "all" && !stages++ { peak = $3 }  # of the stages; that of exchanges comes later
+    $1 == "all" && !stages++ { peak = $3 }  # of the stages; the "all" of exchanges comes later
     in_ranks {
       if ($2 > peak) peak = $2
       if ($3 > megabytes) megabytes = $3

@@ -1,20 +1,24 @@
 #!/usr/bin/env bash
-# Predictions of `ospnext plan` beside what meshes take on this host's CPUs, over Gloo, with random weights.
+# Compares predictions of `ospnext plan` with measured steps of meshes on this host's CPUs, over
+# Gloo, with random weights.
 #
 #   benchmarks/plan_check.sh PROGRAM ["MESH..."] [WIDTHxHEIGHT [FRAMES]]
 #
-# MESH: flags behind a number of processes, as in 4:cfg-parallel=2:ssp=2. For each number of processes the inputs of
-# the plan are measured first, with as many processes at work as there will be ranks, one thread each, so that they
-# share memory and cores as those do: a full and a sparse block, and the link. Then for each mesh:
+# MESH: a number of processes and the flags of their mesh, such as 4:cfg-parallel=2:ssp=2
 #
-# predicted, measured   seconds a step (the median of those after the first), and how far off the prediction is
-# exchange s            predicted, and the least that a rank measured (that of the rank others wait for)
-# MB                    sent by the busiest rank in a step
+# For each number of processes, the script first measures the inputs of the plan: a full block, a
+# sparse block, and the link. This runs on as many processes as the mesh has ranks, one thread each,
+# so that they share memory and cores in the same way. Then it prints for each mesh:
 #
-# On a machine that is otherwise idle; the last line says how busy it was with other things.
+# predicted, measured   seconds of a step (measured: median of the steps after the first)
+# off                   relative error of the prediction
+# exchange s            predicted, and the least that a rank measured (the rank others wait for)
+# MB                    sent by the busiest rank in a step, predicted and measured
+#
+# Run it on an idle machine. The last line says how busy the machine was.
 set -euo pipefail
 [ $# -ge 1 ] || {
-  sed -n '2,16s/^# \{0,1\}//p' "$0"
+  sed -n '2,18s/^# \{0,1\}//p' "$0"
   exit 2
 }
 readonly program="$1" size="${3:-384x384}" frames="${4:-17}"
@@ -25,7 +29,7 @@ export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 errors=$(mktemp)
 trap 'rm -f "$errors"' EXIT
 
-# launch PROCESSES COMMAND...: what rank 0 prints.
+# launch PROCESSES COMMAND...: prints the output of rank 0.
 launch() {
   local processes="$1"
   shift
@@ -35,7 +39,7 @@ launch() {
   }
 }
 
-# plan_inputs PROCESSES: flags of plan.
+# plan_inputs PROCESSES: measures and prints the flags for `ospnext plan`.
 plan_inputs() {
   launch "$1" bench block "${model[@]}" "${video[@]}" --runs 9 --warmup 2 | awk '
     /^block, full/ { full = $3 }

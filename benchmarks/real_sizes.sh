@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
-# Generates videos at Wan2.1's released sizes with random weights, and prints where the time and memory went.
+# Generates videos at Wan2.1's released sizes with random weights, and prints time and memory use.
 #
-#   benchmarks/real_sizes.sh OSPNEXT FOLDER [SIZE...]      SIZE: 14b (2 steps of 81x720x1280), 1.3b (4 of 81x480x832)
+#   benchmarks/real_sizes.sh OSPNEXT FOLDER [SIZE...]
+#   SIZE: 14b (2 steps of 81x720x1280) or 1.3b (4 steps of 81x480x832); default: both
 #
-# FOLDER takes the checkpoints (14b: 40 GB with text encoder and VAE) and the videos' .json files. A checkpoint that is
-# there already, as FOLDER/SIZE, is used and kept, otherwise it is made with make-random and removed again. Weights are
-# read from the disk: what the system keeps of the files in memory is dropped first. Needs one GPU of 40 GB and python3;
-# where python3 has torch, the rate of copies to the GPU is measured too.
+# The checkpoints (14b: 40 GB with text encoder and VAE) and the videos' .json files are written to
+# FOLDER. A checkpoint that exists as FOLDER/SIZE is used and kept. Otherwise it is made with
+# make-random and removed afterwards. The system's cache of the files is dropped first, so weights
+# are read from the disk. Needs one GPU with 40 GB, and python3. If python3 has torch, the rate of
+# copies to the GPU is measured too.
 set -euo pipefail
-[ $# -ge 2 ] || { sed -n '2,4s/^# *//p' "$0" >&2; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,5s/^# *//p' "$0" >&2; exit 2; }
 mkdir -p "$2"
 ospnext=$(realpath "$1") folder=$(realpath "$2")
 readonly ospnext folder

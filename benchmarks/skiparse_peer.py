@@ -1,10 +1,14 @@
-"""Padded Skiparse-2D around the blocks of diffusers' WanTransformer3DModel: what our sparse model is timed against.
+"""Padded Skiparse-2D around the blocks of diffusers' WanTransformer3DModel.
 
-The scheme is OSP-Next's published one: the grid is padded at the bottom and on the right to multiples of P², its
-P² sub-sequences become batch entries, text and modulation are repeated for them, and tokens keep the rotations of
-their places in the video. Padding is hidden from self-attention in one of its two ways: by a mask over keys, or by
-taking it out for the call. Where the grid needs no padding the two are one. Blocks are diffusers' own, with their
-weights; `skiparse_peer_check.py` compares the whole with fixtures.
+The benchmark times our sparse model against this one. The scheme is the published one of OSP-Next.
+The grid of tokens is padded at the bottom and on the right to multiples of P². Its P² sub-sequences
+become batch entries; text and modulation are repeated for them. Tokens keep the rotations of their
+positions in the video. Padding is hidden from self-attention in one of OSP-Next's two ways: a mask
+over keys, or removal for the call. If the grid needs no padding, both are the same. Blocks and
+weights are those of diffusers. `skiparse_peer_check.py` compares the whole model with fixtures.
+
+Letters in shapes: b batch, L all tokens, l tokens of a sub-sequence, c channels, P sparse ratio, T
+frames.
 """
 
 import copy
@@ -17,19 +21,19 @@ PADDINGS = ("masked", "removed")
 
 
 class Grid:
-    """Places of tokens: T x rows x columns, padded to sides that P² divides."""
+    """A grid of tokens, T x rows x columns, padded so that P² divides rows and columns."""
 
     def __init__(self, frames: int, rows: int, columns: int, P: int):
         self.real, self.P = (frames, rows, columns), P
         self.padded = (frames, rows + -rows % P**2, columns + -columns % P**2)
 
     def pad(self, x, value=0.0):
-        """[b, T·rows·columns, c] -> [b, T, rows', columns', c]"""
+        """[b, T·rows·columns, c] -> [b, T, padded rows, padded columns, c]"""
         below, right = self.padded[1] - self.real[1], self.padded[2] - self.real[2]
         return F.pad(x.unflatten(1, self.real), (0, 0, 0, right, 0, below), value=value)
 
     def split(self, x, pattern: str):
-        """[b, T, rows', columns', c] -> [P²·b, l, c], the two phases outermost."""
+        """[b, T, padded rows, padded columns, c] -> [P²·b, l, c], the two phases outermost."""
         T, rows, columns, P = *self.padded, self.P
         if pattern == "token":
             x = x.reshape(-1, T, rows // P, P, columns // P, P, x.shape[-1])
@@ -42,13 +46,13 @@ class Grid:
         return self.split(self.pad(x), "token")
 
     def switch(self, x):
-        """Token to group pattern, and group to token: one map. [P²·b, l, c]"""
+        """Token pattern -> group pattern, or the inverse, which is the same map. [P²·b, l, c]"""
         T, rows, columns, P = *self.padded, self.P
         x = x.reshape(P, P, -1, T, rows // P**2, P, columns // P**2, P, x.shape[-1])
         return x.permute(5, 7, 2, 3, 4, 0, 6, 1, 8).flatten(0, 2).flatten(1, 5)
 
     def leave(self, x):
-        """Group pattern [P²·b, l, c] -> all tokens [b, L, c], padding cut off."""
+        """Group pattern [P²·b, l, c] -> all tokens [b, L, c], without padding."""
         T, rows, columns, P = *self.padded, self.P
         x = x.reshape(P, P, -1, T, rows // P**2, P, columns // P**2, P, x.shape[-1])
         x = x.permute(2, 3, 4, 0, 5, 6, 1, 7, 8).reshape(-1, *self.padded, x.shape[-1])
@@ -56,7 +60,7 @@ class Grid:
 
 
 class MaskedAttention(WanAttnProcessor):
-    """Self-attention to the keys where `real` [b, l] is true."""
+    """Self-attention only to the keys where `real` [b, l] is true."""
 
     def __init__(self, real):
         super().__init__()
@@ -67,9 +71,10 @@ class MaskedAttention(WanAttnProcessor):
 
 
 class RemovedAttention(WanAttnProcessor):
-    """Self-attention, projections included, of real tokens alone: one call for all sub-sequences of one length.
+    """Self-attention with its projections, of real tokens only.
 
-    Padding gets what some real token gets: nothing ever reads it.
+    There is one call for all sub-sequences of the same length. Padding gets the output of some real
+    token, which is never read.
     """
 
     def __init__(self, real):
@@ -81,7 +86,7 @@ class RemovedAttention(WanAttnProcessor):
         self.back[order] = torch.arange(len(order), device=real.device)
 
     def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, rotary_emb=None):
-        def tokens(x, part):  # [b, l, ...] -> those of one length, [k, n, ...]
+        def tokens(x, part):  # [b, l, ...] -> the k sub-sequences of length n, [k, n, ...]
             return x.flatten(0, 1)[part]
 
         outputs = [
@@ -94,7 +99,7 @@ class RemovedAttention(WanAttnProcessor):
 
 
 class SparseBlock(torch.nn.Module):
-    """A block on P² times the batch, with the rotations of its pattern."""
+    """A block on P² times the batch entries, with the rotations of its pattern."""
 
     def __init__(self, block, processor, rotary, P: int):
         super().__init__()
@@ -107,7 +112,7 @@ class SparseBlock(torch.nn.Module):
 
 
 class Rearrange(torch.nn.Module):
-    """Stands between blocks and moves tokens."""
+    """A layer between blocks that moves tokens."""
 
     def __init__(self, way):
         super().__init__()
@@ -118,10 +123,10 @@ class Rearrange(torch.nn.Module):
 
 
 def skiparse_peer(model, latent, P: int, num_full_blocks: int, padding: str):
-    """A model for latents of this shape that shares all parameters with the dense `model`.
+    """A sparse model for latents of this shape. It shares all parameters with the dense `model`.
 
-    The first and last num_full_blocks / 2 blocks are dense; of those between, even ones have the token pattern, odd
-    ones the group pattern. `padding` is one of PADDINGS.
+    The first and last num_full_blocks / 2 blocks are dense. Of the other blocks, even ones have the
+    token pattern and odd ones the group pattern. `padding` is one of PADDINGS.
     """
     batch, _, frames, height, width = latent.shape
     grid, rotary = Grid(frames, height // 2, width // 2, P), model.rope(latent)

@@ -1,9 +1,10 @@
-"""Compares skiparse_peer.py with what the padded reference of tools/skiparse_reference.py put into tests/fixtures.
+"""Compares skiparse_peer.py with the outputs of the padded reference in tests/fixtures.
 
   python3 benchmarks/compare_diffusers.py --check
 
-Small random models in float32 on the CPU: P of 1 to 4, grids that P² divides and grids it does not, sub-sequences
-that are all padding. For scale, the fixtures' planted mistakes are shown beside.
+tools/skiparse_reference.py is the reference. The models are small, random and in float32 on the CPU:
+P from 1 to 4, grids that P² divides and grids that it does not, and sub-sequences of padding only.
+The errors of the fixtures' planted mistakes are printed for comparison.
 """
 
 import json
@@ -19,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 from wan_weights import diffusers_name, diffusers_sizes  # noqa: E402
 
-LARGEST_ERROR = 2e-5  # diffusers makes the sinusoid of time in float32, the reference in float64
+LARGEST_ERROR = 2e-5  # diffusers computes the time sinusoid in float32, the reference in float64
 
 
 def small_model(config: dict, weights: dict) -> WanTransformer3DModel:
