@@ -1,4 +1,4 @@
-// Captions of procedural clips.
+// Captions of procedural clips: the sentence forms.
 #include "data/tiny_world/captions.h"
 
 #include <array>
@@ -7,7 +7,7 @@
 namespace ospnext {
 namespace {
 
-// The parts sentences are made of.
+// The words and phrases that describe one object in a sentence.
 struct Words {
   explicit Words(const ObjectSpec& object)
       : shape(word(object.shape)),
@@ -84,7 +84,7 @@ std::string two_object_caption(const ClipSpec& clip, int64_t form) {
   }
 }
 
-// Sentences with a capital letter in front and a full stop behind.
+// Starts each sentence with a capital letter and ends the text with a full stop.
 std::string punctuated(std::string text) {
   bool starts = true;
   for (char& c : text) {

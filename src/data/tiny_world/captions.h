@@ -1,4 +1,4 @@
-// Captions of procedural clips: several sentence forms, each stating every attribute.
+// Captions of procedural clips. There are several sentence forms; each states every attribute.
 #pragma once
 
 #include <cstdint>
@@ -9,16 +9,17 @@
 
 namespace ospnext {
 
-// How many captions a clip with that many objects (1 or 2) has; the second half of them are the first
-// half again with capital letters and a full stop.
+// The number of captions of a clip with `num_objects` objects (1 or 2). The second half of the
+// forms repeats the first half with capital letters and a full stop.
 int64_t num_caption_forms(size_t num_objects);
 
-// "a small red circle moving left on a striped gray background" and its like. `form` counts from 0 to
-// num_caption_forms(clip.objects.size()) - 1; throws for another.
+// A caption such as "a small red circle moving left on a striped gray background". `form` counts
+// from 0 to num_caption_forms(clip.objects.size()) - 1. Throws c10::Error for any other form, and
+// for a clip that does not have one or two objects.
 std::string caption(const ClipSpec& clip, int64_t form);
 
-// `count` captions of training clips in all forms, one or two objects, every word of the world: the
-// text a tokenizer is trained on.
+// `count` captions of training clips (ClipSplit::kTrain) with one or two objects, in all forms. A
+// large corpus holds every word of the world. The tokenizer is trained on it.
 std::vector<std::string> caption_corpus(uint64_t seed, int64_t count);
 
 }  // namespace ospnext

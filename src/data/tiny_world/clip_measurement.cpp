@@ -1,4 +1,4 @@
-// Measuring a procedural clip: background, then objects, then what they are and do.
+// Measures a procedural clip: the background, then the objects, then their attributes.
 #include "data/tiny_world/clip_measurement.h"
 
 #include <algorithm>
@@ -28,7 +28,7 @@ BackgroundColour nearest_background(const Rgb& colour) {
   return static_cast<BackgroundColour>(best);
 }
 
-// For each object of the clip, the number of the measured object it is compared with.
+// For each object of the clip: the index of the measured object to compare it with.
 std::vector<size_t> matched_by_colour(const ClipSpec& clip, const MeasuredClip& measured) {
   const auto same = [&](size_t i, size_t j) {
     return measured.objects[j].colour == clip.objects[i].colour;

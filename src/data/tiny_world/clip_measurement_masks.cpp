@@ -1,4 +1,5 @@
-// Finding the objects of a clip by colour, and their pixels by growing from the coloured core.
+// Finds the objects of a clip by colour, then their pixels: regions that grow from a coloured core.
+// In shapes, T is the number of frames and H x W is a frame in pixels.
 #include "data/tiny_world/clip_measurement_masks.h"
 
 #include <algorithm>
@@ -10,16 +11,17 @@
 namespace ospnext {
 namespace {
 
-constexpr double kForeground = 0.20;   // least distance from the background of pixels that vote
-constexpr double kColourMatch = 0.22;  // largest distance from a colour of pixels that vote for it
-constexpr int64_t kColourStep = 4;     // every fourth frame shows which colours there are
-constexpr double kMarkShare = 0.12;    // of an object's area, at most, is its mark
+constexpr double kForeground = 0.20;   // pixels that vote are at least this far from the background
+constexpr double kColourMatch = 0.22;  // pixels that vote for a colour are at most this far from it
+constexpr int64_t kColourStep = 4;     // colours are searched in every fourth frame
+constexpr double kMarkShare = 0.12;    // largest share of an object's area that its mark takes
 
 at::Tensor as_column(const Rgb& colour) {
-  return at::tensor({colour[0], colour[1], colour[2]}).view({3, 1, 1, 1});
+  return at::tensor({colour[0], colour[1], colour[2]}).view({3, 1, 1, 1});  // [3, 1, 1, 1]
 }
 
-// Distance from the background's colour; shades of it (patterns, shadows) count as the background.
+// Distance from the background's colour. Lighter and darker shades of it (patterns, shadows) count
+// as the background.
 // video [3, T, H, W] -> [T, H, W]
 at::Tensor background_distance(const at::Tensor& video, const Rgb& background) {
   const at::Tensor difference = video - as_column(background);
@@ -27,7 +29,7 @@ at::Tensor background_distance(const at::Tensor& video, const Rgb& background) {
   return (difference - shade).square_().sum(0).sqrt_();
 }
 
-// Distance of each pixel to an object colour in the light that fits best.
+// Distance of each pixel to an object colour, scaled by the brightness that fits best.
 // video [3, T, H, W] -> [T, H, W]
 at::Tensor colour_distance(const at::Tensor& video, ObjectColour colour) {
   const at::Tensor column = as_column(rgb(colour));
@@ -36,7 +38,7 @@ at::Tensor colour_distance(const at::Tensor& video, ObjectColour colour) {
   return (video - light * column).square_().sum(0).sqrt_();
 }
 
-// The same to every object colour. -> [kNumColours, T, H, W]
+// The distance to every object colour. -> [kNumColours, T, H, W]
 at::Tensor colour_distances(const at::Tensor& video) {
   std::vector<at::Tensor> distances;
   for (size_t i = 0; i < kNumColours; ++i) {
@@ -45,18 +47,22 @@ at::Tensor colour_distances(const at::Tensor& video) {
   return at::stack(distances);
 }
 
-// Pixels whose neighbours are all set. mask [T, H, W] float -> same
+// Keeps the pixels with all 8 neighbours set. mask [T, H, W] float -> same
 at::Tensor eroded(const at::Tensor& mask) {
   return -at::max_pool2d(-mask, {3, 3}, {1, 1}, {1, 1});
 }
 
-// The object colour that a mark on an object of that colour looks like.
+// The object colour nearest to the colour of the mark on an object of `colour`.
 size_t looks_of_mark(ObjectColour colour) {
-  return colour_distances(as_column(mark_rgb(colour))).flatten().argmin().item<int64_t>();
+  return colour_distances(as_column(mark_rgb(colour)))
+      .flatten()  // [kNumColours]
+      .argmin()
+      .item<int64_t>();
 }
 
-// The colours most pixels vote for; the marks of one colour do not count for another.
-// video [3, T, H, W], foreground [T, H, W]: distance from the background
+// The `num_objects` colours with the most votes of pixels. Votes that can come from the marks of
+// objects of another colour are subtracted first.
+// video [3, T, H, W]; foreground [T, H, W], the distance from the background
 std::vector<ObjectColour> vote_colours(const at::Tensor& video, const at::Tensor& foreground,
                                        int64_t num_objects) {
   const at::Tensor distances = colour_distances(video);
@@ -82,7 +88,7 @@ std::vector<ObjectColour> vote_colours(const at::Tensor& video, const at::Tensor
   return colours;
 }
 
-// A frame's grid for flood fills.
+// The pixel grid of a frame, for flood fills. Pixel i is at row i / W, column i % W.
 struct Grid {
   int64_t H, W;
 
@@ -112,7 +118,7 @@ struct Grid {
   }
 };
 
-// The pixels of the largest connected part of those where `is_set`.
+// The pixels of the largest connected part of the pixels i for which is_set(i) is true.
 template <class Predicate>
 std::vector<int64_t> largest_part(const Grid& grid, Predicate&& is_set) {
   std::vector<uint8_t> seen(grid.H * grid.W, 0);
@@ -138,7 +144,8 @@ std::vector<int64_t> largest_part(const Grid& grid, Predicate&& is_set) {
   return best;
 }
 
-// Pixels that cannot be reached from the frame's border without crossing `pixels` are inside.
+// `pixels` with its holes filled. A hole cannot be reached from the frame's border without crossing
+// `pixels`. [H * W] -> [H * W]
 std::vector<uint8_t> with_holes_filled(const Grid& grid, const std::vector<uint8_t>& pixels) {
   std::vector<uint8_t> filled(pixels.size(), 1);
   std::vector<int64_t> outside;
@@ -180,7 +187,7 @@ Silhouette make_silhouette(const Grid& grid, const std::vector<uint8_t>& pixels)
   return silhouette;
 }
 
-// Whether a pixel lies within the circle around `pixels`.
+// A predicate: whether a pixel lies within the circle around `pixels` (centre: their mean).
 std::function<bool(int64_t)> circle_around(const Grid& grid, const std::vector<int64_t>& pixels) {
   double x = 0;
   double y = 0;
@@ -196,8 +203,11 @@ std::function<bool(int64_t)> circle_around(const Grid& grid, const std::vector<i
   return [=](int64_t i) { return distance(i) <= radius; };
 }
 
-// The largest part of each object's own colour. The first object's mark can have the second's colour,
-// so the second is looked for outside the circle around the first, if it is there at all.
+// Each object's core: the largest connected part of pixels of its colour. The first object's mark
+// can have the colour of the second object. So the second core is searched outside the circle
+// around the first, and everywhere only if nothing is found there.
+// own: per object, [H * W] distances to its colour; cover: per object, [H * W], 1 where the pixel
+// is not background
 std::vector<std::vector<int64_t>> find_cores(const Grid& grid, const std::vector<const float*>& own,
                                              const std::vector<const float*>& cover) {
   const auto is_core = [&](size_t object, int64_t i) {
@@ -218,9 +228,8 @@ std::vector<std::vector<int64_t>> find_cores(const Grid& grid, const std::vector
   return cores;
 }
 
-// One frame: which pixels are each object's. The cores, of each object's own colour, grow over all
-// pixels that are not background; so a mark belongs to the object around it.
-// own: per object, distance to its colour; cover: 1 where it is not background.
+// The pixels of each object in one frame. The cores grow over all pixels that are not background,
+// so a mark belongs to the object around it. own and cover: see find_cores().
 std::vector<Silhouette> segment_frame(const Grid& grid, const std::vector<const float*>& own,
                                       const std::vector<const float*>& cover) {
   const size_t count = own.size();
@@ -254,18 +263,22 @@ std::vector<Silhouette> segment_frame(const Grid& grid, const std::vector<const 
   return silhouettes;
 }
 
-// Gaps of up to two pixels closed, as between a white mark and a red object on pink. [T, H, W] -> same
+// Closes gaps of up to two pixels, for instance between a white mark and a red object on pink.
+// mask [T, H, W] -> same
 at::Tensor closed(const at::Tensor& mask) {
   return eroded(at::max_pool2d(mask, {3, 3}, {1, 1}, {1, 1}));
 }
 
-// Pixels nearer to a mark's colour than half way to the background's. -> [T, H, W]
+// Pixels nearer to the mark's colour than half its distance from the background's colour.
+// video [3, T, H, W] -> [T, H, W] bool
 at::Tensor mark_cover(const at::Tensor& video, const Rgb& mark, const Rgb& background) {
   const at::Tensor length = (as_column(mark) - as_column(background)).square().sum().sqrt();
   return (video - as_column(mark)).square_().sum(0).sqrt_() < 0.5 * length;
 }
 
-// Distance of an object's colour, as the video shows it, from the background's.
+// Median distance from the background of the inner pixels of the object's colour, at least
+// kForeground; 1 when there are no such pixels.
+// own, foreground [T, H, W]: distances to the object's colour and from the background
 double contrast(const at::Tensor& own, const at::Tensor& foreground) {
   const at::Tensor core = foreground.masked_select(
       (own < kColourMatch).logical_and_(eroded((foreground > kForeground).to(at::kFloat)) > 0.5));
@@ -282,7 +295,7 @@ Rgb border_colour(const at::Tensor& video) {
   const at::Tensor border =
       at::cat({frames.narrow(2, 0, band).flatten(1), frames.narrow(2, H - band, band).flatten(1),
                frames.narrow(3, 0, band).flatten(1), frames.narrow(3, W - band, band).flatten(1)},
-              1);
+              1);  // [3, n], n pixels of the border
   const at::Tensor median = std::get<0>(border.median(1));
   return {median[0].item<float>(), median[1].item<float>(), median[2].item<float>()};
 }

@@ -1,4 +1,4 @@
-// Finding the objects of a clip: their colours, and which pixels are theirs in each frame.
+// Finds the objects of a clip: their colours, and the pixels of each object in each frame.
 #pragma once
 
 #include <cstdint>
@@ -10,12 +10,13 @@
 
 namespace ospnext {
 
-// One object in one frame. Pixels are row by row; coordinates are pixel centres.
+// One object in one frame of H x W pixels, in row-major order. Coordinates are in pixels; the
+// centre of the first pixel is (0.5, 0.5).
 struct Silhouette {
   std::vector<uint8_t> pixels;  // [H * W], 1 inside, holes filled
-  double area = 0;              // of `pixels`; 0 when the object is not there
+  double area = 0;              // pixels that are set; 0 when the frame does not show the object
   double x = 0, y = 0;          // centre of mass of `pixels`
-  double hole = 0;              // part of the area that shows the background
+  double hole = 0;              // share of the area that shows the background
 };
 
 struct TrackedObject {
@@ -23,11 +24,13 @@ struct TrackedObject {
   std::vector<Silhouette> frames;  // [T], empty when no colour was found
 };
 
-// Median colour of a band along the frame's border over all frames, from 0 to 1.
-// video [3, T, H, W] in 0 to 1
+// Median colour of a band along the border of every fourth frame, in [0, 1].
+// video [3, T, H, W] float32 in [0, 1]
 Rgb border_colour(const at::Tensor& video);
 
-// The `num_objects` most present object colours, and where they are; largest first.
+// The objects of the `num_objects` most frequent object colours, most frequent first. An object
+// that was not found has no colour and no frames.
+// video [3, T, H, W] float32 in [0, 1], contiguous, on the CPU
 std::vector<TrackedObject> track_objects(const at::Tensor& video, const Rgb& background,
                                          int64_t num_objects);
 

@@ -1,4 +1,4 @@
-// Size and motion of an object from its track: centre, area and mark, frame by frame.
+// Decides size and motion of an object from its track: centre, area and mark in each frame.
 #include <algorithm>
 #include <cmath>
 #include <numbers>
@@ -8,17 +8,18 @@
 namespace ospnext {
 namespace {
 
-// One frame of the track; lengths in units of the shorter side.
+// The object in one frame. Lengths are in units of the shorter side.
 struct TrackPoint {
   double x, y, radius;
 };
 
+// The same angle in [-0.5, 0.5] turns.
 double wrapped(double turns) {
   return turns - std::round(turns);
 }
 
-// Direction of the mark seen from the object's centre, in turns; empty when no mark stands out.
-// pixel(channel, i): the frame's colours, 0 to 1
+// Direction from the object's centre to the mark, in turns; empty when no mark stands out.
+// planes: red, green and blue of the frame, [H * W] each, in [0, 1]; W pixels per row
 std::optional<double> mark_angle(const Silhouette& frame, ObjectColour colour, int64_t W,
                                  const std::array<const float*, 3>& planes) {
   const Rgb object = rgb(colour);
@@ -45,7 +46,7 @@ std::optional<double> mark_angle(const Silhouette& frame, ObjectColour colour, i
       along += difference * (mark[c] - object[c]) / length;
       squared += difference * difference;
     }
-    // Pixels on the line from the object's colour to the mark's, not those of another colour.
+    // Count only pixels with a colour near the line between the object's colour and the mark's.
     const double aside = std::sqrt(std::max(0.0, squared - along * along * length));
     const double w = aside < 0.3 ? std::clamp(along - 0.3, 0.0, 0.5) : 0.0;
     weight += w;
@@ -59,7 +60,8 @@ std::optional<double> mark_angle(const Silhouette& frame, ObjectColour colour, i
   return std::atan2(y, x) / (2 * std::numbers::pi);
 }
 
-// Turns of the mark from the first to the last frame it is seen in.
+// Turns of the mark between the first and the last frame that show it.
+// video [3, T, H, W] float32, contiguous, on the CPU
 double mark_turns(const TrackedObject& object, const at::Tensor& video) {
   const int64_t T = video.size(1);
   const int64_t W = video.size(3);
@@ -88,11 +90,11 @@ double mean_of(const std::vector<TrackPoint>& track, size_t begin, size_t end, V
   return sum / static_cast<double>(end - begin);
 }
 
-// What a track looks like as a whole.
+// Features of a whole track. Lengths are in units of the shorter side.
 struct Path {
   double range_x, range_y;  // extents of the path
-  double up_and_down;       // length of the way in y
-  double circling;          // turns about the middle of the path, either way round
+  double up_and_down;       // sum of |dy| over all frames
+  double circling;          // turns around the middle of the path, without sign
 };
 
 Path describe(const std::vector<TrackPoint>& track) {
@@ -161,7 +163,7 @@ void measure_motion(MeasuredObject& measured, const TrackedObject& object,
   }
   const size_t count = track.size();
   if (2 * count < object.frames.size() || count < 5) {
-    return;  // it is not there most of the time
+    return;  // too few frames show the object
   }
   const auto radius = [](const TrackPoint& point) { return point.radius; };
   measured.radius = mean_of(track, count / 2 - 1, count / 2 + 2, radius);

@@ -1,4 +1,5 @@
-// The pattern of a background from the waves in its brightness.
+// Decides the pattern of a background from the waves in its brightness.
+// In shapes, T is the number of frames and H x W is a frame in pixels.
 #include <algorithm>
 #include <cmath>
 #include <numbers>
@@ -8,9 +9,9 @@
 namespace ospnext {
 namespace {
 
-constexpr int64_t kStep = 2;  // every second frame is enough to see a pattern that does not move
+constexpr int64_t kStep = 2;  // every second frame is enough: the pattern does not move
 
-// Pixels not covered by an object or its shadow, in every kStep-th of T frames. -> [n, H, W] float
+// 1 for pixels that no object or shadow covers, in every kStep-th of T frames. -> [n, H, W] float
 at::Tensor visible_background(const std::vector<TrackedObject>& objects, int64_t T, int64_t H,
                               int64_t W) {
   at::Tensor visible = at::ones({(T + kStep - 1) / kStep, H, W});
@@ -32,34 +33,36 @@ at::Tensor visible_background(const std::vector<TrackedObject>& objects, int64_t
   return visible;
 }
 
-// The image less its best fitting plane; 0 where weight is 0. image, weight [H, W] -> [H, W]
+// Subtracts the plane that fits the image best; 0 where weight is 0. image, weight [H, W] -> [H, W]
 at::Tensor without_slope(const at::Tensor& image, const at::Tensor& weight) {
   const int64_t H = image.size(0);
   const int64_t W = image.size(1);
   const at::Tensor ones = at::ones({H, W});
   const at::Tensor basis = at::stack({ones, at::linspace(-1, 1, H).view({H, 1}) * ones,
                                       at::linspace(-1, 1, W).view({1, W}) * ones})
-                               .view({3, H * W});  // [3, H*W]
-  const at::Tensor weighted = basis * weight.view({1, H * W});
-  const at::Tensor normal = at::matmul(weighted, basis.t()) + 1e-6 * at::eye(3);
-  const at::Tensor target = at::matmul(weighted, image.reshape({H * W, 1}));
-  const at::Tensor fit = at::matmul(at::linalg_solve(normal, target).t(), basis).view({H, W});
+                               .view({3, H * W});                                 // [3, H*W]
+  const at::Tensor weighted = basis * weight.view({1, H * W});                    // [3, H*W]
+  const at::Tensor normal = at::matmul(weighted, basis.t()) + 1e-6 * at::eye(3);  // [3, 3]
+  const at::Tensor target = at::matmul(weighted, image.reshape({H * W, 1}));      // [3, 1]
+  const at::Tensor fit =
+      at::matmul(at::linalg_solve(normal, target).t(), basis).view({H, W});  // [H, W]
   return (image - fit) * weight;
 }
 
-// Largest power of waves of 2.2 to 6 periods per shorter side along a direction, given in turns.
+// Largest power of the waves of 2.2 to 6 periods per shorter side along `direction` (in turns).
+// image [H, W]
 double wave_power(const at::Tensor& image, double direction) {
   const int64_t H = image.size(0);
   const int64_t W = image.size(1);
   const double shorter = static_cast<double>(std::min(H, W));
   const double turn = 2 * std::numbers::pi * direction;
   const at::Tensor frequencies = at::arange(2.2, 6.0, 0.1) * (2 * std::numbers::pi / shorter);
-  const at::Tensor x = at::outer(frequencies, at::arange(W)) * std::cos(turn);  // [n, W]
-  const at::Tensor y = at::outer(frequencies, at::arange(H)) * std::sin(turn);  // [n, H]
-  const at::Tensor along_cos = at::matmul(image, x.cos().t());                  // [H, n]
-  const at::Tensor along_sin = at::matmul(image, x.sin().t());
-  const at::Tensor real = (along_cos * y.cos().t() - along_sin * y.sin().t()).sum(0);
-  const at::Tensor imaginary = (along_sin * y.cos().t() + along_cos * y.sin().t()).sum(0);
+  const at::Tensor x = at::outer(frequencies, at::arange(W)) * std::cos(turn);         // [n, W]
+  const at::Tensor y = at::outer(frequencies, at::arange(H)) * std::sin(turn);         // [n, H]
+  const at::Tensor along_cos = at::matmul(image, x.cos().t());                         // [H, n]
+  const at::Tensor along_sin = at::matmul(image, x.sin().t());                         // [H, n]
+  const at::Tensor real = (along_cos * y.cos().t() - along_sin * y.sin().t()).sum(0);  // [n]
+  const at::Tensor imaginary = (along_sin * y.cos().t() + along_cos * y.sin().t()).sum(0);  // [n]
   return (real.square() + imaginary.square()).max().item<double>();
 }
 
@@ -67,7 +70,7 @@ double wave_power(const at::Tensor& image, double direction) {
 
 BackgroundPattern measure_pattern(const at::Tensor& video,
                                   const std::vector<TrackedObject>& objects) {
-  constexpr double kPlainDeviation = 0.02;  // of brightness; patterns have 0.04
+  constexpr double kPlainDeviation = 0.02;  // of brightness; a pattern has 0.04
   const at::Tensor visible =
       visible_background(objects, video.size(1), video.size(2), video.size(3));
   const at::Tensor count = visible.sum(0);  // [H, W]

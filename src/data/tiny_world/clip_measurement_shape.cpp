@@ -1,4 +1,4 @@
-// The shape of an object from the waves of its outline, which turning does not change.
+// Decides the shape of an object from the waves of its outline. Rotation does not change them.
 #include <algorithm>
 #include <cmath>
 #include <complex>
@@ -11,7 +11,8 @@ namespace {
 
 constexpr int kRays = 90;
 
-// The share of a pixel neighbourhood inside the silhouette, between pixel centres.
+// The silhouette at (x, y), interpolated between the four nearest pixel centres: 0 outside, 1
+// inside.
 double sample(const Silhouette& silhouette, int64_t H, int64_t W, double x, double y) {
   const double left = std::floor(x - 0.5);
   const double top = std::floor(y - 0.5);
@@ -26,7 +27,7 @@ double sample(const Silhouette& silhouette, int64_t H, int64_t W, double x, doub
          fy * ((1 - fx) * at(top + 1, left) + fx * at(top + 1, left + 1));
 }
 
-// How far the silhouette reaches from its centre in each direction, in pixels.
+// How far the silhouette reaches from its centre in each of kRays directions, in pixels.
 std::array<double, kRays> outline(const Silhouette& silhouette, int64_t H, int64_t W) {
   constexpr double kStep = 0.25;
   const double farthest = 2.2 * std::sqrt(silhouette.area / std::numbers::pi);
@@ -50,7 +51,7 @@ double median(std::vector<double> values) {
 }  // namespace
 
 ShapeFeatures shape_features(const TrackedObject& object, int64_t height, int64_t width) {
-  // The frames that show the object largest show its outline best.
+  // The outline is clearest in the frames where the object is largest.
   std::vector<const Silhouette*> frames;
   for (const Silhouette& frame : object.frames) {
     if (frame.area >= 12) {

@@ -1,4 +1,4 @@
-// Sampling of procedural clips: attributes by split, then paths that stay in the frame and apart.
+// Samples procedural clips: attributes by split, then paths that stay in the frame and keep apart.
 #include "data/tiny_world/procedural_clips.h"
 
 #include <algorithm>
@@ -12,7 +12,8 @@
 namespace ospnext {
 namespace {
 
-// Draws that are the same on every platform (the standard's distributions need not be).
+// Random draws that are the same on every platform. The distributions of the C++ standard library
+// can differ between platforms.
 class Dice {
  public:
   Dice(uint64_t seed, const std::string& purpose, uint64_t index)
@@ -54,7 +55,7 @@ void draw_trained_attributes(ObjectSpec& object, const ShapeShares& shares, Dice
   } while (has_held_out_pair(object) || !kept(object.shape));
 }
 
-// Half of the clips have a held-out (shape, colour) pair, half a held-out (shape, motion) pair.
+// Draws a held-out (shape, colour) pair or a held-out (shape, motion) pair, with equal probability.
 void draw_held_out_attributes(ObjectSpec& object, Dice& dice) {
   draw_attributes(object, dice);
   if (dice.chance(0.5)) {
@@ -64,7 +65,7 @@ void draw_held_out_attributes(ObjectSpec& object, Dice& dice) {
   }
 }
 
-// Two objects leave each other room: at most medium with medium, or large with small.
+// Draws sizes that leave room for two objects: at most medium and medium, or large and small.
 void draw_sizes(std::vector<ObjectSpec>& objects, Dice& dice) {
   const auto rank = [](const ObjectSpec& object) { return static_cast<int>(object.size); };
   do {
@@ -101,12 +102,13 @@ void draw_background(ClipSpec& clip, double patterned, Dice& dice) {
   }
   const bool checked = clip.pattern == BackgroundPattern::kChecked;
   clip.pattern_period = checked ? dice.uniform(0.30, 0.40) : dice.uniform(0.22, 0.30);
-  clip.pattern_angle = static_cast<double>(dice.below(4)) / 8;  // of 0, 45, 90 or 135 degrees
+  clip.pattern_angle = static_cast<double>(dice.below(4)) / 8;  // 0, 45, 90 or 135 degrees
   clip.pattern_x = dice.uniform(0, 1);
   clip.pattern_y = dice.uniform(0, 1);
 }
 
-// Polygons stand upright up to a small tilt, on any of their sides; what spins starts anywhere.
+// Polygons stand upright on any of their sides, with a small tilt. A spinning object and a shape
+// without corners start at any angle.
 double draw_angle(const ObjectSpec& object, Dice& dice) {
   static constexpr std::array<size_t, kNumShapes> kSymmetry{0, 4, 3, 5, 4, 0};
   const size_t symmetry = kSymmetry.at(static_cast<size_t>(object.shape));
@@ -156,7 +158,7 @@ void draw_orbit(ObjectSpec& object, double reach, const Frame& frame, Dice& dice
   object.phase = dice.uniform(0, 1);
 }
 
-// A path of the object's motion, wholly inside the frame.
+// Draws a path for the object's motion that stays inside the frame.
 void draw_path(ObjectSpec& object, const Frame& frame, Dice& dice) {
   object.radius = nominal_radius(object.size) * dice.uniform(1 - kRadiusJitter, 1 + kRadiusJitter);
   object.angle = draw_angle(object, dice);
@@ -187,8 +189,8 @@ void draw_path(ObjectSpec& object, const Frame& frame, Dice& dice) {
   }
 }
 
-// The least distance over the clip between two objects, each taken as a disk between that of its area
-// and that around it.
+// The smallest gap between two objects over the clip. Each object is treated as a disk. Its radius
+// is the mean of the radius of equal area and the circumradius.
 double least_gap(const ObjectSpec& first, const ObjectSpec& second) {
   const double first_reach = (1 + circumradius(first.shape)) / 2;
   const double second_reach = (1 + circumradius(second.shape)) / 2;
@@ -203,7 +205,7 @@ double least_gap(const ObjectSpec& first, const ObjectSpec& second) {
   return gap;
 }
 
-// Draws paths on which two objects keep apart; false when none was found.
+// Draws paths on which two objects keep apart; false when none was found in kTries attempts.
 bool draw_paths(std::vector<ObjectSpec>& objects, const Frame& frame, Dice& dice) {
   constexpr int kTries = 100;
   constexpr double kLeastGap = 0.015;
@@ -239,7 +241,7 @@ ClipSpec sample_clip(uint64_t seed, uint64_t index, ClipSplit split, const ClipO
   const Frame frame{static_cast<double>(clip.width) / shorter,
                     static_cast<double>(clip.height) / shorter};
   Dice path_dice(seed, name + " clip paths", index);
-  do {  // two objects without room for both are drawn anew
+  do {  // draw other attributes when no paths fit both objects
     clip.objects = draw_objects(count, split, options.shape_shares, attribute_dice);
   } while (!draw_paths(clip.objects, frame, path_dice));
   return clip;
@@ -255,7 +257,7 @@ ObjectState object_state(const ObjectSpec& object, double time) {
     state.x += object.orbit_radius * std::cos(2 * std::numbers::pi * cycle);
     state.y += object.orbit_radius * std::sin(2 * std::numbers::pi * cycle);
   } else if (object.motion == ObjectMotion::kBouncing) {
-    const double from_top = 2 * (cycle - std::floor(cycle)) - 1;  // -1 and 1 on the floor
+    const double from_top = 2 * (cycle - std::floor(cycle)) - 1;  // -1 and 1: on the floor
     state.y -= object.bounce_height * (1 - from_top * from_top);
   }
   return state;

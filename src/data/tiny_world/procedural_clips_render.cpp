@@ -1,4 +1,6 @@
-// Rendering of procedural clips: signed distance functions on tensors, many clips at once.
+// Renders procedural clips: signed distance functions on tensors, many clips at once.
+// In shapes, N is the number of clips, M of objects in a layer, T of frames; H x W is a frame in
+// pixels.
 #include <algorithm>
 #include <cmath>
 #include <numbers>
@@ -9,23 +11,24 @@
 namespace ospnext {
 namespace {
 
-constexpr double kPatternContrast = 0.05;  // a pattern's tones lie this far from the base colour
+constexpr double kPatternContrast = 0.05;  // distance of a pattern's tones from the base colour
 constexpr double kRingOuter = 1.0;
 constexpr double kRingInner = 0.5;
-constexpr double kCrossLength =
-    1.154;  // half an arm's length; with its half width below, of area pi
+// Half the length and half the width of the two bars of a cross. The area of the cross is pi.
+constexpr double kCrossLength = 1.154;
 constexpr double kCrossHalfWidth = 0.414;
-constexpr double kStarInner = 0.45;  // of the outer radius
+constexpr double kStarInner = 0.45;  // inner radius over outer radius
 constexpr double kMarkRadius = 0.29;
 
-// 0 where edge <= 0, 1 where edge >= 1, smooth between.
+// 0 where edge <= 0, 1 where edge >= 1, smooth in between. Any shape -> same.
 at::Tensor smooth_step(const at::Tensor& edge) {
   const at::Tensor inside = edge.clamp(0, 1);
   return inside * inside * (3 - 2 * inside);
 }
 
-// Signed distance to a shape of the area of the unit disk (a ring: outer radius 1), pointing to +x,
-// negative inside; exact near the edge but for the outside of corners. x, y [M, T, H, W] -> same.
+// Signed distance to a shape, negative inside. The shape has the area of the unit disk (a ring:
+// outer radius 1) and points to +x. The distance is exact near the edge, except outside of corners.
+// x, y [M, T, H, W] -> same
 at::Tensor signed_distance(ObjectShape shape, const at::Tensor& x, const at::Tensor& y) {
   switch (shape) {
     case ObjectShape::kCircle:
@@ -49,7 +52,8 @@ at::Tensor signed_distance(ObjectShape shape, const at::Tensor& x, const at::Ten
                          at::minimum(ax, ay).sub_(kCrossHalfWidth));
     }
     case ObjectShape::kStar: {
-      // Fold the plane onto half a point of the star, whose edge runs from the tip to an inner corner.
+      // Fold the plane onto one half of one point of the star. Its edge is the line from the tip to
+      // an inner corner.
       const double sector = std::numbers::pi / 5;
       const double outer = circumradius(shape);
       const double corner_x = kStarInner * outer * std::cos(sector);
@@ -66,7 +70,7 @@ at::Tensor signed_distance(ObjectShape shape, const at::Tensor& x, const at::Ten
   return {};
 }
 
-// How far the mark's centre lies from the object's.
+// Distance from the object's centre to the mark's, in units of the object's radius.
 double mark_offset(ObjectShape shape) {
   switch (shape) {
     case ObjectShape::kRing:
@@ -80,19 +84,19 @@ double mark_offset(ObjectShape shape) {
   }
 }
 
-// Pixel centres of rows or columns. -> [n]
+// Coordinates of the centres of n pixels: 0.5, 1.5, ... -> [n] float32
 at::Tensor pixel_centres(int64_t n, at::Device device) {
   return at::arange(n, at::TensorOptions().dtype(at::kFloat).device(device)) + 0.5;
 }
 
-// Host numbers, [n / columns, columns], sent to the device in one piece.
+// Copies host numbers to the device in one transfer. -> [n / columns, columns] float32
 at::Tensor upload(const std::vector<float>& values, int64_t columns, at::Device device) {
   const int64_t rows = static_cast<int64_t>(values.size()) / columns;
   return at::from_blob(const_cast<float*>(values.data()), {rows, columns}, at::kFloat)
       .to(device, at::kFloat, /*non_blocking=*/false, /*copy=*/true);
 }
 
-// Backgrounds do not move. -> [N, 3, 1, H, W] in 0 to 1
+// The backgrounds, which do not move. -> [N, 3, 1, H, W] in [0, 1]
 at::Tensor render_backgrounds(const std::vector<ClipSpec>& specs, at::Device device) {
   const int64_t N = static_cast<int64_t>(specs.size());
   const int64_t H = specs[0].height;
@@ -112,10 +116,11 @@ at::Tensor render_backgrounds(const std::vector<ClipSpec>& specs, at::Device dev
     }
   }
   const at::Tensor table = upload(numbers, kColumns, device);
-  const auto column = [&](int64_t i) { return table.select(1, i).view({N, 1, 1}); };
+  const auto column = [&](int64_t i) { return table.select(1, i).view({N, 1, 1}); };  // [N, 1, 1]
 
-  const at::Tensor x = pixel_centres(W, device).view({1, 1, W}) / column(3);  // in periods
-  const at::Tensor y = pixel_centres(H, device).view({1, H, 1}) / column(3);
+  // Coordinates in periods of the pattern.
+  const at::Tensor x = pixel_centres(W, device).view({1, 1, W}) / column(3);  // [N, 1, W]
+  const at::Tensor y = pixel_centres(H, device).view({1, H, 1}) / column(3);  // [N, H, 1]
   const auto wave = [](const at::Tensor& periods) {
     return (at::sin(2 * std::numbers::pi * periods) * 2.5).clamp_(-1, 1);
   };
@@ -125,16 +130,17 @@ at::Tensor render_backgrounds(const std::vector<ClipSpec>& specs, at::Device dev
   const at::Tensor dot_distance = at::hypot(from_centre(x + column(6)), from_centre(y + column(7)));
   const at::Tensor dots = 2 * smooth_step((0.36 - dot_distance) / 0.12) - 0.6;
   const at::Tensor pattern = stripes * column(8) + checks * column(9) + dots * column(10);
-  const at::Tensor light = 1.05 - 0.10 * pixel_centres(H, device).view({1, 1, H, 1}) / H;
+  const at::Tensor light =
+      1.05 - 0.10 * pixel_centres(H, device).view({1, 1, H, 1}) / H;   // [1, 1, H, 1]
   const at::Tensor tone = pattern.mul(kPatternContrast).unsqueeze(1);  // [N, 1, H, W]
-  const at::Tensor base = table.slice(1, 0, 3).view({N, 3, 1, 1});
-  return ((base + tone) * light).unsqueeze(2);  // [N, 3, 1, H, W]
+  const at::Tensor base = table.slice(1, 0, 3).view({N, 3, 1, 1});     // [N, 3, 1, 1]
+  return ((base + tone) * light).unsqueeze(2);                         // [N, 3, 1, H, W]
 }
 
-// What is drawn in one pass: one object of each of some clips.
+// Objects that are drawn in one pass: one object of each of some clips.
 struct Layer {
   std::vector<const ObjectSpec*> objects;  // sorted by shape
-  std::vector<int64_t> clips;              // the clip each belongs to
+  std::vector<int64_t> clips;              // index of the clip of each object
 };
 
 Layer sorted_layer(const std::vector<ClipSpec>& specs, size_t slot) {
@@ -152,7 +158,8 @@ Layer sorted_layer(const std::vector<ClipSpec>& specs, size_t slot) {
   return layer;
 }
 
-// Per object and frame: centre x, y and radius in pixels, cosine and sine of the angle. -> [M, T, 5]
+// Per object and frame: centre x, y and radius in pixels, cosine and sine of the angle.
+// -> [M, T, 5]
 at::Tensor upload_states(const Layer& layer, const ClipSpec& size, at::Device device) {
   const double shorter = static_cast<double>(std::min(size.height, size.width));
   const double last = static_cast<double>(std::max(size.num_frames, kMotionFrames) - 1);
@@ -167,10 +174,10 @@ at::Tensor upload_states(const Layer& layer, const ClipSpec& size, at::Device de
       }
     }
   }
-  return upload(numbers, 5, device).view({-1, size.num_frames, 5});
+  return upload(numbers, 5, device).view({-1, size.num_frames, 5});  // [M, T, 5]
 }
 
-// Per object: its colour, its mark's colour, its mark's offset. -> [M, 7]
+// Per object: its colour (3), the mark's colour (3) and the mark's offset (1). -> [M, 7]
 at::Tensor upload_colours(const Layer& layer, at::Device device) {
   std::vector<float> numbers;
   for (const ObjectSpec* object : layer.objects) {
@@ -183,7 +190,7 @@ at::Tensor upload_colours(const Layer& layer, at::Device device) {
   return upload(numbers, 7, device);
 }
 
-// Signed distances of objects sorted by shape. x, y [M, T, H, W] -> same
+// Signed distances of a layer's objects, which are sorted by shape. x, y [M, T, H, W] -> same
 at::Tensor layer_distance(const Layer& layer, const at::Tensor& x, const at::Tensor& y) {
   std::vector<at::Tensor> parts;
   for (size_t begin = 0, end = 0; begin < layer.objects.size(); begin = end) {
@@ -198,7 +205,8 @@ at::Tensor layer_distance(const Layer& layer, const at::Tensor& x, const at::Ten
   return parts.size() == 1 ? parts[0] : at::cat(parts);
 }
 
-// Draws the objects of a layer over `video` [M, 3, T, H, W], their clips in the layer's order.
+// Draws the objects of a layer in place over `video` [M, 3, T, H, W], the clips of the layer in
+// order.
 void draw_layer(at::Tensor& video, const Layer& layer, const ClipSpec& size) {
   const at::Device device = video.device();
   const int64_t M = video.size(0);
@@ -208,20 +216,25 @@ void draw_layer(at::Tensor& video, const Layer& layer, const ClipSpec& size) {
   const double edge = std::max(1.5, static_cast<double>(std::min(H, W)) / 64);  // pixels
   const at::Tensor states = upload_states(layer, size, device);
   const at::Tensor colours = upload_colours(layer, device);
-  const auto state = [&](int64_t i) { return states.select(2, i).view({M, T, 1, 1}); };
+  const auto state = [&](int64_t i) {
+    return states.select(2, i).view({M, T, 1, 1});  // [M, T, 1, 1]
+  };
   const at::Tensor radius = state(2);
 
-  const at::Tensor right = (pixel_centres(W, device).view({1, 1, 1, W}) - state(0)) / radius;
-  const at::Tensor below = (pixel_centres(H, device).view({1, 1, H, 1}) - state(1)) / radius;
-  const at::Tensor x = right * state(3) + below * state(4);  // [M, T, H, W]
+  const at::Tensor right =
+      (pixel_centres(W, device).view({1, 1, 1, W}) - state(0)) / radius;  // [M, T, 1, W]
+  const at::Tensor below =
+      (pixel_centres(H, device).view({1, 1, H, 1}) - state(1)) / radius;  // [M, T, H, 1]
+  const at::Tensor x = right * state(3) + below * state(4);               // [M, T, H, W]
   const at::Tensor y = below * state(3) - right * state(4);
   const at::Tensor distance = layer_distance(layer, x, y);
   const at::Tensor softness = radius / edge;
   const at::Tensor cover = smooth_step((distance * softness).neg_().add_(0.5));
-  const at::Tensor mark_distance = at::hypot(x - colours.select(1, 6).view({M, 1, 1, 1}), y);
+  const at::Tensor mark_distance =
+      at::hypot(x - colours.select(1, 6).view({M, 1, 1, 1}), y);  // [M, T, H, W]
   const at::Tensor mark = smooth_step((kMarkRadius - mark_distance).mul_(softness).add_(0.5));
 
-  // Light from the top left, a rim that falls off, and a faint shadow around.
+  // Light from the top left, a darker rim, and a faint shadow around the object.
   const at::Tensor rim = (1 + distance * 2.5).clamp_(0, 1).square_();
   const at::Tensor slope = (right + below).clamp_(-1.6, 1.6);
   const at::Tensor shade = rim.mul_(-0.14).add_(slope, -0.07).add_(1.05).mul_(cover);
@@ -230,7 +243,9 @@ void draw_layer(at::Tensor& video, const Layer& layer, const ClipSpec& size) {
   const at::Tensor marked = shade * mark;
   const at::Tensor plain = shade - marked;
   for (int64_t channel = 0; channel < 3; ++channel) {
-    const auto colour = [&](int64_t i) { return colours.select(1, i).view({M, 1, 1, 1}); };
+    const auto colour = [&](int64_t i) {
+      return colours.select(1, i).view({M, 1, 1, 1});  // [M, 1, 1, 1]
+    };
     video.select(1, channel)
         .mul_(behind)
         .addcmul_(plain, colour(channel))
@@ -238,7 +253,7 @@ void draw_layer(at::Tensor& video, const Layer& layer, const ClipSpec& size) {
   }
 }
 
-// Clips of one size, all in each operation. -> [N, 3, T, H, W] in -1 to 1
+// Renders clips of one size; each operation handles all of them. -> [N, 3, T, H, W] in [-1, 1]
 at::Tensor render_together(const std::vector<ClipSpec>& specs, at::Device device) {
   at::Tensor video = render_backgrounds(specs, device).repeat({1, 1, specs[0].num_frames, 1, 1});
   for (size_t slot = 0; slot < 2; ++slot) {
@@ -267,7 +282,7 @@ at::Tensor render_clips(const std::vector<ClipSpec>& specs, at::Device device) {
   if (!device.is_cpu()) {
     return render_together(specs, device);
   }
-  // On a CPU one clip at a time: its intermediate tensors stay in the cache.
+  // On a CPU, render one clip at a time: its intermediate tensors stay in the cache.
   std::vector<at::Tensor> clips;
   clips.reserve(specs.size());
   for (const ClipSpec& clip : specs) {

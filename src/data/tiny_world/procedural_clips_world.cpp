@@ -1,4 +1,4 @@
-// Words, colours and sizes of the procedural world.
+// Words, colours and sizes of the procedural world, as tables.
 #include "data/tiny_world/procedural_clips_world.h"
 
 #include <algorithm>
@@ -6,7 +6,7 @@
 namespace ospnext {
 namespace {
 
-// Looks an enumerator up in a table that lists one entry per enumerator, in order.
+// The table has one entry per enumerator, in the order of the enum.
 template <class Table, class Enum>
 auto entry(const Table& table, Enum value) {
   return table.at(static_cast<size_t>(value));
@@ -41,7 +41,7 @@ constexpr std::array<Rgb, kNumBackgroundColours> kBackgroundColours{{{0.08F, 0.0
                                                                      {0.08F, 0.36F, 0.38F},
                                                                      {0.40F, 0.28F, 0.20F},
                                                                      {0.82F, 0.60F, 0.66F}}};
-// Neither a mark nor a blend of it with its object is like a background.
+// No mark, and no blend of a mark with its object, is close to a background colour.
 constexpr Rgb kLightMark{0.97F, 0.97F, 0.97F};
 constexpr Rgb kYellowMark{0.99F, 0.90F, 0.35F};
 constexpr Rgb kCrimsonMark{0.70F, 0.06F, 0.14F};
@@ -49,7 +49,7 @@ constexpr Rgb kIndigoMark{0.16F, 0.20F, 0.70F};
 
 constexpr std::array<double, kNumSizes> kRadii{0.110, 0.155, 0.215};
 
-// Shapes are scaled to the area of the unit disk (shape geometry: procedural_clips_render.cpp).
+// For shapes with the area of the unit disk (geometry: procedural_clips_render.cpp).
 constexpr std::array<double, kNumShapes> kCircumradii{1.0, 1.254, 1.556, 1.542, 1.226, 1.0};
 
 }  // namespace

@@ -1,4 +1,5 @@
-// The words of the procedural world: what a clip may show, its colours, and the pairs never trained on.
+// The attributes of the procedural world, their words and colours, and the pairs that are held out
+// of training.
 #pragma once
 
 #include <array>
@@ -32,8 +33,8 @@ constexpr size_t kNumMotions = 9;
 constexpr size_t kNumBackgroundColours = 6;
 constexpr size_t kNumPatterns = 4;
 
-// The word a caption uses: "circle", "red", "small", "gray", "striped"; of a motion, the participle:
-// "moving left", "spinning".
+// The word that a caption uses: "circle", "red", "small", "gray", "striped". For a motion it is the
+// participle: "moving left", "spinning".
 std::string_view word(ObjectShape shape);
 std::string_view word(ObjectColour colour);
 std::string_view word(ObjectSize size);
@@ -43,23 +44,24 @@ std::string_view word(BackgroundPattern pattern);
 // The motion in the third person: "moves left", "spins".
 std::string_view verb(ObjectMotion motion);
 
-using Rgb = std::array<float, 3>;  // 0 to 1
+using Rgb = std::array<float, 3>;  // in [0, 1]
 
 Rgb rgb(ObjectColour colour);
 Rgb rgb(BackgroundColour colour);
-// The colour of the mark on an object of that colour: white on most, a contrasting one on others.
+// The colour of the mark on an object of that colour: near white on most, otherwise a contrasting
+// colour.
 Rgb mark_rgb(ObjectColour colour);
 
-// The radius of a disk of the object's area (the hole of a ring counted in), as a fraction of the
-// frame's shorter side, at the middle frame, before a jitter of ± kRadiusJitter.
+// The radius of the disk with the object's area (for a ring, including its hole) at the middle
+// frame, in units of the frame's shorter side, before a relative jitter of ± kRadiusJitter.
 double nominal_radius(ObjectSize size);
 constexpr double kRadiusJitter = 0.04;
 
-// Farthest point of the shape from its centre, as a multiple of that radius.
+// Distance from the centre to the farthest point of the shape, in units of that radius.
 double circumradius(ObjectShape shape);
 
 // True when the pair never occurs in the training split. Every shape, colour and motion is in at
-// least one such pair and in several trained ones.
+// least one held-out pair and in several trained pairs.
 bool is_held_out(ObjectShape shape, ObjectColour colour);
 bool is_held_out(ObjectShape shape, ObjectMotion motion);
 

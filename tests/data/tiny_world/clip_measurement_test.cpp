@@ -1,4 +1,4 @@
-// The measurement of procedural clips against the specifications they were rendered from.
+// Compares the measurement of rendered clips with the specifications of these clips.
 #include "data/tiny_world/clip_measurement.h"
 
 #include <gtest/gtest.h>
@@ -14,7 +14,7 @@
 namespace ospnext {
 namespace {
 
-// How many clips each table is made of: a few in the suite, more by OSPNEXT_MEASURED_CLIPS.
+// Clips per case: OSPNEXT_MEASURED_CLIPS if it is set, otherwise a few.
 int64_t num_clips() {
   const char* wanted = std::getenv("OSPNEXT_MEASURED_CLIPS");
   return wanted == nullptr ? 32 : std::atoll(wanted);
@@ -30,8 +30,8 @@ ClipSpec sample(ClipSplit split, int64_t index, double two_objects) {
   return sample_clip(/*seed=*/77, static_cast<uint64_t>(index), split, options);
 }
 
-// What a decoder may do to a clip: a blur of two pixels' standard deviation, noise of 0.03 and a shift
-// of each colour channel of 0.025 of the range. clip [3, T, H, W] -> same
+// Adds errors such as a decoder makes: a blur (standard deviation 2 pixels), noise (0.03 of the
+// range) and a shift of each colour channel (0.025 of the range). clip [3, T, H, W] -> same
 at::Tensor degraded(const at::Tensor& clip, int64_t index) {
   constexpr int64_t kReach = 6;
   constexpr double kDeviation = 2;
@@ -48,14 +48,14 @@ at::Tensor degraded(const at::Tensor& clip, int64_t index) {
   return (frames + 0.06 * noise + 0.05 * shift).clamp(-1, 1);
 }
 
-// Shares of attributes got right.
+// Shares of attributes that were measured correctly.
 struct Accuracy {
   double background = 0, pattern = 0, colour = 0, shape = 0, size = 0, motion = 0, all = 0;
 
   double least() const { return std::min({background, pattern, colour, shape, size, motion}); }
 };
 
-// Of each clip compared with the measurement `offset` clips further on.
+// Compares clip i with measurement i + offset (modulo the number of clips).
 Accuracy accuracy(const std::vector<ClipSpec>& clips, const std::vector<MeasuredClip>& measured,
                   size_t offset = 0) {
   Accuracy shares;
@@ -91,12 +91,12 @@ struct Case {
   ClipSplit split;
   double two_objects;
   bool degraded;
-  double least;  // the share every attribute must reach
+  double least;  // smallest share allowed for each attribute
 };
 
 class ClipMeasurement : public ::testing::TestWithParam<Case> {
  protected:
-  // Threads that wait for each other at every small operation cost more than they gain.
+  // One thread: for operations this small, synchronising threads costs more than it saves.
   void SetUp() override { at::set_num_threads(1); }
   void TearDown() override { at::set_num_threads(num_threads_); }
 
@@ -119,7 +119,7 @@ TEST_P(ClipMeasurement, ReadsEveryAttributeOffRenderedClips) {
   print(wanted.name, shares);
   EXPECT_GE(shares.least(), wanted.least);
 
-  // The planted mistake: measurements of other clips.
+  // Planted mistake: compare with the measurements of other clips.
   const Accuracy shuffled = accuracy(clips, measured, 1);
   print("  measured on other clips", shuffled);
   EXPECT_LT(shuffled.background, 0.5);
@@ -152,7 +152,7 @@ TEST(ClipMeasurementOf, AnEmptyClipFindsTheBackgroundAndNoObject) {
 
 TEST(ClipMeasurementOf, AnObjectAtRestFindsNoMotion) {
   ClipSpec clip;
-  clip.objects.resize(1);  // spinning, with no turns
+  clip.objects.resize(1);  // a spinning object with 0 turns
   const MeasuredClip measured = measure_clip(render_clips({clip})[0], 1);
   EXPECT_EQ(measured.objects[0].shape, ObjectShape::kCircle);
   EXPECT_FALSE(measured.objects[0].motion.has_value());

@@ -1,4 +1,4 @@
-// Sampling and rendering of procedural clips, and their captions.
+// Tests sampling and rendering of procedural clips, and their captions.
 #include "data/tiny_world/procedural_clips.h"
 
 #include <gtest/gtest.h>
@@ -51,7 +51,8 @@ TEST(ProceduralClips, ShapesAreTrainedInTheSharesAskedForAndEvaluatedEqually) {
     }
     return count;
   };
-  // times the part of a shape's (colour, motion) pairs that is trained: 4.175 for all shapes together
+  // The share of (colour, motion) pairs that are trained, for a cross; kAll is the sum over all
+  // shapes.
   constexpr double kTrained = 6.0 / 7 * 8 / 9, kAll = 4.175;
   EXPECT_NEAR(crosses(ClipSplit::kTrain), 2000 * 4 * kTrained / (kAll + 3 * kTrained), 70);
   EXPECT_NEAR(crosses(ClipSplit::kSeen), 2000 * kTrained / kAll, 55);
@@ -142,7 +143,7 @@ TEST(ProceduralClips, RenderedClipsHaveTheRightShapeRangeAndMotion) {
 class RenderedClips : public OnDevice {};
 INSTANTIATE_ON_DEVICES(RenderedClips);
 
-// Together on a GPU, one by one on the CPU.
+// The clips are rendered together on a GPU and one by one on the CPU.
 TEST_P(RenderedClips, DoNotDependOnTheOthersOfTheirBatch) {
   std::vector<ClipSpec> clips;
   ClipOptions options;
@@ -189,7 +190,8 @@ TEST(Captions, EveryFormStatesEveryAttribute) {
     for (int64_t form = 0; form < num_caption_forms(clip.objects.size()); ++form) {
       const std::string text = caption(clip, form);
       const auto states = [&](std::string_view part) {
-        return text.find(part.substr(1)) != std::string::npos;  // the first letter may be capital
+        return text.find(part.substr(1)) !=
+               std::string::npos;  // without the first letter, which may be a capital
       };
       EXPECT_TRUE(states(word(clip.background)) && states(word(clip.pattern))) << text;
       for (const ObjectSpec& object : clip.objects) {
