@@ -39,7 +39,7 @@ Transformer deepen(const Transformer& transformer, std::vector<int64_t> after) {
   config.num_layers += static_cast<int64_t>(after.size());
   Transformer deeper(config);
   deeper->to(transformer->head->head->weight.device());
-  int64_t next = 0;  // block of `deeper`
+  int64_t next = 0;  // index of a block of `deeper`
   for (int64_t old = 0; old < old_layers; ++old) {
     const BlockPlan was = transformer->plan()[old], is = deeper->plan()[next];
     if (was.pattern != is.pattern) {

@@ -1,4 +1,4 @@
-// Exponential moving average of parameters: the weights that are published.
+// Exponential moving average (EMA) of parameters. The averaged weights are the ones that are saved.
 #pragma once
 
 #include <map>
@@ -9,18 +9,22 @@
 
 namespace ospnext {
 
-// shadow <- d·shadow + (1 - d)·parameter after every step, in float32, with
-// d = min(decay, (1 + n)/(10 + n)) at step n, so that the first steps do not linger.
+// After every step: shadow <- d·shadow + (1 - d)·parameter, in float32, with
+// d = min(decay, (1 + n)/(10 + n)) at step n. The smaller d at the start lets the average forget
+// the initial weights quickly.
 class Ema {
  public:
   Ema(const NamedTensors& parameters, double decay);
 
+  // Adds the current parameters to the averages.
   void update();
-  // Shadow by parameter name.
+  // The averages, by parameter name; shapes as the parameters, float32.
   std::map<std::string, at::Tensor> shadow() const;
-  // Throws c10::Error for a missing or misshapen entry. `updates` is the count n so far.
+  // Restores the averages and the number of updates so far (n). Throws c10::Error for an entry that
+  // is missing or has another shape.
   void load(const std::map<std::string, at::Tensor>& shadow, int64_t updates);
-  // Exchanges shadow and parameters: once to evaluate or save the averaged weights, once more to go on.
+  // Exchanges averages and parameters in place. Call it to evaluate or save the averaged weights,
+  // and again to continue training.
   void swap();
 
  private:

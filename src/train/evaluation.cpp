@@ -33,7 +33,7 @@ Model load_model(const ModelFiles& files, const ComputeOptions& compute) {
           .device = compute.device};
 }
 
-// Latents of `captions`, sample i from the noise of seed + i. -> [B, z, F, h, w]
+// Samples latents for B captions; sample i starts from the noise of seed + i. -> [B, z, F, h, w]
 at::Tensor sample_latents(Model& model, const GenerationConfig& generation,
                           const std::vector<std::string>& captions, uint64_t seed,
                           const CancellationToken& cancel) {
@@ -44,10 +44,10 @@ at::Tensor sample_latents(Model& model, const GenerationConfig& generation,
   const EncodedPrompts encoded =
       encode_prompts(model.text_encoder, model.tokenizer, texts, text_len, cancel);
   const int64_t longest = encoded.mask.sum(1).max().item<int64_t>();
-  const at::Tensor rows = encoded.embeddings.narrow(1, 0, longest);  // [B + 1, n, D]
+  const at::Tensor rows = encoded.embeddings.narrow(1, 0, longest);  // [B + 1, n, C]
   const at::Tensor negative = rows.narrow(0, batch, 1).expand({batch, -1, -1});
   const TextVectors text = model.transformer->embed_text(
-      pad_text(at::cat({rows.narrow(0, 0, batch), negative}), text_len));  // 2B
+      pad_text(at::cat({rows.narrow(0, 0, batch), negative}), text_len));  // 2B texts
 
   const LatentSize size = latent_size(generation, model.vae->config);
   std::vector<at::Tensor> noises;
@@ -71,7 +71,7 @@ at::Tensor sample_latents(Model& model, const GenerationConfig& generation,
   return latent;
 }
 
-// -> [B, 3, T, H, W] on the CPU
+// latent [B, z, F, h, w] -> [B, 3, T, H, W] on the CPU, T frames of H x W pixels
 at::Tensor decode_videos(Model& model, const at::Tensor& latent, const CancellationToken& cancel) {
   std::vector<at::Tensor> pieces;
   model.vae->decode(
@@ -79,7 +79,7 @@ at::Tensor decode_videos(Model& model, const at::Tensor& latent, const Cancellat
   return at::cat(pieces, 2);
 }
 
-// What `work` returns; the seconds it took, waiting for the device, are added to `seconds`.
+// Runs work(), waits for the device, adds the elapsed time to `seconds`, and returns the result.
 template <class Work>
 auto timed(double& seconds, at::Device device, Work&& work) {
   const auto begin = std::chrono::steady_clock::now();
@@ -91,7 +91,7 @@ auto timed(double& seconds, at::Device device, Work&& work) {
   return result;
 }
 
-// What every clip of `videos` [B, 3, T, H, W] shows, on all cores.
+// Measures each clip of videos [B, 3, T, H, W] on all cores.
 std::vector<MeasuredClip> measure_all(const at::Tensor& videos, size_t num_objects) {
   std::vector<MeasuredClip> measured(static_cast<size_t>(videos.size(0)));
   at::parallel_for(0, videos.size(0), 1, [&](int64_t begin, int64_t end) {
@@ -132,7 +132,7 @@ std::vector<ClipSpec> task_clips(const Task& task, const GenerationConfig& gener
   return clips;
 }
 
-// Clips `first` and on of a task, how they are asked for, and the first one's seed of noise.
+// Some clips of a task and their captions; clip i starts from the noise of noise_seed + i.
 struct TaskBatch {
   std::vector<ClipSpec> clips;
   std::vector<std::string> captions;
@@ -155,7 +155,7 @@ TaskBatch task_batch(const Task& task, const GenerationConfig& generation, int64
 
 using Verdict = std::array<bool, kAttributes.size()>;
 
-// Attribute by attribute, whether a clip shows what was asked for.
+// For each of kAttributes: whether a clip shows what was asked for.
 Verdict verdict(const ClipSpec& asked, const MeasuredClip& measured) {
   const AttributeMatch match = compare(asked, measured);
   const auto all_objects = [&](bool AttributeMatch::Object::*attribute) {

@@ -1,4 +1,5 @@
-// Prompt following of a model of the procedural world: sample captions, measure the frames, count.
+// Measures how well a model of the procedural world follows its captions: samples clips, measures
+// their frames, counts the correct attributes.
 #pragma once
 
 #include <array>
@@ -16,11 +17,11 @@
 namespace ospnext {
 
 struct EvaluationConfig {
-  int64_t clips = 400;        // of each row
-  int64_t two_objects = 400;  // of each row of clips with two objects; 0: no such rows
-  int64_t rendered = 100;     // of each one-object row that are also rendered and reconstructed
-  int64_t vae_clips = 64;     // held-out clips that the VAE reconstructs; 0: none
-  int64_t batch_size = 16;    // clips denoised together
+  int64_t clips = 400;        // clips of each row with one object
+  int64_t two_objects = 400;  // clips of each row with two objects; 0: no such rows
+  int64_t rendered = 100;   // clips of each one-object row that are also rendered and reconstructed
+  int64_t vae_clips = 64;   // held-out clips that the VAE reconstructs; 0: none
+  int64_t batch_size = 16;  // clips denoised together
   int64_t seed = 1;
 
   // Throws InputError naming flag, value and rule.
@@ -38,73 +39,81 @@ struct EvaluationConfig {
   }
 };
 
-// What a clip is judged by. Of two objects both must be right; background means colour and pattern.
+// The attributes by which a clip is judged. Of two objects, both must be right. Background means
+// colour and pattern.
 inline constexpr std::array<const char*, 6> kAttributes = {"background", "colour", "size",
                                                            "shape",      "motion", "all five"};
 
-// One kind of clips and how many of them were right, attribute by attribute.
+// One kind of clips, and for each attribute how many of the clips were right.
 struct EvaluationRow {
   std::string name;
   int64_t clips = 0;
   std::array<int64_t, kAttributes.size()> right{};
 
-  // Compares what frames show with what the clip's caption says.
+  // Adds one clip: compares its measurement with its specification.
   void add(const ClipSpec& clip, const MeasuredClip& measured);
 };
 
-// A sampled clip and what was made of it.
+// A sampled clip, its specification and its measurement.
 struct EvaluatedClip {
   const std::string& row;
   const std::string& caption;
-  uint64_t seed;  // of its noise
+  uint64_t seed;  // of its initial noise
   const ClipSpec& asked;
   const MeasuredClip& measured;
 };
 
-// Where the time went.
+// Wall time by kind of work, in seconds.
 struct EvaluationSeconds {
-  double sampling = 0;  // text and denoising
+  double sampling = 0;  // encoding texts and denoising
   double decoding = 0;
-  double drawing = 0;  // rendered clips, and these through the VAE
+  double drawing = 0;  // rendering clips, and the VAE on rendered clips
   double measuring = 0;
 };
 
-// What evaluate_prompt_following() tells while it runs.
+// Callbacks of evaluate_prompt_following().
 struct EvaluationWatcher {
   std::function<void(const EvaluatedClip&)> on_clip;
   std::function<void(const EvaluationRow&)> on_row;
 };
 
-// Calls on_clip for each sampled clip, and hands over each row as soon as it is counted: seen and held-out captions with one object, two objects
-// seen and held out, then each one-object clip against the next one's caption (chance), rendered clips
-// (what the measurement itself gets right) and these through the VAE (what its loss of detail leaves).
-// Throws InputError, Cancelled.
+// Samples clips and measures them. Calls watcher.on_clip for each sampled clip and watcher.on_row
+// for each row when it is complete. The rows, in order:
+//   - one object: seen captions, then held-out captions;
+//   - two objects: seen captions, then held-out captions (if config.two_objects > 0);
+//   - each one-object clip compared with the next clip's caption (the level of chance);
+//   - rendered clips (the accuracy of the measurement itself) if config.rendered > 0;
+//   - the same clips after the VAE (the accuracy after its loss of detail).
+// Returns the time by kind of work. Throws InputError, Cancelled.
 EvaluationSeconds evaluate_prompt_following(const ModelFiles& files, const ComputeOptions& compute,
                                             const GenerationConfig& generation,
                                             const EvaluationConfig& config,
                                             const EvaluationWatcher& watcher, Progress& progress,
                                             const CancellationToken& cancel);
 
-// The two first lines of a Markdown table of rows, and the line of a row: per cent right and the 95 %
-// interval of each attribute.
+// The first two lines of a Markdown table of rows, and the line of one row: for each attribute the
+// per cent right and its 95 % interval.
 std::string evaluation_header();
 std::string evaluation_line(const EvaluationRow& row);
 
-// The first line of a CSV file of clips, and the line of a clip: its row, seed, caption, whether each
-// attribute is right (1 or 0), and what was measured instead, in the caption's words.
+// The first line of a CSV file of clips, and the line of one clip: its row, seed and caption,
+// whether each attribute is right (1 or 0), and all measured attributes in the words of the
+// captions.
 std::string details_header();
 std::string details_line(const EvaluatedClip& clip);
 
-// How far clips of a model computed in two ways are apart, from the same noise and the same captions (of one object,
-// seen): the PSNR (peak-to-peak range 2, over all frames; 100 dB at most) of each of `clips`. Sampling is that of
-// evaluate_prompt_following(), each way with a VAE in its own arithmetic. Throws InputError, Cancelled.
+// Compares a model in two precisions: samples `clips` clips in `compute` and in `reference`, from
+// the same noise and the same captions (seen, one object). Returns the PSNR of each clip in dB
+// (over all frames; peak-to-peak range 2; at most 100). Sampling is as in
+// evaluate_prompt_following(); each precision also applies to the VAE.
+// Throws InputError, Cancelled.
 std::vector<double> compare_precisions(const ModelFiles& files, const ComputeOptions& compute,
                                        const ComputeOptions& reference,
                                        const GenerationConfig& generation, int64_t clips,
                                        int64_t batch_size, int64_t seed, Progress& progress,
                                        const CancellationToken& cancel);
 
-// Wilson's 95 % interval of a share of `right` among `total` > 0.
+// Wilson's 95 % interval of the share right / total, total > 0: {low, high} in [0, 1].
 // Source: Wilson 1927, Probable inference, the law of succession, and statistical inference.
 std::array<double, 2> wilson_interval(int64_t right, int64_t total);
 

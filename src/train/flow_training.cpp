@@ -19,9 +19,9 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int64_t kTokenizerSentences = 20000;
-constexpr int64_t kExtraIds = 300;  // T5's special tokens, whose ids follow the pieces
+constexpr int64_t kExtraIds = 300;  // T5's special tokens; their ids follow the pieces
 
-// One step's clips and the noise they are mixed with.
+// The clips and captions of one step.
 struct FlowBatch {
   at::Tensor latent;  // [B, z, F, h, w] float32
   at::Tensor ids;     // [B, T] int64
@@ -45,12 +45,12 @@ FlowBatch draw_batch(const std::vector<LatentGroup>& groups, const std::vector<F
           .ids = at::where(dropped, empty_caption, ids)};
 }
 
-// Text for the transformer: zero past each caption's end, up to `text_len` rows.
+// Encodes captions for the transformer, padded with zeros to `text_len` rows. ids [B, T] int64
 TextRows encode_captions(Umt5Encoder& encoder, const at::Tensor& ids, int64_t text_len) {
   return pad_text(encoder->forward(ids, (ids != 0).to(at::kLong)), text_len);
 }
 
-// What is trained: float32 masters that compute in the run's precision.
+// The two models that are trained: float32 master weights, computation in the precision of the run.
 struct Trainees {
   Transformer transformer{nullptr};
   Umt5Encoder text_encoder{nullptr};
@@ -63,7 +63,7 @@ struct Trainees {
   }
 };
 
-// From nothing, or from the weights the config names.
+// With random weights, or with the weights of config.initial_model.
 Trainees initial_trainees(const FlowTrainingConfig& config, at::Device device,
                           at::ScalarType precision) {
   Trainees trainees;
@@ -100,7 +100,7 @@ Trainees initial_trainees(const FlowTrainingConfig& config, at::Device device,
 
 ShapeShares shares_of(const FlowTrainingConfig& config) {
   ShapeShares shares{};
-  std::ranges::copy(config.shape_shares, shares.begin());  // as many, says check()
+  std::ranges::copy(config.shape_shares, shares.begin());  // check() has compared the lengths
   return shares;
 }
 
@@ -160,7 +160,7 @@ bool train_flow(const FlowTrainingConfig& config, Progress& progress,
   Umt5Encoder& encoder = trainees.text_encoder;
   const Tokenizer tokenizer = tokenizer_of(config, encoder->config().vocab_size);
 
-  at::globalContext().setBenchmarkCuDNN(true);  // a few shapes, thousands of times each
+  at::globalContext().setBenchmarkCuDNN(true);  // worth it: few shapes, thousands of calls of each
 
   std::vector<LatentGroup> groups;
   {
@@ -197,7 +197,8 @@ bool train_flow(const FlowTrainingConfig& config, Progress& progress,
     const at::Tensor noise = at::randn(batch.latent.sizes(), generator, batch.latent.options());
     const at::Tensor sigma =
         logit_normal_sigmas(config.batch_size, config.shift, generator, device);
-    const at::Tensor noised = at::lerp(batch.latent, noise, sigma.view({-1, 1, 1, 1, 1}));
+    const at::Tensor noised =
+        at::lerp(batch.latent, noise, sigma.view({-1, 1, 1, 1, 1}));  // [B, z, F, h, w]
     return {{"loss", add_gradients({noised, sigma, noise - batch.latent, batch.ids})}};
   });
   if (!finished) {

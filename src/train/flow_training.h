@@ -6,16 +6,16 @@
 namespace ospnext {
 
 struct FlowTrainingConfig : TrainingConfig {
-  std::string initial_model;           // folder of the model to go on from; empty: from nothing
-  std::vector<int64_t> insert_blocks;  // of the initial model, behind which a new one is put
+  std::string initial_model;           // model folder to start from; empty: random weights
+  std::vector<int64_t> insert_blocks;  // of the initial model, each followed by a new one
   std::string transformer_config = "configs/tiny/transformer.json";
   std::string text_encoder_config = "configs/tiny/text_encoder.json";
-  std::string generation_config =
-      "configs/tiny/generation_config.json";  // defaults of the finished model
-  std::string tokenizer =
-      "models/tiny/tokenizer/spiece.model";  // made from captions when it is not there
-  std::string vae = "models/tiny/vae";       // folder
-  std::string latent_cache;  // file to keep encoded clips in; empty: encode them at every start
+  // Defaults of generate for the finished model.
+  std::string generation_config = "configs/tiny/generation_config.json";
+  // Trained on captions if the file does not exist.
+  std::string tokenizer = "models/tiny/tokenizer/spiece.model";
+  std::string vae = "models/tiny/vae";  // folder
+  std::string latent_cache;  // file that keeps the encoded clips; empty: encode at every start
   std::vector<std::string> sizes = {"128x128", "112x144", "144x112"};  // height x width
   int64_t clips = 24000;                                               // training clips
   double two_objects = 0.25;  // share of clips with two objects
@@ -23,9 +23,9 @@ struct FlowTrainingConfig : TrainingConfig {
   // How often circle, square, triangle, star, cross and ring are shown, relative to each other.
   std::vector<double> shape_shares = {1, 1, 1, 1, 1, 1};
   int64_t batch_size = 256;
-  double shift = 3.0;         // of the noise level; larger trains more at high noise
+  double shift = 3.0;         // of the noise level; a larger shift trains more at high noise
   double text_dropout = 0.1;  // share of captions replaced by the empty one, for guidance
-  bool cuda_graph = true;     // on a GPU, record a step's kernels once a frame size and replay them
+  bool cuda_graph = true;     // on a GPU, record a step once per frame size and replay it
 
   // Throws InputError naming flag, value and rule.
   void check() const;
@@ -56,12 +56,13 @@ struct FlowTrainingConfig : TrainingConfig {
   }
 };
 
-// Trains, then writes `output`/model/, a folder that generate reads. True when all steps are done,
-// false when max_seconds ended the run with a checkpoint.
+// Trains, then writes the model folder `output`/model/ that generate reads. Returns true when all
+// steps are done, false when max_seconds ended the run with a checkpoint. Throws InputError,
+// RunError and Cancelled.
 bool train_flow(const FlowTrainingConfig& config, Progress& progress,
                 const CancellationToken& cancel);
 
-// Noise levels for a batch: sigmoid of a standard normal draw, shifted, [B] float32 in (0, 1).
+// Noise levels of a batch: the sigmoid of a standard normal draw, shifted. -> [B] float32 in (0, 1)
 // Source: OSP-Next train_osp.py (logit-normal times); Esser et al. 2024, section 3.1.
 at::Tensor logit_normal_sigmas(int64_t batch_size, double shift, at::Generator generator,
                                at::Device device);

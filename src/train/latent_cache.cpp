@@ -15,7 +15,8 @@ namespace {
 constexpr int64_t kClipsPerBatch = 8;
 constexpr int64_t kFormsPerClip = 8;
 
-// Token ids of a clip's captions; which sentence forms they have depends on its index. [forms, T]
+// Token ids of a clip's captions, padded with 0. Its index decides the sentence forms.
+// -> [forms, T] int64
 at::Tensor caption_ids(const ClipSpec& spec, int64_t index, const Tokenizer& tokenizer,
                        int64_t max_tokens) {
   std::vector<at::Tensor> rows;
@@ -36,13 +37,13 @@ int64_t num_batches(const FrameSize& size, const LatentCacheRequest& request) {
       std::ceil(static_cast<double>(request.clips) * size.share / kClipsPerBatch));
 }
 
-// What a cache file must have been made for: the request, and the VAE by the sum of its weights.
+// The metadata that a cache file must match: the request, and the VAE by the sum of its weights.
 std::map<std::string, std::string> description(const LatentCacheRequest& request, const Vae& vae) {
   std::string sizes;
   for (const FrameSize& size : request.sizes) {
     sizes += std::to_string(size.height) + "x" + std::to_string(size.width) + " ";
   }
-  std::string shares;  // of two objects, of patterns, of the shapes
+  std::string shares;  // of clips with two objects, of clips with a pattern, of each shape
   for (const double share : {request.two_objects, request.patterned}) {
     shares += std::to_string(share) + " ";
   }

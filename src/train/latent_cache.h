@@ -1,4 +1,4 @@
-// Procedural clips as latents and caption tokens, made once and kept on the training device.
+// Procedural clips as latents and caption tokens, encoded once and kept on the training device.
 #pragma once
 
 #include <filesystem>
@@ -17,7 +17,7 @@ namespace ospnext {
 // Clips of one frame size.
 struct LatentGroup {
   at::Tensor latents;  // [N, z, F, h, w] bf16, normalised
-  at::Tensor ids;      // [N, forms, T] int64, one row a sentence form, 0 behind the end
+  at::Tensor ids;      // [N, forms, T] int64, one row per sentence form, padded with 0
 };
 
 struct LatentCacheRequest {
@@ -25,13 +25,15 @@ struct LatentCacheRequest {
   int64_t clips = 1024;  // over all sizes
   uint64_t seed = 0;
   int64_t max_tokens = 96;    // T; no caption may be longer
-  double two_objects = 0.25;  // shares of the clips: those with a second object,
-  double patterned = 0.5;     // those with a pattern on the background
+  double two_objects = 0.25;  // share of the clips with a second object
+  double patterned = 0.5;     // share of the clips with a pattern on the background
   ShapeShares shape_shares = kEqualShares;
 };
 
-// One group a size, read from `file` when it was written for the same request, else rendered,
-// encoded and (with a non-empty `file`) written. Throws InputError when a caption has too many tokens.
+// Returns one group per frame size, in the order of request.sizes. Reads them from `file` if it was
+// written for the same request and VAE. Otherwise renders and encodes the clips in `precision`, and
+// writes `file` unless its name is empty. Throws InputError when a caption has too many tokens, and
+// Cancelled.
 std::vector<LatentGroup> latent_cache(const LatentCacheRequest& request, Vae& vae,
                                       at::ScalarType precision, const Tokenizer& tokenizer,
                                       at::Device device, const std::filesystem::path& file,

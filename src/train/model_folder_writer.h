@@ -10,20 +10,22 @@
 
 namespace ospnext {
 
-// No file is larger, so that repositories with a limit for single files take them.
+// Largest size of a weight file in bytes, for repositories that limit the size of single files.
 inline constexpr int64_t kMaxShardBytes = 14'000'000;
 
-// config.json and weights in float16: eleven bits of mantissa, and no weight is near its limits.
+// Writes config.json and the weights in float16: it has a significand of 11 bits, and no weight is
+// near the limits of its range.
 void write_vae_folder(const std::filesystem::path& folder, const Vae& vae, const VaeConfig& config);
 
-// config.json and weights in bf16 (norms, modulation and time embedding too: they are read back into
-// float32).
+// Each writes config.json and the weights in bf16, also those of norms, modulation and time
+// embedding, which loading converts to float32.
 void write_transformer_folder(const std::filesystem::path& folder, const Transformer& transformer,
                               const TransformerConfig& config);
 void write_text_encoder_folder(const std::filesystem::path& folder, const Umt5Encoder& encoder,
                                const Umt5Config& config);
 
-// model_index.json, the tokenizer's copy and the defaults of generate.
+// Writes model_index.json, and copies the tokenizer and generation_config.json (defaults of
+// generate).
 void write_model_index(const std::filesystem::path& folder, const std::filesystem::path& tokenizer,
                        const std::filesystem::path& generation_config);
 

@@ -1,4 +1,4 @@
-// AdamW over named parameters, the norm of gradients, and the learning-rate schedule.
+// AdamW over named parameters, clipping of gradients, and the learning-rate schedule.
 #pragma once
 
 #include <map>
@@ -12,32 +12,32 @@ namespace ospnext {
 
 using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
 
-// The trainable parameters of `module`, each name preceded by `prefix`.
+// The parameters of `module` that require gradients. `prefix` is put before each name.
 NamedTensors named_parameters(const torch::nn::Module& module, const std::string& prefix);
 
 struct AdamWConfig {
   double beta1 = 0.9;
   double beta2 = 0.99;
   double epsilon = 1e-8;
-  double weight_decay =
-      0.01;  // on tensors of two or more dimensions; gains and biases do not decay
+  double weight_decay = 0.01;  // of tensors with two or more dimensions; gains and biases: none
 };
 
-// Decoupled weight decay (Loshchilov and Hutter 2019), one fused pass over all tensors of a group.
+// Adam with decoupled weight decay; one fused pass over all tensors of a group.
+// Source: Loshchilov and Hutter 2019, arXiv 1711.05101.
 class AdamW {
  public:
   AdamW(NamedTensors parameters, const AdamWConfig& config);
 
-  // Updates every parameter from its gradient; one without a gradient counts as gradient zero.
+  // Updates every parameter in place from its gradient. A missing gradient counts as zero.
   void step(double learning_rate);
   void zero_grad();
-  // L2 norm of all gradients together, a scalar on the parameters' device, after which the gradients are
-  // scaled down so that their norm is at most `limit`.
+  // Scales all gradients in place so that their joint L2 norm is at most `limit`. Returns the norm
+  // before scaling, a scalar on the parameters' device.
   at::Tensor clip_gradients(double limit);
 
-  // Moments and step count, by "first.<name>", "second.<name>" and "step".
+  // Moments and step count, under "first.<name>", "second.<name>" and "step".
   std::map<std::string, at::Tensor> state() const;
-  // Throws c10::Error for a missing or misshapen entry.
+  // Throws c10::Error for an entry that is missing or has another shape.
   void load_state(const std::map<std::string, at::Tensor>& state);
 
  private:
@@ -52,8 +52,8 @@ class AdamW {
   std::vector<Group> groups_;
 };
 
-// Linear warm-up over `warmup_steps`, then half a cosine from `peak` down to `final_fraction`·peak at
-// `total_steps`. `step` counts from 0.
+// The learning rate of step `step` (from 0): linear warm-up to `peak` over `warmup_steps`, then
+// half a cosine down to `final_fraction`·peak at `total_steps`.
 double warmup_cosine(int64_t step, int64_t warmup_steps, int64_t total_steps, double peak,
                      double final_fraction);
 

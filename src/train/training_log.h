@@ -1,4 +1,4 @@
-// Mean losses of a training, to log.csv and as a short text for the terminal.
+// Mean losses of a training: rows of log.csv, and a short text for the terminal.
 #pragma once
 
 #include <filesystem>
@@ -10,16 +10,16 @@
 
 namespace ospnext {
 
-// Sums losses on their device, so that most steps need no synchronisation with it.
+// Sums the losses on their device. Only write() synchronises with it.
 class TrainingLog {
  public:
-  // Appends to `file`; rows of steps past `first_step` that an interrupted run left there are dropped.
+  // Appends to `file`. Removes rows of steps after `first_step` that an interrupted run left in it.
   TrainingLog(std::filesystem::path file, int64_t first_step);
 
-  // Adds one step's named scalars.
+  // Adds the named scalars of one step. All steps must have the same number of them.
   void add(const std::vector<std::pair<std::string, at::Tensor>>& losses);
-  // Writes the means since the last write as the row of `step` and returns "loss 0.123, …". Throws
-  // RunError when a mean is not finite or the file cannot be written.
+  // Writes the means since the last write as the row of `step`, and returns them as a text such as
+  // "loss 0.123, ...". Throws RunError when a mean is not finite or the file cannot be written.
   std::string write(int64_t step, double learning_rate, double seconds_per_step);
 
  private:

@@ -1,4 +1,4 @@
-// The loop every training shares: optimizer, EMA, schedule, log, checkpoint and resume.
+// The training loop: optimizer, EMA, learning-rate schedule, log, checkpoints and resuming.
 #pragma once
 
 #include <filesystem>
@@ -16,15 +16,15 @@
 
 namespace ospnext {
 
-// What every training is configured by. Flags, JSON and help come from visit().
+// Configuration that all trainings have. Flags, JSON fields and help texts come from visit().
 struct TrainingConfig {
-  std::string output;  // folder of checkpoint, log and finished model
+  std::string output;  // folder of the checkpoint, the log and the finished model
   std::string device = "cpu";
   std::string precision = "float32";  // arithmetic; master weights and optimizer stay float32
   int64_t seed = 0;
   int64_t steps = 1000;
   double learning_rate = 1e-3;
-  double final_learning_rate = 0.02;  // as a fraction of the peak
+  double final_learning_rate = 0.02;  // as a fraction of learning_rate, the peak
   int64_t warmup_steps = 100;
   double beta1 = 0.9;
   double beta2 = 0.99;
@@ -33,7 +33,7 @@ struct TrainingConfig {
   double ema_decay = 0.999;
   int64_t log_interval = 20;          // steps
   int64_t checkpoint_interval = 500;  // steps
-  double max_seconds = 0;             // stop with a checkpoint after so long; 0: never
+  double max_seconds = 0;             // stop with a checkpoint after this time; 0: never
 
   // Throws InputError naming flag, value and rule.
   void check() const;
@@ -60,21 +60,22 @@ struct TrainingConfig {
   }
 };
 
-// Named scalars of one step, for the log; the first is what is minimised.
+// Named scalars of one step, for the log. The first is the loss that is minimised.
 using Losses = std::vector<std::pair<std::string, at::Tensor>>;
 
-// Trains `parameters`; goes on from `output`/checkpoint.safetensors if it is there.
+// Trains `parameters`. Resumes from `output`/checkpoint.safetensors if the file exists.
 class TrainingRun {
  public:
-  // Throws InputError for a checkpoint of other parameters, RunError for an output folder that cannot be
-  // made. `progress` and `cancel` outlive the object.
+  // Throws InputError for a checkpoint of other parameters, RunError when the output folder cannot
+  // be created. `progress` and `cancel` must outlive the object.
   TrainingRun(const TrainingConfig& config, const NamedTensors& parameters, Progress& progress,
               const CancellationToken& cancel);
 
-  // Steps until all are done (true) or max_seconds have passed (false). add_gradients(step) adds the
-  // step's gradients to the parameters' and returns what to log; it must depend on nothing but the
-  // parameters and `step`, so that a resumed run repeats an uninterrupted one. Leaves a checkpoint whenever
-  // it returns and when cancelled; throws RunError when a loss is not finite.
+  // Runs steps until all are done (returns true) or max_seconds have passed (returns false).
+  // add_gradients(step) adds the gradients of a step to those of the parameters and returns the
+  // scalars to log. It must depend only on the parameters and on `step`; then a resumed run equals
+  // an uninterrupted one. Writes a checkpoint before it returns and before it throws Cancelled.
+  // Throws RunError when a loss is not finite.
   bool run(const std::function<Losses(int64_t step)>& add_gradients);
 
   Ema& ema() { return ema_; }
@@ -91,7 +92,7 @@ class TrainingRun {
   Ema ema_;
   Progress& progress_;
   const CancellationToken& cancel_;
-  std::optional<TrainingLog> log_;  // opened once the checkpoint says at which step
+  std::optional<TrainingLog> log_;  // opened when the checkpoint has given the step
   int64_t step_ = 0;
 };
 

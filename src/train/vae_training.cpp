@@ -16,10 +16,10 @@ namespace ospnext {
 namespace {
 
 constexpr int64_t kFullLength = kMotionFrames;
-constexpr double kTwoObjectsShare = 0.4;  // twice the edges to learn from
+constexpr double kTwoObjectsShare = 0.4;  // two objects have twice as many edges to learn from
 constexpr std::array<int64_t, 2> kShortLengths = {9, 17};
 
-// The clips of one step, not drawn yet.
+// The specifications of the clips of one step.
 std::vector<ClipSpec> clips_of_step(const VaeTrainingConfig& config,
                                     const std::vector<FrameSize>& sizes, int64_t step) {
   at::Generator draw = seeded_generator(config.seed, "vae window", step);
@@ -27,7 +27,7 @@ std::vector<ClipSpec> clips_of_step(const VaeTrainingConfig& config,
   const bool full = uniform[0].item<double>() < config.full_length_share;
   const int64_t frames =
       full ? kFullLength : kShortLengths[uniform[1].item<double>() < 0.5 ? 0 : 1];
-  // Only whole clips vary in size: cuDNN spends seconds on choosing algorithms for each shape.
+  // Only whole clips vary in frame size: cuDNN needs seconds to choose algorithms for each shape.
   const FrameSize& size = sizes[full ? pick_frame_size(sizes, uniform[2].item<double>()) : 0];
   const ClipOptions options{.height = size.height,
                             .width = size.width,
@@ -42,13 +42,15 @@ std::vector<ClipSpec> clips_of_step(const VaeTrainingConfig& config,
   return specs;
 }
 
-// Draws the clips of some steps at once: drawing waits for the device, which a step should not.
+// Renders the clips of several steps at once. Rendering waits for the device, and most steps should
+// not wait.
 class TrainingClips {
  public:
   TrainingClips(const VaeTrainingConfig& config, std::vector<FrameSize> sizes, at::Device device)
       : config_(config), sizes_(std::move(sizes)), device_(device) {}
 
-  // Each step is asked for once, in order. -> [B, 3, T, H, W] in [-1, 1]
+  // The clips of a step. Call it once per step, in order.
+  // -> [B, 3, T, H, W] in [-1, 1], T frames of H x W pixels
   at::Tensor take(int64_t step) {
     if (!drawn_.contains(step)) {
       draw(step, std::min(step + kStepsAtOnce, config_.steps));
@@ -61,8 +63,8 @@ class TrainingClips {
 
   void draw(int64_t begin, int64_t end) {
     using Shape = std::array<int64_t, 3>;
-    std::map<Shape, std::vector<ClipSpec>> clips;  // of all steps with that shape
-    std::map<Shape, std::vector<std::pair<int64_t, int64_t>>> shares;  // step and its clips
+    std::map<Shape, std::vector<ClipSpec>> clips;  // of all steps with clips of that shape
+    std::map<Shape, std::vector<std::pair<int64_t, int64_t>>> shares;  // (step, number of clips)
     for (int64_t step = begin; step < end; ++step) {
       const std::vector<ClipSpec> specs = clips_of_step(config_, sizes_, step);
       const Shape shape = {specs[0].num_frames, specs[0].height, specs[0].width};
@@ -89,7 +91,8 @@ at::Tensor channels_last(const at::Tensor& video, at::ScalarType precision) {
   return video.to(precision).contiguous(at::MemoryFormat::ChannelsLast3d);
 }
 
-// Squared and absolute error of a reconstruction, after the weighted sum that is minimised.
+// The loss of a reconstruction, a weighted sum, followed by its two terms: squared and absolute
+// error.
 Losses reconstruction_losses(const at::Tensor& decoded, const at::Tensor& video,
                              const VaeTrainingConfig& config) {
   const at::Tensor error = decoded.to(at::kFloat) - video;
@@ -100,7 +103,8 @@ Losses reconstruction_losses(const at::Tensor& decoded, const at::Tensor& video,
           {"absolute_error", absolute}};
 }
 
-// Loss of reconstruction through a drawn latent, and the latent's divergence from N(0, 1).
+// Losses of a reconstruction from a random sample of the latent's distribution, and the KL
+// divergence of this distribution from N(0, 1). `noise` draws the sample.
 Losses vae_losses(Vae& vae, const at::Tensor& video, const VaeTrainingConfig& config,
                   at::ScalarType precision, at::Generator noise) {
   const auto moments = vae->encode_clip(channels_last(video, precision)).to(at::kFloat).chunk(2, 1);
@@ -116,7 +120,8 @@ Losses vae_losses(Vae& vae, const at::Tensor& video, const VaeTrainingConfig& co
   return losses;
 }
 
-// Loss of reconstruction from the mean latent, which is what the decoder is given when videos are made.
+// Losses of a reconstruction from the mean latent, without a random sample. Only the decoder gets
+// gradients. When videos are generated, the decoder gets such latents.
 Losses decoder_losses(Vae& vae, const at::Tensor& video, const VaeTrainingConfig& config,
                       at::ScalarType precision) {
   at::Tensor mean;
@@ -127,7 +132,7 @@ Losses decoder_losses(Vae& vae, const at::Tensor& video, const VaeTrainingConfig
   return reconstruction_losses(vae->decode_clip(mean), video, config);
 }
 
-// The VAE to train: from nothing, or from the weights the config names.
+// The VAE to train: with random weights, or with those of config.initial_vae.
 Vae initial_vae(const VaeTrainingConfig& config, at::Device device) {
   Vae vae{nullptr};
   if (config.initial_vae.empty()) {
@@ -147,7 +152,8 @@ Vae initial_vae(const VaeTrainingConfig& config, at::Device device) {
   return vae;
 }
 
-// Mean and deviation of each latent channel over training clips, into `config`.
+// Writes the mean and standard deviation of each latent channel over 128 training clips to
+// `config`.
 void measure_latent_statistics(Vae& vae, VaeConfig& config, const FrameSize& size,
                                at::Device device, at::ScalarType precision, uint64_t seed,
                                const CancellationToken& cancel) {
@@ -197,7 +203,7 @@ std::optional<VaeQuality> train_vae(const VaeTrainingConfig& config, Progress& p
   const auto [device, precision, hif8] = parse_compute(config.device, config.precision);
   const std::vector<FrameSize> sizes = parse_frame_sizes("--sizes", config.sizes);
   Vae vae = initial_vae(config, device);
-  at::globalContext().setBenchmarkCuDNN(true);  // a few shapes, thousands of times each
+  at::globalContext().setBenchmarkCuDNN(true);  // worth it: few shapes, thousands of calls of each
 
   TrainingClips clips(config, sizes, device);
   TrainingRun run(config, named_parameters(*vae, ""), progress, cancel);

@@ -9,18 +9,18 @@
 
 namespace ospnext {
 
-// Long windows teach the decoder not to drift, short ones are cheaper: each step draws one of 9, 17 and
-// 33 frames, and takes as many clips as fill about the same number of frames.
+// Each step draws a clip length of 9, 17 or 33 frames, and takes as many clips as fill about
+// frames_per_step frames. Long clips teach the decoder not to drift; short clips are cheaper.
 struct VaeTrainingConfig : TrainingConfig {
   std::string vae_config = "configs/tiny/vae.json";  // sizes, as in a diffusers config.json
-  std::string initial_vae;    // folder or file to go on from; empty: from nothing
-  bool decoder_only = false;  // keep the initial VAE's encoder, and so the meaning of its latents
+  std::string initial_vae;    // folder or file to start from; empty: random weights
+  bool decoder_only = false;  // keep the initial VAE's encoder, so its latents stay the same
   std::vector<std::string> sizes = {"128x128", "112x144", "144x112"};  // height x width
   int64_t frames_per_step = 132;                                       // 4 clips of 33 frames
-  double full_length_share = 0.5;  // of the steps; the other steps divide between 9 and 17 frames
-  double kl_weight = 3e-4;         // of the mean KL divergence of a latent value from N(0, 1)
-  double absolute_weight = 0.1;    // of the mean absolute error, beside the mean squared error
-  int64_t evaluation_clips = 64;   // held-out clips measured at the end
+  double full_length_share = 0.5;  // share of steps with 33 frames; the others have 9 or 17
+  double kl_weight = 3e-4;        // weight of the mean KL divergence of a latent value from N(0, 1)
+  double absolute_weight = 0.1;   // weight of the mean absolute error; squared error has weight 1
+  int64_t evaluation_clips = 64;  // held-out clips that are measured at the end
 
   // Throws InputError naming flag, value and rule.
   void check() const;
@@ -48,16 +48,17 @@ struct VaeQuality {
   double worst_position_db() const;
 };
 
-// Clips through the VAE and back, by the mean latent. videos [B, 3, T, H, W] in [-1, 1] -> the same shape,
-// float32, clamped to [-1, 1], on the videos' device.
+// Encodes clips and decodes their mean latents. videos [B, 3, T, H, W] in [-1, 1] -> same shape,
+// float32, clamped to [-1, 1], on the same device.
 at::Tensor reconstruct(Vae& vae, const at::Tensor& videos, at::ScalarType precision);
 
-// Reconstructs `clips` held-out clips of one size by the mean latent. Throws Cancelled.
+// Measures reconstruct() on `clips` held-out clips of one frame size. Throws Cancelled.
 VaeQuality measure_vae(Vae& vae, const FrameSize& size, at::Device device, at::ScalarType precision,
                        int64_t clips, uint64_t seed, const CancellationToken& cancel);
 
-// Trains, then writes `output`/vae/ (config.json with the latent's mean and deviation, weights in
-// float16) and measures it. Nothing when max_seconds ended the run with a checkpoint.
+// Trains, then writes `output`/vae/ (config.json with mean and standard deviation of the latents,
+// weights in float16) and measures the result. Returns nothing when max_seconds ended the run with
+// a checkpoint. Throws InputError, RunError and Cancelled.
 std::optional<VaeQuality> train_vae(const VaeTrainingConfig& config, Progress& progress,
                                     const CancellationToken& cancel);
 

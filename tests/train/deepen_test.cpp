@@ -1,4 +1,4 @@
-// A deepened transformer computes what the shallower one did, and can learn from there.
+// A deepened transformer computes the same as the original one, and its new blocks can learn.
 #include "train/deepen.h"
 
 #include <gtest/gtest.h>
@@ -44,8 +44,8 @@ TEST(Deepen, RefusesWhatWouldChangeTheModel) {
   Transformer model = small_model();
   EXPECT_THROW(deepen(model, {8}), InputError);
   EXPECT_THROW(deepen(model, {-1}), InputError);
-  EXPECT_THROW(deepen(model, {2}), InputError);     // block 3, of groups, would be one of tokens
-  EXPECT_THROW(deepen(model, {7, 7}), InputError);  // and block 6, full, a sparse one
+  EXPECT_THROW(deepen(model, {2}), InputError);     // block 3 (group) would become token
+  EXPECT_THROW(deepen(model, {7, 7}), InputError);  // block 6 (full) would become sparse
 }
 
 }  // namespace

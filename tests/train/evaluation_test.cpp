@@ -11,7 +11,7 @@ namespace ospnext {
 namespace {
 
 TEST(WilsonInterval, AgreesWithPublishedValues) {
-  // The formula evaluated in Python.
+  // Expected values: the same formula in Python.
   const auto [low, high] = wilson_interval(81, 263);
   EXPECT_NEAR(low, 0.2552885, 1e-6);
   EXPECT_NEAR(high, 0.3662096, 1e-6);

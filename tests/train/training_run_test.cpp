@@ -30,7 +30,8 @@ class TrainingRunTest : public testing::Test {
     return config;
   }
 
-  // Fits a line to noise that depends on the step alone; returns the weights after `run`.
+  // Fits a linear function on random inputs that depend only on the step; returns the final
+  // weights.
   at::Tensor train(const TrainingConfig& config,
                    const std::function<void(int64_t)>& before_step = {}) {
     at::Tensor weight = at::ones({4}).requires_grad_(true);

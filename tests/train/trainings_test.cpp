@@ -1,4 +1,4 @@
-// The two trainings at the smallest sizes: what they write is a model that the pipeline loads.
+// Runs the two trainings at the smallest sizes. The pipeline loads the model that they write.
 #include <gtest/gtest.h>
 
 #include <fstream>
@@ -61,7 +61,7 @@ TEST_F(TrainingsTest, WriteAModelFolderThatThePipelineLoads) {
   EXPECT_EQ(quality->position_db.size(), 33U);
   EXPECT_LE(quality->worst_position_db(), quality->mean_db);
 
-  // Training on of the decoder alone leaves the encoder and the statistics as they were.
+  // Further training of only the decoder does not change the encoder or the latent statistics.
   VaeTrainingConfig decoder = vae;
   make_short(decoder, "decoder_run");
   decoder.initial_vae = vae.output + "/vae";
@@ -122,7 +122,7 @@ TEST_F(TrainingsTest, WriteAModelFolderThatThePipelineLoads) {
   EXPECT_LE(load_tokenizer(files.require(ModelPart::kTokenizer)).vocab_size(), 640);
   EXPECT_TRUE(files.generation_config.has_value());
 
-  // A second start finds the cache and the finished checkpoint, and writes the same model.
+  // A second run finds the cache and the finished checkpoint, and writes the same model.
   const auto weights =
       fs::path(flow.output) / "model/transformer/diffusion_pytorch_model.safetensors";
   const auto bytes_of = [](const fs::path& file) {
@@ -133,7 +133,7 @@ TEST_F(TrainingsTest, WriteAModelFolderThatThePipelineLoads) {
   ASSERT_TRUE(train_flow(flow, progress_, cancel_));
   EXPECT_EQ(before, bytes_of(weights));
 
-  // Other clips are another cache.
+  // Other clips need another cache.
   const std::string cached = bytes_of(flow.latent_cache);
   FlowTrainingConfig other = flow;
   make_short(other, "other_run");
@@ -142,7 +142,7 @@ TEST_F(TrainingsTest, WriteAModelFolderThatThePipelineLoads) {
   ASSERT_TRUE(train_flow(other, progress_, cancel_));
   EXPECT_NE(bytes_of(flow.latent_cache), cached);
 
-  // Going on from the finished model starts at its weights.
+  // A run with --initial-model starts from the weights of that model.
   FlowTrainingConfig more = flow;
   make_short(more, "more_run");
   more.initial_model = flow.output + "/model";
@@ -208,7 +208,7 @@ TEST(LogitNormalSigmas, HaveTheShiftedMedianAndStayInside) {
   const at::Tensor sigma = logit_normal_sigmas(20000, 3.0, seeded_generator(5, "test"), at::kCPU);
   EXPECT_GT(sigma.min().item<double>(), 0.0);
   EXPECT_LT(sigma.max().item<double>(), 1.0);
-  EXPECT_NEAR(sigma.median().item<double>(), 0.75, 0.01);  // of sigmoid(0) = 1/2, shifted by 3
+  EXPECT_NEAR(sigma.median().item<double>(), 0.75, 0.01);  // sigmoid(0) = 1/2, shifted by 3
 }
 
 }  // namespace
