@@ -48,8 +48,8 @@ struct VaeQuality {
   double worst_position_db() const;
 };
 
-// Encodes clips and decodes their mean latents. videos [B, 3, T, H, W] in [-1, 1] -> same shape,
-// float32, clamped to [-1, 1], on the same device.
+// Encodes clips and decodes their mean latents. videos [B, 3, T, H, W] in [-1, 1], T frames of H x
+// W pixels -> same shape, float32, clamped to [-1, 1], on the same device.
 at::Tensor reconstruct(Vae& vae, const at::Tensor& videos, at::ScalarType precision);
 
 // Measures reconstruct() on `clips` held-out clips of one frame size. Throws Cancelled.

@@ -9,7 +9,7 @@
 namespace ospnext {
 namespace {
 
-// Two linear layers and a quadratic loss; `seed` fixes the weights.
+// A linear layer and a quadratic loss; `seed` fixes the weights.
 struct Toy {
   explicit Toy(uint64_t seed) {
     auto draw = seeded_generator(seed, "toy");
