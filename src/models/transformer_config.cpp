@@ -217,16 +217,15 @@ void TransformerConfig::check(const std::string& origin) const {
   if (type == SkiparseType::kUniform && num_full_blocks != 0) {
     refuse(origin, "num_full_blocks", std::to_string(num_full_blocks), "0 in a uniform model");
   }
-  if (type == SkiparseType::kDualEnd) {
-    if (num_full_blocks % 4 != 0 || num_full_blocks > num_layers / 2) {
-      refuse(origin, "num_full_blocks", std::to_string(num_full_blocks),
-             "a multiple of 4, at most half of num_layers " + std::to_string(num_layers) +
-                 ", in a dual_end model");
-    }
-    if (num_layers % 2 != 0) {
-      refuse(origin, "num_layers", std::to_string(num_layers),
-             "an even number in a dual_end model");
-    }
+  if (type == SkiparseType::kDualEnd &&
+      (num_full_blocks % 4 != 0 || num_full_blocks > num_layers / 2)) {
+    refuse(origin, "num_full_blocks", std::to_string(num_full_blocks),
+           "a multiple of 4, at most half of num_layers " + std::to_string(num_layers) +
+               ", in a dual_end model");
+  }
+  if (type != SkiparseType::kFull && num_layers % 2 != 0) {  // a group block is the last sparse one
+    refuse(origin, "num_layers", std::to_string(num_layers),
+           "an even number in a " + skiparse_model_type + " model");
   }
 }
 

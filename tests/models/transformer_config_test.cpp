@@ -106,6 +106,9 @@ TEST(TransformerConfig, NamesFieldValueAndRule) {
                   {"num_layers", "29", "even"});
   expect_mentions(error_with({{"skiparse_model_type", "uniform"}, {"num_full_blocks", 4}}),
                   {"num_full_blocks", "4", "uniform"});
+  expect_mentions(error_with({{"skiparse_model_type", "uniform"}, {"num_layers", 29}}),
+                  {"num_layers", "29", "even", "uniform"});
+  EXPECT_EQ(error_with({{"skiparse_model_type", "full"}, {"num_layers", 29}}), "");
   expect_mentions(error_with({{"sparse_ratio", 0}}), {"sparse_ratio", "0"});
   expect_mentions(error_with({{"quant", "int4"}}), {"quant", "int4", "hif8"});
   expect_mentions(error_with({{"patch_size", {1, 4, 4}}}), {"patch_size", "[1,4,4]", "[1,2,2]"});
