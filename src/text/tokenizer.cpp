@@ -4,12 +4,11 @@
 #include <sentencepiece_processor.h>
 
 #include <algorithm>
-#include <fstream>
 #include <map>
-#include <sstream>
 
 #include "core/error.h"
 #include "core/torch/torch.h"
+#include "io/readers/mapped_file.h"
 #include "text/tokenizer_model_check.h"
 
 namespace ospnext {
@@ -22,24 +21,19 @@ std::filesystem::path model_file(const std::filesystem::path& path) {
 }
 
 std::string read_model(const std::filesystem::path& path) {
-  const std::string name = path.string();
-  std::error_code error;
-  if (!std::filesystem::is_regular_file(path, error)) {
-    throw InputError(name + ": found no such file, expected a SentencePiece model (spiece.model)");
+  std::error_code ignored;
+  if (!std::filesystem::is_regular_file(path, ignored)) {
+    throw InputError(path.string() +
+                     ": found no such file, expected a SentencePiece model (spiece.model)");
   }
-  const uint64_t size = std::filesystem::file_size(path, error);
-  std::ifstream file(path, std::ios::binary);
-  if (error || !file) {
-    throw InputError(name + ": cannot be read, expected a SentencePiece model (spiece.model)");
-  }
-  if (size > kMaxSpieceBytes) {
-    throw InputError(name + ": found " + std::to_string(size) +
+  const MappedFile file(path);
+  const auto bytes = file.bytes();
+  if (bytes.size() > kMaxSpieceBytes) {
+    throw InputError(path.string() + ": found " + std::to_string(bytes.size()) +
                      " bytes, expected a SentencePiece model of at most " +
                      std::to_string(kMaxSpieceBytes));
   }
-  std::ostringstream bytes;
-  bytes << file.rdbuf();
-  return std::move(bytes).str();
+  return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
 }
 
 }  // namespace

@@ -129,6 +129,13 @@ TEST(Tokenizer, ABrokenFileIsRefusedByName) {
     }
   }
   EXPECT_THROW(Tokenizer(std::filesystem::path("/nowhere/spiece.model")), InputError);
+  std::ofstream(file, std::ios::binary) << "version https://git-lfs.github.com/spec/v1\n";
+  try {
+    Tokenizer tokenizer(file);
+    FAIL() << "accepted a pointer";
+  } catch (const InputError& error) {
+    EXPECT_NE(std::string(error.what()).find("Git LFS pointer"), std::string::npos) << error.what();
+  }
 }
 
 // Models with random wrong bytes are refused or work. They never read outside their own memory.

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <string_view>
 
 #include "core/error.h"
 
@@ -50,6 +51,17 @@ MappedFile::MappedFile(const std::filesystem::path& path) : path_(path.string())
     throw InputError(path_ + ": cannot map the file into memory: " + std::strerror(errno));
   }
   data_ = static_cast<const std::byte*>(mapping);
+  refuse_lfs_pointer();
+}
+
+void MappedFile::refuse_lfs_pointer() {
+  constexpr std::string_view kPointer = "version https://git-lfs";
+  if (std::string_view(reinterpret_cast<const char*>(data_), size_).starts_with(kPointer)) {
+    ::munmap(const_cast<std::byte*>(data_), size_);
+    throw InputError(path_ +
+                     ": this is a Git LFS pointer, expected the file it stands for: "
+                     "fetch it with git lfs pull");
+  }
 }
 
 MappedFile::~MappedFile() {
