@@ -1,11 +1,10 @@
 // Opens tensor files of every known kind, indexes of shards, and directories that hold them.
-#include <algorithm>
-#include <iterator>
 #include <set>
 #include <string_view>
 
 #include "core/error.h"
 #include "io/readers/bounded_json.h"
+#include "io/readers/checkpoint_folder.h"
 #include "io/readers/safetensors_reader.h"
 #include "io/readers/tensor_file.h"
 #include "io/readers/torch_file_reader.h"
@@ -15,8 +14,6 @@ namespace ospnext {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr const char* kIndexEnd = ".index.json";
 
 // How often each file is the one that a directory means, most telling first.
 constexpr const char* kUsualNames[] = {
@@ -48,10 +45,10 @@ SafetensorsContent read_file(const MappedFile& file) {
                      ": this is a file of PyTorch before 1.6, expected its zip format: load it in "
                      "Python with torch.load and write it again with torch.save");
   }
-  if (begins_with(bytes, "version https://git-lfs")) {
+  if (begins_with(bytes, "GGUF")) {
     throw InputError(file.path() +
-                     ": this is a Git LFS pointer, expected the file it stands for: "
-                     "fetch it with git lfs pull");
+                     ": this is a GGUF file, which is not read here, expected a safetensors or a "
+                     "PyTorch zip file");
   }
   if (looks_like_safetensors(bytes) || fs::path(file.path()).extension() == ".safetensors") {
     return read_safetensors(file);
@@ -59,12 +56,39 @@ SafetensorsContent read_file(const MappedFile& file) {
   throw InputError(file.path() + ": expected a safetensors or a PyTorch zip file, found neither");
 }
 
+// Of torch.distributed.checkpoint, which writes a folder: .metadata and a .distcp file of each rank.
+[[noreturn]] void refuse_distributed(const fs::path& file) {
+  const fs::path folder = file.parent_path();
+  throw InputError(folder.string() + ": this is a folder of torch.distributed.checkpoint (" +
+                   quoted(file.filename().string()) +
+                   "), expected a file of its tensors: make it with python -m "
+                   "torch.distributed.checkpoint.format_utils dcp_to_torch DIR FILE");
+}
+
 Checkpoint open_file(const fs::path& path) {
+  if (path.extension() == ".distcp") {
+    refuse_distributed(path);
+  }
   std::vector<std::unique_ptr<MappedFile>> files;
   files.push_back(std::make_unique<MappedFile>(path));
   SafetensorsContent content = read_file(*files.front());
   return Checkpoint(path.string(), std::move(files), std::move(content.tensors),
                     std::move(content.metadata));
+}
+
+// The name of a file beside the index, from what the index says.
+std::string shard_beside(const fs::path& index, const std::string& tensor,
+                         const std::string& found) {
+  std::string name = found;
+  while (name.starts_with("./")) {
+    name.erase(0, 2);
+  }
+  if (name.empty() || name == "." || name == ".." ||
+      name.find_first_of(std::string_view("/\\\0", 3)) != name.npos) {
+    throw InputError(index.string() + ": tensor " + quoted(tensor) + " lies in " + quoted(found) +
+                     ", expected the name of a file beside the index");
+  }
+  return name;
 }
 
 // Tensor name -> file name, as "weight_map" of the index gives it.
@@ -78,13 +102,7 @@ std::map<std::string, std::string> read_weight_map(const fs::path& index) {
     if (!file.is_string()) {
       throw InputError(index.string() + ": the file of tensor " + quoted(tensor) + " is no text");
     }
-    const auto name = file.get<std::string>();
-    if (name.empty() || name == "." || name == ".." ||
-        name.find_first_of(std::string_view("/\\\0", 3)) != name.npos) {
-      throw InputError(index.string() + ": tensor " + quoted(tensor) + " lies in " + quoted(name) +
-                       ", expected the name of a file beside the index");
-    }
-    files[tensor] = name;
+    files[tensor] = shard_beside(index, tensor, file.get<std::string>());
   }
   if (files.empty()) {
     throw InputError(index.string() + ": \"weight_map\" names no tensor");
@@ -92,36 +110,82 @@ std::map<std::string, std::string> read_weight_map(const fs::path& index) {
   return files;
 }
 
+// What several files hold together.
+class Shards {
+ public:
+  explicit Shards(fs::path origin) : origin_(std::move(origin)) {}
+
+  // Adds a file beside the origin; of its tensors those that `wanted` takes.
+  void add(const std::string& name, const std::function<bool(const std::string&)>& wanted) {
+    const fs::path file = origin_.parent_path() / name;
+    std::error_code ignored;
+    if (!fs::exists(file, ignored)) {
+      throw InputError(origin_.string() + ": its shard " + quoted(name) +
+                       " is not there, expected it in " + file.parent_path().string());
+    }
+    files_.push_back(std::make_unique<MappedFile>(file));
+    SafetensorsContent shard = read_file(*files_.back());
+    metadata_.merge(shard.metadata);
+    for (auto& [tensor, record] : shard.tensors) {
+      if (wanted(tensor) && !tensors_.emplace(tensor, std::move(record)).second) {
+        throw InputError(origin_.string() + ": tensor " + quoted(tensor) + " lies in two shards");
+      }
+    }
+  }
+
+  const TensorMap& tensors() const { return tensors_; }
+  Checkpoint joined(std::vector<std::string> unlisted) && {
+    return Checkpoint(origin_.string(), std::move(files_), std::move(tensors_),
+                      std::move(metadata_), std::move(unlisted));
+  }
+
+ private:
+  fs::path origin_;
+  std::vector<std::unique_ptr<MappedFile>> files_;
+  TensorMap tensors_;
+  std::map<std::string, std::string> metadata_;
+};
+
 Checkpoint open_index(const fs::path& index) {
   const auto weight_map = read_weight_map(index);
   std::set<std::string> names;
   for (const auto& entry : weight_map) {
     names.insert(entry.second);
   }
-  std::vector<std::unique_ptr<MappedFile>> files;
-  TensorMap tensors;
-  std::map<std::string, std::string> metadata;
+  Shards shards(index);
   for (const std::string& name : names) {
-    files.push_back(std::make_unique<MappedFile>(index.parent_path() / name));
-    SafetensorsContent shard = read_file(*files.back());
-    metadata.merge(shard.metadata);
-    for (auto& [tensor, record] : shard.tensors) {
+    shards.add(name, [&](const std::string& tensor) {  // not what the index says lies elsewhere
       const auto listed = weight_map.find(tensor);
-      if (listed != weight_map.end() && listed->second != name) {
-        continue;  // the index says that another shard holds it
-      }
-      if (!tensors.emplace(tensor, std::move(record)).second) {
-        throw InputError(index.string() + ": tensor " + quoted(tensor) + " lies in two shards");
-      }
-    }
+      return listed == weight_map.end() || listed->second == name;
+    });
   }
   for (const auto& [tensor, name] : weight_map) {
-    if (!tensors.contains(tensor)) {
+    if (!shards.tensors().contains(tensor)) {
       throw InputError(index.string() + ": tensor " + quoted(tensor) + " is not in its file " +
                        quoted(name));
     }
   }
-  return Checkpoint(index.string(), std::move(files), std::move(tensors), std::move(metadata));
+  std::vector<std::string> unlisted;
+  for (const auto& entry : shards.tensors()) {
+    if (!weight_map.contains(entry.first)) {
+      unlisted.push_back(entry.first);
+    }
+  }
+  return std::move(shards).joined(std::move(unlisted));
+}
+
+// All files of the set that `file` is one of.
+Checkpoint open_shards(const fs::path& file, const ShardName& shard) {
+  if (shard.number < 1 || shard.number > shard.count) {
+    throw InputError(file.string() + ": found the name of shard " + std::to_string(shard.number) +
+                     " of " + std::to_string(shard.count) + ", expected one from 1 to " +
+                     std::to_string(shard.count));
+  }
+  Shards shards(file);
+  for (int64_t number = 1; number <= shard.count; ++number) {
+    shards.add(shard.name_of(number), [](const std::string&) { return true; });
+  }
+  return std::move(shards).joined({});
 }
 
 }  // namespace
@@ -138,23 +202,15 @@ std::optional<fs::path> find_checkpoint(const fs::path& directory) {
       return directory / name;
     }
   }
-  std::vector<fs::path> indexes;
-  std::vector<fs::path> files;
-  std::error_code error;
-  for (fs::directory_iterator entry(directory, error), end; !error && entry != end;
-       entry.increment(error)) {
-    if (entry->path().string().ends_with(kIndexEnd)) {
-      indexes.push_back(entry->path());
-    } else if (is_tensor_file(entry->path())) {
-      files.push_back(entry->path());
-    }
-  }
-  const auto& found = indexes.empty() ? files : indexes;
+  const auto found = checkpoints_in(directory, [](const fs::path&) { return true; });
   if (found.size() > 1) {
-    const auto [first, last] = std::minmax_element(found.begin(), found.end());
     throw InputError(directory.string() + ": expected one checkpoint, found " +
-                     std::to_string(found.size()) + ", such as " + first->filename().string() +
-                     " and " + last->filename().string() + ": name the file itself");
+                     std::to_string(found.size()) + ", such as " +
+                     found.front().filename().string() + " and " +
+                     found.back().filename().string() + ": name the file itself");
+  }
+  if (found.empty()) {
+    refuse_hub_cache(directory);
   }
   return found.empty() ? std::nullopt : std::optional(found.front());
 }
@@ -171,7 +227,12 @@ Checkpoint open_checkpoint(const fs::path& path) {
     }
     return open_checkpoint(*found);
   }
-  return path.string().ends_with(kIndexEnd) ? open_index(path) : open_file(path);
+  const std::string name = path.filename().string();
+  if (is_index_name(name)) {
+    return open_index(path);
+  }
+  const auto shard = parse_shard_name(name);
+  return shard && is_tensor_file(path) ? open_shards(path, *shard) : open_file(path);
 }
 
 }  // namespace ospnext

@@ -178,11 +178,18 @@ std::string quoted(const std::string& name) {
 }
 
 Checkpoint::Checkpoint(std::string path, std::vector<std::unique_ptr<MappedFile>> files,
-                       TensorMap tensors, std::map<std::string, std::string> metadata)
+                       TensorMap tensors, std::map<std::string, std::string> metadata,
+                       std::vector<std::string> unlisted)
     : path_(std::move(path)),
       files_(std::move(files)),
       tensors_(std::move(tensors)),
-      metadata_(std::move(metadata)) {}
+      metadata_(std::move(metadata)),
+      unlisted_(std::move(unlisted)) {}
+
+void Checkpoint::keep(const std::function<bool(const std::string& name)>& wanted) {
+  std::erase_if(tensors_, [&](const auto& entry) { return !wanted(entry.first); });
+  std::erase_if(unlisted_, [&](const std::string& name) { return !wanted(name); });
+}
 
 void Checkpoint::fetch_pages(const TensorRecord& record) const noexcept {
   for (const auto& file : files_) {

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -77,11 +78,16 @@ std::optional<double> scalar_value(const TensorRecord& record);
 class Checkpoint {
  public:
   Checkpoint(std::string path, std::vector<std::unique_ptr<MappedFile>> files, TensorMap tensors,
-             std::map<std::string, std::string> metadata);
+             std::map<std::string, std::string> metadata, std::vector<std::string> unlisted = {});
 
   const TensorMap& tensors() const { return tensors_; }
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   const std::string& path() const { return path_; }  // of the file, or of the index
+  // Tensors, in order, that the shards of an index hold and it does not name: they are used all the same.
+  const std::vector<std::string>& unlisted() const { return unlisted_; }
+
+  // Forgets all tensors but those whose names `wanted` takes.
+  void keep(const std::function<bool(const std::string& name)>& wanted);
 
   // Starts reading a tensor from disk, ahead of its use.
   void fetch_pages(const TensorRecord& record) const noexcept;
@@ -93,19 +99,21 @@ class Checkpoint {
   std::vector<std::unique_ptr<MappedFile>> files_;
   TensorMap tensors_;
   std::map<std::string, std::string> metadata_;
+  std::vector<std::string> unlisted_;
 };
 
-// Opens a .safetensors file, a PyTorch zip file (.pth, .pt, .bin), a *.index.json with its shards,
-// or a directory that holds one of these (find_checkpoint). The kind is read from the content, not
-// from the name. Throws InputError, one sentence that names the file.
+// Opens a .safetensors file, a PyTorch zip file (.pth, .pt, .bin), an index with its shards, or a
+// directory that holds one of these (find_checkpoint). A file named as one of several shards
+// ("NAME-00001-of-00003.safetensors") stands for all of them. The kind is read from the content, not
+// from the name. Throws InputError, one sentence that names the file, also for a shard that is gone.
 Checkpoint open_checkpoint(const std::filesystem::path& file_or_index_or_dir);
 
 // Whether the name ends as those of tensor files do: .safetensors, .pt, .pth, .bin.
 bool is_tensor_file(const std::filesystem::path& path);
 
 // The checkpoint of a directory: diffusion_pytorch_model or model (.safetensors or its index),
-// ema_model_state_dict.pt, and else the only index or the only tensor file of any name. Nothing when
-// there is none; InputError when several make it ambiguous.
+// ema_model_state_dict.pt, and else the only one of any name (checkpoints_in). Nothing when there is
+// none; InputError when several make it ambiguous, and for the root of a hub's cache.
 std::optional<std::filesystem::path> find_checkpoint(const std::filesystem::path& directory);
 
 }  // namespace ospnext
