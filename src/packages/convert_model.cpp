@@ -34,7 +34,6 @@ void write_json(const fs::path& file, const json& json) {
 // A part that was checked, ready to be written.
 struct PreparedPart {
   ModelPart part;
-  std::string title;
   Checkpoint checkpoint;
   Loras loras;
   std::map<std::string, WeightSource> sources;  // by module name
@@ -67,29 +66,25 @@ class Converter {
 
  private:
   void prepare_all() {
-    if (files_.has(ModelPart::kTransformer)) {
-      const PartFiles& files = files_.require(ModelPart::kTransformer);
-      prepare(ModelPart::kTransformer, "transformer", files, transformer_keys,
-              read_transformer_config(files));
+    if (const PartFiles* files = files_.find(ModelPart::kTransformer)) {
+      prepare(*files, transformer_keys, read_transformer_config(*files));
     }
-    if (files_.has(ModelPart::kTextEncoder)) {
-      const PartFiles& files = files_.require(ModelPart::kTextEncoder);
-      prepare(ModelPart::kTextEncoder, "text encoder", files, umt5_keys,
-              read_text_encoder_config(files));
+    if (const PartFiles* files = files_.find(ModelPart::kTextEncoder)) {
+      prepare(*files, umt5_keys, read_text_encoder_config(*files));
     }
-    if (files_.has(ModelPart::kVae)) {
-      const PartFiles& files = files_.require(ModelPart::kVae);
-      prepare(ModelPart::kVae, "VAE", files, vae_keys, read_vae_config(files));
+    if (const PartFiles* files = files_.find(ModelPart::kVae)) {
+      prepare(*files, vae_keys, read_vae_config(*files));
     }
+    files_.find(ModelPart::kTokenizer);  // refused before anything is written
     if (parts_.empty()) {
       files_.require(ModelPart::kTransformer);  // says where it was looked for
     }
   }
 
   template <class Config>
-  void prepare(ModelPart part, const std::string& title, const PartFiles& files,
-               KeyMap (*keys_of)(const Checkpoint&), const Config& config) {
+  void prepare(const PartFiles& files, KeyMap (*keys_of)(const Checkpoint&), const Config& config) {
     Checkpoint checkpoint = open_checkpoint(files.weights);
+    warn_of_unlisted(checkpoint);
     auto sources = hif8::decoded_sources(checkpoint, keys_of(checkpoint));
     const TensorShapes shapes = part_shapes(config);
     check_complete(sources, shapes, checkpoint.path());
@@ -102,9 +97,9 @@ class Converter {
       dtype_of(source, checkpoint, loras);
     }
     auto written_config = layout_config(config, conversion_.layout, shapes);
-    KeyMap rename = layout_keys(part, conversion_.layout, names, written_config);
+    KeyMap rename = layout_keys(files.part, conversion_.layout, names, written_config);
     parts_.push_back(std::make_unique<PreparedPart>(
-        PreparedPart{part, title, std::move(checkpoint), std::move(loras), std::move(sources),
+        PreparedPart{files.part, std::move(checkpoint), std::move(loras), std::move(sources),
                      std::move(written_config), std::move(rename)}));
   }
 
@@ -124,7 +119,7 @@ class Converter {
   }
 
   WrittenPart write_part(const PreparedPart& part) const {
-    WrittenPart report{part.title, {}, part.sources.size(), 0, 0};
+    WrittenPart report{part_title(part.part), {}, part.sources.size(), 0, 0};
     TensorOutputs outputs;
     for (const auto& [name, source] : part.sources) {
       const TensorOutput output = output_of(source, part);
@@ -137,7 +132,7 @@ class Converter {
     }
     const PartPlace place = part_place(part.part, conversion_.layout);
     make_folder(root_ / place.folder);
-    progress_.begin(part.title, static_cast<int64_t>(outputs.size()));
+    progress_.begin(part_title(part.part), static_cast<int64_t>(outputs.size()));
     report.file = write_weights(place, outputs);
     if (part.config) {
       write_json(root_ / place.folder / "config.json", *part.config);

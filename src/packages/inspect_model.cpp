@@ -51,8 +51,13 @@ ordered_json numbers_of(const Checkpoint& checkpoint, const std::string& kind) {
       parameters += record.element_count();
     }
   }
-  return {{"path", checkpoint.path()}, {"kind", kind},   {"tensors", checkpoint.tensors().size()},
-          {"parameters", parameters},  {"bytes", bytes}, {"dtypes", dtypes}};
+  ordered_json numbers = {
+      {"path", checkpoint.path()}, {"kind", kind},   {"tensors", checkpoint.tensors().size()},
+      {"parameters", parameters},  {"bytes", bytes}, {"dtypes", dtypes}};
+  if (!checkpoint.unlisted().empty()) {
+    numbers["unlisted"] = checkpoint.unlisted();
+  }
+  return numbers;
 }
 
 // Tensors that a model of this configuration needs and lacks, and those it has no use for.
@@ -111,7 +116,7 @@ ordered_json describe_transformer(const Checkpoint& checkpoint, const PartFiles&
 ordered_json describe_text_encoder(const Checkpoint& checkpoint, const PartFiles& files) {
   ordered_json description = numbers_of(checkpoint, "text encoder");
   description["names"] = any_name_has(checkpoint, "DenseReluDense") ? "Hugging Face" : "Wan";
-  description["tokenizer_inside"] = checkpoint.tensors().contains("spiece_model");
+  description["tokenizer_inside"] = brings_tokenizer(files.weights);
   describe_part(description, checkpoint, files, umt5_keys, read_text_encoder_config);
   return description;
 }
@@ -147,9 +152,9 @@ ordered_json describe_lora(const Checkpoint& checkpoint, const fs::path& path) {
   return description;
 }
 
-// `path` is where the user pointed, for what lies beside the weights.
-ordered_json describe_checkpoint(const fs::path& weights, const fs::path& path) {
-  const Checkpoint checkpoint = open_checkpoint(weights);
+// `weights` is where the tensors come from, `path` where the user pointed, for what lies beside them.
+ordered_json describe_checkpoint(const Checkpoint& checkpoint, const fs::path& weights,
+                                 const fs::path& path) {
   const auto files_as = [&](ModelPart part) {
     ModelPaths paths;
     (part == ModelPart::kTransformer   ? paths.transformer
@@ -186,8 +191,9 @@ ordered_json describe_package(const fs::path& folder, const ModelFiles& files) {
   std::vector<std::string> missing;
   for (const ModelPart part : kWeightParts) {
     if (files.has(part)) {
-      const fs::path& weights = files.require(part).weights;
-      description["parts"].push_back(describe_checkpoint(weights, weights));
+      const PartFiles& found = files.require(part);
+      description["parts"].push_back(
+          describe_checkpoint(open_checkpoint(found.weights), found.weights, found.weights));
     }
   }
   if (files.has(ModelPart::kTokenizer)) {
@@ -242,10 +248,11 @@ std::string value_text(const ordered_json& value) {
 ordered_json inspect_model(const fs::path& path) {
   std::error_code ignored;
   if (!fs::is_directory(path, ignored)) {
-    return describe_checkpoint(path, path);
+    const Checkpoint checkpoint = open_checkpoint(path);
+    return describe_checkpoint(checkpoint, path, path);
   }
   if (const auto lora = lora_weights_in(path)) {
-    return describe_checkpoint(*lora, path);
+    return describe_checkpoint(open_checkpoint(*lora), *lora, path);
   }
   const ModelFiles files = find_model_files({.model = path});
   const bool has_others = files.has(ModelPart::kTextEncoder) || files.has(ModelPart::kVae) ||
@@ -253,7 +260,7 @@ ordered_json inspect_model(const fs::path& path) {
   if (has_others || files.family == ModelFamily::kDiffusers) {
     return describe_package(path, files);
   }
-  return describe_checkpoint(path, path);
+  return describe_checkpoint(open_checkpoint(path), path, path);
 }
 
 std::string description_text(const ordered_json& description) {

@@ -31,6 +31,7 @@ void make_ready(torch::nn::Module& module) {
 void fill(torch::nn::Module& module, const WeightTargets& targets, const Checkpoint& checkpoint,
           const std::map<std::string, WeightSource>& sources, const Loras& loras = {},
           const RowChange& change = {}) {
+  warn_of_unlisted(checkpoint);
   const LoadReport report = load_weights(targets, checkpoint, sources, loras, change);
   if (!report.ignored.empty()) {
     warn(checkpoint.path() + ": " + std::to_string(report.ignored.size()) +
@@ -254,6 +255,14 @@ ComputeOptions parse_compute(const std::string& device, const std::string& preci
     at::globalContext().setAllowTF32CuDNN(false);
   }
   return compute;
+}
+
+void warn_of_unlisted(const Checkpoint& checkpoint) {
+  if (const auto& names = checkpoint.unlisted(); !names.empty()) {
+    warn(checkpoint.path() + ": its shards hold " + std::to_string(names.size()) +
+         " tensor(s) that it does not name, the first is " + quoted(names.front()) +
+         ": they are used all the same");
+  }
 }
 
 TransformerConfig read_transformer_config(const PartFiles& files) {

@@ -54,6 +54,9 @@ TransformerConfig read_transformer_config(const PartFiles& files);
 VaeConfig read_vae_config(const PartFiles& files);
 Umt5Config read_text_encoder_config(const PartFiles& files);
 
+// Warns, once a part, of tensors that the index of its shards leaves out.
+void warn_of_unlisted(const Checkpoint& checkpoint);
+
 // The LoRAs of a part, checked against the names and shapes of its weights. Throws InputError.
 Loras open_loras(const PartFiles& files);
 

@@ -6,7 +6,9 @@
 #include <vector>
 
 #include "core/error.h"
+#include "io/model_index.h"
 #include "io/readers/bounded_json.h"
+#include "io/readers/checkpoint_folder.h"
 #include "io/readers/tensor_file.h"
 
 namespace ospnext {
@@ -80,27 +82,12 @@ std::optional<fs::path> config_of(const fs::path& folder, ModelPart part) {
   if (part == ModelPart::kTokenizer || !is_file(file)) {
     return std::nullopt;
   }
-  const nlohmann::json json = read_json_file(file);
-  return json.is_object() && json.contains(facts(part).config_key) ? std::optional(file)
-                                                                   : std::nullopt;
+  return read_json_object(file).contains(facts(part).config_key) ? std::optional(file)
+                                                                 : std::nullopt;
 }
 
 PartFiles with_config(const fs::path& weights, ModelPart part) {
-  return {weights, config_of(weights.parent_path(), part)};
-}
-
-// Files directly in `folder` that hold tensors by their extension, sorted.
-std::vector<fs::path> tensor_files(const fs::path& folder) {
-  std::vector<fs::path> files;
-  std::error_code error;
-  for (fs::directory_iterator entry(folder, error), end; !error && entry != end;
-       entry.increment(error)) {
-    if (is_tensor_file(entry->path())) {
-      files.push_back(entry->path());
-    }
-  }
-  std::sort(files.begin(), files.end());
-  return files;
+  return {part, weights, config_of(weights.parent_path(), part)};
 }
 
 bool hints_at(const fs::path& file, ModelPart part) {
@@ -108,15 +95,12 @@ bool hints_at(const fs::path& file, ModelPart part) {
   return !hint.empty() && lower_case(file.filename().string()).find(hint) != std::string::npos;
 }
 
-// The only tensor file whose name fits the part: its hint, or no other part's hint.
+// The only checkpoint whose name fits the part: its hint, or no other part's hint.
 std::optional<fs::path> file_by_hint(const fs::path& folder, ModelPart part) {
-  std::vector<fs::path> fitting;
-  for (const fs::path& file : tensor_files(folder)) {
+  const auto fitting = checkpoints_in(folder, [part](const fs::path& file) {
     const bool other = hints_at(file, ModelPart::kTextEncoder) || hints_at(file, ModelPart::kVae);
-    if (part == ModelPart::kTransformer ? !other : hints_at(file, part)) {
-      fitting.push_back(file);
-    }
-  }
+    return part == ModelPart::kTransformer ? !other : hints_at(file, part);
+  });
   if (fitting.size() > 1) {
     throw InputError(folder.string() + ": expected one file of the " + facts(part).title +
                      ", found " + std::to_string(fitting.size()) + ", such as " +
@@ -158,6 +142,9 @@ std::optional<PartFiles> find_at_own_path(const fs::path& path, ModelPart part) 
   if (!is_folder(path)) {
     return with_config(path, part);
   }
+  if (part == ModelPart::kTransformer) {
+    refuse_other_pipelines(path);
+  }
   if (auto found = find_in_package(path, part)) {
     return found;
   }
@@ -168,8 +155,9 @@ std::optional<PartFiles> find_at_own_path(const fs::path& path, ModelPart part) 
   return weights ? std::optional(with_config(*weights, part)) : std::nullopt;
 }
 
-std::string not_found(const fs::path& folder, ModelPart part) {
-  std::string text = folder.string() + ": found no " + facts(part).title + ", looked for ";
+std::string not_found(const fs::path& place, ModelPart part) {
+  std::string text = place.string() + ": found no " + facts(part).title;
+  text += ", looked for ";
   if (part != ModelPart::kTokenizer) {
     text += std::string(facts(part).folder) + "/, ";
   }
@@ -188,10 +176,24 @@ ModelFiles::Search search(const fs::path& package, const fs::path& own, ModelPar
   const fs::path& place = own.empty() ? package : own;
   try {
     auto found = own.empty() ? find_in_package(package, part) : find_at_own_path(own, part);
+    if (!found) {
+      refuse_hub_cache(place);
+    }
     return {found, found ? "" : not_found(place, part)};
   } catch (const InputError& error) {
-    return {{}, error.what()};
+    return {{}, error.what(), true};
   }
+}
+
+// Throws unless `model`, which was given, is a folder of one pipeline that is read here.
+void check_model_path(const fs::path& model) {
+  if (!is_folder(model)) {
+    throw InputError("--model " + model.string() + ": " +
+                     (is_there(model)
+                          ? "expected a directory, found a file: name it with --transformer"
+                          : "no such directory"));
+  }
+  refuse_other_pipelines(model);
 }
 
 ModelFamily family_of(const fs::path& package) {
@@ -214,18 +216,6 @@ ModelFamily family_of(const fs::path& package) {
              : ModelFamily::kParts;
 }
 
-// Whether a checkpoint file holds the tensor "spiece_model"; a broken one is reported when loaded.
-bool brings_tokenizer(const fs::path& weights) {
-  if (weights.extension() != ".safetensors") {
-    return false;
-  }
-  try {
-    return open_checkpoint(weights).tensors().contains("spiece_model");
-  } catch (const InputError&) {
-    return false;
-  }
-}
-
 }  // namespace
 
 const PartFiles& ModelFiles::require(ModelPart part) const {
@@ -236,19 +226,31 @@ const PartFiles& ModelFiles::require(ModelPart part) const {
   return *found.files;
 }
 
+const PartFiles* ModelFiles::find(ModelPart part) const {
+  const Search& found = parts[static_cast<size_t>(part)];
+  return found.files || found.is_broken ? &require(part) : nullptr;
+}
+
+const fs::path& ModelPaths::own(ModelPart part) const {
+  return part == ModelPart::kTransformer   ? transformer
+         : part == ModelPart::kTextEncoder ? text_encoder
+         : part == ModelPart::kVae         ? vae
+                                           : tokenizer;
+}
+
+const char* part_title(ModelPart part) {
+  return facts(part).title;
+}
+
 ModelFiles find_model_files(const ModelPaths& paths) {
-  if (!paths.model.empty() && !is_folder(paths.model)) {
-    throw InputError("--model " + paths.model.string() + ": " +
-                     (is_there(paths.model)
-                          ? "expected a directory, found a file: name it with --transformer"
-                          : "no such directory"));
+  if (!paths.model.empty()) {
+    check_model_path(paths.model);
   }
   ModelFiles files;
   files.family = family_of(paths.model);
-  const std::array<const fs::path*, kModelParts> own{&paths.transformer, &paths.text_encoder,
-                                                     &paths.vae, &paths.tokenizer};
   for (size_t i = 0; i < kModelParts; ++i) {
-    files.parts[i] = search(paths.model, *own[i], static_cast<ModelPart>(i));
+    const auto part = static_cast<ModelPart>(i);
+    files.parts[i] = search(paths.model, paths.own(part), part);
   }
   if (auto& transformer = files.parts[static_cast<size_t>(ModelPart::kTransformer)].files) {
     transformer->loras = paths.loras;
@@ -257,7 +259,7 @@ ModelFiles find_model_files(const ModelPaths& paths) {
   if (paths.tokenizer.empty() && files.has(ModelPart::kTextEncoder)) {
     const fs::path& weights = files.require(ModelPart::kTextEncoder).weights;
     if (brings_tokenizer(weights)) {
-      tokenizer = {PartFiles{weights, std::nullopt}, ""};
+      tokenizer = {with_config(weights, ModelPart::kTokenizer), ""};
     }
   }
   if (!paths.model.empty() && is_file(paths.model / "generation_config.json")) {
@@ -268,6 +270,14 @@ ModelFiles find_model_files(const ModelPaths& paths) {
     files.scheduler_config = file;
   }
   return files;
+}
+
+bool brings_tokenizer(const fs::path& weights) {
+  try {
+    return open_checkpoint(weights).tensors().contains("spiece_model");
+  } catch (const InputError&) {
+    return false;
+  }
 }
 
 std::string read_tokenizer_bytes(const fs::path& file) {

@@ -14,6 +14,9 @@ namespace ospnext {
 enum class ModelPart { kTransformer, kTextEncoder, kVae, kTokenizer };
 constexpr size_t kModelParts = 4;
 
+// "transformer", "text encoder", "VAE", "tokenizer"
+const char* part_title(ModelPart part);
+
 // The layout of a package; kParts when there is none, only files of parts, as Comfy has them.
 enum class ModelFamily { kWanAi, kDiffusers, kOspNext, kParts };
 
@@ -25,10 +28,13 @@ struct ModelPaths {
   std::filesystem::path vae{};
   std::filesystem::path tokenizer{};
   std::vector<LoraChoice> loras{};  // for the transformer
+
+  const std::filesystem::path& own(ModelPart part) const;
 };
 
 // One part that was found.
 struct PartFiles {
+  ModelPart part;
   std::filesystem::path weights;                // for open_checkpoint, or for read_tokenizer_bytes
   std::optional<std::filesystem::path> config;  // config.json of this very part
   std::vector<LoraChoice> loras{};              // added to the transformer's weights when loaded
@@ -41,11 +47,15 @@ struct ModelFiles {
 
   // The files of a part. Throws InputError that says where it was looked for when there are none.
   const PartFiles& require(ModelPart part) const;
+  // The same, but null for a part that is not there. Throws InputError when something is there that is
+  // not to be used, such as two candidates or a broken config.json.
+  const PartFiles* find(ModelPart part) const;
   bool has(ModelPart part) const { return parts[static_cast<size_t>(part)].files.has_value(); }
 
   struct Search {
     std::optional<PartFiles> files;
-    std::string failure;  // one sentence, when nothing was found
+    std::string failure;     // one sentence, when nothing was found
+    bool is_broken = false;  // something was found that is not to be used
   };
   std::array<Search, kModelParts> parts;  // by ModelPart
 };
@@ -57,8 +67,12 @@ struct ModelFiles {
 //   OSP-Next  ema_model_state_dict.pt (or other weights with a config.json of class OSPNextModel),
 //             and the other parts as in Wan-AI's
 // A text encoder file with a tensor "spiece_model" brings its own tokenizer. Throws InputError for a
-// path that does not exist; a part that is not there is an error only once it is required.
+// path that does not exist and for a package of another pipeline (model_index.h); a part that is not there
+// is an error only once it is required.
 ModelFiles find_model_files(const ModelPaths& paths);
+
+// Whether the tokenizer lies in a checkpoint, too; a broken one is reported when it is loaded.
+bool brings_tokenizer(const std::filesystem::path& weights);
 
 // The SentencePiece model: of a spiece.model file, or the tensor "spiece_model" of a checkpoint.
 std::string read_tokenizer_bytes(const std::filesystem::path& file);

@@ -99,6 +99,7 @@ QuantizedModel quantize_transformer(const PartFiles& files, int64_t max_shard_by
   const torch::NoGradGuard no_grad;
   const fs::path target = new_folder(output, "--output");
   const Checkpoint checkpoint = open_checkpoint(files.weights);
+  warn_of_unlisted(checkpoint);
   const TransformerConfig config = read_transformer_config(files);
   if (!hif8_scales(checkpoint).empty()) {
     throw InputError(checkpoint.path() +

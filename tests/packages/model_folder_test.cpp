@@ -50,7 +50,8 @@ TEST_F(ModelFolder, WanAiPackageIsRecognised) {
 }
 
 TEST_F(ModelFolder, DiffusersPackageIsRecognised) {
-  touch({"model_index.json", "transformer/diffusion_pytorch_model.safetensors",
+  write("model_index.json", R"({"_class_name":"WanPipeline"})");
+  touch({"transformer/diffusion_pytorch_model.safetensors",
          "vae/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors.index.json",
          "tokenizer/spiece.model"});
   write("transformer/config.json", R"({"ffn_dim":1})");
@@ -144,6 +145,35 @@ TEST_F(ModelFolder, SeveralCandidatesAreRefusedByName) {
                  "found 2, such as a.pt and b.pt: name one with --transformer");
 }
 
+TEST_F(ModelFolder, IndexesOfAnyNameAreFoundInAFlatFolder) {
+  touch({"wan-1.safetensors", "wan-2.safetensors", "wan.safetensors.index.json",
+         "umt5_xxl.bin.index.fp16.json", "umt5_xxl-1.bin", "umt5_xxl-2.bin",
+         "my_vae-00001-of-00002.safetensors", "my_vae-00002-of-00002.safetensors"});
+  const ModelFiles files = find();
+  EXPECT_EQ(weights(files, ModelPart::kTransformer), "wan.safetensors.index.json");
+  EXPECT_EQ(weights(files, ModelPart::kTextEncoder), "umt5_xxl.bin.index.fp16.json");
+  EXPECT_EQ(weights(files, ModelPart::kVae), "my_vae-00001-of-00002.safetensors");
+  EXPECT_EQ(files.family, ModelFamily::kParts);
+}
+
+TEST_F(ModelFolder, NamesThatBeginWithADotAreNoWeights) {
+  touch({"wan.safetensors", "._wan.safetensors", "wan_vae.safetensors", "._wan_vae.safetensors",
+         ".DS_Store"});
+  const ModelFiles files = find();
+  EXPECT_EQ(weights(files, ModelPart::kTransformer), "wan.safetensors");
+  EXPECT_EQ(weights(files, ModelPart::kVae), "wan_vae.safetensors");
+}
+
+TEST_F(ModelFolder, CacheOfAHubPointsToItsSnapshots) {
+  touch({"refs/main", "blobs/99", "snapshots/1f2e/model_index.json"});
+  const ModelFiles files = find();
+  for (const ModelPart part : {ModelPart::kTransformer, ModelPart::kTokenizer}) {
+    expect_refused([&] { files.require(part); }, folder_, "snapshots/1f2e");
+  }
+  const ModelFiles own = find_model_files({.vae = folder_});
+  expect_refused([&] { own.require(ModelPart::kVae); }, folder_, "snapshots/1f2e");
+}
+
 TEST_F(ModelFolder, TextEncoderBringsItsOwnTokenizer) {
   const std::string proto = "sentencepiece bytes";
   const fs::path encoder = folder_ / "umt5_xxl_fp16.safetensors";
@@ -168,6 +198,23 @@ TEST_F(ModelFolder, BrokenConfigIsReportedWithItsName) {
   const ModelFiles files = find();
   expect_refused([&] { files.require(ModelPart::kTransformer); },
                  folder_ / "transformer" / "config.json", "expected JSON");
+  EXPECT_FALSE(files.has(ModelPart::kTransformer));
+  EXPECT_THROW(files.find(ModelPart::kTransformer), InputError);  // it is there, and broken
+  EXPECT_EQ(files.find(ModelPart::kVae), nullptr);
+}
+
+TEST_F(ModelFolder, ConfigThatIsNoObjectIsRefused) {
+  touch({"transformer/diffusion_pytorch_model.safetensors", "wan/a.safetensors"});
+  for (const auto& [text, type] : std::vector<std::pair<std::string, std::string>>{
+           {"[]", "array"}, {"\"ffn_dim\"", "string"}, {"3", "number"}, {"null", "null"}}) {
+    const fs::path config = write("transformer/config.json", text);
+    const ModelFiles files = find();
+    expect_refused([&] { files.require(ModelPart::kTransformer); }, config,
+                   "expected a JSON object, found " + type);
+    const fs::path flat = write("wan/config.json", text);
+    expect_refused([&] { find_model_files({.model = folder_ / "wan"}); }, flat,
+                   "expected a JSON object, found " + type);
+  }
 }
 
 }  // namespace

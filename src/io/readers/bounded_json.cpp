@@ -60,6 +60,14 @@ nlohmann::json read_json_file(const std::filesystem::path& file, size_t max_byte
                             mapped.path());
 }
 
+nlohmann::json read_json_object(const std::filesystem::path& file) {
+  nlohmann::json json = read_json_file(file);
+  if (!json.is_object()) {
+    throw InputError(file.string() + ": expected a JSON object, found " + json.type_name());
+  }
+  return json;
+}
+
 std::string shown(const nlohmann::json& value) {
   constexpr size_t kMaxLength = 120;
   return value.is_string() ? quoted(value.get<std::string>()) : value.dump().substr(0, kMaxLength);

@@ -16,6 +16,9 @@ nlohmann::json parse_bounded_json(std::string_view text, const std::string& orig
 // Reads a JSON file of at most `max_bytes`; errors as above, also for a file that cannot be read.
 nlohmann::json read_json_file(const std::filesystem::path& file, size_t max_bytes = 16 << 20);
 
+// The same, of a file that must hold an object.
+nlohmann::json read_json_object(const std::filesystem::path& file);
+
 // A value as messages show it: text in quotes, cut when long.
 std::string shown(const nlohmann::json& value);
 
