@@ -83,7 +83,7 @@ class Converter {
 
   template <class Config>
   void prepare(const PartFiles& files, KeyMap (*keys_of)(const Checkpoint&), const Config& config) {
-    Checkpoint checkpoint = open_checkpoint(files.weights);
+    Checkpoint checkpoint = open_part(files);
     warn_of_unlisted(checkpoint);
     auto sources = hif8::decoded_sources(checkpoint, keys_of(checkpoint));
     const TensorShapes shapes = part_shapes(config);

@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/fields.h"
+#include "io/all_in_one.h"
 #include "io/readers/hif8_codes.h"
 #include "io/readers/lora_file.h"
 #include "io/readers/scaled_fp8.h"
@@ -193,7 +194,7 @@ ordered_json describe_package(const fs::path& folder, const ModelFiles& files) {
     if (files.has(part)) {
       const PartFiles& found = files.require(part);
       description["parts"].push_back(
-          describe_checkpoint(open_checkpoint(found.weights), found.weights, found.weights));
+          describe_checkpoint(open_part(found), found.weights, found.weights));
     }
   }
   if (files.has(ModelPart::kTokenizer)) {
@@ -249,7 +250,8 @@ ordered_json inspect_model(const fs::path& path) {
   std::error_code ignored;
   if (!fs::is_directory(path, ignored)) {
     const Checkpoint checkpoint = open_checkpoint(path);
-    return describe_checkpoint(checkpoint, path, path);
+    return is_all_in_one(checkpoint) ? describe_package(path, find_model_files({.model = path}))
+                                     : describe_checkpoint(checkpoint, path, path);
   }
   if (const auto lora = lora_weights_in(path)) {
     return describe_checkpoint(open_checkpoint(*lora), *lora, path);

@@ -266,7 +266,7 @@ void warn_of_unlisted(const Checkpoint& checkpoint) {
 }
 
 TransformerConfig read_transformer_config(const PartFiles& files) {
-  const Checkpoint checkpoint = open_checkpoint(files.weights);
+  const Checkpoint checkpoint = open_part(files);
   const auto shapes = renamed_shapes(checkpoint, transformer_keys(checkpoint));
   if (!files.config) {
     return infer_transformer_config(shapes, checkpoint.path());
@@ -276,7 +276,7 @@ TransformerConfig read_transformer_config(const PartFiles& files) {
 }
 
 VaeConfig read_vae_config(const PartFiles& files) {
-  const Checkpoint checkpoint = open_checkpoint(files.weights);
+  const Checkpoint checkpoint = open_part(files);
   const auto shapes = renamed_shapes(checkpoint, vae_keys(checkpoint));
   VaeConfig inferred;
   try {
@@ -293,7 +293,7 @@ VaeConfig read_vae_config(const PartFiles& files) {
 }
 
 Umt5Config read_text_encoder_config(const PartFiles& files) {
-  const Checkpoint checkpoint = open_checkpoint(files.weights);
+  const Checkpoint checkpoint = open_part(files);
   const auto inferred = infer_umt5_config(lookup(renamed_shapes(checkpoint, umt5_keys(checkpoint))),
                                           checkpoint.path());
   if (!files.config) {
@@ -307,7 +307,7 @@ Umt5Config read_text_encoder_config(const PartFiles& files) {
 Loras open_loras(const PartFiles& files) {
   Loras loras(files.loras);
   if (!files.loras.empty()) {
-    const Checkpoint checkpoint = open_checkpoint(files.weights);
+    const Checkpoint checkpoint = open_part(files);
     loras.check_fits(renamed_shapes(checkpoint, transformer_keys(checkpoint)));
   }
   return loras;
@@ -316,7 +316,7 @@ Loras open_loras(const PartFiles& files) {
 Transformer load_transformer(const PartFiles& files, const ComputeOptions& compute,
                              const WeightRanks& ranks) {
   const torch::NoGradGuard no_grad;
-  const Checkpoint checkpoint = open_checkpoint(files.weights);
+  const Checkpoint checkpoint = open_part(files);
   const Loras loras = open_loras(files);
   const TransformerConfig config = read_transformer_config(files);
   const Hif8Rounding rounding = rounding_of(config, compute, checkpoint.path());
@@ -364,7 +364,7 @@ Transformer make_transformer(const TransformerConfig& config, const ComputeOptio
 
 Vae load_vae(const PartFiles& files, const ComputeOptions& compute) {
   const torch::NoGradGuard no_grad;
-  const Checkpoint checkpoint = open_checkpoint(files.weights);
+  const Checkpoint checkpoint = open_part(files);
   Vae vae(read_vae_config(files));
   vae->to(compute.device, compute.dtype);
   fill(*vae, weight_targets(*vae), checkpoint, weight_sources(checkpoint, vae_keys(checkpoint)));
@@ -376,7 +376,7 @@ Vae load_vae(const PartFiles& files, const ComputeOptions& compute) {
 
 Umt5Encoder load_text_encoder(const PartFiles& files, const ComputeOptions& compute) {
   const torch::NoGradGuard no_grad;
-  const Checkpoint checkpoint = open_checkpoint(files.weights);
+  const Checkpoint checkpoint = open_part(files);
   Umt5Encoder encoder(read_text_encoder_config(files),
                       at::TensorOptions().device(compute.device).dtype(compute.dtype));
   fill(*encoder, weight_targets(*encoder), checkpoint,
@@ -389,7 +389,7 @@ Tokenizer load_tokenizer(const PartFiles& files) {
 }
 
 int64_t weight_bytes(const PartFiles& files, at::ScalarType dtype) {
-  const Checkpoint checkpoint = open_checkpoint(files.weights);
+  const Checkpoint checkpoint = open_part(files);
   int64_t elements = 0;
   for (const auto& [name, record] : checkpoint.tensors()) {
     elements += record.element_count();

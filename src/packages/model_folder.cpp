@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "io/all_in_one.h"
 #include "io/model_index.h"
 #include "io/readers/bounded_json.h"
 #include "io/readers/checkpoint_folder.h"
@@ -110,6 +111,19 @@ std::optional<fs::path> file_by_hint(const fs::path& folder, ModelPart part) {
   return fitting.empty() ? std::nullopt : std::optional(fitting.front());
 }
 
+// Whether `file` is an all-in-one file with the part; a broken one is reported when loaded.
+bool lies_in(const fs::path& file, ModelPart part) {
+  try {
+    return is_file(file) && brings_part(open_checkpoint(file), part);
+  } catch (const InputError&) {
+    return false;
+  }
+}
+
+std::optional<PartFiles> find_in_file(const fs::path& file, ModelPart part) {
+  return lies_in(file, part) ? std::optional(with_config(file, part)) : std::nullopt;
+}
+
 // The part in a package folder of any layout.
 std::optional<PartFiles> find_in_package(const fs::path& folder, ModelPart part) {
   if (part != ModelPart::kTokenizer) {
@@ -157,6 +171,9 @@ std::optional<PartFiles> find_at_own_path(const fs::path& path, ModelPart part) 
 
 std::string not_found(const fs::path& place, ModelPart part) {
   std::string text = place.string() + ": found no " + facts(part).title;
+  if (is_file(place)) {
+    return text + " among the parts in this file: name it with " + facts(part).flag;
+  }
   text += ", looked for ";
   if (part != ModelPart::kTokenizer) {
     text += std::string(facts(part).folder) + "/, ";
@@ -175,7 +192,9 @@ ModelFiles::Search search(const fs::path& package, const fs::path& own, ModelPar
   }
   const fs::path& place = own.empty() ? package : own;
   try {
-    auto found = own.empty() ? find_in_package(package, part) : find_at_own_path(own, part);
+    auto found = !own.empty()         ? find_at_own_path(own, part)
+                 : is_folder(package) ? find_in_package(package, part)
+                                      : find_in_file(package, part);
     if (!found) {
       refuse_hub_cache(place);
     }
@@ -185,15 +204,34 @@ ModelFiles::Search search(const fs::path& package, const fs::path& own, ModelPar
   }
 }
 
-// Throws unless `model`, which was given, is a folder of one pipeline that is read here.
+// Throws unless `model`, which was given, is a folder of one pipeline that is read here, or an all-in-one
+// file.
 void check_model_path(const fs::path& model) {
-  if (!is_folder(model)) {
-    throw InputError("--model " + model.string() + ": " +
-                     (is_there(model)
-                          ? "expected a directory, found a file: name it with --transformer"
-                          : "no such directory"));
+  if (is_folder(model)) {
+    refuse_other_pipelines(model);
+  } else if (!is_there(model)) {
+    throw InputError("--model " + model.string() + ": no such directory or file");
+  } else if (!is_all_in_one(open_checkpoint(model))) {
+    throw InputError(
+        "--model " + model.string() +
+        ": expected a directory, or a file with all parts, found a file of one: name it "
+        "with --transformer, --text-encoder or --vae");
   }
-  refuse_other_pipelines(model);
+}
+
+// The transformer's file in a folder may be an all-in-one file: parts that were not found are taken from it.
+void take_from_transformer(ModelFiles& files, const ModelPaths& paths) {
+  if (!paths.transformer.empty() || !files.has(ModelPart::kTransformer)) {
+    return;
+  }
+  const fs::path weights = files.require(ModelPart::kTransformer).weights;
+  for (const ModelPart part : {ModelPart::kTextEncoder, ModelPart::kVae, ModelPart::kTokenizer}) {
+    auto& search = files.parts[static_cast<size_t>(part)];
+    const bool is_missing = paths.own(part).empty() && !search.files && !search.is_broken;
+    if (auto found = is_missing ? find_in_file(weights, part) : std::nullopt) {
+      search = {found, ""};
+    }
+  }
 }
 
 ModelFamily family_of(const fs::path& package) {
@@ -252,6 +290,7 @@ ModelFiles find_model_files(const ModelPaths& paths) {
     const auto part = static_cast<ModelPart>(i);
     files.parts[i] = search(paths.model, paths.own(part), part);
   }
+  take_from_transformer(files, paths);
   if (auto& transformer = files.parts[static_cast<size_t>(ModelPart::kTransformer)].files) {
     transformer->loras = paths.loras;
   }
@@ -272,9 +311,15 @@ ModelFiles find_model_files(const ModelPaths& paths) {
   return files;
 }
 
+Checkpoint open_part(const PartFiles& files) {
+  Checkpoint checkpoint = open_checkpoint(files.weights);
+  keep_part(checkpoint, files.part);
+  return checkpoint;
+}
+
 bool brings_tokenizer(const fs::path& weights) {
   try {
-    return open_checkpoint(weights).tensors().contains("spiece_model");
+    return find_tokenizer(open_checkpoint(weights)) != nullptr;
   } catch (const InputError&) {
     return false;
   }
@@ -295,12 +340,11 @@ std::string read_tokenizer_bytes(const fs::path& file) {
     return text(mapped.bytes().data(), mapped.bytes().size());
   }
   const Checkpoint checkpoint = open_checkpoint(file);
-  const auto found = checkpoint.tensors().find("spiece_model");
-  if (found == checkpoint.tensors().end() || item_size(found->second.dtype) != 1 ||
-      !found->second.is_contiguous()) {
+  const TensorRecord* found = find_tokenizer(checkpoint);
+  if (found == nullptr || item_size(found->dtype) != 1 || !found->is_contiguous()) {
     throw InputError(file.string() + ": expected a tensor \"spiece_model\" of bytes, found none");
   }
-  return text(found->second.data, found->second.bytes);
+  return text(found->data, found->bytes);
 }
 
 }  // namespace ospnext

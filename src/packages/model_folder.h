@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "io/readers/lora_file.h"
+#include "io/readers/tensor_file.h"
 
 namespace ospnext {
 
@@ -35,7 +36,7 @@ struct ModelPaths {
 // One part that was found.
 struct PartFiles {
   ModelPart part;
-  std::filesystem::path weights;                // for open_checkpoint, or for read_tokenizer_bytes
+  std::filesystem::path weights;                // for open_part, or for read_tokenizer_bytes
   std::optional<std::filesystem::path> config;  // config.json of this very part
   std::vector<LoraChoice> loras{};              // added to the transformer's weights when loaded
 };
@@ -66,10 +67,16 @@ struct ModelFiles {
 //   diffusers model_index.json, transformer/, vae/, text_encoder/, tokenizer/spiece.model, scheduler/
 //   OSP-Next  ema_model_state_dict.pt (or other weights with a config.json of class OSPNextModel),
 //             and the other parts as in Wan-AI's
+// Any other folder has a file (or an index of shards) for each part, told apart by name, or one file of all
+// parts, as ComfyUI saves them (all_in_one.h); such a file may also be the model itself.
 // A text encoder file with a tensor "spiece_model" brings its own tokenizer. Throws InputError for a
 // path that does not exist and for a package of another pipeline (model_index.h); a part that is not there
 // is an error only once it is required.
 ModelFiles find_model_files(const ModelPaths& paths);
+
+// The weights of a part, not the tokenizer's: of an all-in-one file the tensors of this part alone. Throws
+// InputError as open_checkpoint does.
+Checkpoint open_part(const PartFiles& files);
 
 // Whether the tokenizer lies in a checkpoint, too; a broken one is reported when it is loaded.
 bool brings_tokenizer(const std::filesystem::path& weights);

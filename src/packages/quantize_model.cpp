@@ -98,7 +98,7 @@ QuantizedModel quantize_transformer(const PartFiles& files, int64_t max_shard_by
                                     const CancellationToken& cancel) {
   const torch::NoGradGuard no_grad;
   const fs::path target = new_folder(output, "--output");
-  const Checkpoint checkpoint = open_checkpoint(files.weights);
+  const Checkpoint checkpoint = open_part(files);
   warn_of_unlisted(checkpoint);
   const TransformerConfig config = read_transformer_config(files);
   if (!hif8_scales(checkpoint).empty()) {

@@ -1,4 +1,4 @@
-// What commands make of packages that say or hold more than a model of one transformer,
+// What commands make of packages that say or hold more than a model of one transformer, of all-in-one files,
 // and of indexes that leave tensors out.
 #include <gtest/gtest.h>
 
@@ -13,6 +13,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
+using Tensors = std::map<std::string, at::Tensor>;
 
 class ModelPackages : public testing::Test {
  protected:
@@ -36,6 +37,22 @@ class ModelPackages : public testing::Test {
     const std::string err = run(arguments).err;
     return {read_tensors(path("out.safetensors")).at("velocity"), err};
   }
+  // The tiny model in one file, each part behind a prefix of its own, as ComfyUI has them.
+  void write_all_in_one() const {
+    write_tiny_wan_model(folder_ / "wan");
+    run({"convert", "--model", path("wan"), "--layout", "single-file", "--output", path("parts")});
+    Tensors all{{"text_encoders.umt5xxl.logit_scale", torch::ones({})}};
+    const auto add = [&](const std::string& file, const std::string& prefix) {
+      for (const auto& [name, tensor] : read_tensors(folder_ / "parts" / file)) {
+        all[(name == "spiece_model" ? "text_encoders." : prefix) + name] = tensor;
+      }
+    };
+    add("transformer.safetensors", "model.diffusion_model.");
+    add("umt5_xxl.safetensors", "text_encoders.umt5xxl.transformer.");
+    add("wan_2.1_vae.safetensors", "first_stage_model.");
+    save_safetensors(path("all.safetensors"), all);
+  }
+
   const TemporaryFolder folder_;
 };
 
@@ -71,6 +88,54 @@ TEST_F(ModelPackages, PartSetToNothingIsNotThere) {
                  "transformer_2": [null, null]})");
   EXPECT_TRUE(velocity({"--model", path("m")}).first.equal(before));
   EXPECT_EQ(inspected("m")["parts"].size(), 3U);
+}
+
+TEST_F(ModelPackages, AllInOneFileIsAModel) {
+  write_all_in_one();
+  const json found = inspected("all.safetensors");
+  EXPECT_EQ(found["kind"], "model");
+  EXPECT_EQ(found["layout"], "single-file");
+  EXPECT_EQ(found["missing"], json::array());
+  const json apart = inspected("parts");
+  for (size_t i = 0; i < 3; ++i) {
+    const json& part = found["parts"][i];
+    EXPECT_EQ(part["kind"], apart["parts"][i]["kind"]);
+    EXPECT_EQ(part["parameters"], apart["parts"][i]["parameters"]);
+    EXPECT_EQ(part["unused"], json::array());
+    EXPECT_FALSE(part.contains("problem")) << part["problem"];
+  }
+  EXPECT_EQ(found["parts"][0]["bytes"], apart["parts"][0]["bytes"]);
+  EXPECT_EQ(found["parts"][2]["bytes"], apart["parts"][2]["bytes"]);
+  EXPECT_EQ(found["parts"][1]["tokenizer_inside"], true);
+  const at::Tensor expected = velocity({"--model", path("wan")}).first;
+  for (const char* flag : {"--model", "--transformer"}) {
+    const auto [value, err] = velocity({flag, path("all.safetensors")});
+    EXPECT_TRUE(value.equal(expected)) << flag;
+    EXPECT_EQ(err.find("warning"), std::string::npos) << err;
+  }
+}
+
+TEST_F(ModelPackages, AllInOneFileIsTakenApartByConvert) {
+  write_all_in_one();
+  const Outcome outcome = run(
+      {"convert", "--model", path("all.safetensors"), "--layout", "wan", "--output", path("new")});
+  EXPECT_EQ(outcome.err.find("warning"), std::string::npos) << outcome.err;
+  for (const char* file :
+       {"diffusion_pytorch_model.safetensors", "Wan2.1_VAE.safetensors",
+        "models_t5_umt5-xxl-enc-bf16.safetensors", "google/umt5-xxl/spiece.model"}) {
+    EXPECT_TRUE(file_text(folder_ / "new" / file) == file_text(folder_ / "wan" / file)) << file;
+  }
+  fs::create_directory(folder_ / "folder");
+  fs::rename(folder_ / "all.safetensors", folder_ / "folder/wan.safetensors");
+  EXPECT_EQ(inspected("folder")["parts"].size(), 3U);
+  const auto encode = [&](const Arguments& model) {
+    Arguments arguments{"stage", "encode-text", "--prompt", "a red ball", "--output", path("text")};
+    arguments.insert(arguments.end(), model.begin(), model.end());
+    run(arguments);
+    return read_tensors(path("text")).at("embeddings");
+  };
+  const std::string file = path("folder/wan.safetensors");
+  EXPECT_TRUE(encode({"--text-encoder", file}).equal(encode({"--model", path("wan")})));
 }
 
 TEST_F(ModelPackages, TensorsThatAnIndexLeavesOutAreNamedOnce) {

@@ -130,8 +130,11 @@ TEST_F(ModelFolder, OwnPathsGoBeforeThePackage) {
 
 TEST_F(ModelFolder, PathsThatAreNotThereAreNamedWithTheirFlag) {
   EXPECT_THROW(find_model_files({.model = folder_ / "none"}), InputError);
-  expect_refused([&] { find_model_files({.model = write("a.safetensors", "x")}); }, "--model",
-                 "expected a directory, found a file");
+  const fs::path one = write("a.safetensors", safetensors_bytes("{}"));
+  expect_refused([&] { find_model_files({.model = one}); }, "--model",
+                 "expected a directory, or a file with all parts, found a file of one");
+  expect_refused([&] { find_model_files({.model = write("a.gguf", "GGUF")}); }, folder_ / "a.gguf",
+                 "this is a GGUF file");
   const ModelFiles files = find_model_files({.vae = folder_ / "none"});
   expect_refused([&] { files.require(ModelPart::kVae); }, "--vae " + (folder_ / "none").string(),
                  "no such file");

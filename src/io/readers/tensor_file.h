@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "io/readers/mapped_file.h"
@@ -88,6 +89,9 @@ class Checkpoint {
 
   // Forgets all tensors but those whose names `wanted` takes.
   void keep(const std::function<bool(const std::string& name)>& wanted);
+  void set_metadata(const std::string& key, std::string value) {
+    metadata_[key] = std::move(value);
+  }
 
   // Starts reading a tensor from disk, ahead of its use.
   void fetch_pages(const TensorRecord& record) const noexcept;
