@@ -40,8 +40,8 @@ std::set<ModelPart> parts_in(const Checkpoint& checkpoint) {
   return parts;
 }
 
-// Leaves of ComfyUI's description of quantised layers ({"layers": {name: ...}}) those of the part. What
-// is no such description stays, for its reader to refuse.
+// Leaves of ComfyUI's description of quantised layers ({"layers": {name: ...}}) those of the part.
+// What is no such description stays, for its reader to refuse.
 void keep_layers(Checkpoint& checkpoint, ModelPart part) {
   constexpr const char* kLayers = "_quantization_metadata";
   const auto found = checkpoint.metadata().find(kLayers);

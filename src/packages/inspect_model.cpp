@@ -153,7 +153,8 @@ ordered_json describe_lora(const Checkpoint& checkpoint, const fs::path& path) {
   return description;
 }
 
-// `weights` is where the tensors come from, `path` where the user pointed, for what lies beside them.
+// `weights` is where the tensors come from, `path` where the user pointed, for what lies beside
+// them.
 ordered_json describe_checkpoint(const Checkpoint& checkpoint, const fs::path& weights,
                                  const fs::path& path) {
   const auto files_as = [&](ModelPart part) {

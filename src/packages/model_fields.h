@@ -50,7 +50,8 @@ struct ModelFields {
   template <class Visitor>
   void visit(Visitor&& field) {
     field("model", model,
-          "directory of a model (Wan-AI, diffusers or OSP-Next layout), or a file with all its parts");
+          "directory of a model (Wan-AI, diffusers or OSP-Next layout), or a file with all its "
+          "parts");
     field("transformer", transformer, "file or directory of the transformer alone");
     field("text_encoder", text_encoder, "file or directory of the text encoder alone");
     field("vae", vae, "file or directory of the VAE alone");

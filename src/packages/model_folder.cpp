@@ -204,8 +204,8 @@ ModelFiles::Search search(const fs::path& package, const fs::path& own, ModelPar
   }
 }
 
-// Throws unless `model`, which was given, is a folder of one pipeline that is read here, or an all-in-one
-// file.
+// Throws unless `model`, which was given, is a folder of one pipeline that is read here, or an
+// all-in-one file.
 void check_model_path(const fs::path& model) {
   if (is_folder(model)) {
     refuse_other_pipelines(model);
@@ -219,7 +219,8 @@ void check_model_path(const fs::path& model) {
   }
 }
 
-// The transformer's file in a folder may be an all-in-one file: parts that were not found are taken from it.
+// The transformer's file in a folder may be an all-in-one file: parts that were not found are taken
+// from it.
 void take_from_transformer(ModelFiles& files, const ModelPaths& paths) {
   if (!paths.transformer.empty() || !files.has(ModelPart::kTransformer)) {
     return;

@@ -48,8 +48,8 @@ struct ModelFiles {
 
   // The files of a part. Throws InputError that says where it was looked for when there are none.
   const PartFiles& require(ModelPart part) const;
-  // The same, but null for a part that is not there. Throws InputError when something is there that is
-  // not to be used, such as two candidates or a broken config.json.
+  // The same, but null for a part that is not there. Throws InputError when something is there that
+  // is not to be used, such as two candidates or a broken config.json.
   const PartFiles* find(ModelPart part) const;
   bool has(ModelPart part) const { return parts[static_cast<size_t>(part)].files.has_value(); }
 
@@ -67,15 +67,15 @@ struct ModelFiles {
 //   diffusers model_index.json, transformer/, vae/, text_encoder/, tokenizer/spiece.model, scheduler/
 //   OSP-Next  ema_model_state_dict.pt (or other weights with a config.json of class OSPNextModel),
 //             and the other parts as in Wan-AI's
-// Any other folder has a file (or an index of shards) for each part, told apart by name, or one file of all
-// parts, as ComfyUI saves them (all_in_one.h); such a file may also be the model itself.
-// A text encoder file with a tensor "spiece_model" brings its own tokenizer. Throws InputError for a
-// path that does not exist and for a package of another pipeline (model_index.h); a part that is not there
-// is an error only once it is required.
+// Any other folder has a file (or an index of shards) for each part, told apart by name, or one
+// file of all parts, as ComfyUI saves them (all_in_one.h); such a file may also be the model
+// itself. A text encoder file with a tensor "spiece_model" brings its own tokenizer. Throws
+// InputError for a path that does not exist and for a package of another pipeline (model_index.h);
+// a part that is not there is an error only once it is required.
 ModelFiles find_model_files(const ModelPaths& paths);
 
-// The weights of a part, not the tokenizer's: of an all-in-one file the tensors of this part alone. Throws
-// InputError as open_checkpoint does.
+// The weights of a part, not the tokenizer's: of an all-in-one file the tensors of this part alone.
+// Throws InputError as open_checkpoint does.
 Checkpoint open_part(const PartFiles& files);
 
 // Whether the tokenizer lies in a checkpoint, too; a broken one is reported when it is loaded.

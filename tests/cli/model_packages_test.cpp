@@ -1,5 +1,5 @@
-// What commands make of packages that say or hold more than a model of one transformer, of all-in-one files,
-// and of indexes that leave tensors out.
+// What commands make of packages that say or hold more than a model of one transformer, of
+// all-in-one files, and of indexes that leave tensors out.
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>

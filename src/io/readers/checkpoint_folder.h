@@ -25,16 +25,17 @@ std::optional<ShardName> parse_shard_name(const std::string& name);
 // "NAME.index.json", and as diffusers names the index of a variant: "NAME.index.fp16.json".
 bool is_index_name(const std::string& name);
 
-// The checkpoints that lie directly in a folder, of those files whose paths `fits` takes, sorted: indexes
-// of shards; without any, tensor files, where the shards of one set count once, by the first that is
-// there; without any, files of GGUF or of torch.distributed.checkpoint, which open_checkpoint() refuses by
-// name. Names that begin with a dot are passed over: macOS leaves such beside files.
+// The checkpoints that lie directly in a folder, of those files whose paths `fits` takes, sorted:
+// indexes of shards; without any, tensor files, where the shards of one set count once, by the
+// first that is there; without any, files of GGUF or of torch.distributed.checkpoint, which
+// open_checkpoint() refuses by name. Names that begin with a dot are passed over: macOS leaves such
+// beside files.
 std::vector<std::filesystem::path> checkpoints_in(
     const std::filesystem::path& folder,
     const std::function<bool(const std::filesystem::path&)>& fits);
 
-// Throws InputError when `folder` is the root of a hub's cache (models--OWNER--NAME): it holds the files
-// under names of their own, and the folders that were meant in snapshots/.
+// Throws InputError when `folder` is the root of a hub's cache (models--OWNER--NAME): it holds the
+// files under names of their own, and the folders that were meant in snapshots/.
 void refuse_hub_cache(const std::filesystem::path& folder);
 
 }  // namespace ospnext

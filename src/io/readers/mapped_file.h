@@ -11,8 +11,8 @@ namespace ospnext {
 // Read-only mapping of a regular file, gone with the object. The file must not shrink meanwhile.
 class MappedFile {
  public:
-  // Throws InputError when the file is missing, unreadable, empty or not a regular file, and when it is
-  // the pointer that Git LFS leaves in the place of a large one.
+  // Throws InputError when the file is missing, unreadable, empty or not a regular file, and when
+  // it is the pointer that Git LFS leaves in the place of a large one.
   explicit MappedFile(const std::filesystem::path& path);
   ~MappedFile();
   MappedFile(const MappedFile&) = delete;

@@ -56,7 +56,8 @@ SafetensorsContent read_file(const MappedFile& file) {
   throw InputError(file.path() + ": expected a safetensors or a PyTorch zip file, found neither");
 }
 
-// Of torch.distributed.checkpoint, which writes a folder: .metadata and a .distcp file of each rank.
+// Of torch.distributed.checkpoint, which writes a folder: .metadata and a .distcp file of each
+// rank.
 [[noreturn]] void refuse_distributed(const fs::path& file) {
   const fs::path folder = file.parent_path();
   throw InputError(folder.string() + ": this is a folder of torch.distributed.checkpoint (" +

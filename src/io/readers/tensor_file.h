@@ -84,7 +84,8 @@ class Checkpoint {
   const TensorMap& tensors() const { return tensors_; }
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   const std::string& path() const { return path_; }  // of the file, or of the index
-  // Tensors, in order, that the shards of an index hold and it does not name: they are used all the same.
+  // Tensors, in order, that the shards of an index hold and it does not name: they are used all the
+  // same.
   const std::vector<std::string>& unlisted() const { return unlisted_; }
 
   // Forgets all tensors but those whose names `wanted` takes.
@@ -108,16 +109,17 @@ class Checkpoint {
 
 // Opens a .safetensors file, a PyTorch zip file (.pth, .pt, .bin), an index with its shards, or a
 // directory that holds one of these (find_checkpoint). A file named as one of several shards
-// ("NAME-00001-of-00003.safetensors") stands for all of them. The kind is read from the content, not
-// from the name. Throws InputError, one sentence that names the file, also for a shard that is gone.
+// ("NAME-00001-of-00003.safetensors") stands for all of them. The kind is read from the content,
+// not from the name. Throws InputError, one sentence that names the file, also for a shard that is
+// gone.
 Checkpoint open_checkpoint(const std::filesystem::path& file_or_index_or_dir);
 
 // Whether the name ends as those of tensor files do: .safetensors, .pt, .pth, .bin.
 bool is_tensor_file(const std::filesystem::path& path);
 
 // The checkpoint of a directory: diffusion_pytorch_model or model (.safetensors or its index),
-// ema_model_state_dict.pt, and else the only one of any name (checkpoints_in). Nothing when there is
-// none; InputError when several make it ambiguous, and for the root of a hub's cache.
+// ema_model_state_dict.pt, and else the only one of any name (checkpoints_in). Nothing when there
+// is none; InputError when several make it ambiguous, and for the root of a hub's cache.
 std::optional<std::filesystem::path> find_checkpoint(const std::filesystem::path& directory);
 
 }  // namespace ospnext
