@@ -9,6 +9,11 @@ namespace {
 // The values of a record as float32 on `device`.
 at::Tensor floats(const TensorRecord& record, const LoraFile& file, const std::string& name,
                   at::Device device) {
+  if (!is_floating(record.dtype)) {
+    throw InputError(file.checkpoint.path() + ": tensor " + quoted(name) +
+                     " or its partner is of " + dtype_text(record) +
+                     ", expected floating-point numbers");
+  }
   const at::Tensor values = to_tensor(record).to(device).to(at::kFloat);
   if (!at::isfinite(values).all().item<bool>()) {
     throw InputError(file.checkpoint.path() + ": tensor " + quoted(name) +

@@ -148,7 +148,7 @@ class Converter {
     }
     if (item_size(source.record.dtype) == 1 && (!source.is_plain() || loras.change(source.name))) {
       throw InputError(checkpoint.path() + ": tensor " + quoted(source.file_name) + " is " +
-                       dtype_name(source.record.dtype) +
+                       dtype_text(source.record) +
                        (source.is_plain() ? " and a LoRA changes it" : " with a scale") +
                        ": name the dtype to write with --dtype");
     }

@@ -29,7 +29,7 @@ std::map<std::string, double> hif8_scales(const Checkpoint& checkpoint) {
     const std::string origin = checkpoint.path() + ": tensor " + quoted(name);
     const auto value = scalar_value(record);
     if (record.dtype != DType::kF32 || !value || !std::isfinite(*value) || *value <= 0) {
-      throw InputError(origin + ": found " + dtype_name(record.dtype) + " of shape " +
+      throw InputError(origin + ": found " + dtype_text(record) + " of shape " +
                        shape_text(record.shape) + ", expected one positive F32 number as scale");
     }
     const std::string weight = name.substr(0, name.size() - kScaleEnd.size());
@@ -38,7 +38,7 @@ std::map<std::string, double> hif8_scales(const Checkpoint& checkpoint) {
       throw InputError(origin + " scales " + quoted(weight) + ", which is " +
                        (codes == checkpoint.tensors().end()
                             ? "not there"
-                            : "of " + std::string(dtype_name(codes->second.dtype))) +
+                            : "of " + dtype_text(codes->second)) +
                        ", expected HiF8 codes in U8");
     }
     scales[weight] = *value;

@@ -222,7 +222,7 @@ class Assembly {
     if (!alpha || !std::isfinite(*alpha)) {
       throw InputError(path_ + ": tensor " + quoted(entry.first) + ": found " +
                        (alpha ? std::to_string(*alpha)
-                              : dtype_name(entry.second.dtype) +
+                              : dtype_text(entry.second) +
                                     (" of shape " + shape_text(entry.second.shape))) +
                        ", expected one finite number as alpha");
     }

@@ -32,6 +32,7 @@ struct PickleGlobal {
 // A storage of the archive; without a dtype it counts bytes.
 struct PickleStorage {
   std::optional<DType> dtype;
+  std::string type;  // "torch.FloatStorage"
   std::span<const std::byte> bytes;
 };
 

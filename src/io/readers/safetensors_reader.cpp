@@ -44,13 +44,7 @@ TensorRecord read_entry(const nlohmann::json& entry, std::span<const std::byte> 
       !entry.contains("data_offsets") || !entry["dtype"].is_string()) {
     throw InputError(origin + " needs dtype, shape and data_offsets");
   }
-  TensorRecord record;
-  const auto dtype_text = entry["dtype"].get<std::string>();
-  const auto dtype = dtype_from_name(dtype_text);
-  if (!dtype) {
-    throw InputError(origin + " has the dtype " + quoted(dtype_text) + ", which is not read");
-  }
-  record.dtype = *dtype;
+  const auto type_name = entry["dtype"].get<std::string>();
   const auto shape = sizes(entry["shape"]);
   const auto offsets = sizes(entry["data_offsets"]);
   if (!shape || !offsets || offsets->size() != 2) {
@@ -67,11 +61,20 @@ TensorRecord read_entry(const nlohmann::json& entry, std::span<const std::byte> 
                      std::to_string(end) + " of " + std::to_string(payload.size()) +
                      ": the file is damaged or cut off");
   }
-  const auto expected = byte_count(*shape, item_size(record.dtype));
-  if (!expected || static_cast<uint64_t>(*expected) != end - begin) {
-    throw InputError(origin + " of shape " + shape_text(*shape) + " and dtype " + dtype_text +
-                     " does not fit its " + std::to_string(end - begin) + " bytes");
+  const auto dtype = dtype_from_name(type_name);
+  if (!dtype) {
+    if (auto other = record_of_other(type_name, *shape, end - begin)) {
+      return *other;
+    }
   }
+  const auto expected = dtype ? byte_count(*shape, item_size(*dtype)) : std::nullopt;
+  if (!expected || static_cast<uint64_t>(*expected) != end - begin) {
+    throw InputError(origin + " of shape " + shape_text(*shape) + " and dtype " +
+                     quoted(type_name) + " does not fit its " + std::to_string(end - begin) +
+                     " bytes");
+  }
+  TensorRecord record;
+  record.dtype = *dtype;
   record.shape = *shape;
   record.strides = contiguous_strides(*shape);
   record.data = payload.data() + begin;

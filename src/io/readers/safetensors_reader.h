@@ -17,7 +17,8 @@ struct SafetensorsContent {
 bool looks_like_safetensors(std::span<const std::byte> bytes);
 
 // Reads header and tensor places of a mapped file: 8 bytes little-endian header length, JSON header,
-// data. Every length, offset and shape is checked; tensors must not overlap. Throws InputError.
+// data. Every length, offset and shape is checked; tensors must not overlap. A tensor of an unknown
+// dtype is DType::kOther. Throws InputError.
 // Source: huggingface/safetensors README.md, "Format".
 SafetensorsContent read_safetensors(const MappedFile& file);
 

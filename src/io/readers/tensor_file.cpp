@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <cmath>
 #include <cstring>
 #include <utility>
@@ -24,7 +25,7 @@ constexpr std::array kDTypes{
     DTypeEntry{DType::kI16, "I16", 2},        DTypeEntry{DType::kI8, "I8", 1},
     DTypeEntry{DType::kU64, "U64", 8},        DTypeEntry{DType::kU32, "U32", 4},
     DTypeEntry{DType::kU16, "U16", 2},        DTypeEntry{DType::kU8, "U8", 1},
-    DTypeEntry{DType::kBool, "BOOL", 1},
+    DTypeEntry{DType::kBool, "BOOL", 1},      DTypeEntry{DType::kOther, "", 0},
 };
 
 constexpr size_t kNamesShown = 5;
@@ -65,7 +66,7 @@ const char* dtype_name(DType dtype) {
 
 std::optional<DType> dtype_from_name(const std::string& name) {
   for (const DTypeEntry& entry : kDTypes) {
-    if (name == entry.name) {
+    if (name == entry.name && entry.dtype != DType::kOther) {
       return entry.dtype;
     }
   }
@@ -108,6 +109,33 @@ std::optional<int64_t> byte_count(const std::vector<int64_t>& shape, size_t item
     }
   }
   return count;
+}
+
+std::optional<TensorRecord> record_of_other(const std::string& dtype,
+                                            const std::vector<int64_t>& shape, size_t available) {
+  constexpr size_t kLongestName = 32;
+  const bool is_word = dtype.size() <= kLongestName &&
+                       std::all_of(dtype.begin(), dtype.end(), [](unsigned char letter) {
+                         return std::isalnum(letter) != 0 || letter == '_' || letter == '.';
+                       });
+  const auto count = byte_count(shape, 1);
+  if (!is_word || dtype.empty() || !count || static_cast<uint64_t>(*count) / 8 > available) {
+    return std::nullopt;
+  }
+  return TensorRecord{DType::kOther, shape, contiguous_strides(shape), nullptr, 0, dtype};
+}
+
+std::string dtype_text(const TensorRecord& record) {
+  return record.dtype == DType::kOther ? record.other : dtype_name(record.dtype);
+}
+
+bool is_fp8(DType dtype) {
+  return dtype == DType::kF8E4M3 || dtype == DType::kF8E5M2;
+}
+
+bool is_floating(DType dtype) {
+  return dtype == DType::kF64 || dtype == DType::kF32 || dtype == DType::kF16 ||
+         dtype == DType::kBF16 || is_fp8(dtype);
 }
 
 std::string shape_text(const std::vector<int64_t>& shape) {
@@ -161,6 +189,7 @@ std::optional<double> scalar_value(const TensorRecord& record) {
       return number_at<uint8_t>(record);
     case DType::kF8E4M3:
     case DType::kF8E5M2:
+    case DType::kOther:
       break;
   }
   return std::nullopt;

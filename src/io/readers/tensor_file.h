@@ -32,12 +32,13 @@ enum class DType {
   kU16,
   kU8,
   kBool,
+  kOther,  // one that is not read; such a tensor has a shape, but no data
 };
 
 // Of one tensor; more are refused.
 inline constexpr size_t kMaxDimensions = 16;
 
-size_t item_size(DType dtype);        // bytes of one element
+size_t item_size(DType dtype);        // bytes of one element; 0 of kOther
 const char* dtype_name(DType dtype);  // as safetensors writes it: "F32", "BF16", ...
 std::optional<DType> dtype_from_name(const std::string& name);  // nothing for an unknown name
 
@@ -49,6 +50,7 @@ struct TensorRecord {
   std::vector<int64_t> strides;  // in elements, none negative
   const std::byte* data = nullptr;
   size_t bytes = 0;
+  std::string other{};  // of kOther: the dtype, as the file calls it
 
   int64_t element_count() const;
   bool is_contiguous() const;
@@ -65,6 +67,18 @@ std::optional<int64_t> byte_count(const std::vector<int64_t>& shape, size_t item
 
 // `name` from a file in quotes, fit for a message: control characters replaced, cut when long.
 std::string quoted(const std::string& name);
+
+// A record without data, of a dtype that is not read. Nothing when `dtype` is no plain word, or when a
+// tensor of this shape does not fit into `available` bytes even with a bit for each element.
+std::optional<TensorRecord> record_of_other(const std::string& dtype,
+                                            const std::vector<int64_t>& shape, size_t available);
+
+// "BF16", or what the file calls a dtype that is not read.
+std::string dtype_text(const TensorRecord& record);
+
+// Whether the dtype is one of fractional numbers: F64 to F8.
+bool is_floating(DType dtype);
+bool is_fp8(DType dtype);
 
 // "[2, 3]"
 std::string shape_text(const std::vector<int64_t>& shape);

@@ -10,15 +10,23 @@ namespace {
 
 using Arguments = std::vector<PickleValue*>;
 
-// A type that the readers do not know maps to nothing: naming it is harmless, using it is refused.
+// A storage of bytes has no type; what it holds is said by the tensor.
 const std::map<std::string, std::optional<DType>>& storage_types() {
   static const std::map<std::string, std::optional<DType>> types{
-      {"torch.DoubleStorage", DType::kF64},   {"torch.FloatStorage", DType::kF32},
-      {"torch.HalfStorage", DType::kF16},     {"torch.BFloat16Storage", DType::kBF16},
-      {"torch.LongStorage", DType::kI64},     {"torch.IntStorage", DType::kI32},
-      {"torch.ShortStorage", DType::kI16},    {"torch.CharStorage", DType::kI8},
-      {"torch.ByteStorage", DType::kU8},      {"torch.BoolStorage", DType::kBool},
-      {"torch.UntypedStorage", std::nullopt}, {"torch.storage.UntypedStorage", std::nullopt},
+      {"torch.DoubleStorage", DType::kF64},
+      {"torch.FloatStorage", DType::kF32},
+      {"torch.HalfStorage", DType::kF16},
+      {"torch.BFloat16Storage", DType::kBF16},
+      {"torch.LongStorage", DType::kI64},
+      {"torch.IntStorage", DType::kI32},
+      {"torch.ShortStorage", DType::kI16},
+      {"torch.CharStorage", DType::kI8},
+      {"torch.ByteStorage", DType::kU8},
+      {"torch.BoolStorage", DType::kBool},
+      {"torch.UntypedStorage", std::nullopt},
+      {"torch.storage.UntypedStorage", std::nullopt},
+      {"torch.ComplexFloatStorage", DType::kOther},
+      {"torch.ComplexDoubleStorage", DType::kOther},
   };
   return types;
 }
@@ -40,6 +48,27 @@ const std::map<std::string, DType>& dtypes() {
       {"torch.uint16", DType::kU16},
       {"torch.uint8", DType::kU8},
       {"torch.bool", DType::kBool},
+      {"torch.complex32", DType::kOther},
+      {"torch.complex64", DType::kOther},
+      {"torch.complex128", DType::kOther},
+      {"torch.float8_e4m3fnuz", DType::kOther},
+      {"torch.float8_e5m2fnuz", DType::kOther},
+      {"torch.float8_e8m0fnu", DType::kOther},
+      {"torch.float4_e2m1fn_x2", DType::kOther},
+      {"torch.uint1", DType::kOther},
+      {"torch.uint2", DType::kOther},
+      {"torch.uint3", DType::kOther},
+      {"torch.uint4", DType::kOther},
+      {"torch.uint5", DType::kOther},
+      {"torch.uint6", DType::kOther},
+      {"torch.uint7", DType::kOther},
+      {"torch.int1", DType::kOther},
+      {"torch.int2", DType::kOther},
+      {"torch.int3", DType::kOther},
+      {"torch.int4", DType::kOther},
+      {"torch.int5", DType::kOther},
+      {"torch.int6", DType::kOther},
+      {"torch.int7", DType::kOther},
   };
   return types;
 }
@@ -85,8 +114,9 @@ std::optional<int64_t> extent(const std::vector<int64_t>& shape,
   return bytes;
 }
 
-// Arguments: storage, offset, size, stride, and others that do not matter here.
-TensorRecord rebuild_tensor(const Arguments& arguments, std::optional<DType> dtype,
+// Arguments: storage, offset, size, stride, and others that do not matter here. `type` names the dtype
+// where the storage does not.
+TensorRecord rebuild_tensor(const Arguments& arguments, const std::string& type,
                             const std::string& origin) {
   const auto refuse = [&](const std::string& what) -> InputError {
     return InputError(origin + ": a tensor " + what + ": the file is damaged");
@@ -105,13 +135,19 @@ TensorRecord rebuild_tensor(const Arguments& arguments, std::optional<DType> dty
   if (shape->size() > kMaxDimensions) {
     throw refuse("has " + std::to_string(shape->size()) + " dimensions");
   }
-  if (!dtype) {
-    dtype = storage->dtype;
-  }
+  const auto dtype = type.empty() ? storage->dtype : std::optional(dtypes().at(type));
   if (!dtype) {
     throw refuse("has no known type");
   }
-  TensorRecord record{*dtype, *shape, *strides, storage->bytes.data(), 0};
+  if (*dtype == DType::kOther) {
+    const auto other =
+        record_of_other(type.empty() ? storage->type : type, *shape, storage->bytes.size());
+    if (!other) {
+      throw refuse("has the impossible shape " + shape_text(*shape));
+    }
+    return *other;
+  }
+  TensorRecord record{*dtype, *shape, *strides, storage->bytes.data(), 0, {}};
   const auto item = static_cast<int64_t>(item_size(*dtype));
   const auto total = byte_count(*shape, item_size(*dtype));
   const auto available = static_cast<int64_t>(storage->bytes.size());
@@ -148,13 +184,12 @@ bool is_torch_global(const std::string& name) {
 PickleValue call_torch_global(const std::string& name, const Arguments& arguments,
                               const std::string& origin) {
   if (name == kRebuildTensor) {
-    return {rebuild_tensor(arguments, std::nullopt, origin)};
+    return {rebuild_tensor(arguments, "", origin)};
   }
   if (name == kRebuildTypedTensor && arguments.size() >= 7) {
     const auto* type = std::get_if<PickleGlobal>(&arguments[6]->content);
-    const auto found = type == nullptr ? dtypes().end() : dtypes().find(type->name);
-    if (found != dtypes().end()) {
-      return {rebuild_tensor(arguments, found->second, origin)};
+    if (type != nullptr && dtypes().contains(type->name)) {
+      return {rebuild_tensor(arguments, type->name, origin)};
     }
   }
   if (name == kRebuildParameter && !arguments.empty()) {
@@ -192,7 +227,10 @@ PickleStorage storage_of_persistent_id(const PickleValue& id, const StorageLooku
       count == nullptr || !storage_types().contains(type->name)) {
     throw refuse("has unexpected parts");
   }
-  PickleStorage storage{storage_types().at(type->name), storages(*key)};
+  PickleStorage storage{storage_types().at(type->name), type->name, storages(*key)};
+  if (storage.dtype == DType::kOther) {
+    return storage;  // of elements whose size is not known here
+  }
   const auto bytes = byte_count({*count}, storage.dtype ? item_size(*storage.dtype) : 1);
   if (!bytes || static_cast<uint64_t>(*bytes) > storage.bytes.size()) {
     throw refuse("claims " + std::to_string(*count) + " elements, its entry has " +

@@ -82,7 +82,10 @@ TEST_F(Safetensors, HeadersThatAreNoValidJsonAreRefused) {
 TEST_F(Safetensors, EntriesThatDoNotFitAreRefused) {
   expect_header_refused(R"({"a":3})", "needs dtype");
   expect_header_refused(R"({"a":{"dtype":"F32","shape":[1]}})", "needs dtype");
-  expect_header_refused(entry("F4", "[2]", "[0,8]"), "dtype \"F4\"");
+  expect_header_refused(entry("F4", "[1000]", "[0,8]"), "does not fit its 8 bytes");
+  expect_header_refused(entry("F4", "[2]", "[8,16]"), "lies at bytes 8 to 16");
+  expect_header_refused(entry("F4\\u001b", "[2]", "[0,8]"), "dtype \"F4?\"");
+  expect_header_refused(entry("", "[2]", "[0,8]"), "dtype \"\"");
   expect_header_refused(entry("F32", "[-2]", "[0,8]"), "whole numbers");
   expect_header_refused(entry("F32", "[2.0]", "[0,8]"), "whole numbers");
   expect_header_refused(entry("F32", "2", "[0,8]"), "whole numbers");
@@ -94,6 +97,19 @@ TEST_F(Safetensors, EntriesThatDoNotFitAreRefused) {
   // products that overflow to a small number
   expect_header_refused(entry("F32", "[4611686018427387904,4]", "[0,0]"), "does not fit");
   expect_header_refused(entry("F32", "[4611686018427387906]", "[0,8]"), "does not fit");
+}
+
+TEST_F(Safetensors, TensorsOfUnknownDtypesHaveAShapeButNoData) {
+  for (const std::string dtype : {"F4", "F8_E8M0", "U4", "C64", "F8_E5M2FNUZ"}) {
+    const auto file = write("a", safetensors_bytes(entry(dtype, "[2,3]", "[0,8]"), "12345678"));
+    const Checkpoint checkpoint = open_checkpoint(file);
+    const TensorRecord& a = checkpoint.tensors().at("a");
+    EXPECT_EQ(a.dtype, DType::kOther);
+    EXPECT_EQ(dtype_text(a), dtype);
+    EXPECT_EQ(a.shape, (std::vector<int64_t>{2, 3}));
+    EXPECT_EQ(a.data, nullptr);
+    EXPECT_EQ(a.bytes, 0U);
+  }
 }
 
 TEST_F(Safetensors, OverlappingTensorsAreRefused) {

@@ -208,6 +208,37 @@ TEST_F(TorchFile, TensorsMustStayInsideTheirStorage) {
   expect_program_refused(tensor_program(4, 0, 3, 1, "7"), "storage \"7\" is missing");
 }
 
+TEST_F(TorchFile, TensorsOfUnknownDtypesHaveAShapeButNoData) {
+  const auto with_storage = [](const std::string& type, const std::string& rebuild,
+                               const std::string& more) {
+    std::string program = tensor_program(2, 0, 2, 1);
+    program.replace(program.find("FloatStorage"), 12, type);
+    program.replace(program.find("_rebuild_tensor_v2"), 18, rebuild);
+    program.insert(program.size() - 3, more);
+    return program;
+  };
+  const std::string typed =
+      "\x89"
+      "ccollections\nOrderedDict\n)R"
+      "ctorch\nfloat8_e8m0fnu\n";
+  const std::pair<std::string, std::string> cases[] = {
+      {with_storage("ComplexFloatStorage", "_rebuild_tensor_v2", ""), "torch.ComplexFloatStorage"},
+      {with_storage("UntypedStorage", "_rebuild_tensor_v3", typed), "torch.float8_e8m0fnu"},
+  };
+  for (const auto& [program, dtype] : cases) {
+    const auto file = write("a.pth", torch_file_bytes(program));
+    const Checkpoint checkpoint = open_checkpoint(file);
+    const TensorRecord& tensor = checkpoint.tensors().at("tensor");
+    EXPECT_EQ(tensor.dtype, DType::kOther);
+    EXPECT_EQ(dtype_text(tensor), dtype);
+    EXPECT_EQ(tensor.shape, std::vector<int64_t>{2});
+    EXPECT_EQ(tensor.data, nullptr);
+  }
+  std::string huge = tensor_program(2, 0, INT64_MAX, 1);
+  huge.replace(huge.find("FloatStorage"), 12, "ComplexFloatStorage");
+  expect_program_refused(huge, "impossible shape");
+}
+
 TEST_F(TorchFile, ContainersThatGrowWithoutEndAreRefused) {
   // a list that holds itself
   expect_program_refused("\x80\2]q\1h\1a.", "nested too deeply");
