@@ -4,8 +4,8 @@
 #include <optional>
 #include <string>
 
-#include "io/model_folder.h"
 #include "io/readers/tensor_file.h"
+#include "packages/model_folder.h"
 
 namespace ospnext {
 

@@ -1,8 +1,8 @@
 // Packages of other pipelines are refused by what they say of themselves.
 #include "io/model_index.h"
 
-#include "io/model_folder.h"
 #include "io/readers/reader_support.h"
+#include "packages/model_folder.h"
 
 namespace ospnext {
 namespace {
