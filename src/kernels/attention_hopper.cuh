@@ -5,137 +5,11 @@
 
 #include <type_traits>
 
-#include "kernels/attention_launch.h"
+#include "kernels/attention_plan.cuh"
 #include "kernels/attention_softmax.cuh"
 #include "kernels/hopper.cuh"
 
 namespace ospnext::cuda {
-
-using namespace hopper;
-
-constexpr int kHead = 128;                   // channels of a head
-constexpr int kGroups = 2, kGroupRows = 64;  // warp groups that compute, queries of each
-constexpr int kRows = kGroups * kGroupRows;  // queries of a block
-constexpr int kStages = 2;                   // tiles of keys, and of values, in shared memory
-constexpr int kStep = 16;                    // keys of one product with bf16 values
-constexpr int kStepBytes = 32;               // bytes of a row of any other operand in one product
-constexpr int kThreads = (1 + kGroups) * kWarpgroup;  // the first warp group copies
-constexpr int kCopyRegisters = 24, kComputeRegisters = 240;
-static_assert((kCopyRegisters + kGroups * kComputeRegisters) * kWarpgroup <=
-                  65536 / kThreads / 8 * 8 * kThreads,
-              "the block starts with equal shares, and cannot have more later");
-
-// The sizes, the types and the order of the work.
-struct DefaultPlan {
-  using Scores = Bf16;                   // type of queries and keys
-  using Values = Bf16;                   // type of values and weights
-  static constexpr int kKeys = 192;      // keys of a tile
-  static constexpr float kSlack = 8;     // log2 of the largest weight before sums are rescaled
-  static constexpr float kShift = 0;     // log2 of a factor of all weights
-  static constexpr bool kTurns = false;  // the two warp groups issue their products in turn
-  static constexpr bool kEager = true;  // exponentials are computed while products are running
-  static constexpr bool kKeep = true;   // keys and values leave the L2 cache last
-};
-struct Fp8Plan : DefaultPlan {
-  using Scores = E4m3;
-  static constexpr bool kTurns = true;
-};
-// E4M3 weights, from 2^-9 to 448. The tensor cores keep sums of FP8 products with about 14 bits, so
-// the products of each tile are summed alone and added to the total in fp32.
-struct Fp8ValuesPlan : Fp8Plan {
-  using Values = E4m3;
-  static constexpr int kKeys = 128;
-  static constexpr float kSlack = 0.8F;  // 2^8.8 < 448
-  static constexpr float kShift = 8;
-};
-template <class Plan>
-struct WithBias : Plan {
-  static constexpr int kKeys = 128;  // smaller tiles: the bias needs registers
-};
-
-// The layout of shared memory: offsets and sizes in bytes, from the first multiple of
-// kSwizzleBlock. A tile is stored as one box after another. A box is kSwizzleRow bytes wide and has
-// all rows of the tile. Each use of a barrier is one phase.
-template <class Plan>
-struct Shared {
-  static constexpr int kBoxes = kHead * Plan::Scores::kBytes / kSwizzleRow;  // of queries, of keys
-  // Whether values come as value_columns() (attention_launch.h).
-  static constexpr bool kColumns = std::is_same_v<typename Plan::Values, E4m3>;
-  static constexpr int kValueBoxes = kColumns ? 1 : kHead * Bf16::kBytes / kSwizzleRow;
-  static constexpr int kQueryBox = kGroupRows * kSwizzleRow, kKeyBox = Plan::kKeys * kSwizzleRow;
-  static constexpr int kValueBox = (kColumns ? kHead : Plan::kKeys) * kSwizzleRow;
-  static constexpr int kQueryTile = kBoxes * kQueryBox, kKeyTile = kBoxes * kKeyBox;
-  static constexpr int kValueTile = kValueBoxes * kValueBox;
-  static constexpr int kQueries = 0;                                // [kGroups]
-  static constexpr int kKeys = kQueries + kGroups * kQueryTile;     // [kStages]
-  static constexpr int kValues = kKeys + kStages * kKeyTile;  // [kStages]
-  static constexpr int kBarriers = kValues + kStages * kValueTile;
-  static constexpr int kBarrierBytes = 128;
-  static constexpr int kBytes = kBarriers + kBarrierBytes + kSwizzleBlock;
-  static_assert(Plan::kKeys % kStep == 0 && kKeyBox % kSwizzleBlock == 0 && kBytes <= 227 * 1024);
-  static_assert(!kColumns || Plan::kKeys == kSwizzleRow, "a tile of columns is one box");
-};
-// Kinds of barriers. There are kStages of each kind; those of queries are one for each warp group.
-enum Barrier { kQueryFull, kQueryEmpty, kKeyFull, kKeyEmpty, kValueFull, kValueEmpty, kUnused };
-
-struct Params {
-  CUtensorMap q, k, v;
-  __nv_bfloat16* o;
-  int64_t o_sample, o_token, o_head;
-  float *amax, *lse;
-  const float* bias;
-  const float *score_factor, *value_factor;  // only for Fp8Plan and plans derived from it
-  int H, L, all_keys;  // all_keys: T if every query attends to all keys, else -1
-  int tiles, tiles_a_head, segments;  // tiles: of kRows queries
-  int offset[kMaxAttentionSegments + 1];       // first token of a segment
-  int first_tile[kMaxAttentionSegments + 1];   // first tile of a segment in a head
-  int first_value[kMaxAttentionSegments + 1];  // first token or column of a segment in v
-};
-
-// A tile of queries of one head: up to kRows queries from `row`. `end` is the end of the segment.
-// The queries attend to the keys [key, key + keys). The values of these keys begin at `value`.
-struct Work {
-  int sample, head, row, end, key, keys, value;
-};
-
-// The work of one tile. Tiles are numbered by head, then segment, then row, so blocks that run at
-// the same time read the same keys.
-__device__ __forceinline__ Work work_of(const Params& p, int tile) {
-  const int of_head = tile % p.tiles_a_head, head = tile / p.tiles_a_head;
-  int low = 0;
-  for (int high = p.segments; high - low > 1;) {  // first_tile[low] <= of_head < first_tile[high]
-    const int middle = (low + high) / 2;
-    (p.first_tile[middle] <= of_head ? low : high) = middle;
-  }
-  const int begin = p.offset[low], end = p.offset[low + 1];
-  const int row = begin + (of_head - p.first_tile[low]) * kRows;
-  const bool own = p.all_keys < 0;
-  return {head / p.H,      head % p.H,  row, end, own ? begin : 0, own ? end - begin : p.all_keys,
-          p.first_value[low]};
-}
-
-template <class Plan>
-__device__ __forceinline__ int key_tiles(const Work& work) {
-  return (work.keys + Plan::kKeys - 1) / Plan::kKeys;
-}
-
-// A position in a ring of kStages tiles. `used` counts the tiles so far.
-struct Ring {
-  uint32_t used = 0;
-  __device__ __forceinline__ int stage() const { return static_cast<int>(used % kStages); }
-  __device__ __forceinline__ uint32_t parity() const { return used / kStages % 2; }
-};
-
-// The address of the block's shared memory, and the tiles of the block: every tile_step-th from
-// first_tile.
-template <class Plan>
-struct Block {
-  uint32_t shared;
-  int first_tile, tile_step;
-  __device__ __forceinline__ uint32_t barrier(Barrier kind, int which) const {
-    return shared + Shared<Plan>::kBarriers + 8 * (kind * kStages + which);
-  }
-};
 
 // copying
 
@@ -294,124 +168,207 @@ __device__ __forceinline__ void release(const Block<Plan>& block, Barrier empty,
   ++at.used;
 }
 
+// Tells the copying thread that this warp no longer needs its queries.
+template <class Plan>
+__device__ __forceinline__ void release_queries(const Block<Plan>& block, int group) {
+  if (lane_id() == 0) {
+    barrier_arrive(block.barrier(kQueryEmpty, group));
+  }
+}
+
+// A warp group that computes: the descriptors of its queries and of the rings of keys and values,
+// and its positions in the rings.
+template <class Plan>
+struct Group {
+  int index;
+  uint64_t q, k, v;
+  Ring keys, values;
+  uint32_t query_parity = 0;
+
+  __device__ __forceinline__ Group(const Block<Plan>& block, int which)
+      : index(which),
+        q(operand(block.shared + Memory::kQueries + which * Memory::kQueryTile, kSwizzleBlock, 16)),
+        k(operand(block.shared + Memory::kKeys, kSwizzleBlock, 16)),
+        v(operand(block.shared + Memory::kValues, kSwizzleBlock, Memory::kValueBox)) {}
+  __device__ __forceinline__ uint64_t key_tile() const {
+    return advance(k, keys.stage() * Memory::kKeyTile);
+  }
+  __device__ __forceinline__ uint64_t value_tile() const {
+    return advance(v, values.stage() * Memory::kValueTile);
+  }
+
+ private:
+  using Memory = Shared<Plan>;
+};
+
+// A tile of queries, its number of tiles of keys, and the factors that turn scores into logits in
+// powers of two. With a bias, finish_scores() applies to_logits, and scale is 1.
+struct Tile {
+  Work work;
+  int count;
+  float to_logits;  // factor of the scores that products write
+  float scale;      // factor of the scores after finish_scores()
+};
+
+// The registers of one thread for a tile of queries.
+template <class Plan>
+struct Fragments {
+  RowSums rows;
+  float o[kHead / 2], tile_o[kHead / 2];  // sums; sums of one tile of keys, used for columns
+  float s[Plan::kKeys / 2];               // scores of a tile of keys, then weights
+  uint32_t weights[Plan::kKeys / 8 * Plan::Values::kBytes];  // packed: left operand of P V
+  float shrink[2];
+
+  // The registers that the products of weights and values write.
+  __device__ __forceinline__ float (&target())[kHead / 2] {
+    if constexpr (Shared<Plan>::kColumns) {
+      return tile_o;
+    } else {
+      return o;
+    }
+  }
+};
+
+// Completes o after products of weights and values: for columns, adds the sums of the tile to o.
+template <class Plan>
+__device__ __forceinline__ void add_tile(Fragments<Plan>& f) {
+  pin(f.target());
+  if constexpr (Shared<Plan>::kColumns) {
+#pragma unroll
+    for (int i = 0; i < kHead / 2; ++i) {
+      f.o[i] += f.tile_o[i];
+    }
+  }
+}
+
+// Masks the scores of keys beyond the segment in tile i of the keys, and adds the bias.
+template <class Plan, bool kBias>
+__device__ __forceinline__ void finish_scores(const Params& p, const Tile& tile, int i,
+                                              Fragments<Plan>& f) {
+  const int valid = tile.work.keys - i * Plan::kKeys;
+  if (kBias || valid < Plan::kKeys) {
+    mask_scores<kBias>(f.s, valid, kBias ? p.bias + tile.work.key + i * Plan::kKeys : nullptr,
+                       tile.to_logits);
+  }
+}
+
+// Computes the weights of the last tile of keys, which is the first in the order of work.
+template <class Plan, bool kBias>
+__device__ __forceinline__ void first_weights(const Block<Plan>& block, const Params& p,
+                                              const Tile& tile, Group<Plan>& group,
+                                              Fragments<Plan>& f) {
+  barrier_wait(block.barrier(kQueryFull, group.index), group.query_parity);
+  group.query_parity ^= 1;
+  barrier_wait(block.barrier(kKeyFull, group.keys.stage()), group.keys.parity());
+  products_begin();
+  issue_scores<Plan>(f.s, group.q, group.key_tile());
+  products_wait<0>();
+  pin(f.s);
+  release(block, kKeyEmpty, group.keys);
+  if (tile.count == 1) {
+    release_queries(block, group.index);
+  }
+  finish_scores<Plan, kBias>(p, tile, tile.count - 1, f);
+  exponentiate<Plan>(f.s, f.rows, f.shrink, tile.scale);
+  pack_weights(f.weights, f.s);
+}
+
+// Issues the products of the queries with a tile of keys, and of the current weights with their
+// values. Returns when the scores are complete; the products with values may still run.
+template <class Plan>
+__device__ __forceinline__ void issue_products(const Block<Plan>& block, Group<Plan>& group,
+                                               Fragments<Plan>& f) {
+  barrier_wait(block.barrier(kKeyFull, group.keys.stage()), group.keys.parity());
+  if constexpr (Plan::kTurns) {
+    named_sync(kTurn + group.index, kGroups * kWarpgroup);
+  }
+  pin(f.target());
+  pin(f.weights);
+  products_begin();
+  issue_scores<Plan>(f.s, group.q, group.key_tile());
+  barrier_wait(block.barrier(kValueFull, group.values.stage()), group.values.parity());
+  products_begin();
+  issue_values<Plan>(f.target(), f.weights, group.value_tile());
+  if constexpr (Plan::kTurns) {
+    named_arrive(kTurn + 1 - group.index, kGroups * kWarpgroup);
+  }
+  products_wait<1>();
+  pin(f.s);
+}
+
+// Computes the weights of tile i of the keys, while the weights of tile i + 1 are multiplied with
+// their values. The mask is only needed in the last tile, which first_weights() computes.
+template <class Plan, bool kBias>
+__device__ __forceinline__ void next_weights(const Block<Plan>& block, const Params& p,
+                                             const Tile& tile, int i, Group<Plan>& group,
+                                             Fragments<Plan>& f) {
+  issue_products(block, group, f);
+  release(block, kKeyEmpty, group.keys);
+  if (i == 0) {
+    release_queries(block, group.index);
+  }
+  if constexpr (kBias) {
+    finish_scores<Plan, kBias>(p, tile, i, f);
+  }
+  const bool grown = exponentiate<Plan>(f.s, f.rows, f.shrink, tile.scale);
+  if constexpr (Plan::kEager) {
+    keep_order(f.rows, block.barrier(kUnused, 0));
+  }
+  products_wait<0>();
+  add_tile(f);
+  release(block, kValueEmpty, group.values);
+  if (grown) {
+    multiply_rows(f.o, f.shrink);
+  }
+  pack_weights(f.weights, f.s);
+}
+
+// Multiplies the weights of tile 0 of the keys, the last in the order of work, with their values.
+template <class Plan>
+__device__ __forceinline__ void last_values(const Block<Plan>& block, Group<Plan>& group,
+                                            Fragments<Plan>& f) {
+  barrier_wait(block.barrier(kValueFull, group.values.stage()), group.values.parity());
+  pin(f.target());
+  pin(f.weights);
+  products_begin();
+  issue_values<Plan>(f.target(), f.weights, group.value_tile());
+  products_wait<0>();
+  add_tile(f);
+  release(block, kValueEmpty, group.values);
+}
+
 // Computes 64 queries of each tile of the block in one warp group. The scores of a tile of keys are
 // multiplied while the weights of the previous tile are multiplied with their values.
 template <class Plan, bool kBias>
-__device__ __forceinline__ void compute_all(const Block<Plan>& block, const Params& p, int group) {
-  using Memory = Shared<Plan>;
-  constexpr int kKeys = Plan::kKeys;
+__device__ __forceinline__ void compute_all(const Block<Plan>& block, const Params& p, int index) {
   constexpr bool kFactors = !std::is_same_v<typename Plan::Scores, Bf16>;
-  constexpr int kTurn = 1;  // names of the barriers for turns: 1 and 2
-  const int warp_row = group * kGroupRows + static_cast<int>(threadIdx.x) % kWarpgroup / kWarp * 16;
-  const uint64_t q =
-      operand(block.shared + Memory::kQueries + group * Memory::kQueryTile, kSwizzleBlock, 16);
-  const uint64_t k = operand(block.shared + Memory::kKeys, kSwizzleBlock, 16);
-  const uint64_t v = operand(block.shared + Memory::kValues, kSwizzleBlock, Memory::kValueBox);
-  const auto release_queries = [&] {
-    if (lane_id() == 0) {
-      barrier_arrive(block.barrier(kQueryEmpty, group));
-    }
-  };
-  Ring keys, values;
-  uint32_t query_parity = 0;
-  if (Plan::kTurns && group == 1) {
+  const int warp_row = index * kGroupRows + static_cast<int>(threadIdx.x) % kWarpgroup / kWarp * 16;
+  Group<Plan> group(block, index);
+  if (Plan::kTurns && index == 1) {
     named_arrive(kTurn, kGroups * kWarpgroup);  // the other group has the first turn
   }
-  for (int tile = block.first_tile; tile < p.tiles; tile += block.tile_step) {
-    const Work work = work_of(p, tile);
-    const int count = key_tiles<Plan>(work);
+  for (int number = block.first_tile; number < p.tiles; number += block.tile_step) {
+    const Work work = work_of(p, number);
     const float to_logits = kFactors ? kScale * p.score_factor[work.sample] : kScale;
-    const float scale = kBias ? 1.0F : to_logits;  // mask_scores() applies to_logits with a bias
-    float o[kHead / 2], tile_o[kHead / 2];  // sums; sums of one tile, used for columns
-    float (&target)[kHead / 2] = Memory::kColumns ? tile_o : o;
+    const Tile tile{work, key_tiles<Plan>(work), to_logits, kBias ? 1.0F : to_logits};
+    Fragments<Plan> f;
 #pragma unroll
-    for (float& value : o) {
+    for (float& value : f.o) {
       value = 0;
     }
-    const auto add_tile = [&] {
-      pin(target);
-      if constexpr (Memory::kColumns) {
-#pragma unroll
-        for (int i = 0; i < kHead / 2; ++i) {
-          o[i] += tile_o[i];
-        }
-      }
-    };
-    RowSums rows{{-kInfinity, -kInfinity}, {0, 0}};
-    if (count > 0) {
-      float s[kKeys / 2], shrink[2];
-      uint32_t weights[kKeys / 8 * Plan::Values::kBytes];
-      const auto finish_scores = [&](int i) {
-        const int valid = work.keys - i * kKeys;
-        if (kBias || valid < kKeys) {
-          mask_scores<kBias>(s, valid, kBias ? p.bias + work.key + i * kKeys : nullptr,
-                             to_logits);
-        }
-      };
-      barrier_wait(block.barrier(kQueryFull, group), query_parity);
-      query_parity ^= 1;
-      barrier_wait(block.barrier(kKeyFull, keys.stage()), keys.parity());
-      products_begin();
-      issue_scores<Plan>(s, q, advance(k, keys.stage() * Memory::kKeyTile));
-      products_wait<0>();
-      pin(s);
-      release(block, kKeyEmpty, keys);
-      if (count == 1) {
-        release_queries();
-      }
-      finish_scores(count - 1);
-      exponentiate<Plan>(s, rows, shrink, scale);
-      pack_weights(weights, s);
+    f.rows = {{-kInfinity, -kInfinity}, {0, 0}};
+    if (tile.count > 0) {
+      first_weights<Plan, kBias>(block, p, tile, group, f);
 #pragma unroll 1
-      for (int i = count - 2; i >= 0; --i) {
-        barrier_wait(block.barrier(kKeyFull, keys.stage()), keys.parity());
-        if constexpr (Plan::kTurns) {
-          named_sync(kTurn + group, kGroups * kWarpgroup);
-        }
-        pin(target);
-        pin(weights);
-        products_begin();
-        issue_scores<Plan>(s, q, advance(k, keys.stage() * Memory::kKeyTile));
-        barrier_wait(block.barrier(kValueFull, values.stage()), values.parity());
-        products_begin();
-        issue_values<Plan>(target, weights, advance(v, values.stage() * Memory::kValueTile));
-        if constexpr (Plan::kTurns) {
-          named_arrive(kTurn + 1 - group, kGroups * kWarpgroup);
-        }
-        products_wait<1>();
-        pin(s);
-        release(block, kKeyEmpty, keys);
-        if (i == 0) {
-          release_queries();
-        }
-        if constexpr (kBias) {
-          finish_scores(i);
-        }
-        const bool grown = exponentiate<Plan>(s, rows, shrink, scale);
-        if constexpr (Plan::kEager) {
-          keep_order(rows, block.barrier(kUnused, 0));
-        }
-        products_wait<0>();
-        add_tile();
-        release(block, kValueEmpty, values);
-        if (grown) {
-          multiply_rows(o, shrink);
-        }
-        pack_weights(weights, s);
+      for (int i = tile.count - 2; i >= 0; --i) {
+        next_weights<Plan, kBias>(block, p, tile, i, group, f);
       }
-      barrier_wait(block.barrier(kValueFull, values.stage()), values.parity());
-      pin(target);
-      pin(weights);
-      products_begin();
-      issue_values<Plan>(target, weights, advance(v, values.stage() * Memory::kValueTile));
-      products_wait<0>();
-      add_tile();
-      release(block, kValueEmpty, values);
+      last_values(block, group, f);
     }
-    store_rows(p, work, work.row + warp_row, o, rows, scale,
+    store_rows(p, work, work.row + warp_row, f.o, f.rows, tile.scale,
                kFactors ? p.value_factor[work.sample] : 1.0F, Plan::kShift);
   }
-  if (Plan::kTurns && group == 0) {
+  if (Plan::kTurns && index == 0) {
     named_sync(kTurn, kGroups * kWarpgroup);  // consumes the last arrival of the other group
   }
 }
