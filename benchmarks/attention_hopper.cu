@@ -6,8 +6,8 @@
 // --check compares every variant with a plain fp32 kernel on awkward shapes, --quick on a few small
 // shapes (for compute-sanitizer). --time measures. The exit status is 1 if a case fails. A build
 // with -DATTENTION_TRAP=2 gives up waits after 2 seconds and prints them: use it for --check, not
-// for --time. Build:
-//   nvcc -O3 -std=c++20 -gencode=arch=compute_90a,code=sm_90a -Isrc -Ibenchmarks \
+// for --time. Build (one command):
+//   nvcc -O3 -std=c++20 -gencode=arch=compute_90a,code=sm_90a -Isrc -Ibenchmarks
 //     benchmarks/attention_hopper.cu src/kernels/value_columns.cu
 #include <cstdio>
 #include <cstdlib>
@@ -96,12 +96,12 @@ bool deadlocked() {
 #endif
 }
 
-// Runs a variant on a case `repeats` times and compares about `rows` of its rows (0: all) with the
-// reference. Prints one line, or more if it fails. Returns whether it passed.
-bool check(const Variant& variant, Problem& problem, int64_t rows = 0, int repeats = 3) {
+// Runs a variant on a case `repeats` times. Returns whether all runs completed, and prints why not.
+// `same`: whether all outputs were equal.
+bool run_repeatedly(const Variant& variant, Problem& problem, int repeats, bool& same) {
   const AttentionArgs& args = problem.args;
   uint64_t first = 0;
-  bool same = true;
+  same = true;
   for (int i = 0; i < repeats; ++i) {
     problem.poison();
     const cudaError_t error = variant.launch(args, nullptr);
@@ -124,14 +124,50 @@ bool check(const Variant& variant, Problem& problem, int64_t rows = 0, int repea
     first = i == 0 ? sum : first;
     same = same && sum == first;
   }
-  const Comparison c = compare(args, problem.ranges(), rows);
+  return true;
+}
+
+// Whether the elements after the outputs are untouched.
+bool is_guarded(const Problem& problem) {
+  const AttentionArgs& args = problem.args;
+  return untouched(problem.out.get() + args.B * args.L * args.H * kHead, kGuard) &&
+         untouched(reinterpret_cast<__nv_bfloat16*>(problem.lse.get() + args.B * args.H * args.L),
+                   2 * kGuard);
+}
+
+// Prints where a failed case is wrong.
+void print_errors(const Comparison& c, bool guarded, bool same) {
+  std::printf("  not finite: %llu, beyond the output written: %s, same every time: %s\n",
+              c.not_finite, guarded ? "no" : "YES", same ? "yes" : "NO");
+  std::printf(
+      "  relative error by rows of a tile (16 each, down) and channels (32 each, across):\n");
+  for (int row = 0; row < 8; ++row) {
+    std::printf("   ");
+    for (int part = 0; part < 4; ++part) {
+      const double* cell = c.cells[row][part];
+      std::printf(" %8.1e", std::sqrt(cell[0] / std::max(cell[1], 1e-300)));
+    }
+    std::printf("\n");
+  }
+  for (unsigned i = 0; i < std::min(c.samples, 8U); ++i) {
+    const Sample& s = c.sample[i];
+    std::printf("    b %d h %d l %d channel %d: %g, expected %g\n", s.b, s.h, s.l, s.channel,
+                s.actual, s.expected);
+  }
+}
+
+// Runs a variant on a case `repeats` times and compares about `rows` of its rows (0: all) with the
+// reference. Prints one line, or more if it fails. Returns whether it passed.
+bool check(const Variant& variant, Problem& problem, int64_t rows = 0, int repeats = 3) {
+  bool same = true;
+  if (!run_repeatedly(variant, problem, repeats, same)) {
+    return false;
+  }
+  const Comparison c = compare(problem.args, problem.ranges(), rows);
   CHECK_CUDA(cudaDeviceSynchronize());
   const double error = std::sqrt(c.error / std::max(c.norm, 1e-300));
   const double rounding = std::sqrt(c.rounding / std::max(c.norm, 1e-300));
-  const bool guarded =
-      untouched(problem.out.get() + args.B * args.L * args.H * kHead, kGuard) &&
-      untouched(reinterpret_cast<__nv_bfloat16*>(problem.lse.get() + args.B * args.H * args.L),
-                2 * kGuard);
+  const bool guarded = is_guarded(problem);
   // FP8 products are summed with about 14 bits. Outliers make logits in the hundreds, which are
   // then wrong by up to 0.05.
   const bool coarse = problem.what.codes != Codes::kNone && problem.what.data == Data::kOutliers;
@@ -142,23 +178,7 @@ bool check(const Variant& variant, Problem& problem, int64_t rows = 0, int repea
               good ? "PASS" : "FAIL", variant.name, problem.what.name.c_str(), error, rounding,
               c.largest_error, c.largest, c.lse_error);
   if (!good) {
-    std::printf("  not finite: %llu, beyond the output written: %s, same every time: %s\n",
-                c.not_finite, guarded ? "no" : "YES", same ? "yes" : "NO");
-    std::printf(
-        "  relative error by rows of a tile (16 each, down) and channels (32 each, across):\n");
-    for (int row = 0; row < 8; ++row) {
-      std::printf("   ");
-      for (int part = 0; part < 4; ++part) {
-        const double* cell = c.cells[row][part];
-        std::printf(" %8.1e", std::sqrt(cell[0] / std::max(cell[1], 1e-300)));
-      }
-      std::printf("\n");
-    }
-    for (unsigned i = 0; i < std::min(c.samples, 8U); ++i) {
-      const Sample& s = c.sample[i];
-      std::printf("    b %d h %d l %d channel %d: %g, expected %g\n", s.b, s.h, s.l, s.channel,
-                  s.actual, s.expected);
-    }
+    print_errors(c, guarded, same);
   }
   std::fflush(stdout);
   return good;
@@ -294,105 +314,150 @@ void time_turning(const Case& shape, int runs) {
   CHECK_CUDA(cudaEventDestroy(end));
 }
 
-int benchmark(int argc, char** argv) {
-  bool quick = false, checks = false, timing = false;
+// The variant that computes cases with a bias or E4M3 operands.
+const Variant& special_variant(const Case& c) {
+  switch (c.codes) {
+    case Codes::kNone:
+      return kWithBias;
+    case Codes::kScores:
+      return c.bias ? kFp8WithBias : kFp8;
+    case Codes::kAll:
+      break;
+  }
+  return c.bias ? kFp8ValuesWithBias : kFp8Values[0];
+}
+
+// Checks all variants on all cases that they take. Returns the number of failures.
+int check_all(const std::vector<Variant>& variants, const std::vector<Case>& cases) {
+  int failures = 0;
+  std::vector<int> failed(variants.size());
+  for (const Case& c : cases) {
+    Problem problem(c);
+    if (c.bias || c.codes != Codes::kNone) {
+      failures += check(special_variant(c), problem) ? 0 : 1;
+      continue;
+    }
+    for (size_t i = 0; i < variants.size(); ++i) {
+      if (failed[i] < 6) {  // after 6 failures, skip the variant
+        failed[i] += check(variants[i], problem) ? 0 : 1;
+      }
+    }
+  }
+  for (size_t i = 0; i < variants.size(); ++i) {
+    failures += failed[i];
+    std::printf("%s %s: %d failures\n", failed[i] == 0 ? "PASS" : "FAIL", variants[i].name,
+                failed[i]);
+  }
+  return failures;
+}
+
+// Checks variants once on 500 rows of a large case. Returns the number of failures.
+int check_some_rows(const std::vector<Variant>& variants, const Case& c) {
+  Problem problem(c);
+  int failures = 0;
+  for (const Variant& variant : variants) {
+    failures += check(variant, problem, 500, 1) ? 0 : 1;
+  }
+  return failures;
+}
+
+// The cases of the 14B model at 720P: segments of a sparse block, and a full block.
+const Case kRagged{"4 x 18900", 1, 40, {18900, 18900, 18900, 18900}, -1, true};
+const Case kDense{"75600", 1, 40, {75600}, -1, true};
+constexpr int64_t kQuarter = 20160;  // a quarter of 80640 tokens
+
+// Checks and times the variants in bf16. Returns the number of failures.
+int time_bf16(const std::vector<Variant>& variants, int runs) {
+  const int failures = check_some_rows(variants, kRagged) + check_some_rows(variants, kDense);
+  time_all(variants, kRagged, runs);
+  time_all(variants, kDense, std::max(runs / 4, 1));
+  const std::vector<Variant> first{variants.front()};
+  const int64_t q = kQuarter;
+  for (const Case& c :
+       {kRagged, kDense, Case{"80640", 1, 40, {4 * q}, -1, true},
+        Case{"32760", 1, 40, {32760}, -1, true}, Case{"4 x 20160", 1, 40, {q, q, q, q}, -1, true},
+        Case{"16 x 4725", 1, 40, std::vector<int64_t>(16, 4725), -1, true},
+        Case{"cross 75600 to 512", 1, 40, {75600}, 512}}) {
+    time_all(first, c, runs);
+  }
+  time_all({kWithBias}, Case{"cross, bias", 1, 40, {75600}, 512, false, true}, runs);
+  return failures;
+}
+
+// Checks and times the variants with E4M3 operands, and launch_value_columns(). Returns the number
+// of failures.
+int time_fp8(int runs) {
+  int failures = 0;
+  const int64_t q = kQuarter;
+  for (Case c :
+       {kRagged, kDense, Case{"80640", 1, 40, {4 * q}}, Case{"4 x 20160", 1, 40, {q, q, q, q}},
+        Case{"cross 75600 to 512", 1, 40, {75600}, 512}}) {
+    c.packed = false;
+    c.codes = Codes::kScores;
+    std::vector<Variant> fp8{kFp8, kFp8NoTurns}, p8{std::begin(kFp8Values), std::end(kFp8Values)};
+    for (const std::vector<Variant>& some : {fp8, p8}) {
+      failures += check_some_rows(some, c);
+      time_all(some, c, runs);
+      c.codes = Codes::kAll;
+    }
+    time_turning(c, runs);
+  }
+  return failures;
+}
+
+struct Flags {
+  bool quick = false, check = false, time = false;
   int runs = 20;
-  std::string only;
+  std::string variant;  // its name; empty: all
+};
+
+// False, with a message, if a flag is unknown.
+bool parse(int argc, char** argv, Flags& flags) {
   for (int i = 1; i < argc; ++i) {
     const std::string flag = argv[i];
     if (flag == "--quick") {
-      quick = true;
+      flags.quick = true;
     } else if (flag == "--check") {
-      checks = true;
+      flags.check = true;
     } else if (flag == "--time") {
-      timing = true;
+      flags.time = true;
     } else if (flag == "--runs" && i + 1 < argc) {
-      runs = std::atoi(argv[++i]);
+      flags.runs = std::atoi(argv[++i]);
     } else if (flag == "--variant" && i + 1 < argc) {
-      only = argv[++i];
+      flags.variant = argv[++i];
     } else {
       std::printf("unknown flag %s\n", flag.c_str());
-      return 2;
+      return false;
     }
+  }
+  return true;
+}
+
+int benchmark(int argc, char** argv) {
+  Flags flags;
+  if (!parse(argc, argv, flags)) {
+    return 2;
   }
   cudaDeviceProp device;
   CHECK_CUDA(cudaGetDeviceProperties(&device, 0));
   std::printf("%s, %d multiprocessors\n", device.name, device.multiProcessorCount);
   std::vector<Variant> variants;
   for (const Variant& variant : kVariants) {
-    if (only.empty() || only == variant.name) {
+    if (flags.variant.empty() || flags.variant == variant.name) {
       variants.push_back(variant);
     }
   }
-  if (variants.empty() || runs < 1) {
-    std::printf("found no variant %s, or fewer than one run\n", only.c_str());
+  if (variants.empty() || flags.runs < 1) {
+    std::printf("found no variant %s, or fewer than one run\n", flags.variant.c_str());
     return 2;
   }
   int failures = 0;
-  std::vector<Variant> good = variants;
-  if (quick || checks) {
-    std::vector<int> failed(variants.size());
-    for (const Case& c : quick ? quick_cases() : all_cases()) {
-      Problem problem(c);
-      if (c.bias || c.codes != Codes::kNone) {
-        const Variant& only_one = c.codes == Codes::kNone     ? kWithBias
-                                  : c.codes == Codes::kScores ? c.bias ? kFp8WithBias : kFp8
-                                  : c.bias                    ? kFp8ValuesWithBias
-                                                              : kFp8Values[0];
-        failures += check(only_one, problem) ? 0 : 1;
-        continue;
-      }
-      for (size_t i = 0; i < variants.size(); ++i) {
-        if (failed[i] < 6) {  // after 6 failures, skip the variant
-          failed[i] += check(variants[i], problem) ? 0 : 1;
-        }
-      }
-    }
-    for (size_t i = 0; i < variants.size(); ++i) {
-      failures += failed[i];
-      std::printf("%s %s: %d failures\n", failed[i] == 0 ? "PASS" : "FAIL", variants[i].name,
-                  failed[i]);
-    }
+  if (flags.quick || flags.check) {
+    failures += check_all(variants, flags.quick ? quick_cases() : all_cases());
   }
-  if (timing) {
-    const Case ragged{"4 x 18900", 1, 40, {18900, 18900, 18900, 18900}, -1, true};
-    const Case dense{"75600", 1, 40, {75600}, -1, true};
-    for (const Case* c : {&ragged, &dense}) {
-      Problem problem(*c);
-      for (const Variant& variant : variants) {
-        failures += check(variant, problem, 500, 1) ? 0 : 1;
-      }
-    }
-    time_all(variants, ragged, runs);
-    time_all(variants, dense, std::max(runs / 4, 1));
-    const std::vector<Variant> first{variants.front()};
-    const int64_t q = 20160;
-    for (const Case& c :
-         {ragged, dense, Case{"80640", 1, 40, {4 * q}, -1, true},
-          Case{"32760", 1, 40, {32760}, -1, true}, Case{"4 x 20160", 1, 40, {q, q, q, q}, -1, true},
-          Case{"16 x 4725", 1, 40, std::vector<int64_t>(16, 4725), -1, true},
-          Case{"cross 75600 to 512", 1, 40, {75600}, 512}}) {
-      time_all(first, c, runs);
-    }
-    time_all({kWithBias}, Case{"cross, bias", 1, 40, {75600}, 512, false, true}, runs);
-    for (Case c :
-         {ragged, dense, Case{"80640", 1, 40, {4 * q}}, Case{"4 x 20160", 1, 40, {q, q, q, q}},
-          Case{"cross 75600 to 512", 1, 40, {75600}, 512}}) {
-      c.packed = false;
-      c.codes = Codes::kScores;
-      std::vector<Variant> fp8{kFp8, kFp8NoTurns}, p8{std::begin(kFp8Values), std::end(kFp8Values)};
-      for (const std::vector<Variant>& some : {fp8, p8}) {
-        {
-          Problem problem(c);
-          for (const Variant& variant : some) {
-            failures += check(variant, problem, 500, 1) ? 0 : 1;
-          }
-        }
-        time_all(some, c, runs);
-        c.codes = Codes::kAll;
-      }
-      time_turning(c, runs);
-    }
+  if (flags.time) {
+    failures += time_bf16(variants, flags.runs);
+    failures += time_fp8(flags.runs);
   }
   std::printf("%s: %d failures\n", failures == 0 ? "PASS" : "FAIL", failures);
   return failures == 0 ? 0 : 1;

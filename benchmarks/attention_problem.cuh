@@ -54,62 +54,17 @@ class Problem {
         factors_(2 * c.B),
         columns_(c.codes == Codes::kAll ? c.B * c.H * kReferenceHead * columns_of(c) : 0),
         ranges_(2 * std::max<int64_t>(L, 1)) {
-    const int64_t width = c.H * kReferenceHead, of_q = c.B * L * width, of_k = c.B * T * width;
-    __nv_bfloat16* data = inputs_.get();
-    const auto place = [&](__nv_bfloat16* at, int64_t tokens, int64_t step) {
-      return HeadsOfTokens{at, tokens * step, step, kReferenceHead};
-    };
-    if (c.packed) {
-      args.q = place(data, L, 3 * width);
-      args.k = place(data + width, L, 3 * width);
-      args.v = place(data + 2 * width, L, 3 * width);
-    } else {
-      args.q = place(data, L, width);
-      args.k = place(data + of_q, T, width);
-      args.v = place(data + of_q + of_k, T, width);
-    }
-    args.o = place(out.get(), L, width);
-    args.lse = with_lse ? lse.get() : nullptr;
-    args.bias = c.bias ? bias_.get() : nullptr;
     args.B = c.B;
     args.L = L;
     args.T = T;
     args.H = c.H;
-    offsets_.push_back(0);
-    for (const int64_t length : c.lengths) {
-      offsets_.push_back(offsets_.back() + length);
-    }
-    args.offsets = c.keys >= 0 ? nullptr : offsets_.data();
-    args.segments = c.keys >= 0 ? 0 : static_cast<int64_t>(c.lengths.size());
-    std::vector<int> ranges;
-    for (size_t s = 0; s + 1 < offsets_.size(); ++s) {
-      for (int64_t l = offsets_[s]; l < offsets_[s + 1]; ++l) {
-        ranges.push_back(c.keys >= 0 ? 0 : static_cast<int>(offsets_[s]));
-        ranges.push_back(static_cast<int>(c.keys >= 0 ? T : offsets_[s + 1]));
-      }
-    }
-    ranges_.put(ranges);
-    const auto fill = [&](const HeadsOfTokens& x, int64_t tokens, int seed, Data special,
-                          int mode) {
-      mode = c.data == Data::kOutliers ? 1 : c.data == special ? mode : 0;
-      const bool codes =
-          c.codes == Codes::kAll || (c.codes == Codes::kScores && x.data != args.v.data);
-      fill_tokens(x, c.B, tokens, c.H, seed, mode, codes);
-    };
-    fill(args.q, L, 7, Data::kZeroQueries, 2);
-    fill(args.k, T, 20, Data::kOutliers, 1);
-    fill(args.v, T, 33, Data::kOneValues, 3);
-    fill_bias(bias_.get(), T);
+    args.lse = with_lse ? lse.get() : nullptr;
+    args.bias = c.bias ? bias_.get() : nullptr;
+    place_tensors();
+    place_segments();
+    fill_inputs();
     if (c.codes != Codes::kNone) {
-      std::vector<float> factors;
-      for (const float one : {1 / 256.0F, c.codes == Codes::kAll ? 1 / 16.0F : 0.5F}) {
-        for (int64_t b = 0; b < c.B; ++b) {
-          factors.push_back(one / static_cast<float>(1 + b));
-        }
-      }
-      factors_.put(factors);
-      args.score_factor = factors_.get();
-      args.value_factor = factors_.get() + c.B;
+      put_factors();
     }
     if (c.codes == Codes::kAll) {
       args.value_columns = columns_.get();
@@ -151,6 +106,72 @@ class Problem {
       columns += value_columns(nullptr, 0, length);
     }
     return columns;
+  }
+
+  // Points args to q, k, v and o: views of one packed tensor, or one tensor after another.
+  void place_tensors() {
+    const int64_t width = what.H * kReferenceHead;
+    const int64_t of_q = what.B * L * width, of_k = what.B * T * width;
+    __nv_bfloat16* data = inputs_.get();
+    const auto place = [](__nv_bfloat16* at, int64_t tokens, int64_t step) {
+      return HeadsOfTokens{at, tokens * step, step, kReferenceHead};
+    };
+    if (what.packed) {
+      args.q = place(data, L, 3 * width);
+      args.k = place(data + width, L, 3 * width);
+      args.v = place(data + 2 * width, L, 3 * width);
+    } else {
+      args.q = place(data, L, width);
+      args.k = place(data + of_q, T, width);
+      args.v = place(data + of_q + of_k, T, width);
+    }
+    args.o = place(out.get(), L, width);
+  }
+
+  // Sets the segments of args, and for each query the range of its keys.
+  void place_segments() {
+    const bool cross = what.keys >= 0;
+    offsets_.push_back(0);
+    for (const int64_t length : what.lengths) {
+      offsets_.push_back(offsets_.back() + length);
+    }
+    args.offsets = cross ? nullptr : offsets_.data();
+    args.segments = cross ? 0 : static_cast<int64_t>(what.lengths.size());
+    std::vector<int> ranges;
+    for (size_t s = 0; s + 1 < offsets_.size(); ++s) {
+      for (int64_t l = offsets_[s]; l < offsets_[s + 1]; ++l) {
+        ranges.push_back(cross ? 0 : static_cast<int>(offsets_[s]));
+        ranges.push_back(static_cast<int>(cross ? T : offsets_[s + 1]));
+      }
+    }
+    ranges_.put(ranges);
+  }
+
+  void fill_inputs() {
+    const auto fill = [&](const HeadsOfTokens& x, int64_t tokens, int seed, Data special,
+                          int mode) {
+      mode = what.data == Data::kOutliers ? 1 : what.data == special ? mode : 0;
+      const bool codes =
+          what.codes == Codes::kAll || (what.codes == Codes::kScores && x.data != args.v.data);
+      fill_tokens(x, what.B, tokens, what.H, seed, mode, codes);
+    };
+    fill(args.q, L, 7, Data::kZeroQueries, 2);
+    fill(args.k, T, 20, Data::kOutliers, 1);
+    fill(args.v, T, 33, Data::kOneValues, 3);
+    fill_bias(bias_.get(), T);
+  }
+
+  // Sets score_factor and value_factor, which differ by sample.
+  void put_factors() {
+    std::vector<float> factors;
+    for (const float one : {1 / 256.0F, what.codes == Codes::kAll ? 1 / 16.0F : 0.5F}) {
+      for (int64_t b = 0; b < what.B; ++b) {
+        factors.push_back(one / static_cast<float>(1 + b));
+      }
+    }
+    factors_.put(factors);
+    args.score_factor = factors_.get();
+    args.value_factor = factors_.get() + what.B;
   }
 
   Memory<float> bias_, factors_;

@@ -82,69 +82,101 @@ __device__ inline float logit(const AttentionArgs& a, const float* q, int64_t b,
   return dot * 0.08838834764831845F + (a.bias != nullptr ? a.bias[key] : 0.0F);
 }
 
-// Compares every `step`-th row (b, h, l) of the output. One block per row, one thread per channel.
-__global__ void compare_kernel(AttentionArgs a, const int* ranges, int64_t step,
-                               Comparison* result) {
-  __shared__ float q[kReferenceHead], weight[kReferenceChunk], scratch[kReferenceBlock];
-  const int64_t row = blockIdx.x * step;
-  const int64_t l = row % a.L, h = row / a.L % a.H, b = row / a.L / a.H;
+// A query and the range [begin, end) of its keys.
+struct Row {
+  int64_t b, h, l;
+  int begin, end;
+};
+
+// The reference of one row: largest logit and sum of weights, and one channel of the output, exact
+// and with the roundings of the kernel.
+struct Expected {
+  float top, sum, exact, rounded;
+};
+
+// Computes the reference of a row, one channel per thread.
+__device__ inline Expected attend(const AttentionArgs& a, const Row& row, float* scratch) {
+  __shared__ float q[kReferenceHead], weight[kReferenceChunk];
   const int t = static_cast<int>(threadIdx.x);
-  q[t] = channel_of(a.score_factor != nullptr, a.q, b, l, h, t);
+  q[t] = channel_of(a.score_factor != nullptr, a.q, row.b, row.l, row.h, t);
   __syncthreads();
-  const int begin = ranges[2 * l], end = ranges[2 * l + 1];
   float top = -INFINITY;
-  for (int key = begin + t; key < end; key += kReferenceBlock) {
-    top = fmaxf(top, logit(a, q, b, h, key));
+  for (int key = row.begin + t; key < row.end; key += kReferenceBlock) {
+    top = fmaxf(top, logit(a, q, row.b, row.h, key));
   }
   top = block_reduce(top, true, scratch);
   float sum = 0, exact = 0, rounded = 0;
-  for (int chunk = begin; chunk < end; chunk += kReferenceChunk) {
-    const int count = min(kReferenceChunk, end - chunk);
+  for (int chunk = row.begin; chunk < row.end; chunk += kReferenceChunk) {
+    const int count = min(kReferenceChunk, row.end - chunk);
     for (int i = t; i < count; i += kReferenceBlock) {
-      weight[i] = expf(logit(a, q, b, h, chunk + i) - top);
+      weight[i] = expf(logit(a, q, row.b, row.h, chunk + i) - top);
       sum += weight[i];
     }
     __syncthreads();
     for (int i = 0; i < count; ++i) {
-      const float v = channel_of(a.value_columns != nullptr, a.v, b, chunk + i, h, t) *
-                      (a.value_factor != nullptr ? a.value_factor[b] : 1.0F);
+      const float v = channel_of(a.value_columns != nullptr, a.v, row.b, chunk + i, row.h, t) *
+                      (a.value_factor != nullptr ? a.value_factor[row.b] : 1.0F);
       exact += weight[i] * v;
       rounded += rounded_weight(weight[i], a.value_columns != nullptr) * v;
     }
     __syncthreads();
   }
   sum = block_reduce(sum, false, scratch);
-  const float expected = sum > 0 ? exact / sum : 0;
-  const float coarse = __bfloat162float(__float2bfloat16(sum > 0 ? rounded / sum : 0));
-  const float actual = channel_of(false, a.o, b, l, h, t);
+  return {top, sum, sum > 0 ? exact / sum : 0,
+          __bfloat162float(__float2bfloat16(sum > 0 ? rounded / sum : 0))};
+}
+
+// Records the error of one channel: the largest values, the cell and, if it is large, a sample.
+__device__ inline void record_channel(const Row& row, float actual, float expected,
+                                      Comparison* result) {
+  const int t = static_cast<int>(threadIdx.x);
   const float error = actual - expected;
-  const float errors = block_reduce(error * error, false, scratch);
-  const float roundings = block_reduce((coarse - expected) * (coarse - expected), false, scratch);
-  const float norms = block_reduce(expected * expected, false, scratch);
   atomic_max(&result->largest_error, isfinite(error) ? fabsf(error) : 1e30F);
   atomic_max(&result->largest, fabsf(expected));
   if (!isfinite(actual)) {
     atomicAdd(&result->not_finite, 1ULL);
   }
-  double* cell = result->cells[(l - begin) % 128 / 16][t / 32];
+  double* cell = result->cells[(row.l - row.begin) % 128 / 16][t / 32];
   atomicAdd(cell, double{error} * error);
   atomicAdd(cell + 1, double{expected} * expected);
   if (!(fabsf(error) <= 0.02F + 0.02F * fabsf(expected))) {
     const unsigned at = atomicAdd(&result->samples, 1U);
     if (at < 8) {
-      result->sample[at] = {
-          static_cast<int>(b), static_cast<int>(h), static_cast<int>(l), t, actual, expected};
+      result->sample[at] = {static_cast<int>(row.b), static_cast<int>(row.h),
+                            static_cast<int>(row.l), t, actual, expected};
     }
   }
+}
+
+// Records the error of the log-sum-exp of a row.
+__device__ inline void record_lse(const AttentionArgs& a, const Row& row, const Expected& expected,
+                                  Comparison* result) {
+  const float found = a.lse[(row.b * a.H + row.h) * a.L + row.l];
+  const float wanted = expected.sum > 0 ? expected.top + logf(expected.sum) : -INFINITY;
+  const float off = found == wanted ? 0 : fabsf(found - wanted) / fmaxf(1, fabsf(wanted));
+  atomic_max(&result->lse_error, isfinite(off) ? off : 1e30F);
+}
+
+// Compares every `step`-th row (b, h, l) of the output. One block per row, one thread per channel.
+__global__ void compare_kernel(AttentionArgs a, const int* ranges, int64_t step,
+                               Comparison* result) {
+  __shared__ float scratch[kReferenceBlock];
+  const int64_t number = blockIdx.x * step, l = number % a.L;
+  const Row row{number / a.L / a.H, number / a.L % a.H, l, ranges[2 * l], ranges[2 * l + 1]};
+  const int t = static_cast<int>(threadIdx.x);
+  const Expected expected = attend(a, row, scratch);
+  const float actual = channel_of(false, a.o, row.b, row.l, row.h, t);
+  const float error = actual - expected.exact, rounding = expected.rounded - expected.exact;
+  const float errors = block_reduce(error * error, false, scratch);
+  const float roundings = block_reduce(rounding * rounding, false, scratch);
+  const float norms = block_reduce(expected.exact * expected.exact, false, scratch);
+  record_channel(row, actual, expected.exact, result);
   if (t == 0) {
     atomicAdd(&result->error, double{errors});
     atomicAdd(&result->rounding, double{roundings});
     atomicAdd(&result->norm, double{norms});
     if (a.lse != nullptr) {
-      const float found = a.lse[(b * a.H + h) * a.L + l];
-      const float wanted = sum > 0 ? top + logf(sum) : -INFINITY;
-      const float off = found == wanted ? 0 : fabsf(found - wanted) / fmaxf(1, fabsf(wanted));
-      atomic_max(&result->lse_error, isfinite(off) ? off : 1e30F);
+      record_lse(a, row, expected, result);
     }
   }
 }
