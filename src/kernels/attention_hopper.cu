@@ -26,7 +26,7 @@ struct Dimensions {
   int64_t size[4], stride[3];
 };
 
-// A tensor map whose boxes are kSwizzleRow bytes wide and `rows` long in the other dimensions.
+// A tensor map with boxes kSwizzleRow bytes wide and `rows` long in the other dimensions.
 template <class Type>
 cudaError_t make_map(CUtensorMap& map, void* data, const Dimensions& x, const int (&rows)[3]) {
   static_assert(std::is_same_v<Type, Bf16> || std::is_same_v<Type, E4m3>);
