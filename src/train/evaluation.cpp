@@ -153,6 +153,61 @@ TaskBatch task_batch(const Task& task, const GenerationConfig& generation, int64
   return batch;
 }
 
+// The kinds of clips to sample, in the order of their rows.
+std::vector<Task> tasks_of(const EvaluationConfig& config) {
+  std::vector<Task> tasks = {{"seen", ClipSplit::kSeen, 1}, {"held out", ClipSplit::kHeldOut, 1}};
+  if (config.two_objects > 0) {
+    tasks.push_back({"two objects, seen", ClipSplit::kSeen, 2});
+    tasks.push_back({"two objects, held out", ClipSplit::kHeldOut, 2});
+  }
+  return tasks;
+}
+
+// Samples a clip for each caption of a batch, and measures it.
+std::vector<MeasuredClip> sample_and_measure(Model& model, const GenerationConfig& generation,
+                                             const TaskBatch& batch, size_t num_objects,
+                                             EvaluationSeconds& seconds,
+                                             const CancellationToken& cancel) {
+  const at::Tensor latents = timed(seconds.sampling, model.device, [&] {
+    return sample_latents(model, generation, batch.captions, batch.noise_seed, cancel);
+  });
+  const at::Tensor videos =
+      timed(seconds.decoding, model.device, [&] { return decode_videos(model, latents, cancel); });
+  return timed(seconds.measuring, at::kCPU, [&] { return measure_all(videos, num_objects); });
+}
+
+void report_clips(const EvaluationWatcher& watcher, const Task& task, const TaskBatch& batch,
+                  const std::vector<MeasuredClip>& measured) {
+  for (size_t i = 0; i < batch.clips.size(); ++i) {
+    watcher.on_clip({.row = task.name,
+                     .caption = batch.captions[i],
+                     .seed = batch.noise_seed + i,
+                     .asked = batch.clips[i],
+                     .measured = measured[i]});
+  }
+}
+
+// Rows to compare the model's rows with. They need no samples of their own.
+struct ReferenceRows {
+  EvaluationRow shuffled{.name = "shuffled captions"};
+  EvaluationRow rendered{.name = "rendered clips"};
+  EvaluationRow reconstructed{.name = "rendered, through the VAE"};
+};
+
+// Renders clips with one object, and measures them before and after the VAE.
+void add_rendered(ReferenceRows& rows, const std::vector<ClipSpec>& clips, Model& model,
+                  at::ScalarType precision, EvaluationSeconds& seconds) {
+  const at::Tensor drawn =
+      timed(seconds.drawing, model.device, [&] { return render_clips(clips, model.device); });
+  const at::Tensor decoded = timed(seconds.drawing, model.device,
+                                   [&] { return reconstruct(model.vae, drawn, precision); });
+  const auto read = [&](const at::Tensor& frames) {
+    return timed(seconds.measuring, at::kCPU, [&] { return measure_all(frames.cpu(), 1); });
+  };
+  add_all(rows.rendered, clips, read(drawn));
+  add_all(rows.reconstructed, clips, read(decoded));
+}
+
 using Verdict = std::array<bool, kAttributes.size()>;
 
 // For each of kAttributes: whether a clip shows what was asked for.
@@ -204,52 +259,27 @@ EvaluationSeconds evaluate_prompt_following(const ModelFiles& files, const Compu
   const at::NoGradGuard no_grad;
   Model model = load_model(files, compute);
   generation.check(model.vae->config);
-  std::vector<Task> tasks = {{"seen", ClipSplit::kSeen, 1}, {"held out", ClipSplit::kHeldOut, 1}};
-  if (config.two_objects > 0) {
-    tasks.push_back({"two objects, seen", ClipSplit::kSeen, 2});
-    tasks.push_back({"two objects, held out", ClipSplit::kHeldOut, 2});
-  }
   EvaluationSeconds seconds;
-  EvaluationRow rendered{.name = "rendered clips"};
-  EvaluationRow reconstructed{.name = "rendered, through the VAE"};
-  EvaluationRow shuffled{.name = "shuffled captions"};
-  for (const Task& task : tasks) {
+  ReferenceRows references;
+  for (const Task& task : tasks_of(config)) {
     EvaluationRow row{.name = task.name};
     const int64_t count = task.num_objects == 2 ? config.two_objects : config.clips;
     progress.begin(task.name, count);
     for (int64_t first = 0; first < count; first += config.batch_size) {
       const int64_t batch = std::min(config.batch_size, count - first);
-      const auto [clips, captions, seed] = task_batch(task, generation, config.seed, first, batch);
-      const at::Tensor latents = timed(seconds.sampling, model.device, [&] {
-        return sample_latents(model, generation, captions, seed, cancel);
-      });
-      const at::Tensor videos = timed(seconds.decoding, model.device,
-                                      [&] { return decode_videos(model, latents, cancel); });
+      const TaskBatch asked = task_batch(task, generation, config.seed, first, batch);
       const std::vector<MeasuredClip> measured =
-          timed(seconds.measuring, at::kCPU, [&] { return measure_all(videos, task.num_objects); });
-      add_all(row, clips, measured);
-      for (size_t i = 0; i < clips.size(); ++i) {
-        watcher.on_clip({.row = task.name,
-                         .caption = captions[i],
-                         .seed = seed + i,
-                         .asked = clips[i],
-                         .measured = measured[i]});
-      }
+          sample_and_measure(model, generation, asked, task.num_objects, seconds, cancel);
+      add_all(row, asked.clips, measured);
+      report_clips(watcher, task, asked, measured);
       if (task.num_objects == 1) {
-        add_all(shuffled, task_clips(task, generation, config.seed, first + 1, batch), measured);
+        add_all(references.shuffled, task_clips(task, generation, config.seed, first + 1, batch),
+                measured);
+        const auto begin = asked.clips.begin();
         const std::vector<ClipSpec> some(
-            clips.begin(), clips.begin() + std::clamp<int64_t>(config.rendered - first, 0, batch));
+            begin, begin + std::clamp<int64_t>(config.rendered - first, 0, batch));
         if (!some.empty()) {
-          const at::Tensor drawn = timed(seconds.drawing, model.device,
-                                         [&] { return render_clips(some, model.device); });
-          const at::Tensor decoded = timed(seconds.drawing, model.device, [&] {
-            return reconstruct(model.vae, drawn, compute.dtype);
-          });
-          const auto read = [&](const at::Tensor& frames) {
-            return timed(seconds.measuring, at::kCPU, [&] { return measure_all(frames.cpu(), 1); });
-          };
-          add_all(rendered, some, read(drawn));
-          add_all(reconstructed, some, read(decoded));
+          add_rendered(references, some, model, compute.dtype, seconds);
         }
       }
       for (int64_t i = 0; i < batch; ++i) {
@@ -259,10 +289,10 @@ EvaluationSeconds evaluate_prompt_following(const ModelFiles& files, const Compu
     progress.end();
     watcher.on_row(row);
   }
-  watcher.on_row(shuffled);
-  if (rendered.clips > 0) {
-    watcher.on_row(rendered);
-    watcher.on_row(reconstructed);
+  watcher.on_row(references.shuffled);
+  if (references.rendered.clips > 0) {
+    watcher.on_row(references.rendered);
+    watcher.on_row(references.reconstructed);
   }
   return seconds;
 }
@@ -288,7 +318,7 @@ std::vector<double> compare_precisions(const ModelFiles& files, const ComputeOpt
     };
     const at::Tensor squared =
         (videos(ours) - videos(theirs)).square().to(at::kDouble).flatten(1).mean(1);  // [B]
-    constexpr double kPeak = 4, kLeast = kPeak / 1e10;  // of a squared difference
+    constexpr double kPeak = 4, kLeast = kPeak / 1e10;  // largest and smallest squared difference
     const at::Tensor decibels = 10 * (kPeak / squared.clamp_min(kLeast)).log10();
     for (int64_t i = 0; i < batch; ++i) {
       all.push_back(decibels[i].item<double>());
