@@ -119,6 +119,38 @@ Tokenizer tokenizer_of(const FlowTrainingConfig& config, int64_t vocab_size) {
   return tokenizer;
 }
 
+// The training clips as latents of the configured VAE and as token ids, one group per frame size.
+std::vector<LatentGroup> encode_clips(const FlowTrainingConfig& config,
+                                      const std::vector<FrameSize>& sizes,
+                                      const Tokenizer& tokenizer, int64_t text_len,
+                                      at::Device device, at::ScalarType precision,
+                                      Progress& progress, const CancellationToken& cancel) {
+  const ModelFiles files = find_model_files({.vae = config.vae});
+  Vae vae = load_vae(files.require(ModelPart::kVae), {.device = device, .dtype = precision});
+  vae->to_channels_last();
+  return latent_cache({.sizes = sizes,
+                       .clips = config.clips,
+                       .seed = static_cast<uint64_t>(config.seed),
+                       .max_tokens = std::min(LatentCacheRequest().max_tokens, text_len),
+                       .two_objects = config.two_objects,
+                       .patterned = config.patterned,
+                       .shape_shares = shares_of(config)},
+                      vae, precision, tokenizer, device, config.latent_cache, progress, cancel);
+}
+
+// Writes the trained parts, the VAE and the tokenizer as a model folder.
+void write_model(const FlowTrainingConfig& config, const Trainees& trainees) {
+  const fs::path folder = fs::path(config.output) / "model";
+  write_transformer_folder(folder / "transformer", trainees.transformer,
+                           trainees.transformer->config());
+  write_text_encoder_folder(folder / "text_encoder", trainees.text_encoder,
+                            trainees.text_encoder->config());
+  fs::create_directories(folder / "vae");
+  fs::copy(config.vae, folder / "vae",
+           fs::copy_options::overwrite_existing | fs::copy_options::recursive);
+  write_model_index(folder, config.tokenizer, config.generation_config);
+}
+
 }  // namespace
 
 void FlowTrainingConfig::check() const {
@@ -162,25 +194,12 @@ bool train_flow(const FlowTrainingConfig& config, Progress& progress,
 
   at::globalContext().setBenchmarkCuDNN(true);  // worth it: few shapes, thousands of calls of each
 
-  std::vector<LatentGroup> groups;
-  {
-    const ModelFiles files = find_model_files({.vae = config.vae});
-    Vae vae = load_vae(files.require(ModelPart::kVae), {.device = device, .dtype = precision});
-    vae->to_channels_last();
-    groups = latent_cache(
-        {.sizes = sizes,
-         .clips = config.clips,
-         .seed = static_cast<uint64_t>(config.seed),
-         .max_tokens = std::min(LatentCacheRequest().max_tokens, transformer->config().text_len),
-         .two_objects = config.two_objects,
-         .patterned = config.patterned,
-         .shape_shares = shares_of(config)},
-        vae, precision, tokenizer, device, config.latent_cache, progress, cancel);
-  }
+  const int64_t text_len = transformer->config().text_len;
+  const std::vector<LatentGroup> groups =
+      encode_clips(config, sizes, tokenizer, text_len, device, precision, progress, cancel);
   const at::Tensor empty_caption =
       at::tensor(tokenizer.encode("", groups[0].ids.size(2)).ids, at::kLong).to(device);  // [T]
   TrainingRun run(config, trainees.parameters(), progress, cancel);
-  const int64_t text_len = transformer->config().text_len;
   RecordedFunction add_gradients(
       [&](const std::vector<at::Tensor>& inputs) {
         const at::Tensor &noised = inputs[0], &sigma = inputs[1], &target = inputs[2];
@@ -205,13 +224,7 @@ bool train_flow(const FlowTrainingConfig& config, Progress& progress,
     return false;
   }
   run.ema().swap();
-  const fs::path folder = fs::path(config.output) / "model";
-  write_transformer_folder(folder / "transformer", transformer, transformer->config());
-  write_text_encoder_folder(folder / "text_encoder", encoder, encoder->config());
-  fs::create_directories(folder / "vae");
-  fs::copy(config.vae, folder / "vae",
-           fs::copy_options::overwrite_existing | fs::copy_options::recursive);
-  write_model_index(folder, config.tokenizer, config.generation_config);
+  write_model(config, trainees);
   return true;
 }
 
