@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <map>
 
 #include "core/torch/random.h"
 #include "data/tiny_world/captions.h"
@@ -39,23 +40,111 @@ class TrainingsTest : public testing::Test {
     config.log_interval = 1;
   }
 
+  VaeTrainingConfig small_vae_training() const {
+    VaeTrainingConfig vae;
+    make_short(vae, "vae_run");
+    vae.vae_config = write("vae.json", {{"base_dim", 8},
+                                        {"z_dim", 16},
+                                        {"dim_mult", {1, 1, 1, 1}},
+                                        {"num_res_blocks", 1},
+                                        {"temperal_downsample", {false, true, true}}});
+    vae.frames_per_step = 33;
+    vae.sizes = {"32x48"};
+    vae.full_length_share = 0;
+    vae.evaluation_clips = 1;
+    return vae;
+  }
+
+  FlowTrainingConfig small_flow_training(const std::string& vae) const {
+    FlowTrainingConfig flow;
+    make_short(flow, "flow_run");
+    flow.vae = vae;
+    flow.tokenizer = (folder_ / "tokenizer" / "spiece.model").string();
+    flow.transformer_config = write("transformer.json", {{"_class_name", "OSPNextModel"},
+                                                         {"model_type", "t2v"},
+                                                         {"dim", 32},
+                                                         {"ffn_dim", 32},
+                                                         {"freq_dim", 16},
+                                                         {"in_dim", 16},
+                                                         {"out_dim", 16},
+                                                         {"num_heads", 2},
+                                                         {"num_layers", 8},
+                                                         {"text_len", 64},
+                                                         {"text_dim", 16},
+                                                         {"skiparse_model_type", "dual_end"},
+                                                         {"sparse_ratio", 2},
+                                                         {"num_full_blocks", 4}});
+    flow.text_encoder_config = write("text_encoder.json", {{"model_type", "umt5"},
+                                                           {"vocab_size", 640},
+                                                           {"d_model", 16},
+                                                           {"num_heads", 1},
+                                                           {"d_kv", 16},
+                                                           {"d_ff", 16},
+                                                           {"num_layers", 1},
+                                                           {"feed_forward_proj", "gated-gelu"}});
+    flow.generation_config =
+        write("generation_config.json", {{"width", 128}, {"height", 128}, {"num_frames", 33}});
+    flow.latent_cache = (folder_ / "cache.safetensors").string();
+    flow.clips = 4;
+    flow.sizes = {"32x48", "32x32"};
+    flow.batch_size = 2;
+    return flow;
+  }
+
   fs::path folder_;
   Progress progress_{nullptr, false};
   CancellationToken cancel_;
 };
 
+std::string bytes_of(const fs::path& file) {
+  std::ifstream in(file, std::ios::binary);
+  return std::string(std::istreambuf_iterator<char>(in), {});
+}
+
+std::map<std::string, at::Tensor> vae_weights(const VaeTrainingConfig& run) {
+  return read_tensors(fs::path(run.output) / "vae/diffusion_pytorch_model.safetensors");
+}
+
+fs::path transformer_file(const FlowTrainingConfig& run) {
+  return fs::path(run.output) / "model/transformer/diffusion_pytorch_model.safetensors";
+}
+
+void expect_only_the_decoder_changed(const VaeTrainingConfig& before,
+                                     const VaeTrainingConfig& after) {
+  const auto first = vae_weights(before);
+  const auto second = vae_weights(after);
+  EXPECT_TRUE(at::equal(first.at("encoder.conv1.weight"), second.at("encoder.conv1.weight")));
+  EXPECT_FALSE(at::equal(first.at("decoder.conv1.weight"), second.at("decoder.conv1.weight")));
+  const auto config_of = [](const VaeTrainingConfig& run) {
+    return read_json_file(fs::path(run.output) / "vae/config.json");
+  };
+  EXPECT_EQ(config_of(before), config_of(after));
+}
+
+void expect_a_model_that_the_pipeline_loads(const fs::path& folder) {
+  const ModelFiles files = find_model_files({.model = folder});
+  const ComputeOptions compute;
+  EXPECT_EQ(
+      load_transformer(files.require(ModelPart::kTransformer), compute)->config().num_full_blocks,
+      4);
+  EXPECT_EQ(load_vae(files.require(ModelPart::kVae), compute)->config.latents_std.size(), 16U);
+  EXPECT_EQ(load_text_encoder(files.require(ModelPart::kTextEncoder), compute)->config().d_model,
+            16);
+  EXPECT_LE(load_tokenizer(files.require(ModelPart::kTokenizer)).vocab_size(), 640);
+  EXPECT_TRUE(files.generation_config.has_value());
+}
+
+void expect_close_weights(const FlowTrainingConfig& before, const FlowTrainingConfig& after) {
+  const auto old_weights = read_tensors(transformer_file(before));
+  const auto new_weights = read_tensors(transformer_file(after));
+  for (const auto& [key, tensor] : old_weights) {
+    EXPECT_TRUE(at::allclose(tensor.to(at::kFloat), new_weights.at(key).to(at::kFloat), 1e-2, 1e-6))
+        << key;
+  }
+}
+
 TEST_F(TrainingsTest, WriteAModelFolderThatThePipelineLoads) {
-  VaeTrainingConfig vae;
-  make_short(vae, "vae_run");
-  vae.vae_config = write("vae.json", {{"base_dim", 8},
-                                      {"z_dim", 16},
-                                      {"dim_mult", {1, 1, 1, 1}},
-                                      {"num_res_blocks", 1},
-                                      {"temperal_downsample", {false, true, true}}});
-  vae.frames_per_step = 33;
-  vae.sizes = {"32x48"};
-  vae.full_length_share = 0;
-  vae.evaluation_clips = 1;
+  const VaeTrainingConfig vae = small_vae_training();
   const auto quality = train_vae(vae, progress_, cancel_);
   ASSERT_TRUE(quality.has_value());
   EXPECT_EQ(quality->position_db.size(), 33U);
@@ -67,71 +156,16 @@ TEST_F(TrainingsTest, WriteAModelFolderThatThePipelineLoads) {
   decoder.initial_vae = vae.output + "/vae";
   decoder.decoder_only = true;
   ASSERT_TRUE(train_vae(decoder, progress_, cancel_).has_value());
-  const auto first = read_tensors(fs::path(vae.output) / "vae/diffusion_pytorch_model.safetensors");
-  const auto second =
-      read_tensors(fs::path(decoder.output) / "vae/diffusion_pytorch_model.safetensors");
-  EXPECT_TRUE(at::equal(first.at("encoder.conv1.weight"), second.at("encoder.conv1.weight")));
-  EXPECT_FALSE(at::equal(first.at("decoder.conv1.weight"), second.at("decoder.conv1.weight")));
-  const auto config_of = [](const VaeTrainingConfig& run) {
-    return read_json_file(fs::path(run.output) / "vae/config.json");
-  };
-  EXPECT_EQ(config_of(vae), config_of(decoder));
+  expect_only_the_decoder_changed(vae, decoder);
 
-  FlowTrainingConfig flow;
-  make_short(flow, "flow_run");
-  flow.vae = vae.output + "/vae";
-  flow.tokenizer = (folder_ / "tokenizer" / "spiece.model").string();
-  flow.transformer_config = write("transformer.json", {{"_class_name", "OSPNextModel"},
-                                                       {"model_type", "t2v"},
-                                                       {"dim", 32},
-                                                       {"ffn_dim", 32},
-                                                       {"freq_dim", 16},
-                                                       {"in_dim", 16},
-                                                       {"out_dim", 16},
-                                                       {"num_heads", 2},
-                                                       {"num_layers", 8},
-                                                       {"text_len", 64},
-                                                       {"text_dim", 16},
-                                                       {"skiparse_model_type", "dual_end"},
-                                                       {"sparse_ratio", 2},
-                                                       {"num_full_blocks", 4}});
-  flow.text_encoder_config = write("text_encoder.json", {{"model_type", "umt5"},
-                                                         {"vocab_size", 640},
-                                                         {"d_model", 16},
-                                                         {"num_heads", 1},
-                                                         {"d_kv", 16},
-                                                         {"d_ff", 16},
-                                                         {"num_layers", 1},
-                                                         {"feed_forward_proj", "gated-gelu"}});
-  flow.generation_config =
-      write("generation_config.json", {{"width", 128}, {"height", 128}, {"num_frames", 33}});
-  flow.latent_cache = (folder_ / "cache.safetensors").string();
-  flow.clips = 4;
-  flow.sizes = {"32x48", "32x32"};
-  flow.batch_size = 2;
+  const FlowTrainingConfig flow = small_flow_training(vae.output + "/vae");
   ASSERT_TRUE(train_flow(flow, progress_, cancel_));
-
-  const ModelFiles files = find_model_files({.model = fs::path(flow.output) / "model"});
-  const ComputeOptions compute;
-  EXPECT_EQ(
-      load_transformer(files.require(ModelPart::kTransformer), compute)->config().num_full_blocks,
-      4);
-  EXPECT_EQ(load_vae(files.require(ModelPart::kVae), compute)->config.latents_std.size(), 16U);
-  EXPECT_EQ(load_text_encoder(files.require(ModelPart::kTextEncoder), compute)->config().d_model,
-            16);
-  EXPECT_LE(load_tokenizer(files.require(ModelPart::kTokenizer)).vocab_size(), 640);
-  EXPECT_TRUE(files.generation_config.has_value());
+  expect_a_model_that_the_pipeline_loads(fs::path(flow.output) / "model");
 
   // A second run finds the cache and the finished checkpoint, and writes the same model.
-  const auto weights =
-      fs::path(flow.output) / "model/transformer/diffusion_pytorch_model.safetensors";
-  const auto bytes_of = [](const fs::path& file) {
-    std::ifstream in(file, std::ios::binary);
-    return std::string(std::istreambuf_iterator<char>(in), {});
-  };
-  const std::string before = bytes_of(weights);
+  const std::string before = bytes_of(transformer_file(flow));
   ASSERT_TRUE(train_flow(flow, progress_, cancel_));
-  EXPECT_EQ(before, bytes_of(weights));
+  EXPECT_EQ(before, bytes_of(transformer_file(flow)));
 
   // Other clips need another cache.
   const std::string cached = bytes_of(flow.latent_cache);
@@ -149,13 +183,7 @@ TEST_F(TrainingsTest, WriteAModelFolderThatThePipelineLoads) {
   more.steps = 1;
   more.learning_rate = 1e-9;
   ASSERT_TRUE(train_flow(more, progress_, cancel_));
-  const std::string name = "transformer/diffusion_pytorch_model.safetensors";
-  const auto old_weights = read_tensors(fs::path(flow.output) / "model" / name);
-  const auto new_weights = read_tensors(fs::path(more.output) / "model" / name);
-  for (const auto& [key, tensor] : old_weights) {
-    EXPECT_TRUE(at::allclose(tensor.to(at::kFloat), new_weights.at(key).to(at::kFloat), 1e-2, 1e-6))
-        << key;
-  }
+  expect_close_weights(flow, more);
 }
 
 TEST_F(TrainingsTest, RefuseSharesThatAreNone) {
