@@ -192,8 +192,6 @@ bool train_flow(const FlowTrainingConfig& config, Progress& progress,
   Umt5Encoder& encoder = trainees.text_encoder;
   const Tokenizer tokenizer = tokenizer_of(config, encoder->config().vocab_size);
 
-  at::globalContext().setBenchmarkCuDNN(true);  // worth it: few shapes, thousands of calls of each
-
   const int64_t text_len = transformer->config().text_len;
   const std::vector<LatentGroup> groups =
       encode_clips(config, sizes, tokenizer, text_len, device, precision, progress, cancel);

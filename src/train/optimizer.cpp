@@ -4,6 +4,8 @@
 #include <cmath>
 #include <numbers>
 
+#include "core/number_check.h"
+
 namespace ospnext {
 
 NamedTensors named_parameters(const torch::nn::Module& module, const std::string& prefix) {
@@ -14,6 +16,14 @@ NamedTensors named_parameters(const torch::nn::Module& module, const std::string
     }
   }
   return named;
+}
+
+void AdamWConfig::check() const {
+  constexpr double kBelowOne = 0.9999999;
+  check_range("--beta1", beta1, 0.0, kBelowOne);
+  check_range("--beta2", beta2, 0.0, kBelowOne);
+  check_range("--epsilon", epsilon, 0.0, 1.0);
+  check_range("--weight-decay", weight_decay, 0.0, 1.0);
 }
 
 AdamW::AdamW(NamedTensors parameters, const AdamWConfig& config) : config_(config) {

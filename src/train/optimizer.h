@@ -20,6 +20,17 @@ struct AdamWConfig {
   double beta2 = 0.99;
   double epsilon = 1e-8;
   double weight_decay = 0.01;  // of tensors with two or more dimensions; gains and biases: none
+
+  // Throws InputError naming field, value and rule.
+  void check() const;
+
+  template <class Visitor>
+  void visit(Visitor&& field) {
+    field("beta1", beta1, "AdamW decay of the first moment");
+    field("beta2", beta2, "AdamW decay of the second moment");
+    field("epsilon", epsilon, "added to the root of AdamW's second moment");
+    field("weight_decay", weight_decay, "decoupled weight decay of matrices");
+  }
 };
 
 // Adam with decoupled weight decay; one fused pass over all tensors of a group.

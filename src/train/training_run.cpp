@@ -29,9 +29,7 @@ void TrainingConfig::check() const {
   check_range("--learning-rate", learning_rate, 1e-12, 10.0);
   check_range("--final-learning-rate", final_learning_rate, 0.0, 1.0);
   check_range("--warmup-steps", warmup_steps, int64_t{0}, steps);
-  check_range("--beta1", beta1, 0.0, kBelowOne);
-  check_range("--beta2", beta2, 0.0, kBelowOne);
-  check_range("--weight-decay", weight_decay, 0.0, 1.0);
+  adamw.check();
   check_range("--max-gradient-norm", max_gradient_norm, 1e-6, 1e6);
   check_range("--ema-decay", ema_decay, 0.0, kBelowOne);
   check_range("--log-interval", log_interval, int64_t{1}, kMost);
@@ -43,9 +41,7 @@ TrainingRun::TrainingRun(const TrainingConfig& config, const NamedTensors& param
                          Progress& progress, const CancellationToken& cancel)
     : config_(config),
       parameters_(parameters),
-      optimizer_(
-          parameters,
-          {.beta1 = config.beta1, .beta2 = config.beta2, .weight_decay = config.weight_decay}),
+      optimizer_(parameters, config.adamw),
       ema_(parameters, config.ema_decay),
       progress_(progress),
       cancel_(cancel) {

@@ -26,9 +26,7 @@ struct TrainingConfig {
   double learning_rate = 1e-3;
   double final_learning_rate = 0.02;  // as a fraction of learning_rate, the peak
   int64_t warmup_steps = 100;
-  double beta1 = 0.9;
-  double beta2 = 0.99;
-  double weight_decay = 0.01;
+  AdamWConfig adamw;
   double max_gradient_norm = 1.0;
   double ema_decay = 0.999;
   int64_t log_interval = 20;          // steps
@@ -49,9 +47,7 @@ struct TrainingConfig {
     field("final_learning_rate", final_learning_rate,
           "last learning rate as a fraction of the peak");
     field("warmup_steps", warmup_steps, "steps of linear warm-up");
-    field("beta1", beta1, "AdamW decay of the first moment");
-    field("beta2", beta2, "AdamW decay of the second moment");
-    field("weight_decay", weight_decay, "decoupled weight decay of matrices");
+    adamw.visit(field);
     field("max_gradient_norm", max_gradient_norm, "gradients are scaled down to this norm");
     field("ema_decay", ema_decay, "decay of the averaged weights, which are what is saved");
     field("log_interval", log_interval, "steps between two lines of log.csv");

@@ -203,7 +203,6 @@ std::optional<VaeQuality> train_vae(const VaeTrainingConfig& config, Progress& p
   const auto [device, precision, hif8] = parse_compute(config.device, config.precision);
   const std::vector<FrameSize> sizes = parse_frame_sizes("--sizes", config.sizes);
   Vae vae = initial_vae(config, device);
-  at::globalContext().setBenchmarkCuDNN(true);  // worth it: few shapes, thousands of calls of each
 
   TrainingClips clips(config, sizes, device);
   TrainingRun run(config, named_parameters(*vae, ""), progress, cancel);

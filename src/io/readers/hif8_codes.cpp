@@ -35,11 +35,10 @@ std::map<std::string, double> hif8_scales(const Checkpoint& checkpoint) {
     const std::string weight = name.substr(0, name.size() - kScaleEnd.size());
     const auto codes = checkpoint.tensors().find(weight);
     if (codes == checkpoint.tensors().end() || codes->second.dtype != DType::kU8) {
-      throw InputError(origin + " scales " + quoted(weight) + ", which is " +
-                       (codes == checkpoint.tensors().end()
-                            ? "not there"
-                            : "of " + dtype_text(codes->second)) +
-                       ", expected HiF8 codes in U8");
+      throw InputError(
+          origin + " scales " + quoted(weight) + ", which is " +
+          (codes == checkpoint.tensors().end() ? "not there" : "of " + dtype_text(codes->second)) +
+          ", expected HiF8 codes in U8");
     }
     scales[weight] = *value;
   }

@@ -220,11 +220,11 @@ class Assembly {
   double alpha_of(const TensorMap::value_type& entry) const {
     const auto alpha = scalar_value(entry.second);
     if (!alpha || !std::isfinite(*alpha)) {
-      throw InputError(path_ + ": tensor " + quoted(entry.first) + ": found " +
-                       (alpha ? std::to_string(*alpha)
-                              : dtype_text(entry.second) +
-                                    (" of shape " + shape_text(entry.second.shape))) +
-                       ", expected one finite number as alpha");
+      throw InputError(
+          path_ + ": tensor " + quoted(entry.first) + ": found " +
+          (alpha ? std::to_string(*alpha)
+                 : dtype_text(entry.second) + (" of shape " + shape_text(entry.second.shape))) +
+          ", expected one finite number as alpha");
     }
     return *alpha;
   }
