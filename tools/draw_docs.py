@@ -145,7 +145,7 @@ def legend(picture, x, y, what, step):
 
 def skiparse():
     """The two patterns of Skiparse-2D on one frame."""
-    picture = Picture(760, 480, "Skiparse-2D: two patterns on a frame of 8 × 8 tokens, P = 2")
+    picture = Picture(760, 480, "The two patterns of Skiparse-2D, P = 2")
     patterns = ((60, "token pattern", "every second token of a row and column", token_segment),
                 (420, "group pattern", "every second 2 × 2 group of tokens", group_segment))
     for x, name, remark, segment in patterns:
