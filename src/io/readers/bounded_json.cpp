@@ -13,16 +13,18 @@ namespace {
 
 // Keys and values of one text; each may cost 100 bytes. An index of a 14B model has some 3,000.
 constexpr size_t kMaxParts = 500'000;
+// An ordered object compares a new key with all that it has. An adapter_config.json that names every
+// layer of a 14B model has some 2,000 parts.
+constexpr size_t kMaxOrderedParts = 10'000;
 
-}  // namespace
-
-nlohmann::json parse_bounded_json(std::string_view text, const std::string& origin, int max_depth) {
-  using Event = nlohmann::json::parse_event_t;
+template <typename Json>
+Json parse(std::string_view text, const std::string& origin, int max_depth, size_t max_parts) {
+  using Event = typename Json::parse_event_t;
   std::vector<std::set<std::string>> keys;  // of the objects that are open, outermost first
   size_t parts = 0;
-  const auto watch = [&](int depth, Event event, nlohmann::json& parsed) {
-    if (++parts > kMaxParts) {
-      throw InputError(origin + ": JSON holds more than " + std::to_string(kMaxParts) + " parts");
+  const auto watch = [&](int depth, Event event, Json& parsed) {
+    if (++parts > max_parts) {
+      throw InputError(origin + ": JSON holds more than " + std::to_string(max_parts) + " parts");
     }
     if (event == Event::object_start || event == Event::array_start) {
       if (depth >= max_depth) {
@@ -34,30 +36,59 @@ nlohmann::json parse_bounded_json(std::string_view text, const std::string& orig
       }
     } else if (event == Event::object_end) {
       keys.pop_back();
-    } else if (event == Event::key && !keys.back().insert(parsed.get<std::string>()).second) {
-      throw InputError(origin + ": JSON names a key twice: " + quoted(parsed.get<std::string>()));
+    } else if (event == Event::key) {
+      const auto key = parsed.template get<std::string>();
+      if (!keys.back().insert(key).second) {
+        throw InputError(origin + ": JSON names a key twice: " + quoted(key));
+      }
     }
     return true;
   };
   try {
-    return nlohmann::json::parse(text.begin(), text.end(), watch);
-  } catch (const nlohmann::json::parse_error& error) {
+    return Json::parse(text.begin(), text.end(), watch);
+  } catch (const typename Json::parse_error& error) {
     throw InputError(origin + ": expected JSON, found a mistake at byte " +
                      std::to_string(error.byte));
-  } catch (const nlohmann::json::exception&) {
+  } catch (const typename Json::exception&) {
     throw InputError(origin + ": JSON holds a number that is out of range");
   }
 }
 
-nlohmann::json read_json_file(const std::filesystem::path& file, size_t max_bytes) {
-  const MappedFile mapped(file);
-  const auto bytes = mapped.bytes();
+std::string_view text_of(const MappedFile& file, size_t max_bytes) {
+  const auto bytes = file.bytes();
   if (bytes.size() > max_bytes) {
-    throw InputError(mapped.path() + ": expected JSON of at most " + std::to_string(max_bytes) +
+    throw InputError(file.path() + ": expected JSON of at most " + std::to_string(max_bytes) +
                      " bytes, found " + std::to_string(bytes.size()));
   }
-  return parse_bounded_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()},
-                            mapped.path());
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+template <typename Json>
+std::string shown_value(const Json& value) {
+  constexpr size_t kMaxLength = 120;
+  return value.is_string() ? quoted(value.template get<std::string>())
+                           : value.dump().substr(0, kMaxLength);
+}
+
+}  // namespace
+
+nlohmann::json parse_bounded_json(std::string_view text, const std::string& origin, int max_depth) {
+  return parse<nlohmann::json>(text, origin, max_depth, kMaxParts);
+}
+
+nlohmann::ordered_json parse_ordered_json(std::string_view text, const std::string& origin,
+                                          int max_depth) {
+  return parse<nlohmann::ordered_json>(text, origin, max_depth, kMaxOrderedParts);
+}
+
+nlohmann::json read_json_file(const std::filesystem::path& file, size_t max_bytes) {
+  const MappedFile mapped(file);
+  return parse_bounded_json(text_of(mapped, max_bytes), mapped.path());
+}
+
+nlohmann::ordered_json read_ordered_json_file(const std::filesystem::path& file, size_t max_bytes) {
+  const MappedFile mapped(file);
+  return parse_ordered_json(text_of(mapped, max_bytes), mapped.path());
 }
 
 nlohmann::json read_json_object(const std::filesystem::path& file) {
@@ -69,8 +100,11 @@ nlohmann::json read_json_object(const std::filesystem::path& file) {
 }
 
 std::string shown(const nlohmann::json& value) {
-  constexpr size_t kMaxLength = 120;
-  return value.is_string() ? quoted(value.get<std::string>()) : value.dump().substr(0, kMaxLength);
+  return shown_value(value);
+}
+
+std::string shown(const nlohmann::ordered_json& value) {
+  return shown_value(value);
 }
 
 }  // namespace ospnext
