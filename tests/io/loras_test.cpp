@@ -128,6 +128,34 @@ TEST(Loras, AreAddedInFloat32BlockByBlockAndRoundedOnce) {
   EXPECT_FALSE(module.weight.equal(twice_rounded.to(at::kBFloat16)));
 }
 
+// PEFT: the alpha of the first pattern that matches, divided by the rank, is the factor of the sum.
+TEST(Loras, OfAnAdapterTakeTheFirstPatternThatMatches) {
+  torch::manual_seed(6);
+  const TemporaryFolder folder;
+  const auto merged_with = [&](const std::string& config, const Tensors& lora) {
+    save_safetensors(folder / "adapter_model.safetensors", lora);
+    write_file(folder / "adapter_config.json", config);
+    return merged({{folder.path(), 1.0}});
+  };
+  const Tensors unchanged = merged({});
+  Tensors lora;
+  for (const std::string layer : {"blocks.0.self_attn.q", "blocks.1.self_attn.q"}) {
+    lora["base_model.model." + layer + ".lora_A.weight"] = torch::randn({2, 12});
+    lora["base_model.model." + layer + ".lora_B.weight"] = torch::randn({12, 2});
+  }
+  const Tensors changed = merged_with(
+      R"({"r": 2, "lora_alpha": 1, "alpha_pattern": {"self_attn.q": 4, "^blocks.0.self_attn.q": 32}})",
+      lora);
+  for (const std::string layer : {"blocks.0.self_attn.q", "blocks.1.self_attn.q"}) {
+    const at::Tensor expected =
+        unchanged.at(layer + ".weight") +
+        4.0 / 2.0 *
+            torch::matmul(lora.at("base_model.model." + layer + ".lora_B.weight"),
+                          lora.at("base_model.model." + layer + ".lora_A.weight"));
+    EXPECT_LT(relative_max(changed.at(layer + ".weight"), expected), kRounding) << layer;
+  }
+}
+
 class BrokenLoras : public ::testing::Test {
  protected:
   // The message of refusing this LoRA for the base model.

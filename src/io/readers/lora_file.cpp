@@ -4,100 +4,19 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <iterator>
 #include <map>
 #include <utility>
 
 #include "core/error.h"
-#include "io/readers/bounded_json.h"
+#include "io/readers/lora_scales.h"
 
 namespace ospnext {
 namespace {
 
 namespace fs = std::filesystem;
-using nlohmann::json;
 
 constexpr double kLargestStrength = 100;
-constexpr const char* kAdapterConfig = "adapter_config.json";
-
-// How a PEFT adapter scales its pairs, where the file has no alpha tensors.
-struct AdapterConfig {
-  std::optional<double> alpha;
-  bool by_root_of_rank = false;  // "rslora": alpha / sqrt(r)
-  std::vector<std::pair<std::string, double>>
-      patterns;  // alphas of single layers, by name or its end
-
-  double scale(const std::string& layer, int64_t rank) const {
-    std::optional<double> value = alpha;
-    for (const auto& [pattern, pattern_alpha] : patterns) {
-      if (layer == pattern || layer.ends_with("." + pattern)) {
-        value = pattern_alpha;
-        break;
-      }
-    }
-    const auto r = static_cast<double>(rank);
-    return value ? *value / (by_root_of_rank ? std::sqrt(r) : r) : 1.0;
-  }
-};
-
-double finite_number(const json& value, const std::string& what) {
-  if (!value.is_number() || !std::isfinite(value.get<double>())) {
-    throw InputError(what + ": found " + shown(value) + ", expected a finite number");
-  }
-  return value.get<double>();
-}
-
-// `prefix` stands before every key: "" in adapter_config.json, "transformer." in diffusers' metadata.
-AdapterConfig read_adapter_config(const json& source, const std::string& prefix,
-                                  const std::string& origin) {
-  if (!source.is_object()) {
-    throw InputError(origin + ": expected a JSON object, found " + source.type_name());
-  }
-  const auto value_of = [&](const char* key) {
-    const auto found = source.find(prefix + key);
-    return found == source.end() ? json() : *found;
-  };
-  const auto is_on = [&](const char* key) { return value_of(key) == json(true); };
-  if (const json type = value_of("peft_type"); !type.is_null() && type != "LORA") {
-    throw InputError(origin + ": peft_type: found " + shown(type) + ", expected \"LORA\"");
-  }
-  for (const char* variant : {"use_dora", "use_qalora", "use_bdlora", "fan_in_fan_out"}) {
-    if (is_on(variant)) {
-      throw InputError(origin + ": " + variant + ": found true, expected a plain LoRA");
-    }
-  }
-  AdapterConfig config;
-  config.by_root_of_rank = is_on("use_rslora");
-  if (const json alpha = value_of("lora_alpha"); !alpha.is_null()) {
-    config.alpha = finite_number(alpha, origin + ": lora_alpha");
-  }
-  if (const json patterns = value_of("alpha_pattern"); patterns.is_object()) {
-    for (const auto& [pattern, alpha] : patterns.items()) {
-      if (pattern.find_first_of("\\^$*+?()[]{}|") != pattern.npos) {
-        throw InputError(origin + ": alpha_pattern: found the regular expression " +
-                         quoted(pattern) + ", expected names of layers or their ends");
-      }
-      config.patterns.emplace_back(
-          pattern, finite_number(alpha, origin + ": alpha_pattern " + quoted(pattern)));
-    }
-  }
-  return config;
-}
-
-AdapterConfig find_adapter_config(const fs::path& weights, const Checkpoint& checkpoint) {
-  const fs::path file = weights.parent_path() / kAdapterConfig;
-  std::error_code ignored;
-  if (weights.stem() == "adapter_model" && fs::is_regular_file(file, ignored)) {
-    return read_adapter_config(read_json_file(file), "", file.string());
-  }
-  const auto metadata = checkpoint.metadata().find("lora_adapter_metadata");
-  if (metadata != checkpoint.metadata().end()) {
-    const std::string origin = checkpoint.path() + ": metadata lora_adapter_metadata";
-    return read_adapter_config(parse_bounded_json(metadata->second, origin, 8), "transformer.",
-                               origin);
-  }
-  return {};
-}
-
 // The tensors of one layer, each with its name in the file.
 struct Layer {
   using Entry = const TensorMap::value_type*;
@@ -118,8 +37,8 @@ std::optional<int64_t> row_size(const std::vector<int64_t>& shape) {
 // Fills `file` from the tensors of its checkpoint.
 class Assembly {
  public:
-  Assembly(LoraFile& file, const AdapterConfig& config)
-      : file_(file), path_(file.checkpoint.path()), config_(config) {}
+  Assembly(LoraFile& file, LoraScales& scales)
+      : file_(file), path_(file.checkpoint.path()), scales_(scales) {}
 
   void run() {
     group();
@@ -132,39 +51,58 @@ class Assembly {
         }
       }
     }
+    file_.remarks = scales_.remarks(written_layers_);
   }
 
  private:
   void group() {
-    const TensorMap& tensors = file_.checkpoint.tensors();
-    if (tensors.empty()) {
+    if (file_.checkpoint.tensors().empty()) {
       throw InputError(path_ + ": the LoRA is empty");
     }
     std::vector<std::string> unknown;
-    for (const auto& entry : tensors) {
-      const auto key = parse_lora_key(entry.first);
-      if (!key) {
-        unknown.push_back(quoted(entry.first));
-        continue;
-      }
-      if (key->part == LoraPart::kDora) {
-        throw InputError(path_ + ": found magnitudes of DoRA (tensor " + quoted(entry.first) +
-                         "), expected a LoRA without them");
-      }
-      Layer& layer = layers_[key->layer];
-      layer.key = *key;
-      file_.families.insert(key->family);
-      const auto [place, is_new] = layer.parts.emplace(key->part, &entry);
-      if (!is_new) {
-        throw InputError(path_ + ": the tensors " + quoted(place->second->first) + " and " +
-                         quoted(entry.first) + " are the same part of " + key->layer);
+    for (const auto& entry : file_.checkpoint.tensors()) {
+      if (const auto key = parse_lora_key(entry.first)) {
+        take(*key, entry);
+      } else {
+        unknown.push_back(entry.first);
       }
     }
     if (!unknown.empty()) {
-      throw InputError(path_ + ": " + std::to_string(unknown.size()) + " of " +
-                       std::to_string(tensors.size()) +
-                       " tensors have no name of a LoRA: " + list_text(unknown));
+      refuse(unknown);
     }
+  }
+
+  void take(const LoraKey& key, const TensorMap::value_type& entry) {
+    if (key.part == LoraPart::kDora) {
+      throw InputError(path_ + ": found magnitudes of DoRA (tensor " + quoted(entry.first) +
+                       "), expected a LoRA without them");
+    }
+    Layer& layer = layers_[key.layer];
+    layer.key = key;
+    file_.families.insert(key.family);
+    const auto [place, is_new] = layer.parts.emplace(key.part, &entry);
+    if (!is_new) {
+      throw InputError(path_ + ": the tensors " + quoted(place->second->first) + " and " +
+                       quoted(entry.first) + " are the same part of " + key.layer);
+    }
+  }
+
+  // Names the method when the file is one of another; where only some names are strange, these.
+  [[noreturn]] void refuse(const std::vector<std::string>& unknown) const {
+    const bool has_pair = std::any_of(layers_.begin(), layers_.end(), [](const auto& layer) {
+      return layer.second.part(LoraPart::kDown) || layer.second.part(LoraPart::kUp);
+    });
+    const auto known = std::find_if(unknown.begin(), unknown.end(), other_method);
+    if (known != unknown.end() &&
+        (!has_pair || std::all_of(unknown.begin(), unknown.end(), other_method))) {
+      throw InputError(path_ + ": found " + other_method(*known) + " (tensor " + quoted(*known) +
+                       "), expected a LoRA, which is two matrices for a layer");
+    }
+    std::vector<std::string> names;
+    std::transform(unknown.begin(), unknown.end(), std::back_inserter(names), quoted);
+    throw InputError(path_ + ": " + std::to_string(unknown.size()) + " of " +
+                     std::to_string(file_.checkpoint.tensors().size()) +
+                     " tensors have no name of a LoRA: " + list_text(names));
   }
 
   void add(const Layer& layer, LoraPart part, const TensorMap::value_type& entry,
@@ -192,8 +130,9 @@ class Assembly {
     }
     const int64_t rank = check_shapes(*down, *up);
     const double scale =
-        alpha ? alpha_value / static_cast<double>(rank) : config_.scale(layer.key.written, rank);
+        alpha ? alpha_value / static_cast<double>(rank) : scales_.scale(layer.key.written, rank);
     file_.ranks.insert(rank);
+    written_layers_.push_back(layer.key.written);
     add(layer, LoraPart::kUp, *up, down->second, scale);
     if (bias) {
       add(layer, LoraPart::kUpBias, *bias, std::nullopt, scale);
@@ -231,8 +170,9 @@ class Assembly {
 
   LoraFile& file_;
   const std::string path_;
-  const AdapterConfig& config_;
+  LoraScales& scales_;
   std::map<std::string, Layer> layers_;
+  std::vector<std::string> written_layers_;  // those that have a pair, in the file's names
 };
 
 }  // namespace
@@ -289,11 +229,6 @@ void LoraFile::check_fits(const TensorShapes& shapes) const {
   }
 }
 
-bool looks_like_lora(const Checkpoint& checkpoint) {
-  return std::any_of(checkpoint.tensors().begin(), checkpoint.tensors().end(),
-                     [](const auto& entry) { return parse_lora_key(entry.first).has_value(); });
-}
-
 std::optional<fs::path> lora_weights_in(const fs::path& directory) {
   std::error_code ignored;
   for (const char* name :
@@ -317,9 +252,9 @@ LoraFile open_lora(const fs::path& file_or_directory) {
     }
     weights = *found;
   }
-  LoraFile file{open_checkpoint(weights), {}, {}, {}};
-  const AdapterConfig config = find_adapter_config(weights, file.checkpoint);
-  Assembly(file, config).run();
+  LoraFile file{open_checkpoint(weights), {}, {}, {}, {}};
+  LoraScales scales(weights, file.checkpoint);
+  Assembly(file, scales).run();
   return file;
 }
 

@@ -35,22 +35,21 @@ struct LoraFile {
   std::vector<LoraChange> changes;
   std::set<LoraFamily> families;
   std::set<int64_t> ranks;
+  std::vector<std::string> remarks;  // what the user should know, one line each
 
   // Throws InputError, listing the file's names, when changes fit no parameter of a model with these
   // shapes by parameter name, or fit one of another shape.
   void check_fits(const TensorShapes& shapes) const;
 };
 
-// Whether any tensor is named as in a LoRA.
-bool looks_like_lora(const Checkpoint& checkpoint);
-
 // The weights of a directory that PEFT or diffusers saved a LoRA to; nothing for other directories.
 std::optional<std::filesystem::path> lora_weights_in(const std::filesystem::path& directory);
 
-// Reads a LoRA from a tensor file, or from the directory that PEFT or diffusers saves. The scale comes
-// from alpha tensors, else from adapter_config.json beside adapter_model.*, else from diffusers'
-// metadata. Throws InputError for names of no known family (it lists them), an empty LoRA, a matrix
-// without its partner, ranks that differ or are 0, an alpha that is not finite, and DoRA.
+// Reads a LoRA from a tensor file, or from the directory that PEFT or diffusers saves. The scale
+// comes from alpha tensors, else as lora_scales.h says. Throws InputError for names of no known
+// family (it lists them), an empty LoRA, a matrix without its partner, ranks that differ or are 0,
+// an alpha that is not finite, a configuration that asks for another sum, and DoRA, LoKr and other
+// methods.
 LoraFile open_lora(const std::filesystem::path& file_or_directory);
 
 }  // namespace ospnext

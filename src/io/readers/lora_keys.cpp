@@ -1,7 +1,9 @@
 // Families and ends of LoRA names.
 #include "io/readers/lora_keys.h"
 
+#include <algorithm>
 #include <array>
+#include <map>
 #include <string_view>
 #include <utility>
 
@@ -48,16 +50,19 @@ constexpr std::array kPrefixes{
     std::pair{string_view("model.diffusion_model."), LoraFamily::kComfy},
     std::pair{string_view("pipe.dit."), LoraFamily::kPlain},
 };
+constexpr string_view kPeftPrefix = kPrefixes[0].first;
+constexpr int kMostPrefixes = 8;  // of one name
 
-constexpr std::array<string_view, 2> kKohyaPrefixes{"lora_unet__", "lora_unet_"};
+// Prefixes of scripts that write layers with "_" for ".": kohya's, LyCORIS', OneTrainer's.
+constexpr std::array<string_view, 3> kJoiningPrefixes{"lora_unet_", "lycoris_",
+                                                      "lora_transformer_"};
 
-// Layers whose names kohya's scripts join with "_", so that they must be known to be taken apart.
-constexpr std::array<string_view, 24> kBlockLayers{
-    "self_attn.q",       "self_attn.k",       "self_attn.v",  "self_attn.o",    "self_attn.norm_q",
-    "self_attn.norm_k",  "cross_attn.q",      "cross_attn.k", "cross_attn.v",   "cross_attn.o",
-    "cross_attn.norm_q", "cross_attn.norm_k", "norm3",        "ffn.0",          "ffn.2",
-    "modulation",        "attn1.to_q",        "attn1.to_k",   "attn1.to_v",     "attn1.to_out.0",
-    "attn2.to_q",        "attn2.to_k",        "attn2.to_v",   "attn2.to_out.0",
+// The layers of Wan's transformer: those of a block, and the others. Diffusers' names follow.
+constexpr std::array<string_view, 16> kBlockLayers{
+    "self_attn.q",       "self_attn.k",       "self_attn.v",  "self_attn.o",  "self_attn.norm_q",
+    "self_attn.norm_k",  "cross_attn.q",      "cross_attn.k", "cross_attn.v", "cross_attn.o",
+    "cross_attn.norm_q", "cross_attn.norm_k", "norm3",        "ffn.0",        "ffn.2",
+    "modulation",
 };
 constexpr std::array<string_view, 9> kOuterLayers{
     "patch_embedding",  "text_embedding.0", "text_embedding.2",
@@ -65,48 +70,77 @@ constexpr std::array<string_view, 9> kOuterLayers{
     "head.head",        "head.modulation",  "head",
 };
 
-// Whether `joined` is `name` with "_" for ".".
-bool is_joined(string_view joined, string_view name) {
-  if (joined.size() != name.size()) {
-    return false;
-  }
-  for (size_t i = 0; i < name.size(); ++i) {
-    if (joined[i] != (name[i] == '.' ? '_' : name[i])) {
-      return false;
-    }
-  }
-  return true;
+struct OtherMethod {
+  string_view mark;  // behind a dot of the name
+  const char* title;
+};
+
+// Source: the parameter names of PEFT's tuners and of LyCORIS' modules.
+constexpr std::array kOtherMethods{
+    OtherMethod{"lokr_", "LoKr"},       OtherMethod{"hada_", "LoHa"},
+    OtherMethod{"boft_", "BOFT"},       OtherMethod{"oft_", "OFT"},
+    OtherMethod{"ia3_", "IA3"},         OtherMethod{"on_input", "IA3"},
+    OtherMethod{"glora_", "GLoRA"},     OtherMethod{"a1.weight", "GLoRA"},
+    OtherMethod{"a2.weight", "GLoRA"},  OtherMethod{"b1.weight", "GLoRA"},
+    OtherMethod{"b2.weight", "GLoRA"},  OtherMethod{"bm1.weight", "GLoRA"},
+    OtherMethod{"bm2.weight", "GLoRA"}, OtherMethod{"lora_E", "AdaLoRA"},
+    OtherMethod{"lora_diag", "KaSA"},   OtherMethod{"vera_lambda_", "VeRA"},
+    OtherMethod{"vblora_", "VB-LoRA"},  OtherMethod{"fourierft_", "FourierFT"},
+    OtherMethod{"hra_", "HRA"},         OtherMethod{"randlora_", "RandLoRA"},
+};
+
+std::string joined(string_view name) {
+  std::string text(name);
+  std::replace(text.begin(), text.end(), '.', '_');
+  return text;
 }
 
-// "blocks_3_self_attn_q" -> "blocks.3.self_attn.q"
-std::optional<std::string> dotted_layer(string_view joined) {
-  constexpr string_view kBlocks = "blocks_";
-  if (!joined.starts_with(kBlocks)) {
-    for (const string_view layer : kOuterLayers) {
-      if (is_joined(joined, layer)) {
-        return std::string(layer);
-      }
+using LayersByJoinedName = std::map<std::string, string_view, std::less<>>;
+
+// Wan's layers by their joined names in Wan and in diffusers; those of a block without its number.
+template <size_t N>
+LayersByJoinedName joined_layers(const std::array<string_view, N>& layers,
+                                 const std::string& place) {
+  LayersByJoinedName names;
+  for (const string_view layer : layers) {
+    std::string other = diffusers_transformer_key(place + std::string(layer) + ".");
+    other = other.substr(place.size());
+    if (other.ends_with('.')) {
+      other.pop_back();
     }
-    return std::nullopt;
+    names.emplace(joined(layer), layer);
+    names.emplace(joined(other), layer);
   }
-  joined.remove_prefix(kBlocks.size());
-  const size_t digits = joined.find_first_not_of("0123456789");
+  return names;
+}
+
+// "blocks_3_self_attn_q", with dots for some or all of the "_" -> "blocks.3.self_attn.q"
+std::optional<std::string> known_layer(string_view name) {
+  static const LayersByJoinedName outer = joined_layers(kOuterLayers, "");
+  static const LayersByJoinedName inner = joined_layers(kBlockLayers, "blocks.0.");
+  constexpr string_view kBlocks = "blocks_";
+  const std::string text = joined(name);
+  string_view rest = text;
+  if (!rest.starts_with(kBlocks)) {
+    const auto layer = outer.find(rest);
+    return layer == outer.end() ? std::nullopt : std::optional(std::string(layer->second));
+  }
+  rest.remove_prefix(kBlocks.size());
+  const size_t digits = rest.find_first_not_of("0123456789");
   if (digits == 0) {
     return std::nullopt;
   }
-  const std::string block = "blocks." + std::string(joined.substr(0, digits));
-  if (digits == joined.npos) {
+  const std::string block = "blocks." + std::string(rest.substr(0, digits));
+  if (digits == rest.npos) {
     return block;
   }
-  for (const string_view layer : kBlockLayers) {
-    if (joined[digits] == '_' && is_joined(joined.substr(digits + 1), layer)) {
-      return block + "." + std::string(layer);
-    }
-  }
-  return std::nullopt;
+  const auto layer = rest[digits] == '_' ? inner.find(rest.substr(digits + 1)) : inner.end();
+  return layer == inner.end() ? std::nullopt
+                              : std::optional(block + "." + std::string(layer->second));
 }
 
-// Without the adapter's name, which live PEFT models write: ".lora_A.default.weight".
+// Without the adapter's name, which live PEFT models write: ".lora_A.default.weight". It holds no
+// dot: torch allows none in the names of modules.
 std::string without_adapter_name(const std::string& name) {
   for (const string_view marker : {".lora_A.", ".lora_B.", ".lora_magnitude_vector."}) {
     const size_t at = name.find(marker);
@@ -130,6 +164,55 @@ std::string canonical_layer(const std::string& layer) {
   return name;
 }
 
+// What follows a prefix such as "lora_unet_" (also "lora_unet." and "lora_unet__"); nothing without
+// one.
+std::optional<string_view> behind_joining_prefix(string_view place) {
+  const std::string text = joined(place);
+  for (const string_view prefix : kJoiningPrefixes) {
+    if (text.starts_with(prefix)) {
+      place.remove_prefix(prefix.size());
+      place.remove_prefix(place.starts_with('_') ? 1 : 0);
+      return place;
+    }
+  }
+  return std::nullopt;
+}
+
+struct Place {
+  LoraFamily family;
+  std::string layer;    // without all prefixes
+  std::string written;  // as PEFT calls it: behind "base_model.model." where that stands
+};
+
+// Prefixes may stand in stacks, with wrappers of training frameworks between them.
+Place without_prefixes(string_view place) {
+  Place result{LoraFamily::kPlain, std::string(place), ""};
+  bool is_peft = false;
+  for (int i = 0; i < kMostPrefixes; ++i) {
+    const auto prefix = std::find_if(kPrefixes.begin(), kPrefixes.end(), [&](const auto& one) {
+      return result.layer.starts_with(one.first);
+    });
+    const size_t before = result.layer.size();
+    if (prefix != kPrefixes.end()) {
+      result.layer.erase(0, prefix->first.size());
+      result.family = result.family == LoraFamily::kPlain ? prefix->second : result.family;
+      is_peft = is_peft || prefix->first == kPeftPrefix;
+      if (prefix->first == kPeftPrefix) {
+        result.written = result.layer;
+      }
+    } else {
+      result.layer = strip_wrappers(result.layer);
+    }
+    if (result.layer.size() == before) {
+      break;
+    }
+  }
+  if (!is_peft) {
+    result.written = result.layer;
+  }
+  return result;
+}
+
 }  // namespace
 
 std::string LoraKey::target() const {
@@ -151,24 +234,34 @@ std::optional<LoraKey> parse_lora_key(const std::string& name) {
     if (!plain.ends_with(ending) || plain.size() == ending.size()) {
       continue;
     }
-    const std::string place = plain.substr(0, plain.size() - ending.size());
-    for (const string_view prefix : kKohyaPrefixes) {
-      if (place.starts_with(prefix)) {
-        const auto layer = dotted_layer(string_view(place).substr(prefix.size()));
-        return layer ? std::optional(
-                           LoraKey{LoraFamily::kKohya, part, canonical_layer(*layer), *layer})
-                     : std::nullopt;
-      }
+    const string_view place(plain.data(), plain.size() - ending.size());
+    if (const auto rest = behind_joining_prefix(place)) {
+      const auto layer = known_layer(*rest);
+      return layer
+                 ? std::optional(LoraKey{LoraFamily::kKohya, part, canonical_layer(*layer), *layer})
+                 : std::nullopt;
     }
-    for (const auto& [prefix, family] : kPrefixes) {
-      if (place.starts_with(prefix)) {
-        const std::string written = place.substr(prefix.size());
-        return LoraKey{family, part, canonical_layer(written), written};
-      }
-    }
-    return LoraKey{LoraFamily::kPlain, part, canonical_layer(place), place};
+    const auto [family, bare, written] = without_prefixes(place);
+    const auto layer = known_layer(bare);
+    return LoraKey{family, part, canonical_layer(layer.value_or(bare)), written};
   }
   return std::nullopt;
+}
+
+bool looks_like_lora(const Checkpoint& checkpoint) {
+  return std::any_of(
+      checkpoint.tensors().begin(), checkpoint.tensors().end(),
+      [](const auto& entry) { return parse_lora_key(entry.first) || other_method(entry.first); });
+}
+
+const char* other_method(const std::string& name) {
+  for (const auto& [mark, title] : kOtherMethods) {
+    const size_t at = name.find("." + std::string(mark));
+    if (at != name.npos) {
+      return title;
+    }
+  }
+  return nullptr;
 }
 
 const char* lora_family_title(LoraFamily family) {

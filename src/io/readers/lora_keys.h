@@ -4,6 +4,8 @@
 #include <optional>
 #include <string>
 
+#include "io/readers/tensor_file.h"
+
 namespace ospnext {
 
 // Who names tensors how. "N" is a block, "X" the end that says what a tensor is.
@@ -40,6 +42,13 @@ struct LoraKey {
 // Nothing for a name of no known family. Whether the layer exists is not known here.
 // Source: diffusers loaders/lora_conversion_utils.py (Wan), peft utils/save_and_load.py.
 std::optional<LoraKey> parse_lora_key(const std::string& name);
+
+// The method that has a tensor of this name and adds another thing than up · down, such as "LoKr";
+// null for none that is known.
+const char* other_method(const std::string& name);
+
+// Whether any tensor is named as in a LoRA, or as in one of the other methods.
+bool looks_like_lora(const Checkpoint& checkpoint);
 
 const char* lora_family_title(LoraFamily family);
 
