@@ -1,6 +1,9 @@
 #include "io/loras.h"
 
+#include <set>
+
 #include "core/error.h"
+#include "core/log.h"
 #include "io/weights.h"
 
 namespace ospnext {
@@ -39,6 +42,17 @@ Loras::Loras(const std::vector<LoraChoice>& choices) {
 void Loras::check_fits(const TensorShapes& shapes) const {
   for (const LoraFile& file : files_) {
     file.check_fits(shapes);
+  }
+}
+
+void Loras::warn_of_remarks() const {
+  std::set<std::string> said;
+  for (const LoraFile& file : files_) {
+    for (const std::string& remark : file.remarks) {
+      if (said.insert(remark).second) {
+        warn(remark);
+      }
+    }
   }
 }
 

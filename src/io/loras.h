@@ -22,6 +22,9 @@ class Loras {
   // Throws InputError when a change fits no parameter of these names and shapes.
   void check_fits(const TensorShapes& shapes) const;
 
+  // Warns of what the user should know of the files, of nothing twice.
+  void warn_of_remarks() const;
+
   // Whether the parameter is changed.
   bool change(const std::string& parameter) const { return changes_.contains(parameter); }
 

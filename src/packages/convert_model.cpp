@@ -90,6 +90,7 @@ class Converter {
     check_complete(sources, shapes, checkpoint.path());
     Loras loras(files.loras);
     loras.check_fits(shapes);
+    loras.warn_of_remarks();
     leave_out_the_rest(sources, shapes, checkpoint.path());
     std::vector<std::string> names;
     for (const auto& [name, source] : sources) {

@@ -147,6 +147,9 @@ ordered_json describe_lora(const Checkpoint& checkpoint, const fs::path& path) {
     description["ranks"] = lora.ranks;
     description["scales"] = scales;  // alpha / rank
     description["changed_parameters"] = parameters.size();
+    if (!lora.remarks.empty()) {
+      description["remarks"] = lora.remarks;
+    }
   } catch (const InputError& error) {
     description["problem"] = error.what();
   }

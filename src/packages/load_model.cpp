@@ -318,6 +318,7 @@ Transformer load_transformer(const PartFiles& files, const ComputeOptions& compu
   const torch::NoGradGuard no_grad;
   const Checkpoint checkpoint = open_part(files);
   const Loras loras = open_loras(files);
+  loras.warn_of_remarks();
   const TransformerConfig config = read_transformer_config(files);
   const Hif8Rounding rounding = rounding_of(config, compute, checkpoint.path());
   auto [transformer, targets] = empty_transformer(config, compute, rounding.tensor_cores(), ranks);

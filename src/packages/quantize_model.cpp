@@ -108,6 +108,7 @@ QuantizedModel quantize_transformer(const PartFiles& files, int64_t max_shard_by
   check_range<double>(checkpoint.path() + ": scale_max_forward", config.scale_max_forward, 1,
                       32768);
   const Loras loras = open_loras(files);
+  loras.warn_of_remarks();
   const auto sources = weight_sources(checkpoint, transformer_keys(checkpoint));
   const TensorShapes shapes = part_shapes(config);
   check_complete(sources, shapes, checkpoint.path());

@@ -66,6 +66,26 @@ TEST_F(LoraFlag, GenerateKeepsItInTheConfiguration) {
   EXPECT_EQ(sidecar["config"]["lora"], nlohmann::json({path("lora.safetensors:0.25")}));
 }
 
+TEST_F(LoraFlag, ThatHasNoAlphaIsSaidToHaveNoneOnce) {
+  const std::string remark =
+      path("lora.safetensors") + ": found no alpha for 1 of 1 layers, scale 1 is taken for them";
+  const auto said = [&](const Outcome& outcome) {
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+    const size_t first = outcome.err.find("ospnext: warning: " + remark + "\n");
+    return first != std::string::npos &&
+           outcome.err.find(remark, first + remark.size()) == std::string::npos;
+  };
+  EXPECT_TRUE(said(denoise({"--model", path("model"), "--lora", path("lora.safetensors"), "--lora",
+                            path("lora.safetensors:0.5")})));
+  EXPECT_TRUE(said(
+      run_here({"generate", "--model", path("model"), "--prompt", "a", "--steps", "1", "--device",
+                "cpu", "--output", path("%d.png"), "--lora", path("lora.safetensors:0.25")})));
+  EXPECT_TRUE(said(run_here({"merge-lora", "--model", path("model"), "--output", path("merged"),
+                             "--lora", path("lora.safetensors")})));
+  const Outcome inspected = run_here({"inspect", path("lora.safetensors"), "--json"});
+  EXPECT_EQ(nlohmann::json::parse(inspected.out)["remarks"], nlohmann::json({remark}));
+}
+
 TEST_F(LoraFlag, Refusals) {
   const auto refused = [&](const std::string& lora, const std::string& message) {
     EXPECT_TRUE(refuses(denoise({"--model", path("model"), "--lora", lora}), message));
