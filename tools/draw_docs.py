@@ -61,11 +61,11 @@ class Picture:
 
 # The stations of a prompt: folder, on whose level they stand; middle; name; what happens there.
 STATIONS = (
-    ("cli", 460, "prompt", "ospnext generate"),
-    ("models", 460, "tokenizer, UMT5", "words to numbers"),
-    ("models", 640, "transformer", "once a noise level"),
-    ("models", 820, "VAE", "latent to frames"),
-    ("io", 820, "video file", "frames, compressed"),
+    ("cli", 520, "prompt", "ospnext generate"),
+    ("models", 520, "UMT5", "words to numbers"),
+    ("models", 680, "transformer", "once a noise level"),
+    ("models", 840, "VAE", "latent to frames"),
+    ("io", 840, "video file", "frames, compressed"),
 )
 
 
@@ -84,13 +84,13 @@ def levels():
         folders = [name for name, of_folder in LEVELS.items() if of_folder == level]
         for place, name in enumerate(folders):
             dashes = "none" if (ROOT / "src" / name).is_dir() else "4 3"
-            picture.box(90 + 96 * place, y_of(level) + 16, 88, 30, "#ffffff", dashes=dashes)
-            picture.text(134 + 96 * place, y_of(level) + 36, name, anchor="middle")
+            picture.box(90 + 88 * place, y_of(level) + 16, 82, 30, "#ffffff", dashes=dashes)
+            picture.text(131 + 88 * place, y_of(level) + 36, name, anchor="middle")
 
-    pipeline = y_of(LEVELS["pipeline"])
-    picture.box(385, pipeline + 10, 510, row - 20, COLOURS[1])
-    picture.text(640, pipeline + 28, "text_to_video()", anchor="middle", weight="bold")
-    picture.text(640, pipeline + 45, "calls what stands below, one after the other",
+    engine = y_of(LEVELS["engine"])
+    picture.box(445, engine + 10, 470, row - 20, COLOURS[1])
+    picture.text(680, engine + 28, "text_to_video()", anchor="middle", weight="bold")
+    picture.text(680, engine + 45, "calls what stands below, one after the other",
                  size=12, anchor="middle", colour=FAINT)
     for folder, x, name, remark in STATIONS:
         y = y_of(LEVELS[folder])
@@ -98,14 +98,14 @@ def levels():
         picture.text(x, y + 28, name, anchor="middle", weight="bold")
         picture.text(x, y + 45, remark, size=12, anchor="middle", colour=FAINT)
     models, io = y_of(LEVELS["models"]), y_of(LEVELS["io"])
-    picture.arrow([(460, y_of(LEVELS["cli"]) + row - 8), (460, pipeline + 10)])
-    picture.arrow([(460, pipeline + row - 10), (460, models + 8)])
-    picture.arrow([(535, models + row / 2), (565, models + row / 2)])
-    picture.arrow([(715, models + row / 2), (745, models + row / 2)])
-    picture.arrow([(820, models + row - 8), (820, io + 8)])
-    picture.arrow([(600, models + row - 8), (600, models + row + 22), (680, models + row + 22),
-                   (680, models + row - 8)])
-    picture.text(640, models + row + 40, "in 50 steps, say, from noise to latent",
+    picture.arrow([(520, y_of(LEVELS["cli"]) + row - 8), (520, engine + 10)])
+    picture.arrow([(520, engine + row - 10), (520, models + 8)])
+    picture.arrow([(595, models + row / 2), (605, models + row / 2)])
+    picture.arrow([(755, models + row / 2), (765, models + row / 2)])
+    picture.arrow([(840, models + row - 8), (840, io + 8)])
+    picture.arrow([(640, models + row - 8), (640, models + row + 22), (720, models + row + 22),
+                   (720, models + row - 8)])
+    picture.text(680, models + row + 40, "in 50 steps, say, from noise to latent",
                  size=12, anchor="middle", colour=FAINT)
     picture.text(465, y_of(0) + row + 22,
                  "A folder includes only folders of lower levels. Dashed: to come.",

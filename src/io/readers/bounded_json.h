@@ -21,9 +21,11 @@ nlohmann::ordered_json parse_ordered_json(std::string_view text, const std::stri
 // Reads a JSON file of at most `max_bytes`; errors as above, also for a file that cannot be read.
 nlohmann::json read_json_file(const std::filesystem::path& file, size_t max_bytes = 16 << 20);
 
+// The same with the keys of objects in the order of the file.
 nlohmann::ordered_json read_ordered_json_file(const std::filesystem::path& file,
                                               size_t max_bytes = 16 << 20);
-// The same, of a file that must hold an object.
+
+// Reads a JSON file that must hold an object.
 nlohmann::json read_json_object(const std::filesystem::path& file);
 
 // A value as messages show it: text in quotes, cut when long.
