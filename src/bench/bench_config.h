@@ -1,4 +1,4 @@
-// The flags of `ospnext bench` that say which model and video its pieces are cut from.
+// The flags of `ospnext bench`: the model, the video, and how often each case is timed.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,7 @@
 
 namespace ospnext {
 
-// Of commands that know a model by its size alone.
+// For commands that need only the size of a model, not its files.
 struct ModelSizeFields {
   std::string size = "14b";
   std::string model_type = "dual_end";
@@ -24,7 +24,7 @@ struct ModelSizeFields {
     field("num_full_blocks", num_full_blocks, "full blocks of dual_end");
   }
 
-  // Throws InputError naming flag or field, value and rule.
+  // Throws InputError with the flag or field, the value and the rule.
   PartConfigs parts(const std::string& command) const;
 };
 
@@ -38,7 +38,7 @@ struct TimingFields {
     field("warmup", warmup, "runs before them");
   }
 
-  // Throws InputError naming flag, value and rule.
+  // Throws InputError with the flag, the value and the rule.
   void check() const;
 };
 
@@ -62,7 +62,7 @@ struct BenchModelFields {
           "hif8-simulated");
   }
 
-  // Throws InputError naming flag, value and rule.
+  // Throws InputError with the flag, the value and the rule.
   BenchModel model() const;
   // "14b dual_end, 1280 x 720 x 81 frames: 75600 tokens, cuda:0, bf16"
   std::string title(const BenchModel& model) const;

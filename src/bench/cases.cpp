@@ -39,7 +39,7 @@ double bytes_of(std::initializer_list<at::Tensor> tensors) {
   return bytes;
 }
 
-// The layouts that blocks of the model run in, each once.
+// Each pattern that a block of the model runs in, once.
 std::vector<Pattern> patterns_of(const TransformerConfig& config) {
   std::vector<Pattern> patterns;
   for (const BlockPlan& plan :
@@ -55,7 +55,7 @@ Layout layout_of(const BenchModel& model, Pattern pattern) {
   return {model.grid(), pattern, model.transformer.sparse_ratio, model.compute.device};
 }
 
-// Of all pairs of tokens of each segment.
+// Floating-point operations for all pairs of tokens inside each segment.
 double attention_flops(const TransformerConfig& config, const Layout& layout) {
   double pairs = 0;
   for (const int64_t length : layout.lengths()) {
@@ -81,12 +81,13 @@ at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                             : segmented_attention(q, k, v, layout.lengths());
 }
 
+// q, k, v [B, L, H, D] -> [B, L, H, D]. ATen takes [B, H, L, D], hence the transposes.
 at::Tensor aten_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
   return at::scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
-      .transpose(1, 2);
+      .transpose(1, 2);  // [B, L, H, D]
 }
 
-// Segment by segment.
+// One call of ATen for each segment.
 void attend_by_aten(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                     const Layout& layout) {
   for (size_t s = 0; s + 1 < layout.offsets().size(); ++s) {
@@ -98,7 +99,8 @@ void attend_by_aten(const at::Tensor& q, const at::Tensor& k, const at::Tensor& 
   }
 }
 
-// To one half of the keys and then the other, as a ring of two does it.
+// Attention to the first half of the keys and then to the second, as a ring of two ranks computes
+// it.
 at::Tensor attend_in_two_parts(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
   const int64_t L = q.size(1), half = L / 2;
   const auto part = [&](int64_t begin, int64_t count) {
@@ -196,7 +198,7 @@ std::vector<BenchCase> pointwise_cases(const BenchModel& model) {
        .aten =
            [=] {
              const auto normal = at::rms_norm(x, {C}, weight.to(x.scalar_type()), eps);
-             rotate_pairs(normal.unflatten(2, {H, C / H}), rotation);
+             rotate_pairs(normal.unflatten(2, {H, C / H}), rotation);  // [1, L, H, D]
            }},
       {.name = "gated residual",
        .bytes = 3 * row_bytes,
@@ -241,7 +243,7 @@ std::vector<BenchCase> block_cases(const BenchModel& model) {
                      .flops = block_flops(model, pattern),
                      .ours = [=] { block->forward(x, time, text, place, pattern); }});
   }
-  const at::Tensor heads = x.view({1, L, config.num_heads, config.head_dim()});
+  const at::Tensor heads = x.view({1, L, config.num_heads, config.head_dim()});  // [1, L, H, D]
   const double flops = attention_flops(config, layout_of(model, Pattern::kFull));
   cases.push_back(
       {.name = "attention, full", .flops = flops, .ours = [=] { attention(heads, heads, heads); }});
@@ -283,7 +285,7 @@ std::vector<BenchCase> vae_cases(const BenchModel& model) {
   const at::Tensor video =
       at::randn({1, 3, model.num_frames, model.height, model.width}, seeded_generator(0, "video"))
           .tanh()
-          .to(model.compute.dtype);  // in host memory, where a file's frames are
+          .to(model.compute.dtype);  // in host memory, like the frames of a file
   cases.push_back({.name = "VAE, encode", .ours = [=]() mutable { vae->encode(video); }});
   return cases;
 }

@@ -1,4 +1,5 @@
-// What `ospnext bench` measures: pieces of a model of a released size, with random weights and inputs.
+// The cases of `ospnext bench`: pieces of a model of a released size, with random weights and
+// inputs.
 #pragma once
 
 #include <cstdint>
@@ -14,48 +15,50 @@
 
 namespace ospnext {
 
-// One thing to time. A number that means nothing for it is 0.
+// One thing to time. 0 for a number that does not apply.
 struct BenchCase {
   std::string name;
-  double flops = 0;  // arithmetic it cannot do without
-  double bytes = 0;  // memory it cannot help reading and writing
+  double flops = 0;  // floating-point operations that the case needs at least
+  double bytes = 0;  // bytes that the case must read and write at least
   std::function<void()> ours;
-  std::function<void()> aten = {};  // the same in plain ATen operations; empty: ours is that
-  std::function<void()> bare = {};  // the matrix product in it alone, of the same operands
-  double extra_bytes =
-      0;  // what the rest could not help reading and writing, were it in an epilogue
+  std::function<void()> aten = {};  // the same in plain ATen; empty: `ours` is plain ATen
+  std::function<void()> bare = {};  // only its matrix product, of the same operands
+  // Bytes that all but the product must read and write when it runs in the product's epilogue.
+  double extra_bytes = 0;
 };
 
-// The video and the model that the cases are cut from.
+// The video and the model that the cases are taken from.
 struct BenchModel {
   TransformerConfig transformer;
   Umt5Config text_encoder;
   VaeConfig vae;
-  int64_t width = 1280, height = 720, num_frames = 81;  // of the video, pixels and frames
+  int64_t width = 1280, height = 720, num_frames = 81;  // size of the video, in pixels and frames
   ComputeOptions compute;
 
   GenerationConfig video() const;
-  // Tokens of the transformer, and the latent [1, 16, F, h, w] they come from.
+  // The grid of the transformer's tokens, and the shape of the latent [1, 16, F, h, w].
   Grid grid() const;
   std::vector<int64_t> latent_shape() const;
 };
 
-// A large matrix product and a large copy: what the device can do at most. The first has flops, the
-// second bytes.
+// A large matrix product and a large copy. They measure the device's limits: the first case has
+// `flops`, the second has `bytes`.
 std::vector<BenchCase> ceiling_cases(const ComputeOptions& compute);
 
-// Self-attention in each pattern of the model, and attention to 512 rows of text.
+// Self-attention in each pattern of the model, and cross-attention to 512 rows of text.
 std::vector<BenchCase> attention_cases(const BenchModel& model);
-// The linear layers of a block, one by one: bare products, and with bias, GELU or gated residual. With HiF8 on FP8
-// tensor cores products of inputs that are rounded already, and the rounding apart; simulated, both at once.
+// The linear layers of a block, one by one: the bare product, then with bias, GELU or gated
+// residual. With HiF8 on FP8 tensor cores, the products take inputs that are already rounded, and
+// the rounding is a case of its own. With simulated HiF8, one case does both.
 std::vector<BenchCase> gemm_cases(const BenchModel& model);
-// The operations between them that are bound by memory.
+// The operations between the linear layers. They are bound by memory bandwidth.
 std::vector<BenchCase> pointwise_cases(const BenchModel& model);
-// A block of each pattern of the model; attention of all tokens, and that as a ring of two computes it.
+// A block in each pattern of the model, attention over all tokens, and the same attention in two
+// parts, as a ring of two ranks computes it.
 std::vector<BenchCase> block_cases(const BenchModel& model);
-// One pass of the whole transformer.
+// One forward pass of the whole transformer.
 std::vector<BenchCase> forward_cases(const BenchModel& model);
-// Decoding, whole and in tiles, and encoding of the video by Wan's VAE, as a stream.
+// Wan's VAE as a stream: decoding the whole video, decoding it in tiles, and encoding it.
 std::vector<BenchCase> vae_cases(const BenchModel& model);
 // UMT5-XXL on 512 tokens.
 std::vector<BenchCase> text_cases(const BenchModel& model);

@@ -12,7 +12,7 @@
 namespace ospnext {
 namespace {
 
-// All-to-all of as many rows between any two ranks.
+// An all-to-all in which every rank sends `rows` rows to every rank.
 std::function<void()> even_exchange(const ProcessGroup& all, int64_t rows, int64_t width,
                                     const ComputeOptions& compute) {
   const at::Tensor x =
@@ -48,7 +48,7 @@ void bench_exchange(const ExchangeBenchConfig& config, std::ostream& out,
     constexpr double kMega = 1e6, kMicro = 1e3;
     const double megabytes = static_cast<double>((n - 1) * rows * C) *
                              static_cast<double>(at::elementSize(model.compute.dtype)) / kMega;
-    const double nothing = std::min(ms[1], ms[0] / 2);  // where noise is larger than a small switch
+    const double nothing = std::min(ms[1], ms[0] / 2);  // if noise exceeds a small exchange
     const double link = megabytes / (ms[0] - nothing);  // GB/s, as MB/ms
     char line[160];
     out << config.model.title(model) << ", " << n << " processes\n";

@@ -1,4 +1,4 @@
-// How fast processes exchange tokens here.
+// Measures how fast processes exchange tokens on this machine.
 #pragma once
 
 #include <ostream>
@@ -23,8 +23,8 @@ struct ExchangeBenchConfig {
 };
 
 // `ospnext bench exchange`: times the all-to-all of a video's tokens between the processes of this
-// run, and writes the bandwidth and latency that `ospnext plan` takes to `out`. Called by all
-// processes; rank 0 writes. Throws InputError for a single process.
+// run. Writes the bandwidth and the latency to `out`, as flags for `ospnext plan`. All processes
+// call it; rank 0 writes. Throws InputError for a single process.
 void bench_exchange(const ExchangeBenchConfig& config, std::ostream& out,
                     const CancellationToken& cancel);
 

@@ -1,4 +1,4 @@
-// The linear layers of a block, beside what their matrix products alone take.
+// The linear layers of a block, compared with their bare matrix products.
 #include "bench/cases.h"
 #include "core/torch/random.h"
 #include "kernels/residual.h"
@@ -8,24 +8,26 @@
 namespace ospnext {
 namespace {
 
-// A linear layer of the model's precision on a fixed input of L rows.
+// One linear layer, in the model's precision, on a fixed input of L rows.
 struct Layer {
-  std::function<at::Tensor()> product;                // without bias; [L, out]
-  std::function<at::Tensor(const Residual&)> linear;  // with it, added to [1, L, out] or to nothing
-  std::function<at::Tensor()>
-      gelu;  // and with GELU behind; none where that is part of the next input's rounding
+  std::function<at::Tensor()> product;  // without bias; [L, out]
+  // With bias, and with a residual [1, L, out] where one is given.
+  std::function<at::Tensor(const Residual&)> linear;
+  // With bias and GELU. Empty if GELU is part of the rounding of the next layer's input.
+  std::function<at::Tensor()> gelu;
 };
 
 Layer plain_layer(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  return {
-      .product = [=] { return at::mm(x, weight.t()); },
-      .linear =
-          [=](const Residual& residual) { return linear(residual, x.unsqueeze(0), weight, bias); },
-      .gelu =
-          [=] {
-            return x.is_cuda() ? at::_addmm_activation(bias, x, weight.t(), 1, 1, true)
-                               : at::gelu(at::linear(x, weight, bias), "tanh");
-          }};
+  return {.product = [=] { return at::mm(x, weight.t()); },  // [L, out]
+          .linear =
+              [=](const Residual& residual) {
+                return linear(residual, x.unsqueeze(0), weight, bias);  // [1, L, out]
+              },
+          .gelu =
+              [=] {
+                return x.is_cuda() ? at::_addmm_activation(bias, x, weight.t(), 1, 1, true)
+                                   : at::gelu(at::linear(x, weight, bias), "tanh");  // [L, out]
+              }};
 }
 
 Layer simulated_layer(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
@@ -36,7 +38,7 @@ Layer simulated_layer(const at::Tensor& x, const at::Tensor& weight, const at::T
   const auto linear = [=](const Residual& residual) {
     return add_branch(residual, hif8::linear(sample, values, factor, bias, hif8::kForwardAmax));
   };
-  return {.product = [=] { return at::mm(x, values.t()); },
+  return {.product = [=] { return at::mm(x, values.t()); },  // [L, out]
           .linear = linear,
           .gelu = [=] { return at::gelu(linear({}), "tanh"); }};
 }
@@ -44,7 +46,7 @@ Layer simulated_layer(const at::Tensor& x, const at::Tensor& weight, const at::T
 Layer fp8_layer(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
   const at::Tensor scale = hif8::scale_to(hif8::kForwardAmax, hif8::amax_of_tensor(weight));
   const at::Tensor codes = hif8::fp8_weight(hif8::code_values(weight, scale));
-  const hif8::Fp8Input input = hif8::fp8_input(x.unsqueeze(0), hif8::kForwardAmax);
+  const hif8::Fp8Input input = hif8::fp8_input(x.unsqueeze(0), hif8::kForwardAmax);  // [1, L, in]
   const auto factor = scale.item<float>();
   const at::Tensor one = at::ones({}, x.options().dtype(at::kFloat));
   const auto linear = [=](const Residual& residual) {
@@ -53,7 +55,7 @@ Layer fp8_layer(const at::Tensor& x, const at::Tensor& weight, const at::Tensor&
   return {.product =
               [=] {
                 return at::_scaled_mm(input.codes[0], codes.t(), one, one, {}, {}, input.dtype,
-                                      /*use_fast_accum=*/false);
+                                      /*use_fast_accum=*/false);  // [L, out]
               },
           .linear = linear,
           .gelu = {}};
@@ -67,7 +69,7 @@ Layer layer_of(const ComputeOptions& compute, const at::Tensor& x, const at::Ten
   return compute.on_fp8_tensor_cores() ? fp8_layer(x, weight, bias) : plain_layer(x, weight, bias);
 }
 
-// A linear layer of the block: its input [L, in] and weight [out, in].
+// A linear layer of the block: input [L, in], weight [out, in].
 struct LayerShape {
   const char* name;
   int64_t L, in, out;
@@ -81,7 +83,7 @@ at::Tensor draw(at::IntArrayRef shape, const ComputeOptions& compute) {
                    at::TensorOptions().device(compute.device).dtype(compute.dtype));
 }
 
-// The product with `ours` in its epilogue, beside the bare product.
+// A case that runs the product with `ours` as its epilogue, compared with the bare product.
 BenchCase with_epilogue(const BenchCase& product, const std::string& name,
                         std::function<void()> ours, double extra_bytes) {
   return {.name = name,
@@ -92,7 +94,7 @@ BenchCase with_epilogue(const BenchCase& product, const std::string& name,
           .extra_bytes = extra_bytes};
 }
 
-// The cast to E4M3 of a layer's input, `operand` bytes an element.
+// The cast of a layer's input to E4M3. `operand`: bytes per element of the result.
 BenchCase cast_case(const LayerShape& shape, const at::Tensor& x, double operand) {
   const bool after_gelu = shape.out_of_ffn();
   const auto width = static_cast<double>(x.element_size());

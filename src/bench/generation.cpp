@@ -22,7 +22,7 @@ namespace {
 
 constexpr double kMega = 1e6, kGibibyte = 1 << 30;
 
-// What came between two states of a journal.
+// Traffic from the state `before` to the state `after` of a journal.
 std::map<std::string, Traffic> traffic_between(const std::map<std::string, Traffic>& before,
                                                std::map<std::string, Traffic> after) {
   for (const auto& [purpose, earlier] : before) {
@@ -44,7 +44,7 @@ Traffic sum_of(const std::map<std::string, Traffic>& traffic) {
   return sum;
 }
 
-// Takes memory, steps, exchanges and the leader's GPU's work while the pipeline runs.
+// Measures memory, step times, exchanges and the work of the leader's GPU while the pipeline runs.
 class CostWatcher : public StageWatcher {
  public:
   CostWatcher(at::Device device, const WorkRanks& ranks, Profile* profile)
@@ -55,7 +55,7 @@ class CostWatcher : public StageWatcher {
 
   void began(const std::string& stage) override {
     if (device_.is_cuda()) {
-      torch::cuda::synchronize(device_.index());  // what is left of the stage before
+      torch::cuda::synchronize(device_.index());  // wait for the previous stage's work
       reset_peak_memory(device_);
     }
     if (profile_ != nullptr) {
@@ -63,7 +63,7 @@ class CostWatcher : public StageWatcher {
     }
     if (stage == kDenoise) {
       if (device_.is_cuda() && leads_ &&
-          profile_ == nullptr) {  // there is one recording of a GPU at a time
+          profile_ == nullptr) {  // only one recording of a GPU can run
         trace_.emplace();
       }
       traffic_before_ = journal_.traffic();
@@ -125,7 +125,7 @@ struct DroppedVideo : VideoReceiver {
   void finished(size_t) override {}
 };
 
-// A text of more tokens than the transformer takes.
+// A text with more tokens than the transformer's text length.
 std::string long_text(const std::string& words, int64_t rows) {
   std::string text;
   for (int64_t i = 0; i < rows; ++i) {

@@ -1,4 +1,4 @@
-// What a whole generation costs, stage by stage.
+// Measures the cost of a whole generation, stage by stage.
 #pragma once
 
 #include <cstdint>
@@ -19,49 +19,51 @@
 
 namespace ospnext {
 
-// As one process sees it.
+// Costs of one process.
 struct GenerationCost {
   struct Stage {
     std::string name;
     double seconds;
-    int64_t peak_bytes;  // of the GPU within the stage; without one, of the process until its end
+    int64_t peak_bytes;  // of the GPU during the stage; on the CPU, of the process so far
   };
   std::vector<Stage> stages;
   std::vector<double> step_seconds;             // of denoising
-  std::map<std::string, Traffic> traffic = {};  // by purpose, of the steps that settled_steps() has
-  // Share of the leader's denoising in which the GPU ran nothing, and of what comes after its first step; nothing on
-  // the CPU.
+  std::map<std::string, Traffic> traffic = {};  // by purpose, during settled_steps()
+  // Share of the leader's denoising time in which the GPU ran nothing: overall, and after the first
+  // step. Empty on the CPU.
   std::optional<double> idle = {}, idle_after_first = {};
 
-  // Seconds of the steps after the first, which starts groups and kernels; of that where it is the only one.
+  // Seconds of all steps after the first. The first step also sets up process groups and kernels.
+  // If there is only one step, its time.
   std::vector<double> settled_steps() const;
-  int64_t peak_bytes() const;  // of all stages
+  int64_t peak_bytes() const;  // the maximum over all stages
 };
 
-// Runs text_to_video() once, for a prompt and a negative prompt that fill all rows of text. Frames are made into
-// pixels in host memory, as for a file, and dropped. Called by all processes. With a `profile`, which records it, the GPU's
-// idling stays unknown. Throws as text_to_video() does.
+// Runs text_to_video() once. The prompt and the negative prompt fill all rows of text. Frames
+// become pixels in host memory, as for a file, and are dropped. All processes call it. If `profile`
+// is given, it records the run, and the GPU's idle time is not measured. Throws as text_to_video()
+// does.
 GenerationCost measure_generation(const ModelSource& source, const ComputeOptions& compute,
                                   GenerationConfig config, const CancellationToken& cancel,
                                   const WorkRanks& ranks = {}, Profile* profile = nullptr);
 
-// A table of it. `passes`: of the transformer in a step, as this process makes them.
+// The costs as a table. `passes`: transformer passes of this process in one step.
 std::string cost_table(const GenerationCost& cost, int64_t passes);
-// Of what it exchanged with other processes in a step.
+// A table of the exchanges with other processes in one step.
 std::string exchange_table(const GenerationCost& cost);
 
-// What one of several processes took: in all, and in a step.
+// Costs of one of several processes.
 struct RankCost {
   int64_t peak_bytes = 0;
-  double sent_bytes = 0;        // a step, to others
-  double exchange_seconds = 0;  // a step, waiting for others included
+  double sent_bytes = 0;        // per step, to other processes
+  double exchange_seconds = 0;  // per step, including the wait for others
 };
-// Of all ranks; called by them all, with what each found.
+// The costs of all ranks. All ranks call it, each with its own costs.
 std::vector<RankCost> costs_of_ranks(const GenerationCost& cost, const ProcessGroup& all,
                                      at::Device device);
 std::string rank_table(const std::vector<RankCost>& costs);
 
-// What `ospnext bench generate` makes: one video, by a model with random weights.
+// Configuration of `ospnext bench generate`: one video by a model with random weights.
 struct GenerationBenchConfig {
   BenchModelFields model;
   GenerationConfig generation;
@@ -85,8 +87,8 @@ struct GenerationBenchConfig {
   }
 };
 
-// `ospnext bench generate`: makes the video and writes the tables above to `out`. Called by all
-// processes; the leader writes. Throws InputError for a configuration that does not fit.
+// `ospnext bench generate`: makes the video and writes the tables above to `out`. All processes
+// call it; the leader writes. Throws InputError for a configuration that does not fit.
 void bench_generation(const GenerationBenchConfig& config, std::ostream& out,
                       const CancellationToken& cancel);
 

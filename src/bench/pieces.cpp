@@ -1,4 +1,4 @@
-// Times pieces of a model and prints a row for each.
+// Times pieces of a model and prints one row for each case.
 #include "bench/pieces.h"
 
 #include <algorithm>
@@ -12,12 +12,12 @@
 namespace ospnext {
 namespace {
 
-// What the device does at most, measured in the same run.
+// The device's limits, measured in the same run.
 struct Ceilings {
   double flops_per_ms = 0;
   double bytes_per_ms = 0;
 
-  // The least milliseconds that a case takes.
+  // The shortest time that these limits allow for a case, in milliseconds.
   double floor(const BenchCase& piece) const {
     return std::max(piece.flops / flops_per_ms, piece.bytes / bytes_per_ms);
   }
@@ -26,7 +26,7 @@ struct Ceilings {
 constexpr int kNameWidth = 34, kCellWidth = 10;
 constexpr double kGibibyte = 1 << 30;
 
-// "  12.3", or blanks where there is no number.
+// "  12.3", or blanks for 0.
 std::string cell(double value, int decimals) {
   std::ostringstream text;
   text << std::setw(kCellWidth) << std::fixed << std::setprecision(decimals);
@@ -38,7 +38,7 @@ std::string cell(double value, int decimals) {
   return text.str();
 }
 
-// What one case took; 0 where it was not measured.
+// Times of one case; 0 if not measured.
 struct Timing {
   double ms = 0, aten_ms = 0, bare_ms = 0;
   int64_t peak_bytes = 0;
@@ -67,7 +67,7 @@ void print_header(std::ostream& out, const PieceBenchConfig& config, const Bench
   out << std::endl;
 }
 
-// The medians of one case's ways, each timed in turn with the others.
+// Median times of a case: ours, plain ATen and the bare product. They run in alternation.
 Timing measure(const BenchCase& piece, at::Device device, const TimingFields& timing) {
   Timing measured;
   if (device.is_cuda()) {

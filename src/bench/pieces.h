@@ -1,4 +1,4 @@
-// What `ospnext bench` times piece by piece, and how near each comes to the device's limits.
+// Times a model piece by piece and compares each piece with the device's limits.
 #pragma once
 
 #include <ostream>
@@ -22,7 +22,7 @@ struct PieceBenchConfig {
   }
 };
 
-// A part of a model, such as attention, and the cases that are timed of it.
+// A part of a model, such as attention, and its timed cases.
 struct BenchPiece {
   const char* name;
   const char* description;
@@ -32,9 +32,9 @@ struct BenchPiece {
 
 std::span<const BenchPiece> bench_pieces();
 
-// Writes a table to `out`: the median time of each case, its share of the device's best (a large
-// product and a large copy, measured first), and plain ATen's time. Throws InputError for a
-// configuration that does not fit; Cancelled between cases.
+// Writes a table to `out`: the median time of each case, its share of the device's limit, and the
+// time of plain ATen. The limits are a large product and a large copy, measured first. Throws
+// InputError for a configuration that does not fit, and Cancelled between cases.
 void bench_piece(const BenchPiece& piece, const PieceBenchConfig& config, std::ostream& out,
                  const CancellationToken& cancel);
 

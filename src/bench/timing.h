@@ -8,11 +8,12 @@
 
 namespace ospnext {
 
-double median(std::vector<double> values);  // the upper one of two; there is one at least
+double median(std::vector<double> values);  // the upper one of two; needs at least one value
 
-// Median milliseconds of each function, over `runs` rounds in which all run one after the other, so that a
-// clock that sinks under load is shared by all; `warmup` rounds come first and do not count. On CUDA by
-// events around each run on the current stream, else by the wall clock.
+// Median milliseconds of each function over `runs` rounds. In each round all functions run one
+// after the other, so that a clock that slows down under load affects all of them equally. `warmup`
+// rounds run first and do not count. On CUDA the time is taken by events around each run on the
+// current stream, otherwise by the wall clock.
 std::vector<double> median_milliseconds(const std::vector<std::function<void()>>& functions,
                                         at::Device device, int64_t warmup, int64_t runs);
 

@@ -1,4 +1,4 @@
-// ospnext bench: how fast the pieces of a model run here, and how near the device's limits.
+// ospnext bench: how fast the pieces of a model run on this machine, compared with its limits.
 #include <iostream>
 
 #include "bench/exchange.h"
