@@ -1,4 +1,4 @@
-// The program's commands. A new one is a declaration here and a line in commands.cpp.
+// The program's commands. To add one, declare it here and add a line to commands.cpp.
 #pragma once
 
 #include <functional>
@@ -14,7 +14,7 @@ namespace ospnext {
 struct Command {
   const char* name;
   const char* summary;
-  // Takes what stands behind the name. Throws the errors of core/error.h.
+  // `arguments` are the words after the command's name. Throws the errors of core/error.h.
   std::function<void(const Arguments& arguments, const CancellationToken& cancel)> run;
   ProcessSwitches switches = {};
 };
@@ -35,10 +35,11 @@ void run_make_random(const Arguments& arguments, const CancellationToken& cancel
 
 const std::vector<Command>& commands();
 
-// "name  summary" lines, aligned.
+// Aligned lines of "name  summary".
 std::string command_list(const std::vector<Command>& list);
-// Sets the switches of the command called arguments[0] and runs it with the rest. Throws InputError for none or an unknown one;
-// `prefix` stands before the name in messages ("ospnext stage").
+// Sets the switches of the command with the name arguments[0] and runs it with the remaining
+// arguments. Throws InputError if the name is missing or unknown. `prefix` precedes the name in
+// messages ("ospnext stage").
 void run_command(const std::vector<Command>& list, const std::string& prefix,
                  const Arguments& arguments, const CancellationToken& cancel);
 

@@ -40,7 +40,7 @@ json read_config_file(const fs::path& file, const ConfigTranslator& translate) {
     throw InputError("--config " + file.string() + ": expected flag names and values, found " +
                      (config.is_null() ? "nothing" : config.type_name()));
   }
-  // The file that `generate` leaves beside a video holds its configuration under this key.
+  // The JSON file that `generate` writes beside a video has its configuration under this key.
   if (config.contains("config") && config["config"].is_object()) {
     config = json(config["config"]);
   }

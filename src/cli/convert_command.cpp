@@ -1,4 +1,4 @@
-// ospnext convert and merge-lora: a model written anew.
+// ospnext convert and merge-lora: write a model in another layout or dtype, or with LoRAs.
 #include <unistd.h>
 
 #include <array>

@@ -1,4 +1,4 @@
-// ospnext eval: how well a model of the procedural world follows its prompts.
+// ospnext eval: measures how well a model of the procedural world follows its prompts.
 #include <unistd.h>
 
 #include <algorithm>
@@ -26,7 +26,7 @@ struct EvalConfig {
   std::string precision = "auto";
   GenerationConfig generation;
   std::string details;  // CSV file; empty: none
-  std::string against;  // a precision; empty: none
+  std::string against;  // a second precision; empty: none
   int64_t against_clips = 64;
 
   template <class Visitor>

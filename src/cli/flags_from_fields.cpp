@@ -21,7 +21,7 @@ std::string flag_name(const std::string& field) {
   return name;
 }
 
-// The whole of `text` as a number, or nothing.
+// `text` as a number, or nothing if any part of it is not a number.
 template <class Number>
 std::optional<Number> parse_number(const std::string& text) {
   Number value{};
@@ -34,7 +34,7 @@ std::optional<Number> parse_number(const std::string& text) {
   return value;
 }
 
-// One value; InputError "--width: found "abc", expected a whole number".
+// One value of a flag. Throws InputError such as "--width: found "abc", expected a whole number".
 json parse_value(const Flag& flag, const std::string& text) {
   const char* expected = "";
   switch (flag.kind) {
@@ -95,8 +95,8 @@ std::string default_text(const Flag& flag) {
   return flag.default_value.empty() ? "" : flag.default_value.dump();
 }
 
-// --flag=value becomes two words and a switch without a value gets "true", because CLI11 takes the
-// next word for the value of "--flag=" and knows no optional value.
+// Splits --flag=value into two words and gives "true" to a switch without a value: CLI11 takes the
+// next word as the value of "--flag=" and has no optional values.
 Arguments separate_values(const std::vector<Flag>& flags, const Arguments& arguments) {
   std::map<std::string, bool> is_switch = {{kConfigFlag, false}};
   for (const Flag& flag : flags) {
@@ -163,7 +163,7 @@ std::optional<GivenFlags> read_flags(const std::string& command, const std::stri
   }
   try {
     Arguments words = separate_values(flags, arguments);
-    std::reverse(words.begin(), words.end());  // CLI11 reads from the back
+    std::reverse(words.begin(), words.end());  // CLI11 reads from the end
     app.parse(words);
   } catch (const CLI::CallForHelp&) {
     std::cout << app.help();
@@ -187,9 +187,9 @@ std::optional<GivenFlags> read_flags(const std::string& command, const std::stri
 
 std::string likely_meant(const std::string& word, const std::vector<std::string>& candidates) {
   std::string best;
-  size_t best_distance = 1 + word.size() / 4;  // farther is no likely slip
+  size_t best_distance = 1 + word.size() / 4;  // words farther away are hardly a typing error
   for (const std::string& candidate : candidates) {
-    // Levenshtein's distance, one row of the table at a time.
+    // Levenshtein distance, one row of the table at a time.
     std::vector<size_t> row(candidate.size() + 1);
     std::iota(row.begin(), row.end(), 0);
     for (size_t i = 1; i <= word.size(); ++i) {

@@ -1,8 +1,8 @@
 // Flags of a command, made from the field list of its config (core/fields.h).
 //
-// A field num_frames is the flag --num-frames; what is not given keeps the value the config holds.
-// Every command also takes --help and --config FILE, the same names and values in JSON or YAML
-// (cli/config_file.h), which flags override.
+// A field num_frames becomes the flag --num-frames. A flag that is not given keeps the config's
+// value. Every command also has --help and --config FILE. The file contains the same names and
+// values in JSON or YAML (cli/config_file.h); flags override it.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -22,7 +22,7 @@ struct Flag {
   enum class Kind { kText, kWhole, kReal, kSwitch };
   std::string name;  // of the field, with underscores
   Kind kind = Kind::kText;
-  bool is_list = false;  // may be repeated; numbers also come separated by commas
+  bool is_list = false;  // may be repeated; numbers may also be separated by commas
   std::string help;
   nlohmann::json default_value;
 };
@@ -53,7 +53,7 @@ struct FlagType<std::vector<Value>> {
   static constexpr bool kIsList = true;
 };
 
-// The flags of a config; its present values are the defaults that the help shows.
+// The flags of a config. Its current values are the defaults that the help shows.
 template <class Config>
 std::vector<Flag> flags_of(const Config& config) {
   std::vector<Flag> flags;
@@ -66,7 +66,7 @@ std::vector<Flag> flags_of(const Config& config) {
   return flags;
 }
 
-// What the user gave, still to be laid over defaults.
+// Values that the user gave, not yet applied to a config.
 struct GivenFlags {
   nlohmann::json flags = nlohmann::json::object();
   nlohmann::json config_file = nlohmann::json::object();
@@ -75,7 +75,7 @@ struct GivenFlags {
   bool has(const std::string& name) const {
     return flags.contains(name) || config_file.contains(name);
   }
-  // Sets what was given: first from the file, then from the flags.
+  // Sets the given values in `config`: first those of the file, then those of the flags.
   template <class Config>
   void apply(Config& config) const {
     fields_from_json(config, config_file, config_path);
@@ -83,15 +83,15 @@ struct GivenFlags {
   }
 };
 
-// Reads `arguments` (--flag=value and --flag value). Nothing when help was asked for: it has been
-// printed to standard output. Throws InputError for an unknown flag (naming the likely one), a missing
-// or malformed value, a flag given twice, or a broken --config file. `translate`, where given, turns the
-// content of the --config file into flags.
+// Reads `arguments` (--flag=value and --flag value). Returns nothing if help was requested and
+// printed to standard output. Throws InputError for an unknown flag (suggesting the likely one), a
+// missing or malformed value, a flag given twice, or a broken --config file. If `translate` is
+// given, it turns the content of the --config file into flags.
 std::optional<GivenFlags> read_flags(const std::string& command, const std::string& summary,
                                      const std::vector<Flag>& flags, const Arguments& arguments,
                                      const ConfigTranslator& translate = {});
 
-// The usual case: lays what was given over `config`. False when help was printed.
+// The usual case: applies the given values to `config`. Returns false if help was printed.
 template <class Config>
 bool parse_flags(const std::string& command, const std::string& summary, const Arguments& arguments,
                  Config& config) {
@@ -102,7 +102,7 @@ bool parse_flags(const std::string& command, const std::string& summary, const A
   return given.has_value();
 }
 
-// The candidate that `word` was likely meant to be, or "" when none is near (edit distance).
+// The candidate closest to `word` in edit distance, or "" if none is close.
 std::string likely_meant(const std::string& word, const std::vector<std::string>& candidates);
 
 }  // namespace ospnext

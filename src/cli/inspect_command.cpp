@@ -1,4 +1,4 @@
-// ospnext inspect: what a file or folder of weights is.
+// ospnext inspect: describes a file or folder of weights.
 #include <iostream>
 
 #include "cli/commands.h"
@@ -20,7 +20,7 @@ struct InspectFlags {
 }  // namespace
 
 void run_inspect(const Arguments& arguments, const CancellationToken&) {
-  // paths stand first, flags behind them
+  // Paths come first, flags after them.
   const auto flags_begin = std::find_if(arguments.begin(), arguments.end(), [](const auto& word) {
     return word.starts_with("--") || word == "-h";
   });

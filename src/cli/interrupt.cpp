@@ -5,27 +5,28 @@
 namespace ospnext {
 
 CancellationToken& interrupt_token() {
-  static CancellationToken token;  // a signal handler can reach nothing but a static
+  static CancellationToken token;  // a signal handler can only reach static objects
   return token;
 }
 
 void catch_interrupts() {
-  interrupt_token();  // made before a handler needs it
+  interrupt_token();  // construct the token before a handler uses it
   struct sigaction action = {};
   action.sa_handler = [](int) { interrupt_token().cancel(); };
   action.sa_flags = SA_RESTART | SA_RESETHAND;
   sigemptyset(&action.sa_mask);
   sigaction(SIGINT, &action, nullptr);
   struct sigaction lasting = action;
-  lasting.sa_flags =
-      SA_RESTART;  // the death of a parent with several threads sends it several times
+  // SIGTERM keeps its handler: if a parent with several threads dies, it arrives several times.
+  lasting.sa_flags = SA_RESTART;
   sigaction(SIGTERM, &lasting, nullptr);
   struct sigaction inherited = {};
   sigaction(SIGHUP, nullptr, &inherited);
-  if (inherited.sa_handler != SIG_IGN) {  // nohup ignores it
+  if (inherited.sa_handler != SIG_IGN) {  // nohup sets SIG_IGN
     sigaction(SIGHUP, &action, nullptr);
   }
-  // A file that may not grow and a reader that went away are errors of write(), told in a sentence.
+  // Exceeding a file size limit (SIGXFSZ) and a closed pipe (SIGPIPE) then become errors of
+  // write(), which are reported in a message.
   struct sigaction ignore = {};
   ignore.sa_handler = SIG_IGN;
   sigemptyset(&ignore.sa_mask);

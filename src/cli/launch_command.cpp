@@ -1,4 +1,4 @@
-// ospnext launch: a command in several processes of this host that work together.
+// ospnext launch: runs a command in several processes of this host that work together.
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -24,7 +24,7 @@ struct LaunchConfig {
   }
 };
 
-// The command behind "--", which is taken off `arguments`.
+// Removes "--" and the command after it from `arguments`, and returns the command.
 Arguments take_command(Arguments& arguments) {
   const auto dashes = std::find(arguments.begin(), arguments.end(), "--");
   if (dashes == arguments.end()) {
@@ -42,7 +42,7 @@ void set_default(std::map<std::string, std::string>& variables, const char* name
   }
 }
 
-// As torchrun sets it; the store stays in this process.
+// The environment variables that torchrun sets. The store runs in this process.
 std::map<std::string, std::string> variables_of(int64_t rank, int64_t processes, int port) {
   const int64_t cores = std::max<int64_t>(std::thread::hardware_concurrency(), 1);
   std::map<std::string, std::string> variables = {{"RANK", std::to_string(rank)},
@@ -58,7 +58,7 @@ std::map<std::string, std::string> variables_of(int64_t rank, int64_t processes,
   return variables;
 }
 
-// What became of a process that did not end well, as an error.
+// Throws an error that says how a failed process ended.
 [[noreturn]] void fail(const ChildEnd& end) {
   constexpr int kBadInput = 2;
   const std::string name = "rank " + std::to_string(end.child);

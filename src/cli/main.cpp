@@ -1,4 +1,4 @@
-// The program ospnext.
+// The main function of the program ospnext.
 #include <unistd.h>
 
 #include <cstdlib>
@@ -7,12 +7,13 @@
 
 namespace {
 
-// OpenMP's threads spin while they wait, unless told otherwise when the library is loaded: hence a
-// second start. On cores shared with other programs spinning made a clip take nine times as long.
+// By default OpenMP's threads spin while they wait. Only an environment variable read when the
+// library is loaded changes that, so the program starts a second time. On cores shared with other
+// programs, spinning made a clip take nine times as long.
 void let_waiting_threads_sleep(char** argv) {
   if (std::getenv("OMP_WAIT_POLICY") == nullptr) {
     setenv("OMP_WAIT_POLICY", "passive", /*overwrite=*/0);
-    execv("/proc/self/exe", argv);  // returns only when it fails; then threads spin
+    execv("/proc/self/exe", argv);  // returns only on failure; then threads spin
   }
 }
 

@@ -18,7 +18,7 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 using Names = std::set<std::string>;
 
-// Keys whose value is a flag's, by section and key; the top has no section.
+// Keys of OSP-Next and the flags that take their values. Keys at the top level have no section.
 const std::map<std::string, std::string>& flag_of_key() {
   static const std::map<std::string, std::string> names = {
       {"seed", "seed"},
@@ -56,7 +56,7 @@ const Names kParallelKeys = {"fsdp_size",
                              "encoder_cpu_offload",
                              "text_encoder_config.use_fsdp"};
 
-// Known, and of no meaning for one video after another.
+// Keys that are known but have no effect on generating one video after another.
 const Names kUnusedKeys = {"batch_size",
                            "save_with_dcp_api",
                            "scheduler_config.use_dynamic_shifting",
@@ -91,7 +91,7 @@ bool is_model_key(const std::string& name) {
   return name.starts_with(section) && names.contains(name.substr(section.size()));
 }
 
-// "a: a.b c: d" -> {"a.b", "c"} with their values: sections opened, nulls left out.
+// Joins sections and their keys: {"a": {"b": 1}, "c": 2} -> {"a.b": 1, "c": 2}. Drops nulls.
 std::map<std::string, json> flattened(const json& config, const std::string& origin) {
   std::map<std::string, json> flat;
   for (const auto& [key, value] : config.items()) {
@@ -114,7 +114,7 @@ std::map<std::string, json> flattened(const json& config, const std::string& ori
   return flat;
 }
 
-// Throws InputError unless the value is one of `accepted`, where the key is there.
+// Throws InputError if the key is present and its value is not one of `accepted`.
 void expect(const std::map<std::string, json>& flat, const std::string& origin,
             const std::string& name, const std::vector<json>& accepted) {
   const auto found = flat.find(name);
@@ -136,7 +136,7 @@ void warn_of(const std::string& origin, const std::string& what, const Names& na
   warn(origin + ": " + what + ": " + list);
 }
 
-// Their names of number formats as ours.
+// Translates OSP-Next's names of number formats into ours.
 void rename_precisions(json& flags, const std::string& origin) {
   json& vae = flags["vae_precision"];
   if (vae == "fp16" || vae == "float16") {
@@ -144,7 +144,7 @@ void rename_precisions(json& flags, const std::string& origin) {
     vae = "float32";
   }
   if (vae.is_null()) {
-    vae = "float32";  // the reference's default
+    vae = "float32";  // the default of OSP-Next
   }
 }
 
@@ -185,7 +185,7 @@ json flags_from_ospnext_yaml(const json& config, const fs::path& file) {
     }
     flags["output"] = (fs::path(folder->second.get<std::string>()) / "video.mp4").string();
   }
-  // A folder says itself what its model is; a file needs model_config.
+  // A folder contains its model's configuration; a single file needs model_config.
   std::error_code ignored;
   if (flags.contains("transformer") && flags["transformer"].is_string() &&
       !fs::is_directory(flags["transformer"].get<std::string>(), ignored)) {

@@ -1,4 +1,4 @@
-// ospnext plan: what several GPUs would take, before one has them.
+// ospnext plan: predicts the speed of a model on several GPUs, without these GPUs.
 #include <algorithm>
 #include <array>
 #include <charconv>
@@ -15,7 +15,7 @@ namespace ospnext {
 namespace {
 
 constexpr double kMilli = 1e-3, kGiga = 1e9;
-constexpr double kMicros = 1e6;  // in a second
+constexpr double kMicros = 1e6;  // microseconds in a second
 
 struct PlanFlags {
   int64_t gpus = 8;
@@ -57,7 +57,7 @@ struct Resolution {
   int64_t width, height;
 };
 
-// "640x384"; nothing for another text.
+// The resolution in "640x384"; nothing for any other text.
 std::optional<Resolution> numbered_resolution(const std::string& text) {
   Resolution size{};
   const char* const end = text.data() + text.size();
@@ -69,7 +69,7 @@ std::optional<Resolution> numbered_resolution(const std::string& text) {
   return height.ec == std::errc() && height.ptr == end ? std::optional(size) : std::nullopt;
 }
 
-// Tokens of the video.
+// The grid of the video's tokens.
 Grid grid_of(const PlanFlags& flags, const VaeConfig& vae) {
   auto size = numbered_resolution(flags.resolution);
   if (!size) {

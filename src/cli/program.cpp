@@ -31,7 +31,7 @@ int report(int status, const std::string& message) {
   return status;
 }
 
-// Without the lines and stack traces that LibTorch logs of what then becomes an error of ours.
+// Stops LibTorch from logging its own lines and stack traces for failures that we report as errors.
 void quieten_libtorch() {
   constexpr int kFatalOnly = 3;
   if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr) {
@@ -85,7 +85,7 @@ int run_program(const Arguments& arguments) {
   } catch (const Cancelled& error) {
     return report(kInterrupted, error.what());
   } catch (const RunError& error) {
-    // Processes that work together are interrupted together, and may find that out from one another.
+    // An interrupt reaches all processes of a run. One may notice it first as a failure of another.
     return interrupt_token().cancelled() ? report(kInterrupted, Cancelled().what())
                                          : report(kFailed, error.what());
   } catch (const c10::Error& error) {

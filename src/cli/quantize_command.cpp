@@ -1,4 +1,4 @@
-// ospnext quantize: a transformer's weights as HiFloat8 codes.
+// ospnext quantize: writes a transformer's weights as HiFloat8 codes.
 #include <unistd.h>
 
 #include <cstdio>

@@ -1,4 +1,4 @@
-// ospnext make-random: a checkpoint of a released size with random weights.
+// ospnext make-random: writes a checkpoint of a released size with random weights.
 #include <unistd.h>
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// Flags of sampling whose defaults come from the model, and how some of them exclude each other.
+// Sampling flags with defaults from the model, and rules for flags that exclude each other.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +10,8 @@
 
 namespace ospnext {
 
-// The flags of `config`, where the help shows no default for those that the model will set: the
-// fields of a GenerationConfig.
+// The flags of `config`. The help shows no default for the fields of GenerationConfig, because the
+// model sets them.
 template <class Config>
 std::vector<Flag> flags_with_model_defaults(const Config& config) {
   std::vector<Flag> flags = flags_of(config);
@@ -26,8 +26,9 @@ std::vector<Flag> flags_with_model_defaults(const Config& config) {
   return flags;
 }
 
-// Noise levels written down say how many steps there are. --steps or --shift on the command line goes
-// before levels that a --config file or the model brings. Throws InputError for --shift beside --sigmas.
+// If noise levels are given, their number sets the number of steps. --steps or --shift on the
+// command line overrides levels from a --config file or from the model. Throws InputError if
+// --shift and --sigmas are both on the command line.
 void settle_sigmas(const GivenFlags& given, std::vector<double>& sigmas, int64_t& steps);
 
 }  // namespace ospnext

@@ -1,11 +1,11 @@
-// ospnext stage: every stage of the pipeline alone, on files.
+// ospnext stage: runs one stage of the pipeline on files.
 #include "cli/stage.h"
 
 #include <iostream>
 
 namespace ospnext {
 
-// A new stage is a line here.
+// To add a stage, add a line here.
 const std::vector<Command>& stages() {
   static const std::vector<Command> list = {
       {"encode-text", "prompts to token ids and embeddings", run_stage_encode_text},

@@ -1,4 +1,4 @@
-// The stages of the pipeline as commands, each on files (docs/design.md, section 4).
+// The stages of the pipeline as commands that read and write files (docs/design.md, section 4).
 #pragma once
 
 #include "cli/commands.h"

@@ -1,4 +1,5 @@
-// What the stage commands share: the flags for output and arithmetic, and reading of input tensors.
+// Code that all stage commands share: flags for output and arithmetic, and reading of input
+// tensors.
 #pragma once
 
 #include <filesystem>
@@ -15,9 +16,9 @@ struct StageOutput {
   std::string output;
   std::string device = "cpu";
   std::string precision = "auto";
-  bool runs_transformer = false;  // which takes one more precision
+  bool runs_transformer = false;  // if set, HiF8 precisions are allowed
 
-  // Throws InputError for a missing or unwritable output. Call before any work.
+  // Throws InputError if the output is missing or cannot be written. Call it before any work.
   void check() const;
   // Throws InputError.
   ComputeOptions compute() const {
@@ -39,19 +40,19 @@ struct StageOutput {
 // The tensors of a stage's --input file.
 class StageInput {
  public:
-  // Throws InputError when the file is missing or broken.
+  // Throws InputError if the file is missing or broken.
   explicit StageInput(const std::string& file);
 
   bool has(const std::string& name) const { return tensors_.contains(name); }
-  // A tensor of the shape that `dimensions` spell ("B,16,F,H,W": numbers are demanded, letters may be
-  // any size from 1 on but the same letter the same size; "..." stands for any further dimensions).
-  // Floating, finite. Throws InputError.
+  // A floating-point tensor without NaN and infinite values, in the shape given by `dimensions`,
+  // such as "B,16,F,H,W". A number must match; a letter stands for any size from 1 on, and the same
+  // letter always for the same size; "..." stands for any further dimensions. Throws InputError.
   at::Tensor floats(const std::string& name, const std::string& dimensions);
-  // The same, of any data type.
+  // The same, for a tensor of any dtype.
   at::Tensor any(const std::string& name, const std::string& dimensions);
-  // The same, NaN and infinite values included.
+  // The same, also for NaN and infinite values.
   at::Tensor raw(const std::string& name, const std::string& dimensions);
-  // Names tensors of the file that nobody asked for in a warning.
+  // Warns about the tensors of the file that were never read.
   void warn_of_rest() const;
 
  private:

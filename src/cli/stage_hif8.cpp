@@ -1,4 +1,4 @@
-// ospnext stage hif8: numbers to HiFloat8 codes and what these are worth.
+// ospnext stage hif8: converts numbers to HiFloat8 codes and back to values.
 #include <cmath>
 
 #include "cli/stage.h"
@@ -28,7 +28,7 @@ struct Hif8Stage {
   }
 };
 
-// x as float32. NaN and infinite values are numbers like others here, unless amax is asked for.
+// x as float32. Throws InputError for another dtype, and for NaN or infinite values if `scaled`.
 at::Tensor read_x(const Hif8Stage& config, bool scaled) {
   StageInput input(config.input);
   const at::Tensor x = input.raw("x", "...");

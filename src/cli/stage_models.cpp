@@ -1,4 +1,4 @@
-// ospnext stage denoise, encode-video, decode-latent: one network on tensors of a file.
+// ospnext stage denoise, encode-video and decode-latent: each runs one network on a file's tensors.
 #include "cli/stage.h"
 #include "cli/stage_files.h"
 #include "core/error.h"
@@ -35,7 +35,7 @@ struct DenoiseStage : ModelStage {
   }
 };
 
-// Of the stages that run the VAE.
+// The flags of stages that run the VAE.
 struct VaeStage : ModelStage {
   std::string vae_tile = "none";
 
@@ -46,7 +46,8 @@ struct VaeStage : ModelStage {
   }
 };
 
-// The flags of a stage, checked as far as can be without input and model. False after --help.
+// Reads the flags of a stage and checks all that needs neither the input nor the model. Returns
+// false after --help.
 template <class Stage>
 bool read_stage(const std::string& name, const std::string& summary, const Arguments& arguments,
                 Stage& config) {

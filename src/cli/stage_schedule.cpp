@@ -1,4 +1,5 @@
-// ospnext stage schedule: the noise levels of a run, and the sampler driven by given velocities.
+// ospnext stage schedule: writes the noise levels of a run, and runs the sampler on given
+// velocities.
 #include "cli/sampling_flags.h"
 #include "cli/stage.h"
 #include "cli/stage_files.h"
@@ -28,7 +29,7 @@ struct ScheduleStage {
   }
 };
 
-// latent [...], velocity [N, ...] -> [N + 1, ...] float32, beginning with the latent.
+// latent [...], velocity [N, ...] -> [N + 1, ...] float32. The first row is the initial latent.
 at::Tensor drive(Sampler& sampler, const at::Tensor& latent, const at::Tensor& velocity) {
   std::vector<at::Tensor> latents = {latent.to(torch::kFloat32)};
   for (int64_t i = 0; i < sampler.steps(); ++i) {

@@ -1,4 +1,4 @@
-// ospnext stage skiparse: tokens from one layout into another.
+// ospnext stage skiparse: converts tokens from one layout to another.
 #include "cli/stage.h"
 #include "cli/stage_files.h"
 #include "core/error.h"

@@ -1,4 +1,4 @@
-// ospnext stage encode-text: prompts to ids and embeddings.
+// ospnext stage encode-text: converts prompts to token ids and embeddings.
 #include <nlohmann/json.hpp>
 
 #include "cli/stage.h"

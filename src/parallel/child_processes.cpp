@@ -34,13 +34,13 @@ void write_all(int file, const std::string& text) {
   while (written < text.size()) {
     const ssize_t count = ::write(file, text.data() + written, text.size() - written);
     if (count < 0 && errno != EINTR) {
-      return;  // nobody reads any more
+      return;  // nobody reads it any more
     }
     written += count > 0 ? static_cast<size_t>(count) : 0;
   }
 }
 
-// "NAME=value" words of this process's environment and of `variables`, which go first.
+// "NAME=value" strings: `variables` first, then the other variables of this process.
 std::vector<std::string> environment_with(const std::map<std::string, std::string>& variables) {
   std::vector<std::string> words;
   for (const auto& [name, value] : variables) {
@@ -89,8 +89,8 @@ void ChildProcesses::start(const std::vector<std::string>& arguments,
   const Pipe out = make_pipe(), err = make_pipe();
   const pid_t parent = ::getpid();
   const pid_t pid = ::fork();
-  if (pid == 0) {     // only calls that are safe here: the parent may have threads
-    ::setpgid(0, 0);  // a terminal's interrupt goes to the parent alone, which passes it on
+  if (pid == 0) {     // after fork() only async-signal-safe calls: the parent may have threads
+    ::setpgid(0, 0);  // the terminal's interrupt reaches only the parent, which passes it on
     ::prctl(PR_SET_PDEATHSIG, SIGTERM);
     if (::getppid() != parent) {
       ::_exit(1);
@@ -119,7 +119,7 @@ ChildEnd ChildProcesses::wait(const CancellationToken& cancel) {
   const auto stop = [&](int signal) {
     if (!kill_at) {
       signal_all(signal);
-      signal_all(SIGCONT);  // a stopped one cannot hear it
+      signal_all(SIGCONT);  // a stopped process cannot react to a signal
       kill_at = Clock::now() + kGrace;
     }
   };
@@ -146,7 +146,7 @@ bool ChildProcesses::pass_lines(int milliseconds) {
   std::vector<pollfd> waiting;
   for (const Child& child : children_) {
     for (const int file : {child.out.from, child.err.from}) {
-      waiting.push_back({file, POLLIN, 0});  // poll() skips negative ones
+      waiting.push_back({file, POLLIN, 0});  // poll() skips negative descriptors
     }
   }
   const bool any = ::poll(waiting.data(), waiting.size(), milliseconds) > 0;

@@ -1,4 +1,4 @@
-// Processes that a command starts: their lines come out with a name before them, and none outlives it.
+// Child processes of a command. Their output lines get a prefix, and they end with the command.
 #pragma once
 
 #include <sys/types.h>
@@ -20,32 +20,34 @@ struct ChildEnd {
 class ChildProcesses {
  public:
   ChildProcesses() = default;
-  // Kills what still runs.
+  // Kills all children that still run.
   ~ChildProcesses();
   ChildProcesses(const ChildProcesses&) = delete;
   ChildProcesses& operator=(const ChildProcesses&) = delete;
 
-  // Starts this program with other arguments, and variables added to the environment. It gets SIGTERM should
-  // this process die. Throws RunError.
+  // Starts this program with other arguments and with `variables` added to the environment. The
+  // child gets SIGTERM if this process dies. Throws RunError.
   void start(const std::vector<std::string>& arguments,
              const std::map<std::string, std::string>& variables);
 
-  // Passes the lines of all on, child 2's with "[2] " before them, until all have ended. The first that ends
-  // with another status than 0 makes it stop the others, stopped ones too: by SIGTERM, and after ten seconds by SIGKILL; so does
-  // `cancel`. Returns that first end, or status 0.
+  // Forwards the output lines of all children until all have ended; lines of child 2 get the prefix
+  // "[2] ". When a child ends with a status other than 0, or on `cancel`, the others are stopped,
+  // including suspended ones: by SIGTERM (SIGINT on `cancel`), and after ten seconds by SIGKILL.
+  // Returns the end of the first child with a status other than 0, or status 0.
   ChildEnd wait(const CancellationToken& cancel);
 
  private:
   struct Stream {
-    int from, to;      // file descriptors; from is -1 when it has ended
-    std::string line;  // begun, not yet ended
+    int from, to;      // file descriptors; from is -1 after the end
+    std::string line;  // an unfinished line
   };
   struct Child {
     pid_t pid;
     bool runs;
     Stream out, err;
   };
-  // Passes on what there is, waiting a while for the first of it. Whether there was any.
+  // Forwards the output that is available and waits up to `milliseconds` for some. Returns whether
+  // there was any.
   bool pass_lines(int milliseconds);
   void pass_lines_of(size_t child, Stream& stream);
   std::vector<ChildEnd> reap();
