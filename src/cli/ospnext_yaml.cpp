@@ -91,7 +91,8 @@ bool is_model_key(const std::string& name) {
   return name.starts_with(section) && names.contains(name.substr(section.size()));
 }
 
-// Joins sections and their keys: {"a": {"b": 1}, "c": 2} -> {"a.b": 1, "c": 2}. Drops nulls.
+// Joins sections and their keys: {"a": {"b": 1}, "c": 2} -> {"a.b": 1, "c": 2}. Drops nulls,
+// except at keys for parallel runs.
 std::map<std::string, json> flattened(const json& config, const std::string& origin) {
   std::map<std::string, json> flat;
   for (const auto& [key, value] : config.items()) {

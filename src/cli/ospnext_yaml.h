@@ -8,6 +8,7 @@ namespace ospnext {
 
 // Whether `config` is one of OSP-Next's files: it has at least one of their sections.
 bool is_ospnext_yaml(const nlohmann::json& config);
+
 // Flag names and values for `config`, which was read from `file`. Keys for parallel runs, keys for
 // training and unknown keys are listed in one warning for each kind. Every prompt gets the same
 // seed, and the video is written to OUTPUT_DIR/video.mp4. Throws InputError for a value of the

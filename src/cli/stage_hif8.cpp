@@ -28,7 +28,8 @@ struct Hif8Stage {
   }
 };
 
-// x as float32. Throws InputError for another dtype, and for NaN or infinite values if `scaled`.
+// x, stored as float32, bf16 or float16, as float32. Throws InputError for another dtype, and for
+// NaN or infinite values if `scaled`.
 at::Tensor read_x(const Hif8Stage& config, bool scaled) {
   StageInput input(config.input);
   const at::Tensor x = input.raw("x", "...");
