@@ -13,7 +13,7 @@ namespace {
 constexpr int64_t kLargestSide = 8192;      // pixels
 constexpr int64_t kLongestVideo = 100'001;  // frames
 
-// Refuses a value that is not step·k + offset, naming the nearest ones that are.
+// Throws InputError if the value is not k * step + offset, and names the nearest valid values.
 void check_step(const std::string& flag, int64_t value, int64_t step, int64_t offset,
                 int64_t largest) {
   const int64_t smallest = offset == 0 ? step : offset;

@@ -1,4 +1,4 @@
-// What one video is made with: size, steps, guidance; and where its defaults come from.
+// The settings for one video: size, steps, guidance; and the source of their defaults.
 #pragma once
 
 #include <cstdint>
@@ -17,22 +17,22 @@ namespace ospnext {
 // The negative prompt of Wan2.1 and OSP-Next. Source: Wan2.1 wan/configs/shared_config.py.
 extern const char* const kWanNegativePrompt;
 
-// Defaults are OSP-Next's for 480P; defaults_for() gives those of a model.
+// The defaults are those of OSP-Next for 480P; defaults_for() returns those of a given model.
 struct GenerationConfig {
   std::string negative_prompt = kWanNegativePrompt;  // empty: the empty prompt
   int64_t width = 832;                               // pixels
   int64_t height = 480;                              // pixels
   int64_t num_frames = 81;
-  double fps = 16;  // frames a second of the file; the model is not told
+  double fps = 16;  // frames per second in the file; the model does not use it
   int64_t steps = 50;
-  double guidance_scale = 5.0;  // up to 1: no guidance, and no negative prompt
-  double shift = 7.0;           // of time; larger spends more steps at high noise
+  double guidance_scale = 5.0;  // 1 or less: no guidance, and no negative prompt
+  double shift = 7.0;           // time shift; larger spends more steps at high noise
   std::string scheduler = "euler";
-  std::vector<double> sigmas;  // noise levels to visit instead of the scheduler's own
+  std::vector<double> sigmas;  // noise levels instead of the scheduler's own
   bool batch_guidance = false;
-  bool cuda_graph = true;              // on a GPU, replay the steps of small videos
+  bool cuda_graph = true;              // on a GPU, replay the recorded steps of small videos
   std::string vae_tile = "auto";       // resolve_vae_tiling()
-  std::string vae_precision = "auto";  // of the VAE alone
+  std::string vae_precision = "auto";  // for the VAE alone
 
   template <class Visitor>
   void visit(Visitor&& field) {
@@ -51,7 +51,8 @@ struct GenerationConfig {
           "float32 or bf16 for the VAE alone; auto: as --precision");
   }
 
-  // The fields of a clip of the model's own length: its size and how it is denoised.
+  // The fields that also apply to a clip of the model's own length: its size and how it is
+  // denoised.
   template <class Visitor>
   void visit_sampling(Visitor&& field) {
     field("width", width, "pixels, a multiple of 16");
@@ -63,31 +64,34 @@ struct GenerationConfig {
     field("sigmas", sigmas, kSigmasHelp);
   }
 
-  // Of the transformer in a step: with the prompt and, where there is guidance, without it.
+  // Passes of the transformer per step: with the prompt and, if there is guidance, without it.
   int64_t passes() const { return guidance_scale > 1 && !batch_guidance ? 2 : 1; }
-  // The VAE's number format where the rest has `dtype`. Throws InputError.
+  // The VAE's dtype if the rest has `dtype`. Throws InputError.
   at::ScalarType vae_dtype(at::ScalarType dtype) const;
-  // Throws InputError naming the flag, the value and what was expected (for a size the nearest ones
-  // that fit the model's parts).
+  // Throws InputError with the flag, the value and what was expected. For a size, it names the
+  // nearest sizes that fit the model's parts.
   void check(const VaeConfig& vae) const;
-  // A run of the scheduler. Throws InputError as make_sampler() does.
+  // The sampler for one run of the scheduler. Throws InputError as make_sampler() does.
   std::unique_ptr<Sampler> sampler() const { return make_sampler(scheduler, steps, shift, sigmas); }
 };
 
-// Shape of one sample's latent: frames, height, width.
+// Size of one sample's latent.
 struct LatentSize {
   int64_t frames, height, width;
 };
 LatentSize latent_size(const GenerationConfig& config, const VaeConfig& vae);
-// The transformer's tokens of it.
+// The grid of the transformer's tokens for this latent.
 Grid token_grid(const LatentSize& latent);
 
-// The generation_config.json beside the model, over the defaults of its kind and size: 50 steps, 81
-// frames at 16 fps; 720x1280 from width 5120 (14B) on, else 480x832; and
-//   OSP-Next  euler, shift 7, guidance 5; so also for parts named one by one
-//   Wan-AI    unipc; shift 5, guidance 5 for 14B, shift 8, guidance 6 for smaller ones
-//   diffusers what scheduler_config.json says (scheduler_choice()), guidance 5; without it as OSP-Next
-// Throws InputError. Sources: OSP-Next configs/; Wan2.1 generate.py and, for 1.3B, its README.
+// The defaults for a model. The generation_config.json beside the model overrides the defaults of
+// its kind and size: 50 steps, 81 frames at 16 fps; 720x1280 (height x width) for a transformer
+// width of at least 5120 (14B), else 480x832; and by package layout:
+//   OSP-Next  euler, shift 7, guidance 5; also for parts that are given one by one
+//   Wan-AI    unipc; for 14B shift 5 and guidance 5, for smaller models shift 8 and guidance 6
+//   diffusers guidance 5; scheduler and shift from scheduler_config.json (scheduler_choice());
+//             without that file as OSP-Next
+// Throws InputError.
+// Sources: OSP-Next configs/; Wan2.1 generate.py and, for 1.3B, its README.
 GenerationConfig defaults_for(const ModelFiles& files, const TransformerConfig& transformer);
 
 }  // namespace ospnext

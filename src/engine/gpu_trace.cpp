@@ -12,7 +12,8 @@ namespace {
 
 namespace profiler = torch::autograd::profiler;
 
-// Kernels, copies and fills; not waits of a stream, which are reported as a GPU's, too.
+// Kernels, copies and fills. Waits of a stream are reported as events of a GPU, too, but are not
+// work.
 bool is_work(const profiler::KinetoEvent& event) {
   using libkineto::ActivityType;
   const auto type = static_cast<ActivityType>(event.activityType());

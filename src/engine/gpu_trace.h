@@ -1,4 +1,4 @@
-// When a GPU worked, by its own clock.
+// Records when the GPU worked, by the clock of the profiler.
 #pragma once
 
 #include <cstdint>
@@ -11,29 +11,30 @@ namespace ospnext {
 // Nanoseconds since 1970.
 struct Interval {
   int64_t begin, end;
-  std::string name = {};  // of what ran
+  std::string name = {};  // of the kernel, copy or fill
 };
 
-// Records what the GPUs run for this thread's process from construction to stop(): kernels, copies and fills, as CUPTI
-// reports them to LibTorch's profiler. One at a time.
+// Records all GPU work of this process from construction to stop(): kernels, copies and fills, as
+// CUPTI reports them to LibTorch's profiler. Only one recording can run at a time.
 class GpuTrace {
  public:
   GpuTrace();
   ~GpuTrace();
   GpuTrace(const GpuTrace&) = delete;
   GpuTrace& operator=(const GpuTrace&) = delete;
-  // Ends the recording. Nothing of what is still queued on a GPU is in it.
+  // Ends the recording. Work that is still queued on a GPU is not included.
   std::vector<Interval> stop();
 
  private:
   bool recording_ = true;
 };
 
-// The clock of the intervals, now.
+// The current time, by the clock of the intervals.
 int64_t trace_clock();
 
-// Of the time from the begin of the first to the end of the last interval that begins at `from` or later, the share
-// in which none of them ran. Nothing when there is no such time.
+// The share of time in which no interval ran, between the start of the first and the end of the
+// last interval. Only intervals that start at `from` or later count. Returns nothing if this span
+// of time is empty.
 std::optional<double> idle_share(std::vector<Interval> work, int64_t from = 0);
 
 }  // namespace ospnext

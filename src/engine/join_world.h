@@ -1,4 +1,4 @@
-// How the processes of a command come together: the flags that say so, and the first steps.
+// Joins the processes of a command: the flags for it, and the first steps.
 #pragma once
 
 #include <memory>
@@ -25,18 +25,19 @@ struct WorldFields {
           "seconds after which a process that others wait for is taken for hanging");
   }
 
-  // Throws InputError naming flag, value and rule.
+  // Throws InputError with the flag, the value and the rule.
   void check() const;
 };
 
-// All processes of the run, which work on `device` here, once they are there and of one mind: of this version and
-// with the same `configuration`. Throws as World() does.
+// Connects all processes of the run and checks that they have the same version and the same
+// `configuration`. `device`: the device that this process works on. Throws as World() does.
 std::shared_ptr<World> join_world(const ProcessPlace& place, const WorldFields& flags,
                                   at::Device device, const nlohmann::json& configuration,
                                   const CancellationToken& cancel);
 
-// Who does what, for `videos` videos, in the mesh that is predicted to be the fastest on H200s; the leader of several
-// processes says it on standard error. Throws InputError for a mesh that cannot be.
+// Divides the work of `videos` videos among the processes. Without flags, it chooses the mesh that
+// is predicted to be the fastest on H200s. With several processes, the leader prints the mesh on
+// standard error. Throws InputError for an impossible mesh.
 WorkRanks divide_work(std::shared_ptr<World> world, const MeshFields& flags,
                       const ModelSource& source, const ComputeOptions& compute,
                       const GenerationConfig& generation, size_t videos);

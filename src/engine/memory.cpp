@@ -11,7 +11,7 @@
 namespace ospnext {
 namespace {
 
-// The value of "key:  12345 kB" in a file of /proc, in bytes; 0 when it is not there.
+// The value of "key:  12345 kB" in a file of /proc, in bytes; 0 if the key is missing.
 int64_t proc_bytes(const char* file, const std::string& key) {
   std::ifstream in(file);
   for (std::string word; in >> word;) {
@@ -24,7 +24,8 @@ int64_t proc_bytes(const char* file, const std::string& key) {
   return 0;
 }
 
-// The number in a file of the control group; `otherwise` when there is none ("max", no file).
+// The number in a file of the control group, or `otherwise` if there is no number ("max") or no
+// file.
 int64_t group_bytes(const char* file, int64_t otherwise) {
   int64_t bytes = 0;
   return std::ifstream(file) >> bytes ? bytes : otherwise;
@@ -55,7 +56,7 @@ PeakMemory peak_memory(at::Device device) {
   peak.host_bytes = proc_bytes("/proc/self/status", "VmHWM:");
   if (device.is_cuda()) {
     const auto stats = at::getDeviceAllocator(at::kCUDA)->getDeviceStats(index_of(device));
-    peak.cuda_bytes = stats.allocated_bytes[0].peak;  // [0]: over all pools
+    peak.cuda_bytes = stats.allocated_bytes[0].peak;  // [0]: sum over all pools
   }
   return peak;
 }
@@ -70,19 +71,20 @@ void reset_peak_memory(at::Device device) {
 
 int64_t vae_decode_bytes(const VaeConfig& vae, int64_t height, int64_t width, at::ScalarType dtype,
                          at::Device device) {
-  constexpr double kOnTop = 1.2;            // workspaces of convolutions, gaps between blocks
-  constexpr int64_t kAlways = 512ll << 20;  // bytes; for a frame of any size
-  constexpr int64_t kHistory = 2;           // frames that a convolution looks back
-  const int64_t norm_copies =
-      device.is_cuda() ? 0 : 2;  // of its input, where no kernel does it all
-  // Values a pixel of the frame; a level's pixels are a quarter of those of the next wider one.
+  constexpr double kOnTop = 1.2;            // convolution workspaces and gaps between blocks
+  constexpr int64_t kAlways = 512ll << 20;  // bytes, for frames of any size
+  constexpr int64_t kHistory = 2;           // previous frames that a convolution reads
+  // Copies of the input that the norm makes where no single kernel computes it.
+  const int64_t norm_copies = device.is_cuda() ? 0 : 2;
+  // Values per pixel of the frame. Each level has a quarter of the pixels of the next larger level.
   double remembered = 0, largest = 0;
-  int64_t width_in = vae.dim * vae.dim_mult.back(), frames = 1;  // of a piece
+  int64_t width_in = vae.dim * vae.dim_mult.back(), frames = 1;  // of one piece
   double share = 1.0 / static_cast<double>(vae.spatial_factor() * vae.spatial_factor());
   const auto convolution = [&](int64_t channels) {
     remembered += share * static_cast<double>(kHistory * channels);
   };
-  // The block's input, the extended input of a convolution and its output, or its input and the norm's copies.
+  // The block's input and output, the extended input of its widest convolution, and the norm's
+  // copies.
   const auto block = [&](int64_t in, int64_t out) {
     convolution(in);
     convolution(out);
@@ -106,7 +108,8 @@ int64_t vae_decode_bytes(const VaeConfig& vae, int64_t height, int64_t width, at
         frames *= 2;
         before += frames;
       }
-      // Before and behind the step in time, enlarged, and the output of half as many channels.
+      // Frames before and after upsampling in time, enlarged, and the output with half as many
+      // channels.
       largest =
           std::max(largest, share * static_cast<double>(width_in * (before + frames * (4 + 2))));
       width_in /= 2;

@@ -1,4 +1,4 @@
-// Memory: what is free, the most that was used, and what decoding needs.
+// Memory: the free amount, the peak, and an estimate for decoding.
 #pragma once
 
 #include <cstdint>
@@ -10,30 +10,31 @@
 
 namespace ospnext {
 
-// Bytes that `device` can still give, 0 when that is not known. On the CPU what the kernel calls
-// available, at most what a memory limit of the control group leaves; on CUDA also what LibTorch holds
-// without using it.
+// Bytes that can still be allocated on `device`, or 0 if unknown. On the CPU: the kernel's
+// MemAvailable, limited by the memory limit of the control group. On CUDA: free memory, plus memory
+// that LibTorch has cached but does not use.
 int64_t free_memory(at::Device device);
 
 struct PeakMemory {
-  int64_t host_bytes = 0;  // largest resident set, mapped files included
-  int64_t cuda_bytes = 0;  // largest allocation of LibTorch; 0 without a GPU
+  int64_t host_bytes = 0;  // peak resident set, including mapped files
+  int64_t cuda_bytes = 0;  // peak allocation of LibTorch; 0 without a GPU
 };
-// Since the start of the program; on the GPU, since the last reset_peak_memory().
+// The peak since the start of the program; on a GPU, since the last reset_peak_memory().
 PeakMemory peak_memory(at::Device device);
-// Gives what LibTorch holds of the GPU's memory without using it back, and measures the peak from here on.
+// Returns cached but unused GPU memory of LibTorch to the driver, and restarts the measurement of
+// the peak.
 void reset_peak_memory(at::Device device);
 
-// An estimate from above of the bytes that Vae::decode() of one video takes on a device, weights apart: what
-// the decoder remembers of the frames before (two frames of every convolution's input) and the
-// working set of its largest layer, times 1.2, and 512 MiB. It grows with the frame's area, not
-// with the clip's length. docs/vae_tiling.md compares it with what was measured.
+// An upper estimate, in bytes, of the memory that Vae::decode() needs for one video on a device,
+// without weights: the history that the decoder keeps (two frames of every convolution's input)
+// plus the working set of its largest layer, times 1.2, plus 512 MiB. It grows with the area of a
+// frame, not with the length of the clip. docs/vae_tiling.md compares it with measurements.
 int64_t vae_decode_bytes(const VaeConfig& vae, int64_t height, int64_t width, at::ScalarType dtype,
                          at::Device device);
 
-// How a video of this size is decoded when --vae-tile is `setting`: whole ("none"), in those tiles
-// ("256,192"), or ("auto") whole unless that is estimated to take more than `free` bytes of the device, 0 being
-// unknown; then in diffusers' tiles. Throws InputError.
+// How to decode a video of this size, given the value `setting` of --vae-tile. "none": as a whole.
+// "256,192": in tiles of that size and stride. "auto": as a whole, unless the estimate exceeds the
+// `free` bytes of the device (0: unknown); then in diffusers' tiles. Throws InputError.
 std::optional<VaeTiling> resolve_vae_tiling(const std::string& setting, const VaeConfig& vae,
                                             int64_t height, int64_t width, at::ScalarType dtype,
                                             at::Device device, int64_t free);

@@ -26,7 +26,7 @@ Counts tokens_by_rank(const Layout& layout) {
   return tokens;
 }
 
-// Tokens that each rank sends away in a switch.
+// The number of tokens that each rank sends in a switch of layouts.
 Counts leaving(const Layout& from, const Layout& to) {
   Counts counts;
   for (int64_t rank = 0; rank < from.spread().ranks(); ++rank) {
@@ -38,7 +38,7 @@ Counts leaving(const Layout& from, const Layout& to) {
   return counts;
 }
 
-// One forward pass, added up block by block.
+// Sums up one forward pass, block by block.
 class Pass {
  public:
   Pass(const PlanSubject& subject, const SequenceMesh& mesh)
@@ -66,7 +66,7 @@ class Pass {
   }
 
   double compute() const { return compute_; }
-  // Seconds of exchanges for which nothing waits.
+  // Seconds of exchanges that overlap with computation.
   double hidden() const { return hidden_; }
   int64_t bytes() const { return largest(bytes_); }
   int64_t exchanges() const { return exchanges_; }
@@ -82,7 +82,7 @@ class Pass {
     }
   }
 
-  // The head's output.
+  // All-gathers the output of the head.
   void send_to_all(const Layout& layout) {
     Counts rows = tokens_by_rank(layout);
     for (int64_t& count : rows) {
@@ -144,15 +144,16 @@ class Pass {
   int64_t exchanges_ = 0;
 };
 
-// Of the weights of a block.
+// Bytes of the weights of one block.
 int64_t block_bytes(const PlanSubject& subject) {
   const int64_t C = subject.transformer.dim;
   return (8 * C * C + 2 * C * subject.transformer.ffn_dim) * subject.weight_bytes + C * 6 * 4;
 }
 
-// Weights, and for each token queries, keys, values, two residuals and the hidden layer of the feed-forward.
+// Weights, plus for each token: queries, keys, values, two residuals, and the hidden layer of the
+// feed-forward network.
 int64_t memory_of(const PlanSubject& subject, int64_t tokens, int64_t sharers) {
-  constexpr int64_t kStreams = 8, kWhole = 3;  // blocks: one in use, two gathered ahead
+  constexpr int64_t kStreams = 8, kWhole = 3;  // blocks: one in use, two prefetched
   const TransformerConfig& model = subject.transformer;
   const int64_t C = model.dim;
   const int64_t all_blocks = block_bytes(subject) * model.num_layers;
@@ -165,13 +166,13 @@ int64_t memory_of(const PlanSubject& subject, int64_t tokens, int64_t sharers) {
 }  // namespace
 
 double linear_flops(const TransformerConfig& config) {
-  constexpr double kSquare = 6;  // q, k, v, o, and q and o of the attention to the text
+  constexpr double kSquare = 6;  // q, k, v, o, and q and o of cross-attention
   const auto C = static_cast<double>(config.dim), hidden = static_cast<double>(config.ffn_dim);
   return 2 * (kSquare * C * C + 2 * C * hidden);
 }
 
 double pair_flops(const TransformerConfig& config) {
-  return 4 * static_cast<double>(config.dim);  // two products of a head's width, for each head
+  return 4 * static_cast<double>(config.dim);  // two products of the head width, for each head
 }
 
 BlockCosts block_costs(double full_seconds, double sparse_seconds, const Grid& grid,

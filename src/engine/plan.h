@@ -1,4 +1,5 @@
-// What a mesh of processes would take for one denoising step, predicted from measured blocks and counted bytes.
+// Predicts the time of one denoising step on a mesh of processes, from measured blocks and counted
+// bytes.
 #pragma once
 
 #include <cstdint>
@@ -10,26 +11,28 @@
 
 namespace ospnext {
 
-// Seconds of a block on one device: for each token (all that is pointwise), for each pair of a query and a key, and for
-// each token in each turn of a ring, whose results are joined.
+// Seconds of a block on one device.
 struct BlockCosts {
-  double token = 0;
-  double pair = 0;
-  double turn = 0;
+  double token = 0;  // per token: all pointwise work and linear layers
+  double pair = 0;   // per pair of a query and a key
+  double turn = 0;   // per token and turn of a ring: joins the partial results
 };
 
-// From two measured blocks of the transformer, full and sparse, with the tokens of a grid; without turns.
+// Computes the costs from two measured blocks of the transformer, one full and one sparse, with the
+// tokens of `grid`. `turn` stays 0.
 BlockCosts block_costs(double full_seconds, double sparse_seconds, const Grid& grid,
                        const TransformerConfig& transformer);
-// Of a token in a turn, from the seconds by which attention to all tokens takes longer in two parts.
+// The cost per token and turn, from the extra seconds that attention to all tokens takes in two
+// parts.
 double turn_cost(double longer_seconds, const Grid& grid);
 
-// On an H200: of whole passes of the 14B model at 720P in bf16 or hif8 (docs/performance.md), for a transformer of other
-// widths scaled by the floating-point operations.
+// Costs on an H200, from whole passes of the 14B model at 720P in bf16 or HiF8
+// (docs/performance.md). For a transformer of other widths they are scaled by floating-point
+// operations.
 BlockCosts h200_block_costs(const TransformerConfig& transformer, bool hif8);
 
-// Floating-point operations of a block: of its linear layers for a token, those of the text apart, and of
-// self-attention for a pair of a query and a key.
+// Floating-point operations of a block: of its linear layers per token (without those for text),
+// and of self-attention per pair of a query and a key.
 double linear_flops(const TransformerConfig& config);
 double pair_flops(const TransformerConfig& config);
 
@@ -37,33 +40,34 @@ struct PlanSubject {
   TransformerConfig transformer;
   Grid grid;
   bool two_passes = true;
-  int64_t value_bytes = 2;   // of activations that are exchanged
-  int64_t weight_bytes = 2;  // of a weight of the blocks
+  int64_t value_bytes = 2;   // bytes per exchanged activation
+  int64_t weight_bytes = 2;  // bytes per weight of a block
   bool shard_weights = false;
   BlockCosts costs;
-  // Of NCCL on eight H200s of a host, as others measured it.
-  double link_bytes = 203e9;  // that a rank sends in a second
-  double latency = 30e-6;     // seconds of an exchange of nothing
+  // NCCL on eight H200s of one host, as published by others.
+  double link_bytes = 203e9;  // bytes that a rank sends per second
+  double latency = 30e-6;     // seconds of an exchange without data
 
-  // Of exchanges that send so much.
+  // Seconds of `exchanges` exchanges that send `bytes` together.
   double seconds(int64_t bytes, int64_t exchanges) const;
 };
 
 struct Plan {
   Mesh mesh;
-  double compute = 0;     // seconds a step of the slowest rank, block by block
-  double exchange = 0;    // seconds a step that exchanges add to that
-  int64_t bytes = 0;      // that the busiest rank sends in a step
-  int64_t exchanges = 0;  // of a rank in a step
-  int64_t memory = 0;     // bytes of a rank: weights, and what a block holds of its tokens
+  double compute = 0;     // seconds per step: the slowest rank, block by block
+  double exchange = 0;    // additional seconds per step for exchanges
+  int64_t bytes = 0;      // bytes that the busiest rank sends per step
+  int64_t exchanges = 0;  // exchanges of one rank per step
+  int64_t memory = 0;     // bytes of one rank: weights, and a block's activations
   double seconds() const { return compute + exchange; }
 };
 
-// Exchanges come between computations, but for what travels beside them as far as they last: keys and values of a ring
-// beside its attention, weights beside all.
+// Predicts a mesh. Computation waits for exchanges, with two exceptions. The keys and values of a
+// ring travel during the ring's attention, and sharded weights travel during all computation. For
+// these, only the time beyond the computation counts.
 Plan predict(const Mesh& mesh, const PlanSubject& subject);
 
-// The mesh of choose_mesh() by predicted seconds.
+// The mesh of choose_mesh() with the smallest predicted time.
 Mesh fastest_mesh(int ranks, const MeshFields& flags, const MeshSubject& meshes,
                   const PlanSubject& subject);
 

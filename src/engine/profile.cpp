@@ -43,7 +43,7 @@ void Profile::began(const std::string& stage) {
 }
 
 void Profile::stepped(const std::string& stage) {
-  constexpr int64_t kUntraced = 1, kTraced = 2;  // steps: the first one warms up
+  constexpr int64_t kUntraced = 1, kTraced = 2;  // steps: the first one is a warm-up
   if (!stage.starts_with("denoise")) {
     return;
   }

@@ -1,4 +1,4 @@
-// What `--profile` tells: the table and the trace.
+// Output of `--profile`: the table and the trace.
 #include <algorithm>
 #include <cstdio>
 #include <limits>
@@ -13,7 +13,7 @@ namespace {
 
 using nlohmann::json;
 
-// Spans of one name in one place, and what lies in them.
+// Spans with the same name in the same place, and the places inside.
 struct Place {
   struct Sum {
     int64_t calls = 0, bytes = 0, nanoseconds = 0;
@@ -22,7 +22,7 @@ struct Place {
   std::string name = {};
   Place* outer = nullptr;
   std::vector<Sum> of_rank = {};
-  std::list<Place> inner = {};  // in the order in which they were first met
+  std::list<Place> inner = {};  // in order of first appearance
 
   Place& in(SpanKind wanted, const std::string& wanted_name) {
     for (Place& one : inner) {
@@ -38,7 +38,7 @@ struct Place {
   }
 
   double seconds(size_t rank) const { return static_cast<double>(of_rank[rank].nanoseconds) / 1e9; }
-  // Of all that lies in it.
+  // Seconds of all places inside.
   double inner_seconds(size_t rank) const {
     double sum = 0;
     for (const Place& one : inner) {
@@ -49,11 +49,11 @@ struct Place {
 };
 
 void add_spans(const std::vector<SpanRecord>& records, size_t rank, Place& root) {
-  std::vector<Place*> places;  // of each record: its own, or where those inside it go
+  std::vector<Place*> places;  // of each record: its own, or the parent of inner ones
   for (const SpanRecord& one : records) {
     Place* place = one.parent < 0 ? &root : places[one.parent];
     if (one.kind == SpanKind::kExchange && place->kind == SpanKind::kPart) {
-      place = place->outer;  // beside the part, in the block
+      place = place->outer;  // belongs to the block, not to the part
     }
     if (one.kind != SpanKind::kStep && one.kind != SpanKind::kPass &&
         one.kind != SpanKind::kKernel) {
@@ -67,7 +67,8 @@ void add_spans(const std::vector<SpanRecord>& records, size_t rank, Place& root)
   }
 }
 
-// A place's row and those of what lies in it. `whole`: seconds that its share is of.
+// Adds the rows of a place and of all places inside it. `whole`: the seconds that its share refers
+// to.
 void add_rows(const Place& place, int64_t depth, double whole, std::vector<ProfileRow>& rows) {
   const auto add = [&](ProfileRow row, double all, const auto& seconds) {
     row.seconds = seconds(0);
@@ -158,7 +159,7 @@ std::string profile_table(const SpansOfRanks& ranks) {
 }
 
 std::string chrome_trace(const SpansOfRanks& ranks) {
-  constexpr double kMicroseconds = 1e3;  // nanoseconds in one
+  constexpr double kMicroseconds = 1e3;  // nanoseconds per microsecond
   int64_t first = std::numeric_limits<int64_t>::max();
   for (const auto& records : ranks) {
     for (const SpanRecord& one : records) {

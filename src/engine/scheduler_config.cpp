@@ -10,7 +10,7 @@ namespace {
 
 using nlohmann::json;
 
-// A setting of a diffusers scheduler: its default there, and the only value that is understood here.
+// A setting of a diffusers scheduler: its default there, and the only value supported here.
 struct Setting {
   const char* key;
   json default_value;

@@ -1,4 +1,4 @@
-// What a diffusers package says about sampling: scheduler/scheduler_config.json.
+// Sampling settings of a diffusers package: scheduler/scheduler_config.json.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -11,10 +11,10 @@ struct SchedulerChoice {
   double shift = 7.0;
 };
 
-// UniPCMultistepScheduler -> diffusers-unipc with its flow_shift, FlowMatchEulerDiscreteScheduler
-// -> diffusers-euler with its shift. Another class leaves `otherwise`; that, and every setting that
-// these schedulers have and ours do not, is named in a warning. Throws InputError, beginning with
-// `origin`, for a shift that is no positive number.
+// UniPCMultistepScheduler becomes diffusers-unipc with its flow_shift,
+// FlowMatchEulerDiscreteScheduler becomes diffusers-euler with its shift. Any other class gives
+// `otherwise`, with a warning. Settings that these schedulers have and ours lack also cause a
+// warning. Throws InputError, beginning with `origin`, if the shift is not a positive number.
 SchedulerChoice scheduler_choice(const nlohmann::json& json, const std::string& origin,
                                  const SchedulerChoice& otherwise);
 

@@ -19,9 +19,9 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-constexpr int64_t kPreviewSide = 512;  // pixels, the longer side of a preview at most
+constexpr int64_t kPreviewSide = 512;  // pixels; longest side of a preview
 
-// [H, W, 3] uint8, shrunk to a small picture by means over areas. frame [3, 1, H, W] in [-1, 1].
+// frame [3, 1, H, W] in [-1, 1] -> [h, w, 3] uint8, shrunk to a small picture by area averaging.
 at::Tensor small_picture(const at::Tensor& frame) {
   const int64_t height = frame.size(2), width = frame.size(3);
   const int64_t longer = std::max({height, width, kPreviewSide});
@@ -29,7 +29,7 @@ at::Tensor small_picture(const at::Tensor& frame) {
       at::adaptive_avg_pool2d(frame.to(torch::kFloat32).select(1, 0),
                               {std::max<int64_t>(1, height * kPreviewSide / longer),
                                std::max<int64_t>(1, width * kPreviewSide / longer)});  // [3, h, w]
-  return video_to_pixels(shrunk.unsqueeze(1))[0];
+  return video_to_pixels(shrunk.unsqueeze(1))[0];                                      // [h, w, 3]
 }
 
 bool all_exist(const GenerateConfig& config) {
@@ -46,7 +46,7 @@ bool all_exist(const GenerateConfig& config) {
   return true;
 }
 
-// Throws InputError when `profile` is to lie where a video or its JSON will.
+// Throws InputError if `profile` would overwrite a video or its JSON.
 void check_apart(const fs::path& profile, const fs::path& other) {
   std::error_code ignored;
   if (fs::weakly_canonical(profile, ignored) == fs::weakly_canonical(other, ignored)) {
@@ -55,7 +55,7 @@ void check_apart(const fs::path& profile, const fs::path& other) {
   }
 }
 
-// Throws InputError unless the video that `sidecar` describes is one that `wanted` would make.
+// Throws InputError if the video described by `sidecar` differs from what `wanted` would make.
 void check_made_alike(const fs::path& sidecar, const GenerateConfig& wanted) {
   const json record = read_json_file(sidecar);
   if (!record.is_object() || !record.contains("config") || !record["config"].is_object()) {
@@ -63,8 +63,8 @@ void check_made_alike(const fs::path& sidecar, const GenerateConfig& wanted) {
                      ": found no configuration in it, expected the JSON of " + wanted.output);
   }
   json expected = fields_to_json(wanted);
-  expected.erase("output");  // may be spelled in another way
-  expected.erase("device");  // a run may go on elsewhere
+  expected.erase("output");  // may be spelled differently
+  expected.erase("device");  // a run may continue on another device
   for (const auto& [name, value] : expected.items()) {
     const json& found = record["config"].value(name, value);
     if (found != value) {
@@ -137,7 +137,7 @@ fs::path VideoFiles::sidecar_of(size_t index) const {
   return sidecar_file(config_.output, index, samples_.size());
 }
 
-// Inside the file stands what makes the frames, not where they were written.
+// The file contains the configuration that determines its frames, without output paths.
 VideoFormat VideoFiles::format_of(size_t index) const {
   json comment = fields_to_json(config_of(index));
   comment.erase("output");
@@ -147,7 +147,7 @@ VideoFormat VideoFiles::format_of(size_t index) const {
           .comment = comment.dump()};
 }
 
-// The configuration that makes the video again, and apart from it what making it took.
+// The configuration that makes this video again, and separately the costs of this run.
 json VideoFiles::record_of(size_t index) {
   const json run = run_record(progress_, reported_stages_, device_);
   reported_stages_ = progress_.stage_seconds().size();
@@ -162,7 +162,7 @@ void VideoFiles::preview(size_t sample, int64_t done, const at::Tensor& frame) {
   const fs::path file = preview_file(config_.output, to_make_[sample], samples_.size(), done);
   try {
     write_text_file(file, encode_png(small_picture(frame)));
-  } catch (const std::runtime_error& error) {  // no reason to lose the video
+  } catch (const std::runtime_error& error) {  // not a reason to lose the video
     warn(std::string("no preview: ") + error.what());
   }
 }
@@ -196,7 +196,8 @@ void VideoFiles::frames(size_t sample, const at::Tensor& frames) {
 void VideoFiles::finished(size_t sample) {
   const size_t index = to_make_[sample];
   writing_.get();
-  // First all bytes, then the names: an older video loses its JSON before it is replaced.
+  // First write all bytes, then rename. The JSON of an older video is removed before that video is
+  // replaced.
   writer_->finish();
   PendingFile sidecar(sidecar_of(index));
   sidecar.write(record_of(index).dump(2) + "\n");

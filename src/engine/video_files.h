@@ -1,4 +1,4 @@
-// The files that `ospnext generate` writes: videos, the JSON beside each, previews, tensors.
+// The output files of `ospnext generate`: videos, the JSON beside each, previews, tensors.
 #pragma once
 
 #include <future>
@@ -17,21 +17,22 @@
 
 namespace ospnext {
 
-// Takes the videos of one run. A video and its JSON appear together, when all of the video is on disk:
-// whatever goes wrong or is killed before leaves neither, and never a JSON beside another video than its
-// own. While the object lives no other run can write to the same output.
+// Writes the videos of one run. A video and its JSON appear together, once the whole video is on
+// disk. After an error or a kill before that, neither exists; a JSON never lies beside a video that
+// it does not describe. While the object exists, no other run can write to the same output.
 class VideoFiles final : public VideoReceiver {
  public:
-  // `samples` are all videos of the command, which may be more than this run makes. `progress` knows how
-  // long they took. Throws InputError when an output could not be written, and for --skip-existing when
-  // what exists was made with another configuration. Leaves nothing.
+  // `samples` are all videos of the command, possibly more than this run makes. `progress` provides
+  // the seconds of the stages. Throws InputError if an output cannot be written, and with
+  // --skip-existing if an existing video was made with another configuration. Leaves no file
+  // behind.
   VideoFiles(const GenerateConfig& config, const std::vector<VideoSample>& samples,
              at::Device device, const Progress& progress);
 
-  // The samples still to make: the indices of all, or of those that --skip-existing finds missing.
+  // Indices of the samples to make: all, or with --skip-existing the missing ones.
   const std::vector<size_t>& to_make() const { return to_make_; }
 
-  // `sample` counts what to_make() lists.
+  // `sample` is an index into to_make().
   bool wants_preview(size_t sample, int64_t done) override;
   void preview(size_t sample, int64_t done, const at::Tensor& frame) override;
   void latent(size_t sample, const at::Tensor& latent) override;
@@ -52,14 +53,14 @@ class VideoFiles final : public VideoReceiver {
   const Progress& progress_;
   std::vector<size_t> to_make_;
   std::optional<OutputLock> lock_;
-  size_t reported_stages_ = 0;  // of progress_, in the records of earlier videos
+  size_t reported_stages_ = 0;  // of progress_, in records of earlier videos
   std::unique_ptr<VideoWriter> writer_;
-  std::future<void>
-      writing_;  // of the frames before, while the next are decoded; ends before its writer
+  // Writes the previous frames while the next ones are decoded. Must end before writer_.
+  std::future<void> writing_;
   std::vector<at::Tensor> latents_, frames_, videos_;
 };
 
-// Seconds of the stages from number `begin` on, and the most memory that was used.
+// Seconds of the stages from index `begin` on, and the peak memory.
 nlohmann::json run_record(const Progress& progress, size_t begin, at::Device device);
 
 }  // namespace ospnext

@@ -1,4 +1,4 @@
-// The processes that make videos together, and what this one does among them.
+// The processes that make videos together, and the task of this process.
 #pragma once
 
 #include <memory>
@@ -10,33 +10,37 @@
 
 namespace ospnext {
 
+// The groups that this process belongs to.
 struct WorkRanks {
   std::shared_ptr<World> world = std::make_shared<World>();
   Mesh mesh;
-  int video = 0;           // which of those made at the same time is this process's
-  ProcessGroup videos;     // processes that do the same for each of them
-  ProcessGroup passes;     // processes with the same tokens of a video: with the prompt and without
+  int video = 0;           // which of the videos made at the same time is this process's
+  ProcessGroup videos;     // processes with the same task for different videos
+  ProcessGroup passes;     // processes with the same tokens: with and without the prompt
   SequenceRanks sequence;  // processes that share the tokens of one pass
-  ProcessGroup weights;    // processes that keep a part each of the blocks' weights; alone: all
+  ProcessGroup weights;    // processes that share the blocks' weights; alone: each has all
 
-  // Whether this process encodes the texts and hands the videos on.
+  // Whether this process encodes the texts and outputs the videos.
   bool leads() const { return world->all().rank() == 0; }
 };
 
-// What a mesh is for that makes `videos` of a model.
+// The requirements of a mesh that makes `videos` videos with a model.
 MeshSubject mesh_subject(const TransformerConfig& transformer, int64_t videos, bool two_passes);
 
-// The groups of a mesh of all the world's ranks, among which the weights may be divided; called by all of them. By default
-// a process is alone.
+// Creates the groups of a mesh over all ranks of the world. If `shard_weights`, the ranks divide
+// the weights of the blocks. All ranks call it. By default a process works alone.
 WorkRanks work_ranks(std::shared_ptr<World> world, const Mesh& mesh, int64_t num_heads,
                      bool shard_weights);
 
-// Of several processes the rank's GPU where the device says none: by turns. What the ranks exchange goes between GPUs
-// over NCCL when each has one of its own, which `transport` "nccl" asks for, "gloo" forbids and "auto" finds out.
+// device_of_rank() returns the GPU of this rank if there are several processes and `device` has no
+// index; ranks take the GPUs in turn. transport_of() chooses how ranks exchange data. "nccl"
+// requires NCCL, which needs a GPU of its own for each rank; "gloo" forbids NCCL; "auto" uses NCCL
+// if each rank has its own GPU.
 at::Device device_of_rank(at::Device device, const ProcessPlace& place);
 Transport transport_of(const std::string& transport, at::Device device, const ProcessPlace& place);
 
-// Tensors of rank 0 to all ranks, of any shapes; those of the others are ignored. -> on `device`
+// Broadcasts the tensors of rank 0, of any shapes, to all ranks; the tensors of other ranks are
+// ignored. The results are on `device`.
 std::vector<at::Tensor> share(const std::vector<at::Tensor>& tensors, const ProcessGroup& all,
                               at::Device device);
 
