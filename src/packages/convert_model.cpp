@@ -31,17 +31,17 @@ void write_json(const fs::path& file, const json& json) {
   write_text_file(file, json.dump(2) + "\n");
 }
 
-// A part that was checked, ready to be written.
+// A part that was checked and is ready to be written.
 struct PreparedPart {
   ModelPart part;
   Checkpoint checkpoint;
   Loras loras;
   std::map<std::string, WeightSource> sources;  // by module name
   std::optional<json> config;                   // config.json
-  KeyMap rename;                                // from module names to the layout's
+  KeyMap rename;                                // from module names to names of the layout
 };
 
-// One run of a conversion into a folder that is not yet in its place.
+// One conversion, written to a temporary folder.
 class Converter {
  public:
   Converter(const ModelFiles& files, const Conversion& conversion, fs::path root,
@@ -75,9 +75,9 @@ class Converter {
     if (const PartFiles* files = files_.find(ModelPart::kVae)) {
       prepare(*files, vae_keys, read_vae_config(*files));
     }
-    files_.find(ModelPart::kTokenizer);  // refused before anything is written
+    files_.find(ModelPart::kTokenizer);  // throws before anything is written
     if (parts_.empty()) {
-      files_.require(ModelPart::kTransformer);  // says where it was looked for
+      files_.require(ModelPart::kTransformer);  // throws and says where it was looked for
     }
   }
 
@@ -141,7 +141,7 @@ class Converter {
     return report;
   }
 
-  // The dtype a weight is written in.
+  // The dtype in which a weight is written.
   DType dtype_of(const WeightSource& source, const Checkpoint& checkpoint,
                  const Loras& loras) const {
     if (conversion_.dtype) {
@@ -193,7 +193,7 @@ class Converter {
     return fs::path(place.folder) / (is_single ? single : single + ".index.json");
   }
 
-  // Whether the text encoder's file holds the tokenizer, as Comfy's does.
+  // Whether the text encoder's file contains the tokenizer, as in ComfyUI's files.
   bool carries_tokenizer() const {
     return conversion_.layout == ModelFamily::kParts && files_.has(ModelPart::kTokenizer) &&
            files_.has(ModelPart::kTextEncoder);

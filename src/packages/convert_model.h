@@ -1,4 +1,4 @@
-// A model written anew: in another package layout, another dtype, or with LoRAs in it.
+// Writes a model in another package layout or dtype, or with LoRAs merged into it.
 #pragma once
 
 #include <cstdint>
@@ -16,25 +16,25 @@ namespace ospnext {
 
 struct Conversion {
   ModelFamily layout = ModelFamily::kDiffusers;
-  std::optional<DType> dtype;  // of all weights; nothing: each keeps its own
+  std::optional<DType> dtype;  // of all weights; empty: each weight keeps its own
   int64_t max_shard_bytes = 0;
 };
 
 // A part that was written.
 struct WrittenPart {
   std::string title;           // "transformer"
-  std::filesystem::path file;  // relative to the package; the index of shards
+  std::filesystem::path file;  // relative to the package; for shards, their index
   size_t tensors = 0;
   int64_t parameters = 0;
   int64_t bytes = 0;
 };
 
-// Checks all parts that `files` has, then writes them to the new folder `output`, tensor by tensor with
-// little memory.
-// The folder appears when it is complete. A tensor that keeps its dtype keeps its bytes; LoRAs of the
-// transformer, fp8 scales and HiF8 codes are applied in float32 and the result is rounded once. Throws InputError:
-// broken or incomplete parts, a folder that is not empty, a configuration that the layout cannot say,
-// 8-bit weights that would change but have no dtype to go to; RunError for failing writes; Cancelled.
+// Checks all parts in `files`, then writes them tensor by tensor, with little memory, to the new
+// folder `output`. The folder appears when it is complete. A tensor that keeps its dtype keeps its
+// bytes. LoRAs of the transformer, fp8 scales and HiF8 codes are applied in float32, and the result
+// is rounded once. Throws InputError for broken or incomplete parts, a folder that is not empty, a
+// configuration that the layout cannot express, and 8-bit weights that would change but have no
+// target dtype; RunError if writing fails; Cancelled.
 std::vector<WrittenPart> convert_model(const ModelFiles& files, const Conversion& conversion,
                                        const std::filesystem::path& output, Progress& progress,
                                        const CancellationToken& cancel);

@@ -24,7 +24,7 @@ using nlohmann::ordered_json;
 
 using KeysOf = KeyMap (*)(const Checkpoint&);
 
-// "" when `keys_of` recognises the checkpoint, else its complaint.
+// "" if `keys_of` recognises the checkpoint, otherwise its error message.
 std::string complaint(KeysOf keys_of, const Checkpoint& checkpoint) {
   try {
     keys_of(checkpoint);
@@ -61,7 +61,7 @@ ordered_json numbers_of(const Checkpoint& checkpoint, const std::string& kind) {
   return numbers;
 }
 
-// Tensors that a model of this configuration needs and lacks, and those it has no use for.
+// Adds the tensors that a model of this configuration lacks, and those that it does not use.
 void compare(ordered_json& description, const Checkpoint& checkpoint, KeysOf keys_of,
              const TensorShapes& expected) {
   const auto sources = weight_sources(checkpoint, keys_of(checkpoint));
@@ -90,7 +90,7 @@ void compare(ordered_json& description, const Checkpoint& checkpoint, KeysOf key
   }
 }
 
-// Adds what needs a configuration; what is wrong with the part becomes its "problem".
+// Adds the entries that need a configuration. An error in the part becomes its "problem".
 template <class ReadConfig>
 void describe_part(ordered_json& description, const Checkpoint& checkpoint, const PartFiles& files,
                    KeysOf keys_of, ReadConfig&& read_config) {
@@ -156,8 +156,8 @@ ordered_json describe_lora(const Checkpoint& checkpoint, const fs::path& path) {
   return description;
 }
 
-// `weights` is where the tensors come from, `path` where the user pointed, for what lies beside
-// them.
+// `weights`: the path of the tensors. `path`: the path that the user gave; files beside it are
+// searched there.
 ordered_json describe_checkpoint(const Checkpoint& checkpoint, const fs::path& weights,
                                  const fs::path& path) {
   const auto files_as = [&](ModelPart part) {
@@ -226,7 +226,7 @@ std::string value_text(const ordered_json& value) {
     return value.get<std::string>();
   }
   if (value.is_number_integer()) {
-    return grouped(value.get<uint64_t>());  // none is negative
+    return grouped(value.get<uint64_t>());  // no number is negative
   }
   if (value.is_object()) {
     std::string text;

@@ -1,4 +1,4 @@
-// What a file or folder of weights is, told from headers alone.
+// Describes a file or folder of weights by reading only the headers.
 #pragma once
 
 #include <filesystem>
@@ -7,16 +7,16 @@
 
 namespace ospnext {
 
-// A description of a tensor file, an index of shards, a LoRA, or a folder that holds a part, a LoRA
-// or a whole model. Of a checkpoint: "kind" (transformer, text encoder, VAE, LoRA, unknown),
-// "names" (whose tensor names), "tensors", "parameters", "bytes", "dtypes", "config" (sizes),
-// "missing" and "unused" tensors, "unlisted" ones that the index of its shards leaves out, and
-// "problem", a sentence, where it cannot be used as it is. Of a package and of a file with all
-// parts: "layout" and "parts". No weights are read. Throws InputError for files that cannot be read
-// at all and as find_model_files does.
+// Describes a tensor file, an index of shards, a LoRA, or a folder that contains a part, a LoRA or
+// a whole model. For a checkpoint: "kind" (transformer, text encoder, VAE, LoRA, unknown), "names"
+// (the project that uses these tensor names), "tensors", "parameters", "bytes", "dtypes", "config"
+// (sizes), the "missing" and "unused" tensors, the "unlisted" tensors that the index of its shards
+// lacks, and "problem", a sentence, if the checkpoint cannot be used as it is. For a package and
+// for a file with all parts: "layout" and "parts". Reads no weights. Throws InputError for files
+// that cannot be read at all, and as find_model_files does.
 nlohmann::ordered_json inspect_model(const std::filesystem::path& path);
 
-// The same for people, in lines.
+// The description as lines of text.
 std::string description_text(const nlohmann::ordered_json& description);
 
 }  // namespace ospnext

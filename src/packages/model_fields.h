@@ -1,4 +1,4 @@
-// The flags that say which model to use, and with which LoRAs.
+// The flags that select the model and its LoRAs.
 #pragma once
 
 #include <string>
@@ -8,11 +8,11 @@
 
 namespace ospnext {
 
-// Of the commands that run the transformer.
+// For commands that run the transformer.
 struct LoraFields {
   std::vector<std::string> lora;
 
-  // Throws InputError for a strength that is no number.
+  // Throws InputError if a strength is not a number.
   std::vector<LoraChoice> choices() const {
     std::vector<LoraChoice> choices;
     for (const std::string& text : lora) {

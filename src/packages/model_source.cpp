@@ -4,7 +4,7 @@ namespace ospnext {
 
 TransformerConfig ModelFileSource::transformer_config() const {
   const PartFiles& part = files_.require(ModelPart::kTransformer);
-  open_loras(part);  // refused before anything is computed
+  open_loras(part);  // throws before anything is computed
   return read_transformer_config(part);
 }
 

@@ -1,4 +1,4 @@
-// Where a pipeline has the parts of its model from.
+// The source of the parts of a pipeline's model.
 #pragma once
 
 #include <cstdint>
@@ -7,8 +7,8 @@
 
 namespace ospnext {
 
-// Sizes are known from the beginning; the parts themselves are made when they are asked for, whole and ready for
-// inference, and belong to the caller.
+// The sizes are known from the beginning. A part is made on request, complete and ready for
+// inference, and the caller owns it.
 class ModelSource {
  public:
   virtual ~ModelSource() = default;
@@ -17,16 +17,16 @@ class ModelSource {
   virtual VaeConfig vae_config() const = 0;
   virtual Tokenizer tokenizer() const = 0;
   virtual Umt5Encoder text_encoder(const ComputeOptions& compute) const = 0;
-  // Of several ranks, which all call it, each has a part of the blocks.
+  // With several ranks, all of them call it, and each gets its shard of the blocks.
   virtual Transformer transformer(const ComputeOptions& compute,
                                   const WeightRanks& ranks) const = 0;
   Transformer transformer(const ComputeOptions& compute) const { return transformer(compute, {}); }
   virtual Vae vae(const ComputeOptions& compute) const = 0;
-  // Bytes of a part's weights (not the tokenizer's) in memory at `dtype`.
+  // Bytes of a part's weights in memory at `dtype`. Not for the tokenizer.
   virtual int64_t bytes(ModelPart part, at::ScalarType dtype) const = 0;
 };
 
-// The files of a package; methods throw as the functions of load_model.h do.
+// Reads the parts from the files of a package. Methods throw as the functions of load_model.h do.
 class ModelFileSource : public ModelSource {
  public:
   explicit ModelFileSource(ModelFiles files) : files_(std::move(files)) {}

@@ -21,9 +21,9 @@ constexpr std::array kLayoutNames{
 };
 
 constexpr const char* kDiffusersClass = "WanTransformer3DModel";
-constexpr const char* kDiffusersVersion = "0.30.0";  // the oldest that Wan's own files name
+constexpr const char* kDiffusersVersion = "0.30.0";  // the oldest version in Wan's own files
 
-// "name value" of the fields that differ in `found`.
+// "name value" for each field that differs between `config` and `found`.
 template <class Config>
 std::vector<std::string> lost_fields(const Config& config, const Config& found) {
   const json wanted = fields_to_json(config);
@@ -37,7 +37,8 @@ std::vector<std::string> lost_fields(const Config& config, const Config& found) 
   return lost;
 }
 
-// Throws when `found`, what a reader makes of the files, is not `config`.
+// Throws InputError if `found`, the configuration that a reader finds in the files, is not
+// `config`.
 template <class Config>
 void check_survives(const Config& config, const Config& found, ModelFamily layout,
                     const std::string& part) {
@@ -47,7 +48,8 @@ void check_survives(const Config& config, const Config& found, ModelFamily layou
   }
 }
 
-// Fields without meaning for this model at their defaults, so that they are nothing to lose.
+// Sets fields that have no effect in this model to their defaults, so that they do not count as
+// lost.
 TransformerConfig meaningful(TransformerConfig config) {
   const TransformerConfig defaults;
   if (config.skiparse_type() == SkiparseType::kFull) {

@@ -22,7 +22,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// What the tensors of one run are written from.
+// The source of the tensors of one run.
 struct Source {
   const Checkpoint& checkpoint;
   const Loras& loras;
@@ -55,7 +55,7 @@ TensorOutput kept_output(const WeightSource& weight, const Source& from) {
   return {dtype, weight.record.shape, produce};
 }
 
-// Codes of a weight and its scale. The scale is found when the first of them is written.
+// The codes of a weight and its scale. The scale is computed when the first of them is written.
 std::pair<TensorOutput, TensorOutput> code_outputs(const WeightSource& weight, const Source& from) {
   const auto found = std::make_shared<std::optional<float>>();
   const auto scale_of = [&weight, &from, found] {

@@ -23,7 +23,7 @@ namespace fs = std::filesystem;
 constexpr int64_t kBlockElements = int64_t{8} << 20;
 constexpr size_t kTableSize = 1 << 16;
 
-// The generator SplitMix64 at place `counter`: 64 mixed bits.
+// The generator SplitMix64 at position `counter`: 64 mixed bits.
 uint64_t mixed_bits(uint64_t counter) {
   uint64_t bits = counter * 0x9e3779b97f4a7c15;
   bits = (bits ^ bits >> 30) * 0xbf58476d1ce4e5b9;
@@ -31,8 +31,8 @@ uint64_t mixed_bits(uint64_t counter) {
   return bits ^ bits >> 31;
 }
 
-// Quantiles of the normal distribution, one for each value of 16 bits: a look-up draws faster than disks
-// write, which transforming uniform numbers does not.
+// Quantiles of the normal distribution, one for each 16-bit value. Looking them up is faster than a
+// disk can write; transforming uniform numbers is not.
 std::vector<float> normal_quantiles() {
   const at::Tensor levels = (at::arange(static_cast<int64_t>(kTableSize), at::kDouble) + 0.5) /
                             static_cast<double>(kTableSize);
@@ -41,7 +41,7 @@ std::vector<float> normal_quantiles() {
   return {data, data + kTableSize};
 }
 
-// FNV-1a: the same on every machine, unlike std::hash.
+// FNV-1a. Unlike std::hash, it is the same on every machine.
 uint64_t name_hash(const std::string& name) {
   uint64_t hash = 0xcbf29ce484222325;
   for (const char letter : name) {
@@ -50,7 +50,7 @@ uint64_t name_hash(const std::string& name) {
   return hash;
 }
 
-// Elements first, first + 1, ... of an endless row of normal numbers.
+// Elements first, first + 1, ... of an endless sequence of normal numbers.
 void fill_normal(const at::Tensor& values, uint64_t stream, int64_t first,
                  const std::vector<float>& table) {
   float* data = values.data_ptr<float>();
@@ -64,7 +64,7 @@ void fill_normal(const at::Tensor& values, uint64_t stream, int64_t first,
   });
 }
 
-// The standard deviation a weight is drawn with; nothing for scales, which are 1.
+// The standard deviation of a weight's random numbers; nothing for scales, which are 1.
 std::optional<double> deviation_of(const std::string& name, at::IntArrayRef shape) {
   if (name.ends_with(".gamma") ||
       (shape.size() == 1 && name.find("norm") != name.npos && name.ends_with("weight"))) {
@@ -206,7 +206,7 @@ void write_random_model(const RandomModel& model, const fs::path& output, Progre
 }
 
 Tokenizer RandomModelSource::tokenizer() const {
-  constexpr int64_t kPieces = 110;  // 95 of them printable characters
+  constexpr int64_t kPieces = 110;  // 95 of them are printable characters
   return Tokenizer(
       trained_tokenizer({"a heron takes off from a misty lake", "a red ball rolls over green grass",
                          "waves break on the rocks below", "two children fly a paper kite"},

@@ -1,4 +1,4 @@
-// Models of the released sizes with random weights, to measure with where the real ones are not at hand.
+// Models of the released sizes with random weights, for measurements without the real weights.
 #pragma once
 
 #include <cstdint>
@@ -15,36 +15,39 @@
 
 namespace ospnext {
 
-// Wan2.1's transformer "14b" or "1.3b"; InputError beginning with `flag` for another text.
+// Wan2.1's transformer "14b" or "1.3b". Throws InputError, beginning with `flag`, for any other
+// text.
 TransformerConfig released_transformer(const std::string& size, const std::string& flag);
 
-// What a model's parts are.
+// The configurations of a model's parts.
 struct PartConfigs {
   TransformerConfig transformer;
   Umt5Config text_encoder;
   VaeConfig vae;
 };
-// The model of a released size, dense, or "small": one of 20 million parameters, to try on a CPU what is meant for
-// those. InputError beginning with `flag` for another text.
+// The dense model of a released size, or "small": a model of 20 million parameters for tests on a
+// CPU. Throws InputError, beginning with `flag`, for any other text.
 PartConfigs model_of_size(const std::string& size, const std::string& flag);
 
 struct RandomModel {
   TransformerConfig transformer;
-  std::vector<ModelPart> parts{ModelPart::kTransformer};  // to write, the tokenizer not
+  std::vector<ModelPart> parts{ModelPart::kTransformer};  // parts to write, without the tokenizer
   uint64_t seed = 0;
   DType dtype = DType::kBF16;  // kF32, kF16 or kBF16
   int64_t max_shard_bytes = 10'000'000'000;
 };
 
-// Writes the parts to the new folder `output` in Wan's layout: UMT5-XXL, Wan's VAE and the transformer.
-// Matrices are normal with variance 1 / fan-in, scales of norms are 1, all else is small, so that
-// activations stay finite. The numbers depend on seed, tensor name and place alone, not on threads or
-// dtype. Throws InputError, RunError, Cancelled.
+// Writes the parts to the new folder `output` in Wan's layout: the transformer, UMT5-XXL and Wan's
+// VAE. Matrices are normal with variance 1 / fan-in, scales of norms are 1, and all other tensors
+// are small, so that activations stay finite. The numbers depend only on the seed, the tensor's
+// name and the element's index, not on the number of threads or the dtype. Throws InputError,
+// RunError, Cancelled.
 void write_random_model(const RandomModel& model, const std::filesystem::path& output,
                         Progress& progress, const CancellationToken& cancel);
 
-// The same in memory: a model without files, whose weights are drawn on the device they compute on (and so differ
-// from those of files) whenever a part is asked for. The tokenizer spells texts in a few English words and letters.
+// The same in memory, without files. Each requested part gets new weights, drawn on the device that
+// computes with them, so they differ from the weights in files. The tokenizer splits texts into a
+// few English words and letters.
 class RandomModelSource : public ModelSource {
  public:
   RandomModelSource(const TransformerConfig& transformer, const Umt5Config& text_encoder,
