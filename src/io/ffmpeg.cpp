@@ -52,7 +52,7 @@ void check_encoder(const std::string& name, const std::string& what) {
 FrameEncoder::FrameEncoder(const EncoderSettings& settings, const VideoFormat& format,
                            fs::path target, PacketSink sink)
     : target_(std::move(target)), sink_(std::move(sink)) {
-  av_log_set_level(AV_LOG_QUIET);  // what went wrong is in our own message
+  av_log_set_level(AV_LOG_QUIET);  // our own messages report failures
   const AVCodec* codec = avcodec_find_encoder_by_name(settings.name);
   require(codec != nullptr, target_, "find the encoder");
   encoder_.reset(avcodec_alloc_context3(codec));
@@ -138,12 +138,13 @@ FileMuxer::FileMuxer(const char* format, const fs::path& file, fs::path target,
                      const AVCodecContext& encoder, const std::string& comment,
                      const FfmpegOptions& options)
     : target_(std::move(target)), time_base_(encoder.time_base) {
-  const std::string url = "file:" + file.string();  // else a colon would look like a protocol's
+  // Without "file:", a colon would end a protocol name.
+  const std::string url = "file:" + file.string();
   AVFormatContext* muxer = nullptr;
   check_ffmpeg(avformat_alloc_output_context2(&muxer, nullptr, format, url.c_str()), target_,
                "open the file");
   muxer_.reset(muxer);
-  muxer->flags |= AVFMT_FLAG_BITEXACT;  // no random numbers: the same frames give the same file
+  muxer->flags |= AVFMT_FLAG_BITEXACT;  // no random numbers, so equal frames give an equal file
   stream_ = avformat_new_stream(muxer, nullptr);
   require(stream_ != nullptr, target_, "add a stream");
   check_ffmpeg(avcodec_parameters_from_context(stream_->codecpar, &encoder), target_,

@@ -1,4 +1,4 @@
-// FFmpeg's encoders and containers as objects that clean up after themselves and throw our errors.
+// Wrappers of FFmpeg's encoders and containers that release their memory and throw our errors.
 #pragma once
 
 #ifdef OSPNEXT_FFMPEG
@@ -37,25 +37,27 @@ struct FfmpegMuxerRelease {
 using FfmpegOptions = std::vector<std::pair<const char*, const char*>>;
 
 struct EncoderSettings {
-  const char* name = "";  // as FFmpeg calls the encoder
+  const char* name = "";  // FFmpeg's name of the encoder
   AVPixelFormat pixels = AV_PIX_FMT_NONE;
   FfmpegOptions options = {};  // of the encoder
-  bool global_header = false;  // the container keeps the headers outside the stream
+  bool global_header = false;  // if the container keeps the headers outside the stream
 };
 
-// Frames to packets, in order.
+// Encodes frames to packets, in order.
 class FrameEncoder {
  public:
   using PacketSink = std::function<void(AVPacket&)>;
 
-  // Packets go to `sink`, with times in the encoder's time base: frames. `target` is named in errors.
-  // Throws RunError.
+  // Packets go to `sink`. Their times count frames, the encoder's time base. `target` is named in
+  // errors. Throws RunError.
   FrameEncoder(const EncoderSettings& settings, const VideoFormat& format,
                std::filesystem::path target, PacketSink sink);
 
-  // Converts one frame [H, W, 3] uint8 RGB, contiguous, to the encoder's pixels and encodes it.
+  // Converts one frame [H, W, 3] uint8 RGB, contiguous, to the encoder's pixel format and encodes
+  // it.
   void encode(const at::Tensor& rgb);
-  // Encodes one frame of indices [H, W] uint8 into 256 colours, 0xAARRGGBB each (pixels are PAL8).
+  // Encodes one frame of indices [H, W] uint8 into 256 colours of 0xAARRGGBB. The encoder's pixel
+  // format must be PAL8.
   void encode(const at::Tensor& indices, const std::vector<uint32_t>& palette);
   // Ends the stream.
   void finish() { send(nullptr); }
@@ -77,10 +79,10 @@ class FrameEncoder {
   int64_t count_ = 0;
 };
 
-// Packets of one encoder to a container file.
+// Writes the packets of one encoder to a container file.
 class FileMuxer {
  public:
-  // Writes the header. `file` is written to, `target` is named in errors. Throws RunError.
+  // Opens `file` and writes the header. `target` is named in errors. Throws RunError.
   FileMuxer(const char* format, const std::filesystem::path& file, std::filesystem::path target,
             const AVCodecContext& encoder, const std::string& comment,
             const FfmpegOptions& options = {});
@@ -94,10 +96,10 @@ class FileMuxer {
   std::filesystem::path target_;
   std::unique_ptr<AVFormatContext, FfmpegMuxerRelease> muxer_;
   AVStream* stream_ = nullptr;  // owned by the muxer
-  AVRational time_base_;        // of the packets that come
+  AVRational time_base_;        // of the incoming packets
 };
 
-// Throws RunError "TARGET: cannot ACTION: reason" for a negative `result` of an FFmpeg function.
+// Throws RunError "TARGET: cannot ACTION: reason" if `result` of an FFmpeg function is negative.
 void check_ffmpeg(int result, const std::filesystem::path& target, const char* action);
 
 }  // namespace ospnext

@@ -14,7 +14,7 @@ std::string big_endian(uint32_t value) {
           static_cast<char>(value >> 8), static_cast<char>(value)};
 }
 
-// An iTXt chunk, uncompressed: keyword, no language, text. Source: PNG specification, 11.3.3.4.
+// An uncompressed iTXt chunk: keyword, no language, text. Source: PNG specification, 11.3.3.4.
 std::string text_chunk(const std::string& text) {
   const std::string checked = std::string("iTXtComment") + std::string(5, '\0') + text;
   const auto crc = static_cast<uint32_t>(
@@ -41,7 +41,7 @@ std::string encode_png(const at::Tensor& pixels, const std::string& comment) {
   }
   bytes.resize(size);
   if (!comment.empty()) {
-    constexpr size_t kBehindHeader = 8 + 25;  // the signature and IHDR
+    constexpr size_t kBehindHeader = 8 + 25;  // the signature and the IHDR chunk
     bytes.insert(kBehindHeader, text_chunk(comment));
   }
   return bytes;

@@ -33,7 +33,7 @@ using Kind = LockedEntry::Kind;
   throw InputError(target.string() + ": cannot write here: " + std::strerror(error));
 }
 
-// A new file or folder, open; -1 and errno when it cannot be made.
+// Creates a file or folder and opens it. Returns -1 and sets errno on failure.
 int create(const fs::path& path, Kind kind) {
   if (kind == Kind::kFile) {
     return ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
@@ -50,7 +50,7 @@ bool same_entry(int descriptor, const fs::path& path) {
          opened.st_dev == named.st_dev && opened.st_ino == named.st_ino;
 }
 
-// Whether the lock was free. Where a file system knows no locks, it is.
+// Takes the lock and returns whether it was free. On a file system without locks it counts as free.
 bool lock(int descriptor) {
   return ::flock(descriptor, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK;
 }
@@ -64,15 +64,15 @@ void remove_entry(const fs::path& path, Kind kind) {
   }
 }
 
-// One attempt to create and lock `path`: the descriptor, or -1 when another program holds it or came
-// between. What nobody holds was left by a program that was killed, and is removed.
+// Tries once to create and lock `path`. Returns the descriptor, or -1 if another program holds it
+// or was faster. An entry that no program holds was left by a killed program and is removed.
 int try_create_locked(const fs::path& path, Kind kind, const fs::path& target) {
   const int made = create(path, kind);
   if (made >= 0) {
     if (lock(made) && same_entry(made, path)) {
       return made;
     }
-    ::close(made);  // whoever holds the lock is about to remove it
+    ::close(made);  // the holder of the lock is about to remove it
     return -1;
   }
   if (errno != EEXIST) {
@@ -99,7 +99,7 @@ int create_locked(const fs::path& path, Kind kind, const fs::path& target) {
     if (descriptor >= 0) {
       return descriptor;
     }
-    if (attempt > 1) {  // the first failure may have cleared the way
+    if (attempt > 1) {  // the first attempt may have removed a leftover
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
     }
   }
@@ -193,7 +193,7 @@ fs::path new_folder(fs::path target, const std::string& flag) {
     throw InputError(flag + ": missing, expected the name of a folder");
   }
   if (target.filename().empty()) {
-    target = target.parent_path();  // "folder/"
+    target = target.parent_path();  // for "folder/"
   }
   std::error_code error;
   const fs::file_status status = fs::symlink_status(target, error);

@@ -21,8 +21,8 @@ double dot(const std::array<double, 3>& a, const std::array<double, 3>& b) {
   return a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
 }
 
-// 8x8 thresholds in (0, 1), each once. Source: B. Bayer, An Optimum Method for Two-Level Rendition of
-// Continuous-Tone Pictures, IEEE ICC 1973.
+// 8x8 thresholds in (0, 1), all different. Source: B. Bayer, An Optimum Method for Two-Level
+// Rendition of Continuous-Tone Pictures, IEEE ICC 1973.
 std::array<float, 64> bayer_thresholds() {
   std::array<float, 64> thresholds{};
   for (int row = 0; row < 8; ++row) {
@@ -40,7 +40,7 @@ std::array<float, 64> bayer_thresholds() {
 
 }  // namespace
 
-// Bins as one colour: their sums, and the error of showing all by the mean.
+// Bins that share one colour: their sums, and the squared error of replacing all by the mean.
 struct PaletteMaker::Box {
   std::vector<const Bin*> bins;
   Bin total;
@@ -64,7 +64,7 @@ struct PaletteMaker::Box {
     error = error_of(total);
   }
 
-  // Keeps one half and returns the other. At least two bins.
+  // Keeps one half and returns the other. The box must have at least two bins.
   Box cut() {
     double best_error = std::numeric_limits<double>::infinity();
     size_t best_place = 1;
@@ -127,7 +127,7 @@ std::vector<Colour> PaletteMaker::palette(size_t count) const {
       }
     }
     if (worst == nullptr) {
-      break;  // every box is one bin
+      break;  // every box has only one bin left
     }
     Box other = worst->cut();
     boxes.push_back(std::move(other));
@@ -148,8 +148,9 @@ PaletteDrawing::PaletteDrawing(std::vector<Colour> palette)
   TORCH_CHECK(!palette_.empty() && palette_.size() <= 256, "a palette has 1 to 256 colours");
 }
 
-// The colours for a cell, by its centre: the nearest, and the one that mixes best with it. A mixture of
-// unlike colours is a coarse pattern, which costs a tenth of its variance.
+// The two colours for the centre of a cell: the nearest colour, and the colour that mixes best with
+// it. Mixing very different colours gives a coarse pattern, so a tenth of the mixture's variance is
+// added to its error.
 const PaletteDrawing::Pair& PaletteDrawing::pair_for(const uint8_t* pixel) {
   Pair& pair = pairs_[cell_of(pixel, kPairBits)];
   if (pair.known) {

@@ -24,7 +24,7 @@ void write_bytes(std::ofstream& out, const void* data, size_t size, const fs::pa
   }
 }
 
-// The header with its length in front, padded with spaces to a multiple of 8 bytes.
+// The header, preceded by its length and padded with spaces to a multiple of 8 bytes.
 std::string header_text(const TensorOutputs& tensors,
                         const std::map<std::string, std::string>& metadata) {
   nlohmann::ordered_json header;
@@ -96,7 +96,7 @@ void write_sharded_safetensors(const fs::path& directory, const std::string& ste
   std::error_code ignored;
   if (shards.size() == 1) {
     write_safetensors(directory / single, tensors);
-    fs::remove(directory / index_name, ignored);  // of an earlier, larger checkpoint
+    fs::remove(directory / index_name, ignored);  // left by an earlier, larger checkpoint
     return;
   }
   nlohmann::json index;
@@ -111,7 +111,7 @@ void write_sharded_safetensors(const fs::path& directory, const std::string& ste
     }
   }
   write_text_file(directory / index_name, index.dump(2) + "\n");
-  fs::remove(directory / single, ignored);  // of an earlier, smaller checkpoint
+  fs::remove(directory / single, ignored);  // left by an earlier, smaller checkpoint
 }
 
 }  // namespace ospnext

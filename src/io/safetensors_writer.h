@@ -1,4 +1,4 @@
-// Safetensors files written piece by piece, so that no whole model need be in memory.
+// Writes safetensors files in pieces, so that no whole model must be in memory.
 #pragma once
 
 #include <cstdint>
@@ -13,14 +13,14 @@
 
 namespace ospnext {
 
-// Takes the next elements of a tensor, contiguous on the CPU.
+// Receives the next elements of a tensor, contiguous and on the CPU.
 using PieceSink = std::function<void(const at::Tensor& piece)>;
 
-// A tensor to be written: what the header says of it, and its data when their turn comes.
+// A tensor to write: its header entry, and a function that produces its data later.
 struct TensorOutput {
   DType dtype = DType::kF32;
   std::vector<int64_t> shape;
-  // Gives all elements in row-major order, in pieces of `dtype`.
+  // Produces all elements in row-major order, in pieces of dtype `dtype`.
   std::function<void(const PieceSink&)> produce;
 
   int64_t bytes() const;
@@ -28,13 +28,14 @@ struct TensorOutput {
 
 using TensorOutputs = std::map<std::string, TensorOutput>;
 
-// Writes one safetensors file: names sorted, metadata "format": "pt" added. Atomic: written beside
-// `file`, flushed to disk, renamed; on failure nothing is left. Throws InputError when the place
-// cannot be written to, RunError when writing fails (disk full), and what `produce` throws.
+// Writes one safetensors file with sorted names and with "format": "pt" added to the metadata. The
+// write is atomic: the data goes to a file beside `file`, is flushed to disk, and the file is
+// renamed. On failure nothing is left. Throws InputError if the location is not writable, RunError
+// if writing fails (disk full), and the exceptions of `produce`.
 void write_safetensors(const std::filesystem::path& file, const TensorOutputs& tensors,
                        const std::map<std::string, std::string>& metadata = {});
 
-// Writes <stem>.safetensors when all tensors fit in `max_shard_bytes`, else shards
+// Writes <stem>.safetensors if all tensors fit in `max_shard_bytes`, otherwise shards
 // <stem>-00001-of-0000N.safetensors and <stem>.safetensors.index.json. A tensor is never split.
 void write_sharded_safetensors(const std::filesystem::path& directory, const std::string& stem,
                                const TensorOutputs& tensors, int64_t max_shard_bytes);

@@ -15,13 +15,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// What a format asks for.
+// The requirements of a format.
 struct Container {
   const char* extension;
-  const char* encoder;  // of FFmpeg, "" where FFmpeg is not needed
-  bool even_sides;      // chroma of half resolution
+  const char* encoder;  // FFmpeg's encoder; "" if none is needed
+  bool even_sides;      // chroma has half the resolution
   int64_t largest_side;
-  double fastest;  // frames a second
+  double fastest;  // frames per second
   std::unique_ptr<VideoWriter> (*open)(const fs::path&, const VideoFormat&);
 };
 
@@ -39,7 +39,7 @@ constexpr std::array<Container, 6> kContainers{{
     {".mp4", "libx264", true, 16384, kAnyRate, kOpenMuxed},
     {".webm", "libvpx-vp9", true, 16384, kAnyRate, kOpenMuxed},
     {".webp", "libwebp", false, 16383, 1000, kOpenWebp},
-    {".gif", "gif", false, 65535, 50, kOpenGif},  // viewers slow down what is faster
+    {".gif", "gif", false, 65535, 50, kOpenGif},  // viewers slow down faster files
     {".y4m", "", true, kAnySide, kAnyRate, open_y4m},
     {".png", "", false, kAnySide, kAnyRate, open_png_frames},
 }};
@@ -47,10 +47,10 @@ constexpr std::array<Container, 6> kContainers{{
 struct NumberPlace {
   size_t begin;
   size_t end;
-  size_t digits;  // padded with zeros to this many
+  size_t digits;  // minimum number of digits, padded with zeros
 };
 
-// The only %d or %0Nd of a file name, or nothing.
+// All %d and %0Nd in a file name.
 std::vector<NumberPlace> number_places(const std::string& name) {
   std::vector<NumberPlace> places;
   for (size_t begin = name.find('%'); begin != std::string::npos;
@@ -84,7 +84,7 @@ const Container& container_of(const fs::path& output, const std::string& what) {
                    "frames with one number in it, such as %04d.png");
 }
 
-// Throws InputError beginning with `what`.
+// Throws InputError, beginning with `what`, if the container cannot store the format.
 void check_fits(const Container& container, const VideoFormat& format, const std::string& what) {
   const std::string extension = container.extension;
   const std::string size = std::to_string(format.width) + "x" + std::to_string(format.height);

@@ -1,4 +1,4 @@
-// GIF: 256 colours chosen for the whole clip, so frames wait in a file until all have been seen.
+// GIF with 256 colours chosen for the whole clip. Frames are kept in a file until the last one.
 #ifdef OSPNEXT_FFMPEG
 
 #include <fstream>
@@ -14,9 +14,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr size_t kColours = 255;  // and one that leaves what the frame before shows
+constexpr size_t kColours = 255;  // one more index is for pixels that repeat the previous frame
 
-// Puts `comment` before the last byte of a GIF file, which ends it. Source: GIF89a, 24.
+// Inserts `comment` before the last byte of a GIF file, its trailer. Source: GIF89a, 24.
 void add_gif_comment(const fs::path& file, const std::string& comment, const fs::path& target) {
   constexpr char kEnd = 0x3b;
   constexpr size_t kLongestBlock = 255;
@@ -53,7 +53,7 @@ class GifWriter final : public VideoWriter {
 
   void finish() override {
     const std::vector<Colour> palette = colours_.palette(kColours);
-    std::vector<uint32_t> argb(256, 0);  // the colours that are not used are transparent
+    std::vector<uint32_t> argb(256, 0);  // unused colours are transparent
     for (size_t i = 0; i < palette.size(); ++i) {
       const auto& [red, green, blue] = palette[i];
       argb[i] = 0xff000000u | uint32_t{red} << 16 | uint32_t{green} << 8 | blue;
@@ -85,7 +85,7 @@ class GifWriter final : public VideoWriter {
   VideoFormat format_;
   PendingFile file_;
   LockedEntry waiting_;
-  std::fstream frames_;  // raw, [H, W, 3] each
+  std::fstream frames_;  // raw frames, each [H, W, 3]
   PaletteMaker colours_;
   int64_t count_ = 0;
 };

@@ -1,4 +1,4 @@
-// H.264 in .mp4 and VP9 in .webm, through FFmpeg.
+// H.264 in .mp4 and VP9 in .webm, written through FFmpeg.
 #ifdef OSPNEXT_FFMPEG
 
 #include "io/ffmpeg.h"
@@ -11,7 +11,7 @@ namespace {
 namespace fs = std::filesystem;
 
 struct MuxedFormat {
-  const char* name;  // as FFmpeg calls the container
+  const char* name;  // FFmpeg's name of the container
   FfmpegOptions options;
   EncoderSettings encoder;
 };
@@ -23,8 +23,8 @@ const MuxedFormat& format_of(const fs::path& output) {
                                 .pixels = AV_PIX_FMT_YUV420P,
                                 .options = {{"preset", "medium"}, {"crf", "18"}},
                                 .global_header = true}};
-  // Constant quality (no bit rate); 24 looks as 18 does in H.264. cpu-used 2 costs a third of the time
-  // of 0 at nearly the same size.
+  // Constant quality (no bit rate). CRF 24 looks like CRF 18 in H.264. cpu-used 2 takes a third of
+  // the time of 0, at nearly the same size.
   static const MuxedFormat webm{"webm",
                                 {},
                                 {.name = "libvpx-vp9",
@@ -66,7 +66,7 @@ class MuxedWriter final : public VideoWriter {
 
  private:
   VideoFormat format_;
-  PendingFile file_;  // destroyed last: the muxer closes the file before it is removed
+  PendingFile file_;  // destroyed last: the muxer must close the file first
   FrameEncoder encoder_;
   FileMuxer muxer_;
 };

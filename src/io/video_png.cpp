@@ -10,7 +10,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Frames wait in a hidden folder beside their place until the last one is there.
+// Writes frames to a hidden folder beside their destination until the last one is complete.
 class PngWriter final : public VideoWriter {
  public:
   PngWriter(const fs::path& pattern, const VideoFormat& format)

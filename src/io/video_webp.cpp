@@ -1,5 +1,6 @@
-// Animated WebP: every frame a lossy image of FFmpeg's libwebp, in a container written here, because
-// FFmpeg's keeps no metadata. Source: Google, WebP Container Specification; Adobe, XMP Part 3 (WebP).
+// Animated WebP. FFmpeg's libwebp encodes every frame as a lossy image. The container is written
+// here, because FFmpeg's container drops metadata.
+// Source: Google, WebP Container Specification; Adobe, XMP Part 3 (WebP).
 #ifdef OSPNEXT_FFMPEG
 
 #include <cmath>
@@ -24,7 +25,7 @@ std::string little_endian(uint64_t value, int bytes) {
   return text;
 }
 
-// A chunk: name, length, data, padded to an even length.
+// A chunk: name, length, and data padded to an even length.
 std::string chunk(const char* name, const std::string& data) {
   return name + little_endian(data.size(), 4) + data + std::string(data.size() % 2, '\0');
 }
@@ -36,14 +37,14 @@ class WebpWriter final : public VideoWriter {
         file_(output),
         out_(file_.path(), std::ios::binary),
         encoder_({.name = "libwebp",
-                  .pixels = AV_PIX_FMT_RGB32,  // libwebp's own conversion knows its colours best
+                  .pixels = AV_PIX_FMT_RGB32,  // libwebp converts colours best itself
                   .options = {{"quality", "85"}}},
                  format, output, [this](AVPacket& packet) { add_frame(packet); }) {
     constexpr char kAnimated = 0x02, kHasXmp = 0x04;
     const char flags = static_cast<char>(kAnimated | (format.comment.empty() ? 0 : kHasXmp));
-    put("RIFF" + little_endian(0, 4) + "WEBP");  // the length is known at the end
+    put("RIFF" + little_endian(0, 4) + "WEBP");  // the length is filled in at the end
     put(chunk("VP8X", flags + std::string(3, '\0') + sides()));
-    put(chunk("ANIM", std::string(6, '\0')));  // no background, for ever
+    put(chunk("ANIM", std::string(6, '\0')));  // no background, endless loop
   }
 
   void write(const at::Tensor& frames) override {
@@ -73,7 +74,7 @@ class WebpWriter final : public VideoWriter {
   void commit() override { file_.commit(); }
 
  private:
-  // Width and height, less one, in three bytes each.
+  // Width - 1 and height - 1, in three bytes each.
   std::string sides() const {
     return little_endian(static_cast<uint64_t>(format_.width - 1), 3) +
            little_endian(static_cast<uint64_t>(format_.height - 1), 3);
@@ -88,7 +89,7 @@ class WebpWriter final : public VideoWriter {
     return std::llround(static_cast<double>(frame) * 1000 / format_.fps);
   }
 
-  // The packet is a WebP file of one image; its chunks behind the file's header are the frame.
+  // The packet is a WebP file with one image. Its chunks after the file header are the frame.
   void add_frame(const AVPacket& packet) {
     constexpr int kFileHeader = 12;
     TORCH_CHECK(packet.size > kFileHeader, "libwebp gave no image");
@@ -96,7 +97,7 @@ class WebpWriter final : public VideoWriter {
                             static_cast<size_t>(packet.size - kFileHeader));
     const auto duration = static_cast<uint64_t>(milliseconds(count_ + 1) - milliseconds(count_));
     ++count_;
-    const char replace = 0x02;  // no blending with the frame before
+    const char replace = 0x02;  // replaces the previous frame without blending
     put(chunk("ANMF",
               std::string(6, '\0') + sides() + little_endian(duration, 3) + replace + image));
   }

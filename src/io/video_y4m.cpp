@@ -1,4 +1,4 @@
-// YUV4MPEG2: raw frames behind a line of text.
+// YUV4MPEG2: a line of text, followed by raw frames.
 #include <fstream>
 
 #include "io/output_file.h"

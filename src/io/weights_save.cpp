@@ -1,4 +1,4 @@
-// Tensors in memory, written as safetensors.
+// Writes tensors in memory as safetensors files.
 #include "io/safetensors_writer.h"
 #include "io/weights.h"
 

@@ -1,4 +1,4 @@
-// Bounded JSON parsing on nlohmann's iterative parser.
+// Parses JSON within limits, with nlohmann's iterative parser.
 #include "io/readers/bounded_json.h"
 
 #include <set>
@@ -11,7 +11,7 @@
 namespace ospnext {
 namespace {
 
-// Keys and values of one text; each may cost 100 bytes. An index of a 14B model has some 3,000.
+// Keys and values of one text. Each may need 100 bytes. The index of a 14B model has about 3,000.
 constexpr size_t kMaxParts = 500'000;
 // An ordered object compares a new key with all that it has. An adapter_config.json that names every
 // layer of a 14B model has some 2,000 parts.
@@ -20,7 +20,7 @@ constexpr size_t kMaxOrderedParts = 10'000;
 template <typename Json>
 Json parse(std::string_view text, const std::string& origin, int max_depth, size_t max_parts) {
   using Event = typename Json::parse_event_t;
-  std::vector<std::set<std::string>> keys;  // of the objects that are open, outermost first
+  std::vector<std::set<std::string>> keys;  // of the open objects, outermost first
   size_t parts = 0;
   const auto watch = [&](int depth, Event event, Json& parsed) {
     if (++parts > max_parts) {

@@ -1,4 +1,4 @@
-// JSON from strangers: bounded depth and size, no key twice.
+// Parses JSON from untrusted sources, with limits on depth and size and without duplicate keys.
 #pragma once
 
 #include <filesystem>
@@ -8,27 +8,27 @@
 
 namespace ospnext {
 
-// Parses `text`. Throws InputError, beginning with `origin`, when it is no JSON, nests deeper than
-// `max_depth`, names a key of an object twice or holds half a million parts.
+// Parses `text`. Throws InputError, beginning with `origin`, if it is not JSON, nests deeper than
+// `max_depth`, repeats a key of an object, or has more than half a million parts.
 nlohmann::json parse_bounded_json(std::string_view text, const std::string& origin,
                                   int max_depth = 32);
 
-// The same with the keys of objects in the order of the text. Looking one up costs the more the more
-// there are, so that half a million parts become ten thousand.
+// The same with the keys of objects in the order of the text. A look-up takes time in proportion to
+// the number of keys, so at most ten thousand parts are read.
 nlohmann::ordered_json parse_ordered_json(std::string_view text, const std::string& origin,
                                           int max_depth = 32);
 
-// Reads a JSON file of at most `max_bytes`; errors as above, also for a file that cannot be read.
+// Reads a JSON file of at most `max_bytes`. Throws as above, also if the file cannot be read.
 nlohmann::json read_json_file(const std::filesystem::path& file, size_t max_bytes = 16 << 20);
 
 // The same with the keys of objects in the order of the file.
 nlohmann::ordered_json read_ordered_json_file(const std::filesystem::path& file,
                                               size_t max_bytes = 16 << 20);
 
-// Reads a JSON file that must hold an object.
+// The same for a file that must contain an object.
 nlohmann::json read_json_object(const std::filesystem::path& file);
 
-// A value as messages show it: text in quotes, cut when long.
+// A value as text for messages: strings in quotes, long values shortened.
 std::string shown(const nlohmann::json& value);
 std::string shown(const nlohmann::ordered_json& value);
 

@@ -22,7 +22,8 @@ bool is_digit(char c) {
   return c >= '0' && c <= '9';
 }
 
-// The whole of `text` as a decimal number, or nothing; no inf, nan, octal or hexadecimal.
+// `text` as a decimal number, or nothing if any part is not decimal; no inf, nan, octal or
+// hexadecimal.
 std::optional<json> number(std::string_view text) {
   const std::string_view digits =
       text.substr(text.starts_with('-') || text.starts_with('+') ? 1 : 0);
@@ -102,11 +103,11 @@ class JsonBuilder final : public YAML::EventHandler {
   void OnMapEnd() override { end(); }
 
  private:
-  static constexpr const char* kQuoted = "!";  // the parser's tag of a quoted scalar
+  static constexpr const char* kQuoted = "!";  // the parser's tag for a quoted scalar
 
   struct Level {
     json value;
-    std::optional<std::string> key;  // of an object, once it was read
+    std::optional<std::string> key;  // of an object, after it was read
   };
 
   [[noreturn]] void refuse(const YAML::Mark& mark, const std::string& found) const {
@@ -170,11 +171,11 @@ json parse_bounded_yaml(std::string_view text, const std::string& origin, int ma
       throw InputError(origin + ": found several YAML documents, expected one");
     }
     json document = builder.take();
-    static_cast<void>(document.dump());  // throws for what is not UTF-8
+    static_cast<void>(document.dump());  // throws for text that is not UTF-8
     return document;
   } catch (const YAML::Exception& error) {
     throw InputError(origin + ": line " + std::to_string(error.mark.line + 1) +
-                     ": expected YAML: " + quoted(error.msg));  // it may cite the file
+                     ": expected YAML: " + quoted(error.msg));  // the message may quote the file
   } catch (const json::exception&) {
     throw InputError(origin + ": expected UTF-8 text");
   }

@@ -10,7 +10,7 @@
 
 namespace ospnext {
 
-// Reads forward through `bytes`; reading past the end throws InputError beginning with `origin`.
+// Reads forward through `bytes`. Reading past the end throws InputError, beginning with `origin`.
 class ByteCursor {
  public:
   ByteCursor(std::span<const std::byte> bytes, std::string origin)
@@ -28,7 +28,7 @@ class ByteCursor {
     const auto part = take(count);
     return {reinterpret_cast<const char*>(part.data()), part.size()};
   }
-  // Up to the next newline, which is taken as well.
+  // Reads up to the next newline. The newline is consumed but not returned.
   std::string_view line() {
     const auto rest = bytes_.subspan(position_);
     const std::string_view view{reinterpret_cast<const char*>(rest.data()), rest.size()};
@@ -40,7 +40,7 @@ class ByteCursor {
   uint32_t u32() { return static_cast<uint32_t>(little_endian(4)); }
   uint64_t u64() { return little_endian(8); }
 
-  // Little-endian unsigned number of at most 8 bytes.
+  // A little-endian unsigned number of at most 8 bytes.
   uint64_t little_endian(size_t count) {
     uint64_t value = 0;
     int shift = 0;

@@ -1,4 +1,4 @@
-// Checkpoints of HiFloat8 weights: which tensors are codes, and their scales.
+// Checkpoints of HiFloat8 weights: finds the tensors with codes and their scales.
 #pragma once
 
 #include <map>
@@ -8,16 +8,17 @@
 
 namespace ospnext {
 
-// Scales by the weight's name in the file; empty for other files. X.weight is uint8 codes, and
-// X.weight_hif8_scale, one float32, belongs to it: the weight is the codes' values (quant/hif8.h) divided
-// by the scale. Throws InputError for a scale that is not one finite, positive number, one without its
-// codes, and a uint8 matrix without scale beside others that have one.
+// Returns the scales by the weight's name in the file; empty for other files. X.weight holds uint8
+// codes, and X.weight_hif8_scale holds its scale, one float32. The weight is the values of the
+// codes (quant/hif8.h) divided by the scale. Throws InputError for a scale that is not one finite,
+// positive number, for a scale without codes, and for a uint8 matrix without a scale if other
+// matrices have one.
 std::map<std::string, double> hif8_scales(const Checkpoint& checkpoint);
 
-// Whether the tensor is a scale of such a file, not a weight.
+// Whether the tensor is a scale in such a file and not a weight.
 bool is_hif8_companion(const std::string& name);
 
-// The name of the scale that belongs to the weight of this name.
+// The name of the scale for the weight with this name.
 std::string hif8_scale_name(const std::string& weight);
 
 }  // namespace ospnext

@@ -1,4 +1,4 @@
-// Names of the VAE.
+// Translates tensor names of the VAE.
 #include <algorithm>
 #include <array>
 
@@ -10,7 +10,7 @@
 namespace ospnext {
 namespace {
 
-// Of encoder or decoder, behind "encoder." or "decoder.".
+// For names after "encoder." or "decoder.".
 constexpr std::array kCoderRules{
     PrefixRule{"conv_in.", "conv1."},
     PrefixRule{"norm_out.", "head.0."},
@@ -22,32 +22,32 @@ constexpr std::array kOuterRules{
     PrefixRule{"post_quant_conv.", "conv2."},
 };
 
-// Of a residual block; resampling and attention have the same names in both layouts.
+// For residual blocks. Resampling and attention have the same names in both layouts.
 constexpr std::array kResidualRules{
     PrefixRule{"norm1.", "residual.0."},       PrefixRule{"conv1.", "residual.2."},
     PrefixRule{"norm2.", "residual.3."},       PrefixRule{"conv2.", "residual.6."},
     PrefixRule{"conv_shortcut.", "shortcut."},
 };
 
-// Name fragments that only the VAE of Wan2.2 has, in its two layouts.
+// Parts of names that occur only in the VAE of Wan2.2, in its two layouts.
 constexpr std::array kWan22Signs{"samples.0.upsamples.", "samples.0.downsamples.", ".upsampler.",
                                  ".downsampler."};
 
 constexpr const char* kUpBlocks = "decoder.up_blocks.";
 constexpr const char* kUpsamples = "decoder.upsamples.";
 
-// "<place><number>.<inner name, translated>"
+// "<place><number>.<inner>", with `inner` translated to our names.
 std::string numbered(std::string_view place, int64_t number, std::string_view inner) {
   const auto renamed = replace_prefix(inner, kResidualRules);
   return std::string(place) + std::to_string(number) + "." + renamed.value_or(std::string(inner));
 }
 
-// What stands behind "encoder." or "decoder.", but for up_blocks.
+// Translates a diffusers name after "encoder." or "decoder.", except in up_blocks.
 std::string canonical_coder_key(std::string_view name) {
   if (const auto down = split_number(name, "down_blocks.")) {
     return numbered("downsamples.", down->number, down->rest);
   }
-  // the middle alternates: residual block, attention, residual block, ...
+  // The middle alternates: residual block, attention, residual block, ...
   if (const auto resnet = split_number(name, "mid_block.resnets.")) {
     return numbered("middle.", 2 * resnet->number, resnet->rest);
   }
@@ -57,12 +57,12 @@ std::string canonical_coder_key(std::string_view name) {
   return replace_prefix(name, kCoderRules).value_or(std::string(name));
 }
 
-// "<place><inner name, translated back>"
+// "<place><inner>", with `inner` translated to diffusers' names.
 std::string restored(const std::string& place, std::string_view inner) {
   return place + restore_prefix(inner, kResidualRules).value_or(std::string(inner));
 }
 
-// What stands behind "encoder." or "decoder.", but for upsamples.
+// Translates our name after "encoder." or "decoder." to diffusers' name, except in upsamples.
 std::string diffusers_coder_key(std::string_view name) {
   if (const auto down = split_number(name, "downsamples.")) {
     return restored("down_blocks." + std::to_string(down->number) + ".", down->rest);
@@ -74,7 +74,8 @@ std::string diffusers_coder_key(std::string_view name) {
   return restore_prefix(name, kCoderRules).value_or(std::string(name));
 }
 
-// Of each module in the decoder's flat list, where diffusers has it: "decoder.up_blocks.1.resnets.0.".
+// Maps each module's index in the decoder's flat list to its place in diffusers' layout, such as
+// "decoder.up_blocks.1.resnets.0.".
 std::map<int64_t, std::string> up_block_places(const std::vector<std::string>& names) {
   std::map<int64_t, bool> is_upsampler;
   for (const std::string& name : names) {
@@ -99,7 +100,7 @@ std::map<int64_t, std::string> up_block_places(const std::vector<std::string>& n
 }  // namespace
 
 UpBlockOffsets up_block_offsets(const std::vector<std::string>& names) {
-  std::map<int64_t, int64_t> resnets;  // of each block
+  std::map<int64_t, int64_t> resnets;  // number of residual blocks of each up_block
   std::map<int64_t, int64_t> upsamplers;
   for (const std::string& name : names) {
     const std::string bare = strip_wrappers(name);
@@ -134,7 +135,8 @@ std::string canonical_vae_key(const std::string& name, const UpBlockOffsets& off
       return numbered(kUpsamples, first + resnet->number, resnet->rest);
     }
     if (const auto upsampler = split_number(block->rest, "upsamplers.")) {
-      const auto next = offsets.upper_bound(block->number);  // the upsampler ends the block
+      // The upsampler is the last module of its up_block.
+      const auto next = offsets.upper_bound(block->number);
       if (next != offsets.end()) {
         return numbered(kUpsamples, next->second - 1, upsampler->rest);
       }

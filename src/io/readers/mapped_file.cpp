@@ -1,4 +1,4 @@
-// Mapping of a file through mmap.
+// Maps a file with mmap.
 #include "io/readers/mapped_file.h"
 
 #include <fcntl.h>
@@ -17,7 +17,7 @@
 namespace ospnext {
 namespace {
 
-// Closes the descriptor; the mapping outlives it.
+// Closes the descriptor. The mapping stays valid.
 struct Descriptor {
   int value;
   ~Descriptor() {
@@ -30,7 +30,7 @@ struct Descriptor {
 }  // namespace
 
 MappedFile::MappedFile(const std::filesystem::path& path) : path_(path.string()) {
-  // O_NONBLOCK: a named pipe must be refused below, not waited for
+  // With O_NONBLOCK, open() does not wait for a named pipe, which is refused below.
   const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
   if (file.value < 0) {
     throw InputError(path_ + ": cannot open the file: " + std::strerror(errno));
@@ -77,7 +77,7 @@ void MappedFile::fetch_pages(const std::byte* begin, size_t size) const noexcept
   const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
   const auto first = reinterpret_cast<uintptr_t>(begin) / page * page;
   const size_t length = reinterpret_cast<uintptr_t>(begin) + size - first;
-  // one call for all pages instead of a fault for each; not every kernel knows it
+  // One call for all pages avoids a page fault for each. Some kernels do not support it.
   if (::madvise(reinterpret_cast<void*>(first), length, MADV_POPULATE_READ) != 0) {
     ::madvise(reinterpret_cast<void*>(first), length, MADV_WILLNEED);
   }

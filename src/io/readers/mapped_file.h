@@ -1,4 +1,4 @@
-// A whole file mapped read-only into memory.
+// Maps a whole file read-only into memory.
 #pragma once
 
 #include <cstddef>
@@ -8,11 +8,12 @@
 
 namespace ospnext {
 
-// Read-only mapping of a regular file, gone with the object. The file must not shrink meanwhile.
+// A read-only mapping of a regular file, released by the destructor. The file must not shrink while
+// it is mapped.
 class MappedFile {
  public:
-  // Throws InputError when the file is missing, unreadable, empty or not a regular file, and when
-  // it is the pointer that Git LFS leaves in the place of a large one.
+  // Throws InputError if the file is missing, unreadable, empty or not a regular file, or if it is
+  // the text file that Git LFS puts in place of a large file.
   explicit MappedFile(const std::filesystem::path& path);
   ~MappedFile();
   MappedFile(const MappedFile&) = delete;
@@ -22,11 +23,11 @@ class MappedFile {
   const std::string& path() const { return path_; }
   bool contains(const std::byte* address) const;
 
-  // Asks for the pages of [begin, begin + size), a range in the mapping, ahead of their use.
+  // Prefetches the pages of [begin, begin + size), a range in the mapping.
   void fetch_pages(const std::byte* begin, size_t size) const noexcept;
 
-  // Gives back the memory of the pages that lie wholly in [begin, begin + size); reading them again
-  // fetches them from the file. The range must lie in the mapping.
+  // Releases the memory of the pages that lie completely in [begin, begin + size). Reading them
+  // again loads them from the file. The range must lie in the mapping.
   void drop_pages(const std::byte* begin, size_t size) const noexcept;
 
  private:

@@ -1,4 +1,4 @@
-// What a pickle may hold once it is read.
+// The values that a pickle may contain.
 #pragma once
 
 #include <functional>
@@ -21,29 +21,29 @@ struct PickleList {
 };
 
 struct PickleDict {
-  std::vector<std::pair<PickleValue*, PickleValue*>> items;  // in the order they were set
+  std::vector<std::pair<PickleValue*, PickleValue*>> items;  // in the order of their insertion
 };
 
-// A class or function the pickle refers to, as "module.name".
+// A class or function that the pickle names, as "module.name".
 struct PickleGlobal {
   std::string name;
 };
 
-// A storage of the archive; without a dtype it counts bytes.
+// A storage of the archive. Without a dtype it is a storage of bytes.
 struct PickleStorage {
   std::optional<DType> dtype;
   std::string type;  // "torch.FloatStorage"
   std::span<const std::byte> bytes;
 };
 
-// std::monostate stands for None.
+// std::monostate represents None.
 struct PickleValue {
   std::variant<std::monostate, bool, int64_t, double, std::string, PickleList, PickleDict,
                PickleGlobal, PickleStorage, TensorRecord>
       content;
 };
 
-// Key of a storage -> its bytes in the file. Throws InputError for a key that is not there.
+// Maps the key of a storage to its bytes in the file. Throws InputError if the key does not exist.
 using StorageLookup = std::function<std::span<const std::byte>(const std::string& key)>;
 
 }  // namespace ospnext

@@ -1,4 +1,4 @@
-// Header checks of the safetensors format.
+// Checks the header of the safetensors format.
 #include "io/readers/safetensors_reader.h"
 
 #include <algorithm>
@@ -11,7 +11,8 @@ namespace ospnext {
 namespace {
 
 constexpr size_t kLengthBytes = 8;
-// The format's own library allows 100 MB, which may take gigabytes once parsed; a 14B model has 0.15 MB.
+// The format's own library allows 100 MB, which may take gigabytes after parsing. A 14B model has
+// 0.15 MB.
 constexpr uint64_t kMaxHeaderBytes = 16 << 20;
 
 uint64_t little_endian_u64(const std::byte* bytes) {
@@ -22,7 +23,7 @@ uint64_t little_endian_u64(const std::byte* bytes) {
   return value;
 }
 
-// Reads `json` as a list of whole numbers that fit in int64; nothing otherwise.
+// `json` as a list of whole numbers that fit in int64, or nothing.
 std::optional<std::vector<int64_t>> sizes(const nlohmann::json& json) {
   if (!json.is_array()) {
     return std::nullopt;
@@ -37,7 +38,7 @@ std::optional<std::vector<int64_t>> sizes(const nlohmann::json& json) {
   return values;
 }
 
-// One entry of the header; `payload` is what follows the header.
+// Reads one entry of the header. `payload`: the data after the header.
 TensorRecord read_entry(const nlohmann::json& entry, std::span<const std::byte> payload,
                         const std::string& origin) {
   if (!entry.is_object() || !entry.contains("dtype") || !entry.contains("shape") ||

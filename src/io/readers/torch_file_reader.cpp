@@ -1,4 +1,4 @@
-// The entries of a PyTorch zip file, and names for the tensors inside its containers.
+// Reads the entries of a PyTorch zip file and names the tensors in its containers.
 #include "io/readers/torch_file_reader.h"
 
 #include <algorithm>
@@ -13,10 +13,10 @@ namespace {
 
 constexpr uint64_t kMaxPickleBytes = uint64_t{16} << 20;
 constexpr int kMaxDepth = 16;
-constexpr size_t kMaxVisits = 200'000;      // 14B with an optimizer needs some 30,000
-constexpr size_t kMaxNameBytes = 32 << 20;  // of all names that lead to a value
+constexpr size_t kMaxVisits = 200'000;      // a 14B model with an optimizer has about 30,000
+constexpr size_t kMaxNameBytes = 32 << 20;  // total of all paths to values
 
-// Collects tensors under the path of keys that leads to them.
+// Collects tensors and names each by its path of keys.
 class Flattener {
  public:
   explicit Flattener(const std::string& origin) : origin_(origin) {}
@@ -66,7 +66,7 @@ class Flattener {
   size_t name_bytes_ = 0;
 };
 
-// "archive/" of the entry "archive/data.pkl".
+// Returns "archive/" for the entry "archive/data.pkl".
 std::string archive_root(const std::map<std::string, ZipEntry>& entries, const std::string& path) {
   const std::string pickle = "data.pkl";
   for (const auto& [name, entry] : entries) {
@@ -82,7 +82,7 @@ void check_byte_order(const std::map<std::string, ZipEntry>& entries, const std:
                       const std::string& path) {
   const auto found = entries.find(root + "byteorder");
   if (found == entries.end()) {
-    return;  // written before PyTorch 2.1, by little-endian machines
+    return;  // before PyTorch 2.1, written by little-endian machines
   }
   const auto bytes = read_zip_entry(found->second, 64, path);
   const std::string order(reinterpret_cast<const char*>(bytes.data()), bytes.size());
@@ -118,7 +118,7 @@ TensorMap read_torch_file(const MappedFile& file) {
 }
 
 bool looks_like_legacy_torch_file(std::span<const std::byte> bytes) {
-  // a pickle of protocol 2 whose first value is the integer 0x1950a86a20f9469cfc6c
+  // A pickle of protocol 2 that starts with the integer 0x1950a86a20f9469cfc6c.
   constexpr std::array<unsigned char, 14> kMagic{0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c,
                                                  0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19};
   return bytes.size() >= kMagic.size() &&

@@ -5,14 +5,14 @@
 
 namespace ospnext {
 
-// Tensors of a file that torch.save wrote (PyTorch 1.6 and later). Containers are flattened: the
-// tensor obj["model"]["a.b"] is called "model.a.b", list items are called by their index; values
-// that are no tensors are left out; a complex tensor or one of fewer bits is DType::kOther. Throws
-// InputError.
+// Reads the tensors of a file written by torch.save (PyTorch 1.6 and later). Containers are
+// flattened: the tensor obj["model"]["a.b"] gets the name "model.a.b", and list items are named by
+// their index. Values that are not tensors are left out. A complex tensor or one with sub-byte
+// elements gets DType::kOther. Throws InputError.
 // Source: torch/serialization.py:_save.
 TensorMap read_torch_file(const MappedFile& file);
 
-// Whether the bytes are a file of torch.save before PyTorch 1.6, which is not read.
+// Whether the bytes are a torch.save file from before PyTorch 1.6. This format is not supported.
 bool looks_like_legacy_torch_file(std::span<const std::byte> bytes);
 
 }  // namespace ospnext

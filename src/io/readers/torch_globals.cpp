@@ -1,4 +1,4 @@
-// Tensors built from the arguments that a pickle of torch.save carries.
+// Builds tensors from the arguments in a pickle of torch.save.
 #include "io/readers/torch_globals.h"
 
 #include <map>
@@ -10,7 +10,7 @@ namespace {
 
 using Arguments = std::vector<PickleValue*>;
 
-// A storage of bytes has no type; what it holds is said by the tensor.
+// Storage classes and their dtypes. A storage of bytes has none; there the tensor gives the dtype.
 const std::map<std::string, std::optional<DType>>& storage_types() {
   static const std::map<std::string, std::optional<DType>> types{
       {"torch.DoubleStorage", DType::kF64},
@@ -79,7 +79,7 @@ constexpr const char* kRebuildParameter = "torch._utils._rebuild_parameter";
 constexpr const char* kOrderedDict = "collections.OrderedDict";
 constexpr const char* kSize = "torch.Size";
 
-// A tuple or list of integers; nothing otherwise.
+// A tuple or list of integers; otherwise nothing.
 std::optional<std::vector<int64_t>> integers(const PickleValue& value) {
   const auto* list = std::get_if<PickleList>(&value.content);
   if (list == nullptr) {
@@ -96,7 +96,7 @@ std::optional<std::vector<int64_t>> integers(const PickleValue& value) {
   return numbers;
 }
 
-// Bytes from a tensor's first element to the end of its last one; nothing when it overflows.
+// Bytes from a tensor's first element to the end of its last element; nothing on overflow.
 std::optional<int64_t> extent(const std::vector<int64_t>& shape,
                               const std::vector<int64_t>& strides, int64_t item) {
   int64_t last = 0;
@@ -114,8 +114,8 @@ std::optional<int64_t> extent(const std::vector<int64_t>& shape,
   return bytes;
 }
 
-// Arguments: storage, offset, size, stride, and others that do not matter here. `type` names the dtype
-// where the storage does not.
+// `arguments`: storage, offset, size, stride, and others that are ignored. `type` gives the dtype
+// if the storage has none.
 TensorRecord rebuild_tensor(const Arguments& arguments, const std::string& type,
                             const std::string& origin) {
   const auto refuse = [&](const std::string& what) -> InputError {
@@ -229,7 +229,7 @@ PickleStorage storage_of_persistent_id(const PickleValue& id, const StorageLooku
   }
   PickleStorage storage{storage_types().at(type->name), type->name, storages(*key)};
   if (storage.dtype == DType::kOther) {
-    return storage;  // of elements whose size is not known here
+    return storage;  // the size of its elements is unknown
   }
   const auto bytes = byte_count({*count}, storage.dtype ? item_size(*storage.dtype) : 1);
   if (!bytes || static_cast<uint64_t>(*bytes) > storage.bytes.size()) {

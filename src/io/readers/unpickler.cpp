@@ -9,8 +9,8 @@
 namespace ospnext {
 namespace {
 
-// Of values, memo entries, marks and the stack's height together; each value may cost 500 bytes. A 14B
-// checkpoint with its optimizer needs some 60,000.
+// Limit on values, memo entries, marks and stack height together. Each value may need 500 bytes. A
+// 14B checkpoint with its optimizer needs about 60,000.
 constexpr size_t kMaxParts = 400'000;
 
 enum Opcode : uint8_t {
@@ -108,7 +108,7 @@ bool Unpickler::push_scalar(uint8_t opcode) {
       }
       const uint64_t raw = cursor_.little_endian(count);
       const int unused = 64 - 8 * static_cast<int>(count);
-      // two's complement of `count` bytes: the sign is carried to the upper bits
+      // Two's complement of `count` bytes: extend the sign to the upper bits.
       push(count == 0 ? int64_t{0} : static_cast<int64_t>(raw << unused) >> unused);
       return true;
     }
@@ -172,7 +172,7 @@ bool Unpickler::fill_container(uint8_t opcode) {
     case kSetItems:
       set_items(pop_to_mark());
       return true;
-    case kBuild:  // attributes of an OrderedDict, as torch's _metadata: not needed
+    case kBuild:  // attributes of an OrderedDict, such as torch's _metadata, are not needed
       pop();
       if (!std::holds_alternative<PickleDict>(top()->content)) {
         refuse("attributes of something that is no OrderedDict");

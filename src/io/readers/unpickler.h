@@ -1,4 +1,4 @@
-// A pickle reader that builds tensors and containers and nothing else.
+// A pickle reader that builds only tensors and containers.
 #pragma once
 
 #include <deque>
@@ -10,19 +10,19 @@
 
 namespace ospnext {
 
-// Runs a pickle program of protocol 2 to 5, of the opcodes that torch.save writes for state dicts.
-// Only the globals of torch_globals.h are accepted; any other, and any other opcode, throws
-// InputError that names it. The values live as long as the object.
+// Runs a pickle program of protocol 2 to 5 with the opcodes that torch.save writes for state dicts.
+// It accepts only the globals of torch_globals.h. Any other global or opcode throws InputError with
+// its name. The values are valid as long as the object exists.
 // Source: CPython Lib/pickletools.py (opcodes and their arguments).
 class Unpickler {
  public:
   Unpickler(std::span<const std::byte> program, const std::string& origin, StorageLookup storages);
 
-  // The value that the program leaves behind. To be called once.
+  // Returns the final value of the program. Call it once.
   const PickleValue& run();
 
  private:
-  bool push_scalar(uint8_t opcode);  // each: false when the opcode is of another family
+  bool push_scalar(uint8_t opcode);  // each of these returns false for an opcode of another family
   bool push_container(uint8_t opcode);
   bool fill_container(uint8_t opcode);
   bool use_memo(uint8_t opcode);
@@ -43,7 +43,7 @@ class Unpickler {
   ByteCursor cursor_;
   std::string origin_;
   StorageLookup storages_;
-  std::deque<PickleValue> values_;  // all that were made; the others point here
+  std::deque<PickleValue> values_;  // all created values; the members below point here
   std::vector<PickleValue*> stack_;
   std::vector<size_t> marks_;  // heights of the stack
   std::map<uint32_t, PickleValue*> memo_;

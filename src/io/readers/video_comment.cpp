@@ -24,7 +24,7 @@ uint64_t big_endian(ByteCursor& cursor, int count) {
   return value;
 }
 
-// The next `size` bytes as a text of bounded length.
+// The next `size` bytes as text. Throws InputError if there are too many.
 std::string bounded_text(ByteCursor& cursor, uint64_t size, const std::string& origin) {
   if (size > kMostBytes) {
     throw InputError(origin + ": found a comment of " + std::to_string(size) +
@@ -33,7 +33,7 @@ std::string bounded_text(ByteCursor& cursor, uint64_t size, const std::string& o
   return std::string(cursor.text(size));
 }
 
-// ---- .mp4: boxes in boxes. Source: ISO/IEC 14496-12; Apple's metadata item list.
+// ---- .mp4: nested boxes. Source: ISO/IEC 14496-12; Apple's metadata item list.
 
 std::string mp4_comment(ByteCursor cursor, const std::string& origin) {
   constexpr std::array<std::string_view, 6> kPath = {"moov",
@@ -64,7 +64,7 @@ std::string mp4_comment(ByteCursor cursor, const std::string& origin) {
       if (type == "meta") {
         cursor.u32();  // version and flags
       } else if (level == kPath.size()) {
-        cursor.u64();  // kind of text and language
+        cursor.u64();  // type of text and language
         return bounded_text(cursor, cursor.remaining(), origin);
       }
     }
@@ -79,7 +79,8 @@ struct Element {
   std::span<const std::byte> content;
 };
 
-// A number whose first byte tells its length; without the marker bit for sizes, with it for ids.
+// A number with its length given by the first byte. Ids keep the marker bit, sizes do not.
+// `unknown` is set if all bits are ones.
 uint64_t ebml_number(ByteCursor& cursor, bool keep_marker, bool* unknown) {
   const uint8_t first = cursor.u8();
   int more = 0;
@@ -125,7 +126,7 @@ std::string tag_comment(std::span<const std::byte> simple_tag, const std::string
 }
 
 std::string webm_comment(ByteCursor cursor, const std::string& origin) {
-  // From the outside in: Segment, Tags, Tag, SimpleTag. Tags and tags may repeat.
+  // The ids of Segment, Tags, Tag and SimpleTag, from the outside in. Tags and Tag may repeat.
   constexpr std::array<uint64_t, 4> kPath = {0x18538067, 0x1254c367, 0x7373, 0x67c8};
   std::vector<ByteCursor> open = {std::move(cursor)};
   while (!open.empty()) {
@@ -148,7 +149,7 @@ std::string webm_comment(ByteCursor cursor, const std::string& origin) {
 
 // ---- .gif. Source: CompuServe, GIF89a.
 
-// Sub-blocks up to the empty one; their bytes, when `text` is not null.
+// Skips or reads sub-blocks up to the empty one. Appends their bytes to `text` unless it is null.
 void take_sub_blocks(ByteCursor& cursor, std::string* text) {
   while (const uint8_t size = cursor.u8()) {
     const std::string_view block = cursor.text(size);
@@ -158,7 +159,7 @@ void take_sub_blocks(ByteCursor& cursor, std::string* text) {
   }
 }
 
-// The colours behind a byte of flags.
+// Skips the colour table described by a byte of flags.
 void skip_colours(ByteCursor& cursor, uint8_t flags) {
   if ((flags & 0x80) != 0) {
     cursor.take(uint64_t{3} << ((flags & 7) + 1));

@@ -1,4 +1,4 @@
-// The comment inside a video or image file, where `generate` keeps what made it.
+// Reads the comment in a video or image file. `generate` stores its configuration there.
 #pragma once
 
 #include <filesystem>
@@ -6,9 +6,10 @@
 
 namespace ospnext {
 
-// The comment of an .mp4 or .webm (tag "comment"), .gif (comment extension), .webp (XMP description)
-// or .png (text "Comment"), told apart by their content; "" when there is none. Reads only what leads
-// there. Throws InputError for a file that cannot be read, is of another kind or is damaged on the way.
+// Returns the comment of an .mp4 or .webm (tag "comment"), .gif (comment extension), .webp (XMP
+// description) or .png (text "Comment"), or "" if there is none. The content decides the format.
+// Reads only the parts on the way to the comment. Throws InputError for a file that cannot be read,
+// has another format, or is damaged in these parts.
 std::string read_video_comment(const std::filesystem::path& file);
 
 // An XMP packet with `text` as its description. Source: Adobe, XMP Specification Part 1.

@@ -1,4 +1,4 @@
-// Zip central directory with checked bounds.
+// Reads the central directory of a zip file with checked bounds.
 #include "io/readers/zip_reader.h"
 
 #include <zlib.h>
@@ -20,8 +20,8 @@ constexpr uint32_t kLocator64Magic = 0x07064b50;
 constexpr size_t kEndBytes = 22;  // without the comment
 constexpr size_t kLocator64Bytes = 20;
 constexpr size_t kMaxCommentBytes = 65535;
-constexpr uint64_t kMaxDirectoryBytes = 16 << 20;  // of 1,000 tensors: 0.1 MB
-constexpr uint32_t kIn64 = UINT32_MAX;             // the value stands in a zip64 record
+constexpr uint64_t kMaxDirectoryBytes = 16 << 20;  // 1,000 tensors need 0.1 MB
+constexpr uint32_t kIn64 = UINT32_MAX;             // the value is in a zip64 record
 constexpr uint16_t kStored = 0;
 constexpr uint16_t kDeflated = 8;
 constexpr uint16_t kExtra64 = 1;
@@ -30,7 +30,7 @@ constexpr uint16_t kExtra64 = 1;
   throw InputError(path + ": " + what + ": the zip archive is damaged or cut off");
 }
 
-// `count` bytes from `offset` on, both from the file.
+// `count` bytes of the file from `offset` on. Both numbers come from the file, so they are checked.
 std::span<const std::byte> slice(const MappedFile& file, uint64_t offset, uint64_t count,
                                  const char* what) {
   const auto bytes = file.bytes();
@@ -46,7 +46,8 @@ struct Directory {
   uint64_t offset = 0;
 };
 
-// Offset of the end record, searched from the end because a comment may follow it.
+// The offset of the end record. It is searched from the end of the file, because a comment may
+// follow.
 size_t find_end(const MappedFile& file) {
   const auto bytes = file.bytes();
   if (bytes.size() >= kEndBytes) {
@@ -105,7 +106,7 @@ Directory read_end(const MappedFile& file) {
   return directory;
 }
 
-// Replaces the values that stand in the zip64 extra field, in the order the format gives them.
+// Replaces the values that are in the zip64 extra field. The format defines their order.
 void read_extra64(ByteCursor extra, uint64_t& size, uint64_t& compressed, uint64_t& offset) {
   while (extra.remaining() >= 4) {
     const uint16_t id = extra.u16();
@@ -123,7 +124,8 @@ void read_extra64(ByteCursor extra, uint64_t& size, uint64_t& compressed, uint64
   }
 }
 
-// Data of an entry: behind its local header, whose name and extra field have their own lengths.
+// The data of an entry. It follows the local header, which has its own lengths of name and extra
+// field.
 std::span<const std::byte> entry_data(const MappedFile& file, uint64_t offset, uint64_t size) {
   ByteCursor local(slice(file, offset, 30, "an entry"), file.path());
   if (local.u32() != kLocalMagic) {
@@ -193,7 +195,7 @@ std::vector<std::byte> read_zip_entry(const ZipEntry& entry, uint64_t max_bytes,
   if (entry.stored) {
     return {entry.data.begin(), entry.data.end()};
   }
-  std::vector<std::byte> bytes(entry.size + 1);  // one more: a longer stream must show
+  std::vector<std::byte> bytes(entry.size + 1);  // one more byte reveals a stream that is too long
   z_stream stream{};
   stream.next_in = reinterpret_cast<Bytef*>(const_cast<std::byte*>(entry.data.data()));
   stream.avail_in = static_cast<uInt>(std::min<uint64_t>(entry.data.size(), UINT32_MAX));
