@@ -50,7 +50,7 @@ struct NumberPlace {
   size_t digits;  // minimum number of digits, padded with zeros
 };
 
-// All %d and %0Nd in a file name.
+// All "%" in a file name. A place is empty (end == begin) unless it is %d or %0Nd.
 std::vector<NumberPlace> number_places(const std::string& name) {
   std::vector<NumberPlace> places;
   for (size_t begin = name.find('%'); begin != std::string::npos;

@@ -1,4 +1,4 @@
-// ospnext bench: its tables, and what it refuses.
+// ospnext bench: its tables, and the input that it refuses.
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -157,7 +157,7 @@ TEST(BenchGenerateTable, DividesExchangesAmongTheStepsAfterTheFirst) {
             "0                         1.00      2.00        0.3000\n");
 }
 
-// Rows of the table that begins with `header`: first cell -> the others.
+// Rows of the table that begins with `header`: maps the first cell to the others.
 std::map<std::string, std::vector<double>> rows_below(const std::string& out,
                                                       const std::string& header) {
   std::istringstream lines(out.substr(out.find(header)));

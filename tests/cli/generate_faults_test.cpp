@@ -1,4 +1,4 @@
-// `ospnext generate` when something goes wrong: full disk, folder gone, killed, two runs at once.
+// `ospnext generate` under failures: full disk, removed folder, kill, two runs at once.
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
@@ -94,7 +94,7 @@ TEST_F(GenerateFaults, AFolderThatGoesAwayIsSaidSo) {
           }
           std::filesystem::remove_all(folder_ / "gone");
         });
-    // The writer cannot be opened (2) or not be finished (1), by the moment.
+    // Status 2 if the writer cannot be opened, 1 if it cannot be finished. Both can happen here.
     EXPECT_TRUE(outcome.status == 1 || outcome.status == 2) << outcome.status;
     EXPECT_NE(outcome.err.find("ospnext: error: " + path("gone")), std::string::npos)
         << outcome.err;
@@ -130,7 +130,7 @@ TEST_F(GenerateFaults, KilledAtAnyMomentItLeavesOldOrNewAndNeverAForeignRecord) 
         EXPECT_TRUE(record == "old" || json::parse(record)["config"]["seed"] == 7) << name;
       }
     }
-    ASSERT_EQ(run_binary(with_output).status, 0);  // clears away what the killed ones left
+    ASSERT_EQ(run_binary(with_output).status, 0);  // removes the files of killed runs
     EXPECT_TRUE(text(video) == whole);
     for (const std::string& left : folder_.names()) {
       EXPECT_FALSE(left.starts_with(".")) << left;
@@ -147,7 +147,7 @@ TEST_F(GenerateFaults, ASecondRunToTheSameOutputIsRefusedWhileTheFirstGoesOn) {
     for (int i = 0; i < 600 && file_text(err).find("encode text: done") == std::string::npos; ++i) {
       std::this_thread::sleep_for(milliseconds(10));
     }
-    ::kill(pid, SIGSTOP);  // it must not be done before the second one looks
+    ::kill(pid, SIGSTOP);  // it must still run when the second one starts
     EXPECT_TRUE(refuses(run_binary(second), "a.y4m: another program is writing it"));
     ::kill(pid, SIGCONT);
   });

@@ -1,4 +1,5 @@
-// What tests of `ospnext generate` share: a tiny random model, an empty folder, runs and refusals.
+// Code shared by tests of `ospnext generate`: a tiny random model, an empty folder, runs and
+// refusals.
 #pragma once
 
 #include <chrono>

@@ -1,4 +1,4 @@
-// What `ospnext generate` leaves and takes back: previews, prompt files, configurations.
+// Files that `ospnext generate` writes and reads again: previews, prompt files, configurations.
 #include <png.h>
 
 #include <nlohmann/json.hpp>
@@ -60,7 +60,7 @@ TEST_F(GenerateOutputs, APromptFileIsResumed) {
   EXPECT_EQ(resumed.status, 0) << resumed.err;
   EXPECT_EQ(resumed.out, path("a-1.y4m") + "\n" + path("a-2.y4m") + "\n");
   EXPECT_NE(resumed.err.find("1 of 3 videos are there already"), std::string::npos);
-  EXPECT_EQ(text("a-0.json"), first);  // with the seconds it took then
+  EXPECT_EQ(text("a-0.json"), first);  // with the seconds of the first run
   EXPECT_TRUE(text("a-1.y4m") == second);
   EXPECT_TRUE(text("a-2.y4m") == third);
   EXPECT_EQ(folder_.names(), all);
@@ -160,7 +160,7 @@ TEST_F(GenerateOutputs, OspNextsYamlRunsAsItIs) {
                 .status,
             0);
   EXPECT_TRUE(text("again.mp4") == text("made/by/it/video-1.mp4"));
-  // The sparse pattern is the YAML's word, not the config.json's beside the file.
+  // The sparse pattern comes from the YAML file, not from the config.json beside the weights.
   write_file(folder_ / "osp.yaml", yaml("uniform", ""));
   EXPECT_EQ(run_here({"generate", "--device=cpu", "--config", path("osp.yaml"), "--output",
                       path("s.mp4")})

@@ -54,14 +54,15 @@ TEST_F(Generate, WrittenLevelsAreKeptInTheRecord) {
   std::filesystem::copy(path("a.json"), path("record.json"));
   EXPECT_EQ(made({"--config", path("record.json")}).first, video);
   const auto [other, other_config] = made({"--config", path("record.json"), "--steps=3"});
-  EXPECT_NE(other, video);  // steps on the command line go before levels of the file
+  EXPECT_NE(other, video);  // --steps on the command line overrides levels of the file
   EXPECT_EQ(other_config["sigmas"], json::array());
   EXPECT_EQ(other_config["steps"], 3);
 }
 
 TEST_F(Generate, TilesAreKeptInTheRecord) {
   make({"--prompt=a", "--output", path("a.y4m")});
-  EXPECT_EQ(json::parse(text("a.json"))["config"]["vae_tile"], "none");  // what "auto" came to
+  // The value that "auto" resolved to.
+  EXPECT_EQ(json::parse(text("a.json"))["config"]["vae_tile"], "none");
   make({"--prompt=a", "--vae-tile=32,16", "--output", path("b.y4m")});
   EXPECT_EQ(json::parse(text("b.json"))["config"]["vae_tile"], "32,16");
   EXPECT_NE(text("a.y4m"), text("b.y4m"));

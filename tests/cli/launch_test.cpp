@@ -1,4 +1,5 @@
-// `ospnext launch`: several processes make the same video as one; faults of one end all, and are named.
+// `ospnext launch`: several processes make the same video as one. A failure of one process ends
+// all, and the message names it.
 #include <algorithm>
 #include <chrono>
 #include <fstream>
@@ -68,7 +69,7 @@ std::vector<pid_t> children_of(pid_t parent) {
   return children;
 }
 
-// Those that the launcher has started, once one of them says that it is at `stage`.
+// The children of the launcher, once one of them has printed that it is at `stage`.
 std::vector<pid_t> children_at(const std::string& stage, pid_t launcher, const std::string& err) {
   wait_until([&] { return holds(file_text(err), stage); });
   return children_of(launcher);
@@ -129,7 +130,8 @@ TEST_F(Launch, MakesTheSameVideosAsOneProcess) {
   expect_same("data", "three");
 }
 
-// To the last bit what the same processes make with all weights each, and no process has to have a video.
+// The videos are bitwise equal to those of the same processes with whole weights. A process may
+// also have no video.
 TEST_F(Launch, ShardedWeightsMakeTheSameVideos) {
   const auto make = [&](Arguments arguments, const std::string& name, const Arguments& flags) {
     arguments.insert(arguments.end(), flags.begin(), flags.end());
@@ -163,7 +165,7 @@ TEST_F(Launch, ShardedWeightsMakeTheSameVideos) {
   EXPECT_FALSE(holds(make(alone, "alone", {}).err, "weights\""));
 }
 
-// Asked to by name of the transport, a process alone takes the way that many take.
+// If the transport is named, a single process uses the same code as several.
 TEST_F(Launch, OneProcessExchangesWithItself) {
   const Arguments alone = generate({"--steps=2", "--width=32", "--height=32"});
   const auto make = [&](const std::string& name, Arguments flags) {
@@ -220,7 +222,8 @@ TEST_F(Launch, AStoppedRankEndsTheOthersAndIsNamed) {
   EXPECT_TRUE(folder_.names().empty());
 }
 
-// Whether one dies or hangs while all decode a long clip, the others end and what they have written goes.
+// If a process dies or hangs while all decode a long clip, the others end and their partial files
+// are removed.
 TEST_F(Launch, ARankLostInDecodingEndsTheOthersAndIsNamed) {
   for (const auto& [signal, told] :
        {std::pair{SIGKILL, "rank 1 was killed by signal 9 (Killed); the others were stopped"},

@@ -31,7 +31,7 @@ class ModelFileCommands : public testing::Test {
   json inspected(const std::string& name) const {
     return json::parse(run({"inspect", path(name), "--json"}).out);
   }
-  // Refused, and nothing but what was there is in the folder.
+  // Expects a refusal that leaves the folder unchanged.
   void expect_refusal(const Arguments& arguments, const std::string& part) const {
     const auto before = folder_.names();
     EXPECT_TRUE(refuses(run_here(arguments), part));

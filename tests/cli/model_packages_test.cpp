@@ -1,5 +1,5 @@
-// What commands make of packages that say or hold more than a model of one transformer, of
-// all-in-one files, and of indexes that leave tensors out.
+// Commands on unusual packages: packages with more than a model of one transformer, all-in-one
+// files, and indexes that leave tensors out.
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
@@ -26,7 +26,7 @@ class ModelPackages : public testing::Test {
   json inspected(const std::string& name) const {
     return json::parse(run({"inspect", path(name), "--json"}).out);
   }
-  // The transformer's answer, by flags that name it, and what was said on standard error.
+  // Runs the transformer with the given flags. Returns its output and the text on standard error.
   std::pair<at::Tensor, std::string> velocity(const Arguments& model) const {
     save_safetensors(path("in.safetensors"), {{"latent", torch::ones({1, 16, 1, 4, 4})},
                                               {"text", torch::ones({1, 512, 32})},
@@ -37,7 +37,7 @@ class ModelPackages : public testing::Test {
     const std::string err = run(arguments).err;
     return {read_tensors(path("out.safetensors")).at("velocity"), err};
   }
-  // The tiny model in one file, each part behind a prefix of its own, as ComfyUI has them.
+  // The tiny model in one file. Each part has its own prefix, as in ComfyUI's files.
   void write_all_in_one() const {
     write_tiny_wan_model(folder_ / "wan");
     run({"convert", "--model", path("wan"), "--layout", "single-file", "--output", path("parts")});

@@ -1,4 +1,4 @@
-// ospnext plan: what it takes, and what it refuses.
+// ospnext plan: its predictions, and the input that it refuses.
 #include <gtest/gtest.h>
 
 #include "cli/run_ospnext.h"

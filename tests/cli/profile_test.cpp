@@ -1,4 +1,4 @@
-// `generate --profile`: the table, the trace, and both of whole runs.
+// `generate --profile`: the table and the trace, of made-up spans and of whole runs.
 #include "engine/profile.h"
 
 #include <gtest/gtest.h>
@@ -90,7 +90,7 @@ TEST(ProfileTable, OfManyVideosHasEachStageOnce) {
   EXPECT_EQ(profile.records()[3].number, 2);
 }
 
-// All spans of a trace, by rank and name; those of a rank lie in each other or apart.
+// All spans of a trace, by rank and name. Two spans of one rank are nested or disjoint.
 std::map<std::pair<int, std::string>, std::vector<json>> spans_of(const json& trace) {
   constexpr double kRounding = 0.01;  // microseconds
   std::map<std::pair<int, std::string>, std::vector<json>> spans;
@@ -128,13 +128,13 @@ TEST(ChromeTrace, HasAProcessARankAndItsKernelsApart) {
   const json& exchange = spans.at({1, "guidance"}).front();
   EXPECT_EQ(exchange["cat"], "exchange");
   EXPECT_EQ(exchange["args"]["bytes"], 1000);
-  EXPECT_DOUBLE_EQ(exchange["ts"], 1.7e6);  // behind the first span of all
+  EXPECT_DOUBLE_EQ(exchange["ts"], 1.7e6);  // relative to the start of the first span
   EXPECT_DOUBLE_EQ(exchange["dur"], 0.13e6);
   EXPECT_EQ(spans.at({0, "gemm"}).front()["tid"], 1);
   EXPECT_EQ(spans.at({0, "full"}).size(), 2);
 }
 
-// A small sparse model with several heads, guided: two passes a step.
+// A small sparse model with several heads and guidance: two passes per step.
 class ProfiledGenerate : public testing::Test {
  protected:
   static void SetUpTestSuite() {
@@ -155,7 +155,8 @@ class ProfiledGenerate : public testing::Test {
   static inline std::unique_ptr<TemporaryFolder> model_;
 };
 
-// How often each name comes in a pass of the model above, layouts being token, token, token, group, ... group, group.
+// Calls of each name in one pass of the model above. The layouts are token, token, token, group,
+// ... group, group.
 const std::map<std::string, size_t> kCallsInPass = {
     {"embed", 1}, {"full", 4},           {"sparse token", 2},   {"sparse group", 2}, {"switch", 3},
     {"head", 1},  {"self-attention", 8}, {"text attention", 8}, {"feed-forward", 8}};

@@ -58,7 +58,7 @@ inline Outcome run_binary(const Arguments& arguments, const WhileRunning& while_
           file_text(err)};
 }
 
-// The same in this process; what is printed with C's functions is not caught.
+// The same in this process. Output of C's print functions is not captured.
 inline Outcome run_here(const Arguments& arguments) {
   const std::ostringstream out, err;
   std::streambuf* old_out = std::cout.rdbuf(out.rdbuf());
@@ -69,8 +69,8 @@ inline Outcome run_here(const Arguments& arguments) {
   return {status, out.str(), err.str()};
 }
 
-// `outcome` is a refusal: status 2, nothing on standard output, one sentence on standard error that
-// holds `part`.
+// Expects that `outcome` is a refusal: status 2, nothing on standard output, and one sentence on
+// standard error that contains `part`.
 inline testing::AssertionResult refuses(const Outcome& outcome, const std::string& part) {
   const std::string prefix = "ospnext: error: ";
   const bool one_line = outcome.err.find('\n') + 1 == outcome.err.size();

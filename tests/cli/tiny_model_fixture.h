@@ -1,4 +1,5 @@
-// What tests of commands that take a model share: a tiny random one, made once a suite, and an empty folder.
+// Code shared by tests of commands on a model: a tiny random model, made once per suite, and an
+// empty folder.
 #pragma once
 
 #include <memory>

@@ -1,4 +1,4 @@
-// Plans count what is computed and sent as the ranks do, and scale as they should.
+// Plans count computation and traffic like the ranks do, and scale as expected.
 #include "engine/plan.h"
 
 #include <gtest/gtest.h>
@@ -38,7 +38,8 @@ TEST(Plan, CountsTheBytesOfTheBusiestRank) {
   it.two_passes = false;
   const Plan plan = predict({.sequence = {.ssp = 4}}, it);
   const int64_t row = int64_t{5120} * 2;
-  // 31 switches of at most 14,280 tokens and 8 full blocks of Ulysses, which the rank of 19,320 tokens leads in.
+  // 31 switches of at most 14,280 tokens, and 8 full blocks of Ulysses. In these, the rank with
+  // 19,320 tokens sends the most.
   const int64_t tokens = 19320;
   const int64_t ulysses = 3 * tokens * 3 * row / 4 + (75600 - tokens) * row / 4;
   const int64_t gather = 3 * tokens * 64 * 4;
@@ -68,7 +69,7 @@ TEST(Plan, ShardedWeightsAreGatheredBesideComputation) {
   EXPECT_EQ(sharded.bytes - whole.bytes, 40 * (block / 8) * 7);
   EXPECT_EQ(sharded.exchanges - whole.exchanges, 40);
   EXPECT_EQ(sharded.exchange, whole.exchange);
-  it.link_bytes = 10e9;  // too slow to hide it
+  it.link_bytes = 10e9;  // too slow to be hidden
   const double gathering = static_cast<double>(sharded.bytes - whole.bytes) / it.link_bytes;
   EXPECT_GT(gathering, whole.compute);
   EXPECT_NEAR(predict(mesh, it).seconds(),
@@ -80,7 +81,7 @@ TEST(Plan, KeysOfARingTravelBesideAttention) {
   PlanSubject it = subject();
   const Mesh ring{.sequence = {.ring = 4}};
   const Plan fast = predict(ring, it);
-  it.latency = 1;  // a second, which attention does not last
+  it.latency = 1;  // one second, longer than the attention
   const Plan slow = predict(ring, it);
   EXPECT_GT(slow.exchange, static_cast<double>(slow.exchanges) * 0.9);
   EXPECT_LT(fast.exchange, 0.5 * static_cast<double>(fast.bytes) / it.link_bytes);
@@ -95,7 +96,7 @@ TEST(Plan, ChoosesTheMesh) {
   EXPECT_EQ(chosen(4, large), (Mesh{1, 2, {2, 1, 1}}));
   EXPECT_EQ(chosen(8, large), (Mesh{1, 2, {4, 1, 1}}));
   EXPECT_EQ(chosen(16, large), (Mesh{1, 2, {4, 2, 1}}));
-  PlanSubject uneven = large;  // three rows and three columns: of four owners one has 4 tokens of 9
+  PlanSubject uneven = large;  // three rows and columns: one of four owners has 4 of 9 tokens
   uneven.grid = {21, 3, 3};
   uneven.two_passes = false;
   uneven.latency = 0;

@@ -1,4 +1,5 @@
-// The pipeline on a tiny random model: one code path for every package, batching and order change nothing.
+// The pipeline on a tiny random model: all packages use the same code; batching and order change
+// nothing.
 #include "engine/text_to_video.h"
 
 #include <gtest/gtest.h>
@@ -19,7 +20,7 @@
 namespace ospnext {
 namespace {
 
-// Sums of float32 in another order through 2 layers and 3 steps.
+// Float32 sums in another order, through 2 layers and 3 steps.
 constexpr double kRounding = 1e-5;
 
 struct Collected : VideoReceiver {

@@ -1,4 +1,5 @@
-// What the fuzzing entries share: an entry runs one reader on bytes, and may throw InputError only.
+// Code shared by the fuzzing entries. An entry runs one reader on bytes and may throw only
+// InputError.
 #pragma once
 
 #include <fcntl.h>
@@ -21,14 +22,14 @@ namespace ospnext::fuzz {
 
 using Entry = void (*)(std::string_view input);
 
-// Ends the program where a claim does not hold: libFuzzer and the replay take that as a finding.
+// Ends the program if a claim is false. libFuzzer and the replay report that as a finding.
 inline void require(bool holds) {
   if (!holds) {
     std::abort();
   }
 }
 
-// Runs an entry. What it refuses must be refused by InputError, in one line of readable length.
+// Runs an entry. A refusal must be an InputError with one line of readable length.
 inline void run(Entry entry, std::string_view input) {
   constexpr size_t kLongestMessage = 2000;
   try {
@@ -40,13 +41,13 @@ inline void run(Entry entry, std::string_view input) {
   }
 }
 
-// All entries of this program by name, which is that of their file and of their corpus folder.
+// All entries of this program by name. The name is also that of the entry's file and corpus folder.
 inline std::map<std::string, Entry>& entries() {
   static std::map<std::string, Entry> all;
   return all;
 }
 
-// A file in memory at a path, as long as the object lives.
+// A file in memory with a path, while the object exists.
 class MemoryFile {
  public:
   explicit MemoryFile(std::string_view bytes) : descriptor_(::memfd_create("input", MFD_CLOEXEC)) {
@@ -63,7 +64,7 @@ class MemoryFile {
   int descriptor_;
 };
 
-// A folder of files with fixed names, as long as the object lives.
+// A folder of files with fixed names, while the object exists.
 class Folder {
  public:
   explicit Folder(const std::map<std::string, std::string_view>& files) {
@@ -88,7 +89,7 @@ class Folder {
   std::filesystem::path path_;
 };
 
-// Takes the first line off `input`.
+// Removes the first line from `input` and returns it.
 inline std::string take_line(std::string_view& input) {
   const size_t end = std::min(input.find('\n'), input.size());
   std::string line(input.substr(0, end));
@@ -96,7 +97,7 @@ inline std::string take_line(std::string_view& input) {
   return line;
 }
 
-// Reads what a loader would: the first and the last byte of every tensor.
+// Reads as a loader would: the first and the last byte of every tensor.
 inline void touch(const TensorMap& tensors) {
   volatile unsigned char sink = 0;
   for (const auto& [name, record] : tensors) {
@@ -119,7 +120,8 @@ inline void touch(const TensorMap& tensors) {
 
 }  // namespace ospnext::fuzz
 
-// Defines the entry `name`; behind it stands its body. libFuzzer's programs hold one, the replay all.
+// Defines the entry `name`; the function body follows. A libFuzzer program has one entry, the
+// replay has all.
 #ifdef OSPNEXT_LIBFUZZER
 #define FUZZ_ENTRY(name)                                                          \
   static void fuzz_##name(std::string_view input);                                \

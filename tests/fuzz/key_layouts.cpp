@@ -1,4 +1,5 @@
-// Input: tensor names, one a line, recognised and translated there and back as every kind of model.
+// Input: tensor names, one per line. They are recognised and translated back and forth as every
+// kind of model.
 #include "io/readers/key_layouts.h"
 
 #include "fuzz/fuzz_entry.h"

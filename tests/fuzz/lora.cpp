@@ -1,4 +1,5 @@
-// Input: a line with adapter_config.json (or nothing), a line with the header of the weights, their data.
+// Input: a line with adapter_config.json (or nothing), a line with the header of the weights, and
+// their data.
 #include "fuzz/fuzz_entry.h"
 #include "io/readers/file_bytes.h"
 #include "io/readers/lora_file.h"

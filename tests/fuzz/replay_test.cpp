@@ -1,4 +1,4 @@
-// Every input of the corpus through its entry: nothing but InputError, within a second and 200 MB.
+// Runs every input of the corpus. An entry may only throw InputError, within a second and 200 MB.
 #include <gtest/gtest.h>
 
 #include <fstream>
@@ -42,7 +42,7 @@ TEST(FuzzCorpus, BelongsToEntries) {
   }
 }
 
-// Too large for the corpus.
+// Inputs that are too large for the corpus.
 TEST(FuzzSpiece, RefusesMillionsOfPiecesCheaply) {
   std::string model;
   for (int i = 0; i < 3'000'000; ++i) {

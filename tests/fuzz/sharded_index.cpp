@@ -1,5 +1,5 @@
-// Input: a line with an index, a line with the header of its shard "a", the data of that shard. The
-// first line is also taken for the name of a shard.
+// Input: a line with an index, a line with the header of its shard "a", and the data of that shard.
+// The first line is also used as the name of a shard.
 #include "fuzz/fuzz_entry.h"
 #include "io/readers/checkpoint_folder.h"
 #include "io/readers/file_bytes.h"

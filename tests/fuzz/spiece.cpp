@@ -1,4 +1,5 @@
-// Input: a SentencePiece model. What the check lets through, the library must load or refuse, and use.
+// Input: a SentencePiece model. If the check accepts it, the library must load and use it, or
+// refuse it.
 #include <sentencepiece_processor.h>
 
 #include "fuzz/fuzz_entry.h"
@@ -11,7 +12,7 @@ FUZZ_ENTRY(spiece) {
     if (!pieces.LoadFromSerializedProto({input.data(), input.size()}).ok()) {
       return;
     }
-  } catch (const std::exception&) {  // the tokenizer takes both as a refusal
+  } catch (const std::exception&) {  // the tokenizer treats both as a refusal
     return;
   }
   std::vector<int> ids;

@@ -1,4 +1,4 @@
-// Input: a zip archive, all of whose entries are read.
+// Input: a zip archive. All its entries are read.
 #include "fuzz/fuzz_entry.h"
 #include "io/readers/zip_reader.h"
 

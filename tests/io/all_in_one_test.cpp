@@ -1,4 +1,4 @@
-// A file with all parts of a model is found and taken apart by the beginnings of its names.
+// A file with all parts of a model is recognised and divided by the prefixes of its tensor names.
 #include "io/all_in_one.h"
 
 #include "io/readers/reader_support.h"
@@ -10,7 +10,7 @@ namespace fs = std::filesystem;
 
 class AllInOne : public ReaderTest {
  protected:
-  // A file of tensors of one byte, which is the number of the tensor.
+  // A file of one-byte tensors. The value of each is its index.
   fs::path write_tensors(const std::string& file, const std::vector<std::string>& names) const {
     std::string header;
     std::string data;

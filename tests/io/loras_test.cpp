@@ -1,4 +1,4 @@
-// LoRAs of every family merge as the loaders of other people merge them; broken ones are refused.
+// LoRAs of every family merge as in the original loaders; broken ones are refused.
 #include "io/loras.h"
 
 #include <gtest/gtest.h>
@@ -158,7 +158,7 @@ TEST(Loras, OfAnAdapterTakeTheFirstPatternThatMatches) {
 
 class BrokenLoras : public ::testing::Test {
  protected:
-  // The message of refusing this LoRA for the base model.
+  // The message of the error when this LoRA is loaded for the base model.
   std::string refusal(const Tensors& lora,
                       const std::map<std::string, std::string>& metadata = {}) const {
     save_safetensors(file_, lora, metadata);

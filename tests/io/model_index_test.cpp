@@ -1,4 +1,4 @@
-// Packages of other pipelines are refused by what they say of themselves.
+// Packages of other pipelines are refused by their model_index.json.
 #include "io/model_index.h"
 
 #include "io/readers/reader_support.h"
@@ -58,7 +58,7 @@ TEST_F(ModelIndex, FoldersOfTwoTransformersAreRefused) {
     std::filesystem::remove_all(folder_ / name);
   }
   write("transformer_2/config.json", "{}");
-  expect_read(R"({"transformer_2":[null,null]})");  // the index has the last word
+  expect_read(R"({"transformer_2":[null,null]})");  // the index takes precedence
 }
 
 TEST_F(ModelIndex, IsReadWhereverAPackageIsNamed) {

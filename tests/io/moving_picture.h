@@ -13,7 +13,7 @@ namespace ospnext {
 
 inline constexpr int64_t kFrames = 5, kHeight = 48, kWidth = 64;
 
-// A smooth moving picture with all three channels at work, [n, H, W, 3] uint8.
+// A smooth moving picture that uses all three channels, [n, H, W, 3] uint8.
 inline at::Tensor moving_picture() {
   const at::Tensor t = torch::arange(kFrames).view({-1, 1, 1});
   const at::Tensor row = torch::arange(kHeight).view({1, -1, 1});
@@ -28,7 +28,7 @@ inline void write_video(const std::filesystem::path& file, const at::Tensor& fra
                         double fps = 16, const std::string& comment = "") {
   const VideoFormat format{frames.size(2), frames.size(1), fps, comment};
   const auto writer = open_video(file, format);
-  writer->write(frames.slice(0, 0, 1));  // as the decoder gives them: one, then several
+  writer->write(frames.slice(0, 0, 1));  // the decoder also returns one frame first, then several
   writer->write(frames.slice(0, 1));
   writer->finish();
   writer->commit();

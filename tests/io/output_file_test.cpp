@@ -1,4 +1,4 @@
-// Files that appear whole, and who may write them.
+// Files appear only when complete, and only one program writes a file at a time.
 #include "io/output_file.h"
 
 #include <fcntl.h>

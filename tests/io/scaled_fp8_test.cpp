@@ -1,4 +1,4 @@
-// fp8 checkpoints in ComfyUI's layouts mean what the formulas of the fixture maker say.
+// fp8 checkpoints in ComfyUI's layouts give the values of the formulas in the fixture maker.
 #include "io/readers/scaled_fp8.h"
 
 #include <gtest/gtest.h>

@@ -86,7 +86,7 @@ DecodedVideo decode(const std::filesystem::path& file) {
   return video;
 }
 
-// In decibels; channels exchanged or another matrix of colours give under 25.
+// PSNR in decibels. Swapped channels or another colour matrix give less than 25.
 double psnr(const at::Tensor& actual, const at::Tensor& expected) {
   const at::Tensor error =
       (actual.to(torch::kFloat32) - expected.to(torch::kFloat32)).pow(2).mean();
@@ -150,7 +150,8 @@ TEST(Gif, PlaysBackWhatWasWritten) {
   EXPECT_NEAR(video.seconds, kFrames / 16.0, 0.02);  // hundredths of a second
   ASSERT_EQ(video.frames.sizes(), frames.sizes());
   EXPECT_GT(psnr(video.frames, frames), 30);
-  EXPECT_NE(file_text(folder / "clip.gif").find("NETSCAPE2.0"), std::string::npos);  // for ever
+  // Loops endlessly.
+  EXPECT_NE(file_text(folder / "clip.gif").find("NETSCAPE2.0"), std::string::npos);
 }
 
 TEST(Gif, ShowsFewColoursExactly) {
@@ -163,8 +164,8 @@ TEST(Gif, ShowsFewColoursExactly) {
   EXPECT_TRUE(torch::equal(decode(folder / "clip.gif").frames, frames));
 }
 
-// FFmpeg reads single WebP images only: cuts the frames out of an animation, as files of their own, and
-// gives their times in milliseconds.
+// FFmpeg reads only single WebP images. This writes each frame of an animation to its own file and
+// returns the files with their times in milliseconds.
 std::vector<std::pair<std::string, int>> webp_frames(const std::string& file) {
   const auto number = [&](size_t at, int bytes) {
     size_t value = 0;

@@ -1,4 +1,4 @@
-// Videos in the formats that need no FFmpeg, read back exactly; and what all writers have in common.
+// Videos in the formats that need no FFmpeg, read back exactly, and properties of all writers.
 #include "io/video.h"
 
 #include <gtest/gtest.h>
@@ -64,7 +64,7 @@ TEST(PngFrames, ComeBackExactly) {
   }
 }
 
-// One pixel by the definition of BT.601 in limited range, written out for this test.
+// One pixel by the definition of BT.601 in limited range, written independently for this test.
 double bt601(int plane, double red, double green, double blue) {
   const double luma = 0.299 * red + 0.587 * green + 0.114 * blue;
   switch (plane) {

@@ -1,4 +1,4 @@
-// Weights go to files and come back unchanged; wrong files are refused by name.
+// Weights are written and read back unchanged; wrong files are refused with their names.
 #include "io/weights.h"
 
 #include <gtest/gtest.h>

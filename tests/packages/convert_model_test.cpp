@@ -1,4 +1,4 @@
-// Models come through every layout unchanged; what a layout cannot say is refused.
+// Models keep their weights through every layout. A model that a layout cannot express is refused.
 #include "packages/convert_model.h"
 
 #include <gtest/gtest.h>

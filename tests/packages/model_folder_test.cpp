@@ -1,4 +1,5 @@
-// The parts of a model are found in every package layout, and missed with a list of places.
+// The parts of a model are found in every package layout. If one is missing, the message lists the
+// places.
 #include "packages/model_folder.h"
 
 #include "io/readers/reader_support.h"

@@ -1,4 +1,4 @@
-// HiFloat8 checkpoints: what is in them, and that they load as the weights they were made of, rounded.
+// HiFloat8 checkpoints: their content, and that they load as the rounded original weights.
 #include "packages/quantize_model.h"
 
 #include <gtest/gtest.h>
@@ -103,7 +103,8 @@ TEST_F(Hif8Models, HoldTheCodesOfEachWeightAndItsScale) {
     const at::Tensor scale = hif8::scale_to(15, hif8::amax_of_tensor(weight));
     EXPECT_TRUE(found.at(name + "_hif8_scale").equal(scale)) << name;
     EXPECT_TRUE(found.at(name).equal(hif8::encode(weight, scale))) << name;
-    EXPECT_FALSE(found.at(name).equal(hif8::encode(weight, scale * 0.9))) << name;  // planted
+    // A planted mistake.
+    EXPECT_FALSE(found.at(name).equal(hif8::encode(weight, scale * 0.9))) << name;
   }
 }
 
@@ -123,7 +124,7 @@ TEST_F(Hif8Models, LoadAsTheRoundedWeightsInEveryPrecision) {
   EXPECT_LT(relative_l2(decoded, plain), 0.1);
   const at::Tensor bf16 = run(folder_ / "q", {.dtype = at::kBFloat16});
   EXPECT_LT(relative_l2(bf16, decoded), 0.05);
-  // Rounded on the way in or before: the same codes.
+  // Rounding while loading and rounding before give the same codes.
   const at::Tensor simulated = run(source_, kSimulated);
   EXPECT_TRUE(torch::equal(run(folder_ / "q", kSimulated), simulated));
   EXPECT_GT(relative_l2(simulated, decoded), 1e-4);
@@ -136,7 +137,7 @@ TEST_F(Hif8Models, RoundingInBf16StaysNearThatInFloat32) {
   EXPECT_GT(relative_l2(in_bf16, in_float), 1e-4);
 }
 
-// The weights of the simulation, in bytes; from a checkpoint of codes, too.
+// Bytes of the weights for simulated HiF8, also from a checkpoint of codes.
 TEST_F(Hif8Models, ForTensorCoresWeightsAreLoadedIntoEightBits) {
   const ComputeOptions simulated{.dtype = at::kBFloat16, .hif8 = Hif8Use::kSimulated};
   const ComputeOptions fast{.dtype = at::kBFloat16, .hif8 = Hif8Use::kTensorCores};
@@ -183,7 +184,7 @@ TEST_F(Hif8Models, ALoraIsAddedBeforeRounding) {
   const at::Tensor merged = run(folder_ / "merged", kSimulated);
   EXPECT_TRUE(torch::equal(run(source_, kSimulated, loras), merged));
   EXPECT_FALSE(torch::equal(run(source_, kSimulated), merged));
-  // on codes: decoded, added, rounded again
+  // On codes: decoded, added, rounded again.
   quantize(source_, "q");
   const at::Tensor again = run(folder_ / "q", kSimulated, loras);
   EXPECT_FALSE(torch::equal(again, run(folder_ / "q", kSimulated)));

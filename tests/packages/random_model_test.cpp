@@ -30,7 +30,7 @@ class RandomModels : public ::testing::Test {
   static RandomModel small() {
     RandomModel model;
     model.transformer = tiny_transformer_config();
-    model.transformer.text_dim = 4096;  // as a Wan config, which does not name it, has it
+    model.transformer.text_dim = 4096;  // as in Wan's config, which does not contain it
     model.seed = 3;
     return model;
   }

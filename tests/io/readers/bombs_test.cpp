@@ -1,4 +1,5 @@
-// Small or plain files made to cost gigabytes or minutes: refused within a second and 200 MB.
+// Small or harmless-looking files that could cost gigabytes or minutes are refused within a second
+// and 200 MB.
 #include <gtest/gtest.h>
 
 #include "io/readers/file_bytes.h"
@@ -12,7 +13,8 @@ namespace {
 
 class Bombs : public ReaderTest {
  protected:
-  // Expects that opening a file of these bytes is refused in time and memory, with these words.
+  // Expects that a file of these bytes is refused within the limits of time and memory, with these
+  // words.
   void expect_refused_cheaply(const std::string& bytes, const std::string& what) const {
     const auto file = write("a.safetensors", bytes);
     const Cost cost = cost_of([&] { expect_refused([&] { open_checkpoint(file); }, file, what); });

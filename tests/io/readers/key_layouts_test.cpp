@@ -128,7 +128,8 @@ Names wan_vae_names(const std::vector<int>& dim_mult, int blocks, const std::vec
   return names;
 }
 
-// What `rename` makes of the names; "" leaves a name out, two equal results count as a mistake.
+// The results of `rename` for the names. It drops names renamed to "" and counts equal results as a
+// mistake.
 template <class Rename>
 Names renamed(const std::vector<std::string>& names, Rename&& rename) {
   Names results;
@@ -141,7 +142,7 @@ Names renamed(const std::vector<std::string>& names, Rename&& rename) {
   return results;
 }
 
-// Expects that `rename` takes `from` onto `to`, one to one, and leaves `to` as it is.
+// Expects that `rename` maps `from` to `to`, one to one, and leaves `to` unchanged.
 template <class Rename>
 void expect_onto(const std::vector<std::string>& from, const Names& to, Rename&& rename) {
   EXPECT_EQ(renamed(from, rename), to);

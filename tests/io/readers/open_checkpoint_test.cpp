@@ -1,4 +1,4 @@
-// Shards, indexes and directories: found when they are clear, refused when they are not.
+// Shards, indexes and directories are found if they are unambiguous, and refused otherwise.
 #include "io/readers/bounded_json.h"
 #include "io/readers/bounded_yaml.h"
 #include "io/readers/reader_support.h"

@@ -1,4 +1,4 @@
-// What the tests of readers share: a folder that goes away, and refusals.
+// Code shared by the tests of readers: a temporary folder, and refusals.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -32,7 +32,7 @@ class ReaderTest : public ::testing::Test {
   std::filesystem::path folder_;
 };
 
-// Expects that `action` throws an InputError of one line that begins with `file` and says `what`.
+// Expects an InputError of one line that begins with `file` and contains `what`.
 template <class Action>
 void expect_refused(Action&& action, const std::filesystem::path& file, const std::string& what) {
   try {

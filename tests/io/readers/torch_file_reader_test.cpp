@@ -1,4 +1,5 @@
-// Files of torch.save are read bit-exact; every other pickle program is refused by name.
+// Files of torch.save are read bit-exact. Every other pickle program is refused with the opcode or
+// global named.
 #include "io/readers/torch_file_reader.h"
 
 #include <cstring>
@@ -134,7 +135,7 @@ TEST_F(TorchFile, FlippedBytesNeverEscapeTheFile) {
     try {
       const Checkpoint checkpoint = open_checkpoint(file);
       for (const auto& entry : checkpoint.tensors()) {
-        elements(entry.second);  // stays inside the mapping, or the sanitizer objects
+        elements(entry.second);  // must stay inside the mapping; a sanitizer checks it
       }
     } catch (const InputError&) {
     }
@@ -175,7 +176,7 @@ TEST_F(TorchFile, BrokenStacksAreRefused) {
   expect_program_refused(std::string("\x80\2\x8a\x09", 4) + std::string(9, '\1') + ".", "64 bits");
 }
 
-// A program that builds the tensor (storage 0 of 16 bytes as float, offset, shape, stride).
+// A program that builds a tensor from (storage 0 of 16 bytes as float, offset, shape, stride).
 std::string tensor_program(int64_t storage_elements, int64_t offset, int64_t side, int64_t stride,
                            const std::string& key = "0") {
   const auto number = [](int64_t value) {
@@ -240,9 +241,9 @@ TEST_F(TorchFile, TensorsOfUnknownDtypesHaveAShapeButNoData) {
 }
 
 TEST_F(TorchFile, ContainersThatGrowWithoutEndAreRefused) {
-  // a list that holds itself
+  // A list that contains itself.
   expect_program_refused("\x80\2]q\1h\1a.", "nested too deeply");
-  // each list holds the one before many times: 2^60 visits without a bound
+  // Each list contains the previous one many times: 2^60 visits without a limit.
   std::string program = "\x80\2]q";
   program += std::string(1, '\0');
   for (char i = 0; i < 15; ++i) {

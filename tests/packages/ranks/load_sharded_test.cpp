@@ -1,4 +1,4 @@
-// A transformer that real processes load together, a part each, is the one that each would load whole.
+// A transformer that several processes load in shards equals the one that each would load whole.
 #include <gtest/gtest.h>
 
 #include "core/error.h"
@@ -46,7 +46,8 @@ class LoadSharded : public testing::Test {
   std::map<std::string, at::Tensor> weights_;
 };
 
-// The keys and values of a text, for which every block is used once, and then all that the last block holds.
+// The keys and values of a text, then all weights that the last block holds. Computing them uses
+// every block once.
 std::vector<at::Tensor> contents(Transformer& transformer) {
   const torch::NoGradGuard no_grad;
   std::vector<at::Tensor> found;
@@ -133,7 +134,7 @@ TEST_F(LoadSharded, RandomModelsAreDrawnAlike) {
   });
 }
 
-// Only the rank that keeps the number looks at it.
+// Only the rank that owns the number reads it.
 TEST_F(LoadSharded, NanIsRefusedByTheRankThatKeepsIt) {
   weights_.at("blocks.2.ffn.2.bias")[127] = std::numeric_limits<float>::quiet_NaN();
   save_safetensors(file(), weights_);
