@@ -1,6 +1,7 @@
-"""Makes the tables src/text/prompt_*.inc from Python's html.entities and codecs and from ftfy's character classes.
+"""Writes the tables src/text/prompt_*.inc from Python's html.entities and codecs and from ftfy's
+character classes.
 
-Run from the repository root with an environment that has ftfy 6.3.1 (Apache License 2.0).
+Run it from the repository root, in an environment with ftfy 6.3.1 (Apache License 2.0).
 """
 
 import html.entities
@@ -11,11 +12,11 @@ from pathlib import Path
 from ftfy.badness import MOJIBAKE_CATEGORIES
 from ftfy.chardata import CHARMAP_ENCODINGS, UTF8_CLUES
 
-FOLDER = Path("src/models")
+FOLDER = Path("src/text")
 
 
 def write(name, first_line, body):
-    (FOLDER / name).write_text(f"// {first_line}\n// Made by tools/make_text_tables.py.\n// clang-format off\n{body}\n// clang-format on\n")
+    (FOLDER / name).write_text(f"// {first_line}\n// Written by tools/make_text_tables.py.\n// clang-format off\n{body}\n// clang-format on\n")
 
 
 def camel(name):
@@ -29,7 +30,7 @@ def make_entities():
             legacy = name[:-1] in html.entities.html5
             words.append(("!" if legacy else "") + name[:-1] + " " + "+".join(f"{ord(c):X}" for c in value))
     lines = textwrap.wrap(" ".join(words), 100, break_long_words=False, break_on_hyphens=False)
-    write("prompt_html_entities.inc", "HTML5's named characters: name, code points; ! when the semicolon may lack.",
+    write("prompt_html_entities.inc", "Named characters of HTML5: name and code points. \"!\": also valid without the semicolon.",
           'R"(\n' + "\n".join(lines) + '\n)"')
 
 
@@ -40,7 +41,7 @@ def make_code_pages():
         for byte in range(0x80, 0x100):
             codes.append(f"0x{ord(bytes([byte]).decode(encoding)):X}")
         rows.append(f"{{  // {encoding}\n" + textwrap.fill(", ".join(codes), 98, initial_indent="    ", subsequent_indent="    ") + "}")
-    write("prompt_code_pages.inc", "Characters of the bytes 0x80 to 0xFF in one-byte encodings, in ftfy's order of trial.",
+    write("prompt_code_pages.inc", "Characters of bytes 0x80 to 0xFF in one-byte encodings, in the order in which ftfy tries them.",
           "{" + ",\n".join(rows) + "}")
 
 
@@ -57,7 +58,7 @@ def make_categories():
     names = "".join(f"  {camel(name)} = 1U << {bit},\n" for bit, name in enumerate(classes))
     rows = textwrap.fill(", ".join(f"{{0x{a:X},0x{b:X},0x{m:X}}}" for a, b, m in ranges), 98,
                          initial_indent="    ", subsequent_indent="    ")
-    write("prompt_character_categories.inc", "Characters that appear in mojibake, by the part they play there; facts of ftfy 6.3.1.",
+    write("prompt_character_categories.inc", "Categories of characters that occur in mojibake. Source: ftfy 6.3.1.",
           f"enum Category : uint32_t {{\n{names}}};\nconstexpr CharacterRange kCharacterRanges[] = {{\n{rows}}};")
 
 
