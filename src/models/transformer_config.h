@@ -44,22 +44,25 @@ struct TransformerConfig {
   template <class Visitor>
   void visit(Visitor&& field) {
     field("dim", dim, "width of a token");
-    field("ffn_dim", ffn_dim, "width inside the feed-forward network");
-    field("freq_dim", freq_dim, "width of the time step's sinusoid");
+    field("ffn_dim", ffn_dim, "hidden width of the feed-forward network");
+    field("freq_dim", freq_dim, "width of the sinusoidal time embedding");
     field("text_dim", text_dim, "width of a text embedding");
-    field("text_len", text_len, "rows of the text");
-    field("in_dim", in_dim, "latent channels in");
-    field("out_dim", out_dim, "latent channels out");
+    field("text_len", text_len, "number of text tokens");
+    field("in_dim", in_dim, "latent channels of the input");
+    field("out_dim", out_dim, "latent channels of the output");
     field("num_heads", num_heads, "attention heads");
     field("num_layers", num_layers, "transformer blocks");
     field("eps", eps, "added to the variance in all norms");
     field("skiparse_model_type", skiparse_model_type, "full, dual_end or uniform");
-    field("sparse_ratio", sparse_ratio, "P: a sparse block attends inside P*P segments");
-    field("num_full_blocks", num_full_blocks, "full blocks of dual_end, half first and half last");
-    field("quant", quant, "hif8 or empty: rounding of the linears");
-    field("quant_attn", quant_attn, "hif8 or empty: rounding inside attention");
-    field("scale_max_forward", scale_max_forward, "largest scaled magnitude in the forward pass");
-    field("scale_max_backward", scale_max_backward, "largest scaled magnitude of gradients");
+    field("sparse_ratio", sparse_ratio, "P: a sparse block attends within each of P*P segments");
+    field("num_full_blocks", num_full_blocks,
+          "full blocks of dual_end: half at the start, half at the end");
+    field("quant", quant, "hif8: round the linear layers; empty: do not");
+    field("quant_attn", quant_attn, "hif8: round inside attention; empty: do not");
+    field("scale_max_forward", scale_max_forward,
+          "largest magnitude after scaling, in the forward pass");
+    field("scale_max_backward", scale_max_backward,
+          "largest magnitude after scaling, of gradients");
   }
 };
 

@@ -43,16 +43,19 @@ struct MeshFields {
   template <class Visitor>
   void visit(Visitor&& field) {
     field("data_parallel", data_parallel,
-          "of several processes: videos made at the same time; 0: as many as fit");
+          "number of videos that groups of processes make at the same time; 0: automatic");
     field("cfg_parallel", cfg_parallel,
-          "2: prompt and negative prompt on two halves of the processes; 0: where it fits");
-    field("ssp", ssp, "processes that own segments of the sparse layouts, up to P*P; 0: as fits");
-    field("ulysses", ulysses, "processes that share the heads of an owner's attention; 0: as fits");
+          "2: half of the processes run the prompt, half the negative prompt; 1: all run both; "
+          "0: automatic");
+    field("ssp", ssp,
+          "number of processes that divide the segments of the sparse layouts, at most P*P; "
+          "0: automatic");
+    field("ulysses", ulysses, "number of processes that divide the attention heads; 0: automatic");
     field("ring", ring,
-          "processes among which keys and values of an owner's attention travel; 0: as fits");
+          "number of processes that pass keys and values around a ring; 0: automatic");
     field("shard_weights", shard_weights,
-          "of several processes: each keeps a part of the transformer's blocks, which are gathered "
-          "one by one, ahead of their use");
+          "each process stores a part of the weights of the transformer's blocks; they are "
+          "all-gathered block by block, ahead of use");
   }
 };
 
