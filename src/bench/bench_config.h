@@ -20,7 +20,7 @@ struct ModelSizeFields {
   void visit(Visitor&& field) {
     field("size", size, "14b or 1.3b, as Wan2.1's, or small, for CPUs");
     field("model_type", model_type, "full, dual_end or uniform");
-    field("sparse_ratio", sparse_ratio, "P: a sparse block attends inside P*P segments");
+    field("sparse_ratio", sparse_ratio, "P: a sparse block attends within each of P*P segments");
     field("num_full_blocks", num_full_blocks, "full blocks of dual_end");
   }
 
@@ -34,8 +34,8 @@ struct TimingFields {
 
   template <class Visitor>
   void visit(Visitor&& field) {
-    field("runs", runs, "timed runs of each, of which the median is shown");
-    field("warmup", warmup, "runs before them");
+    field("runs", runs, "timed runs of each case; the table shows their median");
+    field("warmup", warmup, "runs before them that are not timed");
   }
 
   // Throws InputError with the flag, the value and the rule.
@@ -58,7 +58,7 @@ struct BenchModelFields {
     field("num_frames", num_frames, "frames");
     field("device", device, "cpu, cuda, cuda:N or auto");
     field("precision", precision,
-          "float32, bf16, auto, or where the transformer's layers run hif8, hif8-p8 and "
+          "float32, bf16 or auto; for pieces with layers of the transformer also hif8, hif8-p8 and "
           "hif8-simulated");
   }
 

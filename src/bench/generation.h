@@ -78,12 +78,11 @@ struct GenerationBenchConfig {
     model.visit(field);
     field("steps", generation.steps, "denoising steps, of two passes each");
     field("batch_guidance", generation.batch_guidance, "both passes of a step as one batch");
-    field("vae_tile", generation.vae_tile,
-          "SIZE,STRIDE in pixels, none or auto, as generate has it");
+    field("vae_tile", generation.vae_tile, "SIZE,STRIDE in pixels, none or auto, as in generate");
     field("vae_precision", generation.vae_precision, "float32 or bf16 for the VAE alone, or auto");
     mesh.visit(field);
     world.visit(field);
-    field("profile", profile, "JSON to write and table to print, as generate has it");
+    field("profile", profile, "JSON trace file to write; also prints a table, as in generate");
   }
 };
 

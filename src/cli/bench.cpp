@@ -13,8 +13,8 @@ void run_piece(const BenchPiece& piece, const Arguments& arguments,
                const CancellationToken& cancel) {
   PieceBenchConfig config;
   if (parse_flags(std::string("bench ") + piece.name,
-                  "Time pieces of a model of a released size with random weights: the median, what "
-                  "share of the device's best (measured first) it is, and plain ATen's time.",
+                  "Time pieces of a model of a released size with random weights: the median, its "
+                  "share of the device's limit (measured first), and the time of plain ATen.",
                   arguments, config)) {
     bench_piece(piece, config, std::cout, cancel);
   }
@@ -22,21 +22,23 @@ void run_piece(const BenchPiece& piece, const Arguments& arguments,
 
 void run_generation(const Arguments& arguments, const CancellationToken& cancel) {
   GenerationBenchConfig config;
-  if (parse_flags("bench generate",
-                  "Make one video with random weights, made in memory, and tell what each stage "
-                  "took: seconds and, of a GPU, peak memory; and how long it idled in denoising. "
-                  "In several processes also what they exchanged.",
-                  arguments, config)) {
+  if (parse_flags(
+          "bench generate",
+          "Make one video with random weights, made in memory, and print the seconds and the "
+          "peak memory of each stage, and on a GPU its idle time in denoising. With several "
+          "processes also print the data that they exchanged.",
+          arguments, config)) {
     bench_generation(config, std::cout, cancel);
   }
 }
 
 void run_exchange(const Arguments& arguments, const CancellationToken& cancel) {
   ExchangeBenchConfig config;
-  if (parse_flags("bench exchange",
-                  "Time what several processes exchange when a video's tokens change owners: "
-                  "ospnext launch -n 2 -- bench exchange.",
-                  arguments, config)) {
+  if (parse_flags(
+          "bench exchange",
+          "Time the exchange between several processes when a video's tokens change owners: "
+          "ospnext launch -n 2 -- bench exchange.",
+          arguments, config)) {
     bench_exchange(config, std::cout, cancel);
   }
 }
@@ -53,7 +55,7 @@ std::vector<Command> bench_commands() {
       {"generate", "a whole generation: seconds and memory of each stage, and the GPU's idle time",
        run_generation});
   commands.push_back({"exchange",
-                      "what several processes exchange when a video's tokens change owners",
+                      "the exchange between several processes when a video's tokens change owners",
                       run_exchange});
   return commands;
 }

@@ -27,7 +27,8 @@ struct WriteFlags {
   void visit(Visitor&& field) {
     model.visit(field);
     field("output", output, "folder to write, new or empty");
-    field("dtype", dtype, "float32, float16 or bf16 for all weights; keep: what each is stored in");
+    field("dtype", dtype,
+          "float32, float16 or bf16 for all weights; keep: the dtype in which each is stored");
     field("shard_size", shard_size, "GB (1e9 bytes) that a shard holds at most");
   }
 

@@ -37,10 +37,11 @@ struct EvalConfig {
     field("device", device, "cpu, cuda, cuda:N or auto");
     field("precision", precision, "float32, bf16, hif8, hif8-p8, hif8-simulated or auto");
     generation.visit_sampling(field);
-    field("details", details, "CSV file to write, a line a sampled clip: what was asked and found");
+    field("details", details,
+          "CSV file to write: for each sampled clip, the requested and the measured properties");
     field("against", against,
-          "another precision: also tell the PSNR between clips of both from the same noise");
-    field("against_clips", against_clips, "how many clips that compares");
+          "a second precision: also print the PSNR between clips of both from the same noise");
+    field("against_clips", against_clips, "number of clips that --against compares");
   }
 };
 

@@ -20,7 +20,7 @@ struct LaunchConfig {
   template <class Visitor>
   void visit(Visitor&& field) {
     field("processes", processes, "how many processes to start; also -n");
-    field("port", port, "of the store through which they find each other; 0: any free one");
+    field("port", port, "port of the store that connects the processes; 0: any free port");
   }
 };
 

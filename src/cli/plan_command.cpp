@@ -33,7 +33,7 @@ struct PlanFlags {
 
   template <class Visitor>
   void visit(Visitor&& field) {
-    field("gpus", gpus, "how many there are");
+    field("gpus", gpus, "number of GPUs");
     model_size.visit(field);
     field("resolution", resolution,
           "720p (1280x720), 768p (1280x768), 480p (832x480), or WIDTHxHEIGHT in pixels");
@@ -41,13 +41,13 @@ struct PlanFlags {
     field("precision", precision, "bf16, hif8 or float32");
     field("full_block_ms", full_block_ms,
           "milliseconds of a full block of this model and video on one GPU (ospnext bench block); "
-          "0: as those of an H200 were");
-    field("sparse_block_ms", sparse_block_ms, "the same of a sparse block");
+          "0: as measured on an H200");
+    field("sparse_block_ms", sparse_block_ms, "the same for a sparse block");
     field("parts_ms", parts_ms,
-          "milliseconds by which attention takes longer there in 2 parts, as a ring computes it; "
-          "-1: as on H100s, for this many tokens");
-    field("link", link, "GB that a GPU sends to the others in a second (ospnext bench exchange)");
-    field("latency", latency, "microseconds of an exchange of nothing");
+          "additional milliseconds of its full attention when computed in 2 parts, as in a ring; "
+          "-1: as measured on H100s, scaled to the number of tokens");
+    field("link", link, "GB per second that a GPU sends to the others (ospnext bench exchange)");
+    field("latency", latency, "microseconds of an exchange without data");
     field("videos", videos, "videos to make");
     mesh.visit(field);
   }
@@ -141,10 +141,11 @@ void print(const Plan& plan, double alone, int videos) {
 
 void run_plan(const Arguments& arguments, const CancellationToken& /*cancel*/) {
   PlanFlags flags;
-  if (!parse_flags("plan",
-                   "Predict seconds a step of meshes of GPUs, from measured blocks, counted bytes "
-                   "and the speed of a link.",
-                   arguments, flags)) {
+  if (!parse_flags(
+          "plan",
+          "Predict the seconds per denoising step of meshes of GPUs, from measured blocks, "
+          "counted bytes and the speed of a link.",
+          arguments, flags)) {
     return;
   }
   const PlanSubject subject = subject_of(flags);

@@ -19,10 +19,11 @@ struct WorldFields {
   template <class Visitor>
   void visit(Visitor&& field) {
     field("transport", transport,
-          "how several processes exchange tensors: nccl, gloo; auto: NCCL where each has a GPU; "
-          "named for one process, it exchanges with itself, which tries the library");
+          "library for exchanges between processes: nccl, gloo; auto: nccl if each process has its "
+          "own GPU, otherwise gloo; if named for a single process, it exchanges with itself, as a "
+          "test of the library");
     field("patience", patience,
-          "seconds after which a process that others wait for is taken for hanging");
+          "seconds that others wait for a process before they report it as hanging");
   }
 
   // Throws InputError with the flag, the value and the rule.
