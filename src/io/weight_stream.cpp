@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "core/error.h"
 #include "io/readers/hif8_codes.h"
-#include "io/readers/scaled_fp8.h"
+#include "io/readers/lora_keys.h"
+#include "io/readers/weight_companions.h"
 #include "io/weights.h"
 
 namespace ospnext {
@@ -29,17 +31,107 @@ TensorRecord rows_of(const TensorRecord& record, int64_t begin, int64_t count) {
   return part;
 }
 
+// Multiplies rows first_row, first_row + 1, ... of a weight by their scales; `rows` is float32.
+void apply_scale(at::Tensor& rows, int64_t first_row, const WeightScale& scale,
+                 const std::string& path) {
+  const int64_t count = all_rows(rows.sizes()).count;
+  const int64_t first = first_row / scale.block_rows;
+  const int64_t last = (first_row + count - 1) / scale.block_rows;
+  const at::Tensor values = to_tensor(rows_of(scale.values, first, last - first + 1))
+                                .to(rows.device())
+                                .to(at::kFloat);  // [blocks of rows, blocks of columns]
+  if (!all_finite(values)) {
+    throw InputError(path + ": tensor " + quoted(scale.name) +
+                     " holds NaN or infinite values, expected finite numbers as scale");
+  }
+  const at::Tensor blocks =
+      at::arange(first_row, first_row + count, at::TensorOptions(rows.device()).dtype(at::kLong))
+          .div_(scale.block_rows, "floor")
+          .sub_(first);
+  const at::Tensor factors = values.index_select(0, blocks);   // [rows, blocks of columns]
+  const at::Tensor matrix = rows.view({count, -1});            // [rows, columns]
+  const int64_t whole = matrix.size(1) / scale.block_columns;  // the last block may be narrower
+  const int64_t covered = whole * scale.block_columns;
+  matrix.narrow(1, 0, covered)
+      .unflatten(1, {whole, scale.block_columns})
+      .mul_(factors.narrow(1, 0, whole).unsqueeze(2));
+  if (whole < factors.size(1)) {
+    matrix.narrow(1, covered, matrix.size(1) - covered).mul_(factors.narrow(1, whole, 1));
+  }
+}
+
+// What keeps a source from being used as a weight; "" for nothing.
+std::string unreadable(const WeightSource& source) {
+  const std::string found = quoted(source.file_name) + " is of " + dtype_text(source.record);
+  if (!source.is_weight()) {
+    return found +
+           (source.unknown_companion.empty() ? ""
+                                             : ", beside " + quoted(source.unknown_companion)) +
+           ", expected floating-point, fp8 or HiF8 weights";
+  }
+  if (!source.unknown_companion.empty()) {
+    return found + ", and " + quoted(source.unknown_companion) +
+           ", which belongs to it, is not understood, expected a scale called weight_scale, "
+           "scale_weight or weight_scale_inv";
+  }
+  return "";
+}
+
+// The expected weight of the layer that a tensor of this name lies in; nothing when there is none.
+std::optional<std::string> weight_of_layer(const std::string& name, const TensorShapes& expected) {
+  constexpr int kParts =
+      4;  // of the name's end that are looked at: lora_A.default.weight has three
+  size_t dot = name.size();
+  for (int i = 0; i < kParts && dot > 0; ++i) {
+    dot = name.rfind('.', dot - 1);
+    if (dot == name.npos) {
+      break;
+    }
+    if (std::string weight = name.substr(0, dot) + ".weight"; expected.contains(weight)) {
+      return weight;
+    }
+  }
+  return std::nullopt;
+}
+
+// Throws when the file holds matrices of a LoRA, or an adapter of another kind beside PEFT's base layers,
+// which nothing would add to the weights.
+void refuse_unmerged_adapter(const std::map<std::string, WeightSource>& sources,
+                             const TensorShapes& expected, const std::string& path) {
+  for (const auto& [name, source] : sources) {
+    const auto weight = expected.contains(name) ? std::nullopt : weight_of_layer(name, expected);
+    if (!weight) {
+      continue;
+    }
+    const auto key = parse_lora_key(name);
+    const bool is_lora = key && (key->part == LoraPart::kDown || key->part == LoraPart::kUp);
+    if (is_lora || sources.at(*weight).file_name.ends_with(".base_layer.weight")) {
+      throw InputError(path + ": tensor " + quoted(source.file_name) +
+                       " is of a LoRA or another adapter that is not merged, expected a model "
+                       "without one: merge it, or give model and LoRA as two files");
+    }
+  }
+}
+
 }  // namespace
 
 void check_complete(const std::map<std::string, WeightSource>& sources,
-                    const TensorShapes& expected, const std::string& path) {
+                    const TensorShapes& expected, const std::string& path,
+                    const std::set<std::string>& integers) {
   std::vector<std::string> missing;
   std::vector<std::string> misshapen;
+  std::string problem;  // of the first that cannot be read
   for (const auto& [name, shape] : expected) {
     const auto source = sources.find(name);
     if (source == sources.end()) {
       missing.push_back(name);
-    } else if (source->second.record.shape != shape) {
+      continue;
+    }
+    if (problem.empty() &&
+        (!integers.contains(name) || source->second.record.dtype == DType::kOther)) {
+      problem = unreadable(source->second);
+    }
+    if (source->second.record.shape != shape) {
       misshapen.push_back(quoted(source->second.file_name) + " (found " +
                           shape_text(source->second.record.shape) + ", expected " +
                           shape_text(shape) + ")");
@@ -50,10 +142,14 @@ void check_complete(const std::map<std::string, WeightSource>& sources,
     throw InputError(path + ": " + std::to_string(missing.size()) + of_all +
                      "are missing: " + list_text(missing));
   }
+  if (!problem.empty()) {  // its shape may follow from it
+    throw InputError(path + ": tensor " + problem);
+  }
   if (!misshapen.empty()) {
     throw InputError(path + ": " + std::to_string(misshapen.size()) + of_all +
                      "have the wrong shape: " + list_text(misshapen));
   }
+  refuse_unmerged_adapter(sources, expected, path);
 }
 
 // A sum is finite only if all its terms are: one cheap pass. A sum of finite numbers can overflow, so
@@ -73,17 +169,21 @@ std::map<std::string, WeightSource> weight_sources(const Checkpoint& checkpoint,
   std::map<std::string, WeightSource> sources;
   const auto scales = fp8_scales(checkpoint);
   const auto code_scales = hif8_scales(checkpoint);
+  const auto companions = unknown_companions(checkpoint);
   for (const auto& [file_name, record] : checkpoint.tensors()) {
     const std::string name = rename ? rename(file_name) : file_name;
     if (name.empty()) {
       continue;
     }
-    WeightSource source{name, file_name, record, {}, {}, {}};
+    WeightSource source{name, file_name, record, {}, {}, {}, {}};
     if (const auto scale = code_scales.find(file_name); scale != code_scales.end()) {
       source.hif8_scale = scale->second;
     }
     if (const auto scale = scales.find(file_name); scale != scales.end()) {
       source.scale = scale->second;
+    }
+    if (const auto companion = companions.find(file_name); companion != companions.end()) {
+      source.unknown_companion = companion->second;
     }
     const auto [place, is_new] = sources.emplace(name, std::move(source));
     if (!is_new) {
@@ -121,7 +221,7 @@ void stream_weight(const WeightSource& source, const RowRange& wanted, const Che
           rows.to(at::kFloat, /*non_blocking=*/false, /*copy=*/true, at::MemoryFormat::Contiguous);
     }
     if (source.scale) {
-      rows.mul_(*source.scale);
+      apply_scale(rows, first_row, *source.scale, checkpoint.path());
     }
     if (loras.change(source.name)) {
       loras.add_to(source.name, first_row, rows);

@@ -4,11 +4,13 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "core/torch/torch.h"
 #include "io/loras.h"
 #include "io/readers/key_layouts.h"
+#include "io/readers/scaled_fp8.h"
 #include "io/readers/tensor_file.h"
 
 namespace ospnext {
@@ -21,12 +23,15 @@ struct WeightSource {
   std::string name;       // in the module: "blocks.0.ffn.0.weight"
   std::string file_name;  // in the checkpoint
   TensorRecord record;
-  std::optional<double> scale;       // of scaled fp8: the weight is the stored value times this
+  std::optional<WeightScale> scale;  // of scaled fp8: the weight is the stored value times this
   std::optional<double> hif8_scale;  // of HiF8 codes: the weight is their value divided by this
   RowDecoder decode;  // of HiF8 codes, set by hif8::decoded_sources(); streaming needs it
+  std::string unknown_companion;  // a tensor that belongs to it and that nothing understands, or ""
 
   // Whether the stored numbers are the weight itself.
   bool is_plain() const { return !scale && !hif8_scale; }
+  // Whether the stored numbers are fractions or their codes; whole numbers are no weights.
+  bool is_weight() const { return is_floating(record.dtype) || hif8_scale.has_value(); }
 };
 
 // The tensors that `rename` does not ignore, by module name, with their scales. Throws InputError when
@@ -37,9 +42,12 @@ std::map<std::string, WeightSource> weight_sources(const Checkpoint& checkpoint,
 // Takes rows first_row, first_row + 1, ... of a tensor (a scalar whole).
 using RowSink = std::function<void(int64_t first_row, const at::Tensor& rows)>;
 
-// Throws InputError, naming `path`, unless there is a source of every name and shape of `expected`.
+// Throws InputError, naming `path`, unless there is a source of every name and shape of `expected`, and what
+// is expected can be read as a weight: of a floating dtype or HiF8 codes (those in `integers` may be of any
+// known dtype), with no companion that nothing understands, and without a LoRA beside it.
 void check_complete(const std::map<std::string, WeightSource>& sources,
-                    const TensorShapes& expected, const std::string& path);
+                    const TensorShapes& expected, const std::string& path,
+                    const std::set<std::string>& integers = {});
 
 // Whether no value is NaN or infinite; of any dtype and device.
 bool all_finite(const at::Tensor& tensor);

@@ -3,8 +3,10 @@
 
 #include <array>
 #include <cstring>
+#include <set>
 
 #include "core/error.h"
+#include "core/log.h"
 #include "io/weight_stream.h"
 
 namespace ospnext {
@@ -49,6 +51,10 @@ DType file_dtype(at::ScalarType type, const std::string& what) {
 }
 
 at::Tensor to_tensor(const TensorRecord& record) {
+  if (record.dtype == DType::kOther) {
+    throw InputError("found a tensor of the dtype " + record.other +
+                     ", expected one that is read, such as F32 or BF16");
+  }
   const auto options = at::TensorOptions().dtype(scalar_type(record.dtype));
   if (record.element_count() == 0) {
     return at::empty(record.shape, options);
@@ -72,7 +78,8 @@ WeightTargets weight_targets(torch::nn::Module& module) {
       return into;
     };
     targets.insert_or_assign(
-        name, WeightTarget{whole.sizes().vec(), whole.device(), all_rows(whole.sizes()), write});
+        name, WeightTarget{whole.sizes().vec(), whole.device(), all_rows(whole.sizes()), write,
+                           !whole.is_floating_point()});
   };
   for (const auto& item : module.named_parameters()) {
     add(item.key(), item.value());
@@ -100,10 +107,14 @@ LoadReport load_weights(const WeightTargets& targets, const Checkpoint& checkpoi
     }
   }
   TensorShapes shapes;
+  std::set<std::string> integers;
   for (const auto& [name, target] : targets) {
     shapes[name] = target.shape;
+    if (target.holds_integers) {
+      integers.insert(name);
+    }
   }
-  check_complete(sources, shapes, checkpoint.path());
+  check_complete(sources, shapes, checkpoint.path(), integers);
   loras.check_fits(shapes);
   for (const auto& [name, target] : targets) {
     const WeightSource& source = sources.at(name);
@@ -125,6 +136,11 @@ std::map<std::string, at::Tensor> read_tensors(const std::filesystem::path& file
   const Checkpoint checkpoint = open_checkpoint(file);
   std::map<std::string, at::Tensor> tensors;
   for (const auto& [name, record] : checkpoint.tensors()) {
+    if (record.dtype == DType::kOther) {
+      warn(checkpoint.path() + ": tensor " + quoted(name) + " is left out: its dtype " +
+           record.other + " is not read");
+      continue;
+    }
     tensors[name] = to_tensor(record).clone(at::MemoryFormat::Contiguous);
   }
   return tensors;

@@ -20,7 +20,7 @@ at::ScalarType scalar_type(DType dtype);
 DType file_dtype(at::ScalarType type, const std::string& what);
 
 // View of the mapping, without a copy: read-only, and valid while the checkpoint of `record` lives.
-// Data that is not aligned for its type is copied.
+// Data that is not aligned for its type is copied. Throws InputError for a dtype that is not read.
 at::Tensor to_tensor(const TensorRecord& record);
 
 struct LoadReport {
@@ -30,8 +30,8 @@ struct LoadReport {
 // Fills every parameter and buffer of `module` with the checkpoint tensors named by `rename`, one
 // after the other, converted to the dtype and device of the parameter, so that beside mapped pages
 // little host memory is used. LoRAs are added in float32 before the one rounding. Throws InputError that
-// names file and tensors when tensors are missing or misshapen or a LoRA does not fit (before anything
-// is written), or NaN or infinite after the conversion.
+// names file and tensors as check_complete() does or when a LoRA does not fit (before anything is
+// written), and when values are NaN or infinite after the conversion.
 LoadReport load_weights(torch::nn::Module& module, const Checkpoint& checkpoint,
                         const KeyMap& rename = {}, const Loras& loras = {});
 
@@ -44,6 +44,7 @@ struct WeightTarget {
   at::Device device;           // that the rows are wanted on
   RowRange rows;               // that are wanted
   std::function<at::Tensor(int64_t first_row, const at::Tensor& rows)> write;  // -> what it wrote
+  bool holds_integers = false;  // a buffer of whole numbers, which a weight is not
 };
 using WeightTargets = std::map<std::string, WeightTarget>;  // by name
 
@@ -55,7 +56,8 @@ LoadReport load_weights(const WeightTargets& targets, const Checkpoint& checkpoi
                         const std::map<std::string, WeightSource>& sources, const Loras& loras,
                         const RowChange& change);
 
-// All tensors of a file, copied (stage inputs, small files). Throws InputError.
+// All tensors of a file, copied (stage inputs, small files). Those of a dtype that is not read are left out
+// with a warning. Throws InputError.
 std::map<std::string, at::Tensor> read_tensors(const std::filesystem::path& file);
 
 // The two below write tensors that are in memory, as write_safetensors and write_sharded_safetensors

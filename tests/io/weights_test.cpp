@@ -14,7 +14,7 @@
 #include <fstream>
 
 #include "core/error.h"
-#include "support/compare.h"
+#include "io/readers/file_bytes.h"
 
 namespace ospnext {
 namespace {
@@ -149,6 +149,70 @@ TEST_F(Weights, MissingMisshapenDoubleAndInfiniteTensorsAreNamed) {
   tensors["bias2"] = torch::zeros({3});
   EXPECT_EQ(load(tensors, [](const std::string& name) { return name == "bias2" ? "bias" : name; }),
             file.string() + ": the tensors \"bias\" and \"bias2\" are both bias");
+}
+
+TEST_F(Weights, WholeNumbersAndUnknownDtypesAreNoWeights) {
+  const fs::path file = folder_ / "a.safetensors";
+  SmallImpl module;
+  const auto refusal = [&] {
+    return input_error([&] { load_weights(module, open_checkpoint(file)); });
+  };
+  for (const auto type : {at::kByte, at::kChar, at::kShort, at::kInt, at::kLong, at::kUInt16,
+                          at::kUInt32, at::kUInt64, at::kBool}) {
+    auto tensors = small_tensors();
+    tensors["bias"] = torch::ones({3}).to(type);
+    save_safetensors(file, tensors);
+    const std::string dtype = dtype_name(file_dtype(type, ""));
+    EXPECT_EQ(refusal(), file.string() + ": tensor \"bias\" is of " + dtype +
+                             ", expected floating-point, fp8 or HiF8 weights");
+  }
+  const auto with_other = [&](const std::string& name) {
+    const std::string header = R"({"bias":{"dtype":"F32","shape":[3],"data_offsets":[0,12]},)"
+                               R"("running":{"dtype":"I64","shape":[2],"data_offsets":[12,28]},)"
+                               R"("weight":{"dtype":"F32","shape":[3,4],"data_offsets":[28,76]},)"
+                               R"("other":{"dtype":"F8_E8M0","shape":[3],"data_offsets":[76,79]}})";
+    std::string changed = header;
+    if (name != "other") {
+      changed.replace(changed.find("\"" + name + "\""), name.size() + 2, "\"spare\"");
+      changed.replace(changed.find("other"), 5, name);
+    }
+    std::ofstream(file, std::ios::binary) << safetensors_bytes(changed, std::string(79, '\0'));
+  };
+  with_other("other");
+  EXPECT_EQ(refusal(), "");
+  EXPECT_EQ(load_weights(module, open_checkpoint(file)).ignored, std::vector<std::string>{"other"});
+  EXPECT_FALSE(read_tensors(file).contains("other"));
+  EXPECT_TRUE(read_tensors(file).contains("bias"));
+  for (const char* name : {"bias", "running"}) {
+    with_other(name);
+    EXPECT_NE(refusal().find("\"" + std::string(name) + "\" is of F8_E8M0, expected"),
+              std::string::npos);
+  }
+}
+
+TEST_F(Weights, CompanionsThatNobodyUnderstandsAreRefusedBesideFp8) {
+  const fs::path file = folder_ / "a.safetensors";
+  torch::nn::Sequential module(torch::nn::Linear(4, 3));
+  const auto refusal = [&](const std::string& companion, at::ScalarType type) {
+    save_safetensors(file, {{"0.weight", torch::ones({3, 4}).to(type)},
+                            {"0.bias", torch::ones({3})},
+                            {companion, torch::ones({3})}});
+    return input_error([&] { load_weights(*module, open_checkpoint(file)); });
+  };
+  for (const std::string name : {"0.scale", "0.weight_scales", "0.weight.scale", "0.zero_point",
+                                 "0.weight.state.deep.absmax", "0.weight_quantizer._scale"}) {
+    for (const auto type : {at::kFloat8_e4m3fn, at::kFloat8_e5m2}) {
+      EXPECT_NE(
+          refusal(name, type).find("\"" + name + "\", which belongs to it, is not understood"),
+          std::string::npos)
+          << name;
+    }
+    EXPECT_NE(refusal(name, at::kChar).find("is of I8, beside \"" + name + "\""),
+              std::string::npos);
+    EXPECT_EQ(refusal(name, at::kFloat), "");  // a whole weight needs nothing
+  }
+  EXPECT_EQ(refusal("0.input_scale", at::kFloat8_e4m3fn), "");
+  EXPECT_EQ(refusal("1.scale", at::kFloat8_e4m3fn), "");
 }
 
 TEST_F(Weights, LargeFiniteValuesWhoseSumOverflowsAreAccepted) {
