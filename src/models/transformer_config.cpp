@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/fields.h"
+#include "io/readers/key_rewriting.h"
 
 namespace ospnext {
 namespace {
@@ -138,10 +139,7 @@ const std::vector<int64_t>& shape_of(const TensorShapes& shapes, const std::stri
 // Field -> value for all sizes that the shapes determine.
 std::map<std::string, int64_t> sizes_from_shapes(const TensorShapes& shapes,
                                                  const std::string& origin) {
-  int64_t num_layers = 0;
-  while (shapes.contains("blocks." + std::to_string(num_layers) + ".modulation")) {
-    ++num_layers;
-  }
+  const int64_t num_layers = count_blocks(shapes, "blocks.", origin);
   const auto& patch = shape_of(shapes, "patch_embedding.weight", 5, origin);
   return {{"dim", shape_of(shapes, "head.modulation", 3, origin)[2]},
           {"ffn_dim", shape_of(shapes, "blocks.0.ffn.0.weight", 2, origin)[0]},

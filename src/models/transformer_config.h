@@ -73,9 +73,9 @@ struct TransformerConfig {
 TransformerConfig transformer_config_from_json(const nlohmann::json& json,
                                                const std::string& origin);
 
-// Derives the sizes from tensor shapes alone, with dim / 128 heads. Fields that shapes do not
-// determine keep their defaults. Throws an InputError that begins with `origin` when tensors are
-// missing or a rule is broken.
+// Sizes from tensor shapes alone; heads are dim / 128. What shapes cannot tell keeps its default.
+// Throws InputError beginning with `origin` when tensors or blocks between others are missing or a rule is
+// broken.
 TransformerConfig infer_transformer_config(const TensorShapes& shapes, const std::string& origin);
 
 // Takes the fields from the JSON, and the sizes that it does not name from the shapes. Throws

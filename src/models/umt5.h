@@ -5,13 +5,13 @@
 #include <torch/nn/modules/container/modulelist.h>
 
 #include <cstdint>
-#include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "core/torch/torch.h"
+#include "io/readers/tensor_file.h"
 
 namespace ospnext {
 
@@ -51,13 +51,10 @@ struct Umt5Config {
 // InputError that begins with `origin` for a wrong value or an architecture that is not UMT5's.
 Umt5Config umt5_config_from_json(const nlohmann::json& json, const std::string& origin);
 
-// Derives the sizes from tensor shapes alone. `shape_of` gives the shape of a tensor by its Wan
-// name, empty if there is none. Fields that shapes do not determine (max distance, epsilon) keep
-// their defaults. Throws an InputError that begins with `origin` when the tensors are not those of
-// a UMT5 encoder.
-Umt5Config infer_umt5_config(
-    const std::function<std::vector<int64_t>(const std::string&)>& shape_of,
-    const std::string& origin);
+// Derives the sizes from tensor shapes alone, by Wan's names. Fields that shapes do not determine
+// (max distance, epsilon) keep their defaults. Throws an InputError that begins with `origin` when
+// the tensors are not those of a UMT5 encoder, or when a block between others is missing.
+Umt5Config infer_umt5_config(const TensorShapes& shapes, const std::string& origin);
 
 // The bucket of every (query, key) pair, [T, T] int64. Distances below a quarter of the number of
 // buckets have one bucket each; larger distances share logarithmic buckets, and all distances from

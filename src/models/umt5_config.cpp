@@ -1,6 +1,7 @@
 // Reads a Umt5Config from a config.json, or derives it from tensor shapes.
 #include "core/error.h"
 #include "core/fields.h"
+#include "io/readers/key_rewriting.h"
 #include "models/umt5.h"
 
 namespace ospnext {
@@ -58,17 +59,15 @@ Umt5Config umt5_config_from_json(const nlohmann::json& json, const std::string& 
   return config;
 }
 
-Umt5Config infer_umt5_config(
-    const std::function<std::vector<int64_t>(const std::string&)>& shape_of,
-    const std::string& origin) {
+Umt5Config infer_umt5_config(const TensorShapes& shapes, const std::string& origin) {
   const auto matrix = [&](const std::string& name) {
-    std::vector<int64_t> shape = shape_of(name);
-    if (shape.size() != 2) {
+    const auto found = shapes.find(name);
+    if (found == shapes.end() || found->second.size() != 2) {
       throw InputError(origin + ": found " +
-                       (shape.empty() ? "no tensor " : "a misshapen tensor ") + name +
+                       (found == shapes.end() ? "no tensor " : "a misshapen tensor ") + name +
                        ", expected the matrix of that name of a UMT5 encoder");
     }
-    return shape;
+    return found->second;
   };
   Umt5Config config;
   const std::vector<int64_t> embedding = matrix("token_embedding.weight");
@@ -85,11 +84,7 @@ Umt5Config infer_umt5_config(
   }
   config.d_kv = inner / config.num_heads;
   config.d_ff = matrix("blocks.0.ffn.fc1.weight")[0];
-  config.num_layers = 1;
-  while (config.num_layers <= kMaxLayers &&
-         !shape_of("blocks." + std::to_string(config.num_layers) + ".attn.q.weight").empty()) {
-    ++config.num_layers;
-  }
+  config.num_layers = count_blocks(shapes, "blocks.", origin);
   config.check(origin);
   return config;
 }

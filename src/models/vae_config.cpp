@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "core/fields.h"
+#include "io/readers/key_rewriting.h"
 
 namespace ospnext {
 namespace {
@@ -34,11 +35,12 @@ void require_length(const char* name, size_t found, size_t expected) {
 
 // The first dimension of the tensor `name`; nothing if there is no such tensor. Throws unless the
 // tensor has `rank` dimensions and 1 to kMaxChannels rows.
-std::optional<int64_t> rows_of(const ShapeOf& shape_of, const std::string& name, size_t rank) {
-  const std::vector<int64_t> shape = shape_of(name);
-  if (shape.empty()) {
+std::optional<int64_t> rows_of(const TensorShapes& shapes, const std::string& name, size_t rank) {
+  const auto found = shapes.find(name);
+  if (found == shapes.end() || found->second.empty()) {
     return std::nullopt;
   }
+  const std::vector<int64_t>& shape = found->second;
   if (shape.size() != rank || shape[0] < 1 || shape[0] > kMaxChannels) {
     throw InputError("VAE tensor " + name + ": found a shape of " + std::to_string(shape.size()) +
                      " dimensions and " + std::to_string(shape[0]) + " rows, expected " +
@@ -46,6 +48,38 @@ std::optional<int64_t> rows_of(const ShapeOf& shape_of, const std::string& name,
                      " rows");
   }
   return shape[0];
+}
+
+// Levels of the encoder, whose residual blocks and resamplings are one list.
+void read_encoder_levels(VaeConfig& config, const TensorShapes& shapes) {
+  const std::string list = "encoder.downsamples.";
+  const int64_t count = count_blocks(shapes, list, "VAE");
+  int64_t blocks = 0;  // of the level
+  for (int64_t i = 0; i < count; ++i) {
+    const std::string layer = list + std::to_string(i);
+    const auto width = rows_of(shapes, layer + ".residual.2.weight", 5);
+    if (width) {
+      ++blocks;
+      if (blocks == 1) {
+        if (*width % config.dim != 0) {
+          throw InputError("VAE tensor " + layer + ".residual.2.weight: found " +
+                           std::to_string(*width) + " rows, expected a multiple of " +
+                           std::to_string(config.dim));
+        }
+        config.dim_mult.push_back(*width / config.dim);
+      }
+      if (config.dim_mult.size() == 1) {
+        config.num_res_blocks = blocks;
+      }
+    } else if (shapes.contains(layer + ".resample.1.weight")) {
+      config.temperal_downsample.push_back(shapes.contains(layer + ".time_conv.weight"));
+      blocks = 0;
+    } else {
+      throw InputError("VAE: " + layer +
+                       " has neither residual.2.weight nor resample.1.weight, expected a residual "
+                       "block or a resampling");
+    }
+  }
 }
 
 }  // namespace
@@ -103,13 +137,13 @@ VaeConfig vae_config_from_json(const nlohmann::json& json, const std::string& or
   return config;
 }
 
-VaeConfig infer_vae_config(const ShapeOf& shape_of) {
-  if (!shape_of("decoder.upsamples.0.upsamples.0.residual.2.weight").empty()) {
+VaeConfig infer_vae_config(const TensorShapes& shapes) {
+  if (shapes.contains("decoder.upsamples.0.upsamples.0.residual.2.weight")) {
     throw InputError("VAE: found the Wan2.2 VAE, expected the Wan2.1 VAE");
   }
-  const auto dim = rows_of(shape_of, "encoder.conv1.weight", 5);
-  const auto z_dim = rows_of(shape_of, "conv2.weight", 5);
-  if (shape_of("decoder.middle.0.residual.0.gamma").empty() || !dim || !z_dim) {
+  const auto dim = rows_of(shapes, "encoder.conv1.weight", 5);
+  const auto z_dim = rows_of(shapes, "conv2.weight", 5);
+  if (!shapes.contains("decoder.middle.0.residual.0.gamma") || !dim || !z_dim) {
     throw InputError(
         "VAE: found no decoder.middle.0.residual.0.gamma, encoder.conv1.weight or conv2.weight, "
         "expected the tensors of a Wan2.1 VAE");
@@ -119,30 +153,7 @@ VaeConfig infer_vae_config(const ShapeOf& shape_of) {
   config.z_dim = *z_dim;
   config.dim_mult.clear();
   config.temperal_downsample.clear();
-  int64_t blocks = 0;
-  for (int64_t i = 0; i <= kMaxLevels * (kMaxResBlocks + 1); ++i) {
-    const std::string layer = "encoder.downsamples." + std::to_string(i);
-    const auto width = rows_of(shape_of, layer + ".residual.2.weight", 5);
-    if (width) {
-      ++blocks;
-      if (blocks == 1) {
-        if (*width % config.dim != 0) {
-          throw InputError("VAE tensor " + layer + ".residual.2.weight: found " +
-                           std::to_string(*width) + " rows, expected a multiple of " +
-                           std::to_string(config.dim));
-        }
-        config.dim_mult.push_back(*width / config.dim);
-      }
-      if (config.dim_mult.size() == 1) {
-        config.num_res_blocks = blocks;
-      }
-    } else if (!shape_of(layer + ".resample.1.weight").empty()) {
-      config.temperal_downsample.push_back(!shape_of(layer + ".time_conv.weight").empty());
-      blocks = 0;
-    } else {
-      break;
-    }
-  }
+  read_encoder_levels(config, shapes);
   if (config.z_dim != static_cast<int64_t>(config.latents_mean.size())) {
     config.latents_mean.assign(static_cast<size_t>(config.z_dim), 0.0);
     config.latents_std.assign(static_cast<size_t>(config.z_dim), 1.0);

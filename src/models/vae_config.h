@@ -2,10 +2,11 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
+
+#include "io/readers/tensor_file.h"
 
 namespace ospnext {
 
@@ -50,13 +51,10 @@ struct VaeConfig {
 // Wan2.1's VAE.
 VaeConfig vae_config_from_json(const nlohmann::json& json, const std::string& origin);
 
-// Returns the shape of the tensor with an original Wan name ("encoder.conv1.weight"), or an empty
-// shape if there is none.
-using ShapeOf = std::function<std::vector<int64_t>(const std::string&)>;
-
-// Derives the config from tensor shapes, for a file without config.json. The latent statistics are
-// Wan2.1's if z_dim is 16, else mean 0 and standard deviation 1. Throws InputError for the Wan2.2
-// VAE and for tensors that are not those of a Wan VAE. Source: the tensors of Wan2.1_VAE.pth.
-VaeConfig infer_vae_config(const ShapeOf& shape_of);
+// Derives the config from tensor shapes, by Wan's original names, for a file without config.json.
+// The latent statistics are Wan2.1's if z_dim is 16, else mean 0 and standard deviation 1. Throws
+// InputError for the Wan2.2 VAE, for tensors that are not those of a Wan VAE, and for a VAE that
+// lacks a block of the encoder between others. Source: the tensors of Wan2.1_VAE.pth.
+VaeConfig infer_vae_config(const TensorShapes& shapes);
 
 }  // namespace ospnext

@@ -41,14 +41,6 @@ void fill(torch::nn::Module& module, const WeightTargets& targets, const Checkpo
   make_ready(module);
 }
 
-// A function from name to shape, empty for a name that is not there.
-auto lookup(TensorShapes shapes) {
-  return [shapes = std::move(shapes)](const std::string& name) {
-    const auto found = shapes.find(name);
-    return found == shapes.end() ? std::vector<int64_t>{} : found->second;
-  };
-}
-
 // Throws when the config.json names other sizes than the weights have, before anything is made of them.
 // `unseen` are the fields that shapes do not tell.
 template <class Config>
@@ -280,7 +272,7 @@ VaeConfig read_vae_config(const PartFiles& files) {
   const auto shapes = renamed_shapes(checkpoint, vae_keys(checkpoint));
   VaeConfig inferred;
   try {
-    inferred = infer_vae_config(lookup(shapes));
+    inferred = infer_vae_config(shapes);
   } catch (const InputError& error) {
     throw InputError(checkpoint.path() + ": " + error.what());
   }
@@ -294,8 +286,8 @@ VaeConfig read_vae_config(const PartFiles& files) {
 
 Umt5Config read_text_encoder_config(const PartFiles& files) {
   const Checkpoint checkpoint = open_part(files);
-  const auto inferred = infer_umt5_config(lookup(renamed_shapes(checkpoint, umt5_keys(checkpoint))),
-                                          checkpoint.path());
+  const auto inferred =
+      infer_umt5_config(renamed_shapes(checkpoint, umt5_keys(checkpoint)), checkpoint.path());
   if (!files.config) {
     return inferred;
   }
@@ -393,7 +385,7 @@ int64_t weight_bytes(const PartFiles& files, at::ScalarType dtype) {
   const Checkpoint checkpoint = open_part(files);
   int64_t elements = 0;
   for (const auto& [name, record] : checkpoint.tensors()) {
-    elements += record.element_count();
+    elements += record.dtype == DType::kOther ? 0 : record.element_count();
   }
   return elements * static_cast<int64_t>(at::elementSize(dtype));
 }

@@ -63,13 +63,6 @@ TransformerConfig meaningful(TransformerConfig config) {
   return config;
 }
 
-auto lookup(const TensorShapes& shapes) {
-  return [&shapes](const std::string& name) {
-    const auto found = shapes.find(name);
-    return found == shapes.end() ? std::vector<int64_t>{} : found->second;
-  };
-}
-
 TensorShapes shapes_of(const torch::nn::Module& module) {
   TensorShapes shapes;
   for (const auto& entry : module.named_parameters()) {
@@ -238,7 +231,7 @@ std::optional<json> layout_config(const TransformerConfig& config, ModelFamily l
 std::optional<json> layout_config(const VaeConfig& config, ModelFamily layout,
                                   const TensorShapes& shapes) {
   if (layout != ModelFamily::kDiffusers) {
-    check_survives(config, infer_vae_config(lookup(shapes)), layout, "VAE");
+    check_survives(config, infer_vae_config(shapes), layout, "VAE");
     return std::nullopt;
   }
   json written = fields_to_json(config);
@@ -250,8 +243,7 @@ std::optional<json> layout_config(const VaeConfig& config, ModelFamily layout,
 std::optional<json> layout_config(const Umt5Config& config, ModelFamily layout,
                                   const TensorShapes& shapes) {
   if (layout != ModelFamily::kDiffusers) {
-    check_survives(config, infer_umt5_config(lookup(shapes), "text encoder"), layout,
-                   "text encoder");
+    check_survives(config, infer_umt5_config(shapes, "text encoder"), layout, "text encoder");
     return std::nullopt;
   }
   json written = fields_to_json(config);

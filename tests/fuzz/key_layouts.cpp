@@ -3,6 +3,7 @@
 #include "io/readers/key_layouts.h"
 
 #include "fuzz/fuzz_entry.h"
+#include "io/readers/key_rewriting.h"
 #include "io/readers/lora_keys.h"
 
 namespace {
@@ -10,7 +11,10 @@ namespace {
 void translate(const ospnext::Checkpoint& checkpoint,
                ospnext::KeyMap (*recognise)(const ospnext::Checkpoint&)) {
   try {
-    ospnext::renamed_shapes(checkpoint, recognise(checkpoint));
+    const auto shapes = ospnext::renamed_shapes(checkpoint, recognise(checkpoint));
+    for (const char* prefix : {"blocks.", "encoder.downsamples."}) {
+      ospnext::fuzz::require(ospnext::count_blocks(shapes, prefix, "input") <= 10'000);
+    }
   } catch (const ospnext::InputError&) {  // another kind of model
   }
 }

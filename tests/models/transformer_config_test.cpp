@@ -157,6 +157,19 @@ TEST(TransformerConfig, JsonAndShapesCompleteEachOther) {
       {"config.json", "num_layers", "30", "w.safetensors", "3"});
 }
 
+TEST(TransformerConfig, DepthIsTheLargestBlockAndMissingOnesAreNamed) {
+  TensorShapes shapes = shapes_of(small_config());
+  std::erase_if(shapes, [](const auto& entry) { return entry.first.starts_with("blocks.1."); });
+  const auto refusal = [&](const json& source) {
+    return input_error(
+        [&] { resolve_transformer_config(source, "config.json", shapes, "w.safetensors"); });
+  };
+  EXPECT_EQ(refusal({}), "w.safetensors: 1 of 3 blocks are missing: blocks.1");
+  EXPECT_EQ(refusal({{"num_layers", 3}}), refusal({}));
+  shapes["blocks.9999.x"] = {};
+  expect_mentions(refusal({}), {"9997 of 10000 blocks are missing", "blocks.1, blocks.3", "more"});
+}
+
 TEST(TransformerConfig, ShapesThatAreNoTextToVideoModelAreRefused) {
   TensorShapes shapes = shapes_of(small_config());
   TensorShapes image_to_video = shapes;

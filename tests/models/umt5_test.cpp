@@ -182,15 +182,42 @@ TEST(Umt5Encoder, InitialisationIsSeededAndHasT5sDeviations) {
   EXPECT_NEAR(output.square().mean().item<double>(), 1.0, 0.01);
 }
 
+TensorShapes fixture_shapes() {
+  const std::string mark = "weight:";
+  TensorShapes shapes;
+  for (const auto& [name, tensor] : fixture()) {
+    if (name.starts_with(mark)) {
+      shapes[name.substr(mark.size())] = tensor.sizes().vec();
+    }
+  }
+  return shapes;
+}
+
 TEST(Umt5Config, IsInferredFromShapes) {
-  const auto shape_of = [](const std::string& name) {
-    const auto found = fixture().find("weight:" + name);
-    return found == fixture().end() ? std::vector<int64_t>{} : found->second.sizes().vec();
+  const TensorShapes shapes = fixture_shapes();
+  EXPECT_EQ(fields_to_json(infer_umt5_config(shapes, "file")), fields_to_json(fixture_config()));
+  EXPECT_THROW(infer_umt5_config({}, "file"), InputError);
+}
+
+TEST(Umt5Config, NamesABlockThatIsMissing) {
+  const auto refusal = [](const TensorShapes& shapes) -> std::string {
+    try {
+      infer_umt5_config(shapes, "file");
+    } catch (const InputError& error) {
+      return error.what();
+    }
+    return "";
   };
-  const Umt5Config inferred = infer_umt5_config(shape_of, "file");
-  EXPECT_EQ(fields_to_json(inferred), fields_to_json(fixture_config()));
-  EXPECT_THROW(infer_umt5_config([](const std::string&) { return std::vector<int64_t>{}; }, "file"),
-               InputError);
+  TensorShapes shapes = fixture_shapes();
+  shapes["blocks." + std::to_string(fixture_config().num_layers + 1) + ".attn.q.weight"] = {4, 4};
+  EXPECT_EQ(refusal(shapes), "file: 1 of " + std::to_string(fixture_config().num_layers + 2) +
+                                 " blocks are missing: blocks." +
+                                 std::to_string(fixture_config().num_layers));
+  shapes = fixture_shapes();
+  shapes["blocks.9999.x"] = {};
+  EXPECT_NE(refusal(shapes).find("of 10000 blocks are missing: blocks." +
+                                 std::to_string(fixture_config().num_layers) + ", "),
+            std::string::npos);
 }
 
 TEST(Umt5Config, RefusesWhatIsNotUmt5) {

@@ -35,13 +35,6 @@ std::map<std::string, std::vector<int64_t>> shapes_of(const VaeConfig& config) {
   return shapes;
 }
 
-VaeConfig infer(const std::map<std::string, std::vector<int64_t>>& shapes) {
-  return infer_vae_config([&](const std::string& name) {
-    const auto found = shapes.find(name);
-    return found == shapes.end() ? std::vector<int64_t>() : found->second;
-  });
-}
-
 VaeConfig small_config() {
   VaeConfig config;
   config.dim = 4;
@@ -74,8 +67,27 @@ TEST(VaeConfig, DefaultIsTheReleasedModel) {
 
 TEST(VaeConfig, ShapesGiveTheConfigBack) {
   VaeConfig released;
-  EXPECT_EQ(fields_to_json(infer(shapes_of(released))), fields_to_json(released));
-  EXPECT_EQ(fields_to_json(infer(shapes_of(small_config()))), fields_to_json(small_config()));
+  EXPECT_EQ(fields_to_json(infer_vae_config(shapes_of(released))), fields_to_json(released));
+  EXPECT_EQ(fields_to_json(infer_vae_config(shapes_of(small_config()))),
+            fields_to_json(small_config()));
+}
+
+TEST(VaeConfig, MissingBlocksOfTheEncoderAreNamed) {
+  const auto without = [](const std::string& start) {
+    auto shapes = shapes_of(small_config());
+    std::erase_if(shapes, [&](const auto& entry) { return entry.first.starts_with(start); });
+    return refusal([&] { infer_vae_config(shapes); });
+  };
+  for (const char* number : {"0", "1", "2", "3"}) {  // residual blocks and resamplings
+    const std::string block = std::string("encoder.downsamples.") + number;
+    EXPECT_EQ(without(block + "."), "VAE: 1 of 5 blocks are missing: " + block);
+  }
+  EXPECT_NE(without("encoder.downsamples.2.residual.2.").find("encoder.downsamples.2 has neither"),
+            std::string::npos);
+  auto shapes = shapes_of(small_config());
+  shapes["encoder.downsamples.9999.x"] = {};
+  EXPECT_NE(refusal([&] { infer_vae_config(shapes); }).find("9994 of 10000 blocks are missing"),
+            std::string::npos);
 }
 
 TEST(VaeConfig, JsonGivesTheConfigBack) {
@@ -96,9 +108,10 @@ TEST(VaeConfig, DiffusersJsonIsRead) {
 TEST(VaeConfig, OtherModelsAreRefusedByName) {
   auto shapes = shapes_of(small_config());
   shapes["decoder.upsamples.0.upsamples.0.residual.2.weight"] = {4, 4, 3, 3, 3};
-  EXPECT_EQ(refusal([&] { infer(shapes); }), "VAE: found the Wan2.2 VAE, expected the Wan2.1 VAE");
+  EXPECT_EQ(refusal([&] { infer_vae_config(shapes); }),
+            "VAE: found the Wan2.2 VAE, expected the Wan2.1 VAE");
   EXPECT_NE(refusal([] {
-              infer({{"blocks.0.norm3.weight", {4}}});
+              infer_vae_config({{"blocks.0.norm3.weight", {4}}});
             }).find("no decoder.middle.0"),
             std::string::npos);
   EXPECT_NE(refusal([] {
@@ -128,7 +141,7 @@ TEST(VaeConfig, ImpossibleValuesAreRefused) {
   EXPECT_NE(with("latents_std", {1, 0, 1}), "accepted");
   auto shapes = shapes_of(small_config());
   shapes["encoder.conv1.weight"] = {-4, 3, 3, 3, 3};
-  EXPECT_NE(refusal([&] { infer(shapes); }), "accepted");
+  EXPECT_NE(refusal([&] { infer_vae_config(shapes); }), "accepted");
 }
 
 }  // namespace

@@ -3,12 +3,10 @@
 
 #include <algorithm>
 #include <array>
-#include <set>
 
 #include "core/error.h"
-#include "io/readers/hif8_codes.h"
 #include "io/readers/key_rewriting.h"
-#include "io/readers/scaled_fp8.h"
+#include "io/readers/weight_companions.h"
 
 namespace ospnext {
 namespace {
@@ -78,40 +76,62 @@ void refuse_image_to_video(const Checkpoint& checkpoint) {
   }
 }
 
-std::set<std::string> renamed(const Checkpoint& checkpoint, const KeyMap& keys) {
-  std::set<std::string> names;
-  for (const auto& entry : checkpoint.tensors()) {
-    names.insert(keys(entry.first));
-  }
-  return names;
-}
-
-}  // namespace
-
-std::string canonical_transformer_key(const std::string& name) {
-  if (is_fp8_companion(name) || is_hif8_companion(name)) {
-    return "";
-  }
-  const std::string bare = strip_wrappers(name);
+std::string translate_transformer_key(std::string_view bare) {
   if (const auto block = split_number(bare, "blocks.")) {
     const auto inner = replace_prefix(block->rest, kBlockRules);
     return "blocks." + std::to_string(block->number) + "." +
            inner.value_or(std::string(block->rest));
   }
-  return replace_prefix(bare, kTransformerRules).value_or(bare);
+  return replace_prefix(bare, kTransformerRules).value_or(std::string(bare));
 }
 
-std::string canonical_umt5_key(const std::string& name) {
-  const std::string bare = strip_wrappers(name);
-  if (bare == kTiedEmbedding || bare == "spiece_model" || is_fp8_companion(bare)) {
-    return "";
-  }
+std::string translate_umt5_key(std::string_view bare) {
   if (const auto block = split_number(bare, "encoder.block.")) {
     const auto inner = replace_prefix(block->rest, kUmt5BlockRules);
     return "blocks." + std::to_string(block->number) + "." +
            inner.value_or(std::string(block->rest));
   }
-  return replace_prefix(bare, kUmt5Rules).value_or(bare);
+  return replace_prefix(bare, kUmt5Rules).value_or(std::string(bare));
+}
+
+constexpr std::array<std::string_view, 9> kTransformerRoots{
+    "patch_embedding.",  "text_embedding.", "time_embedding.", "time_projection.",
+    "blocks.",           "head.",           "proj_out.",       "condition_embedder.",
+    "scale_shift_table",
+};
+constexpr std::array<std::string_view, 3> kTransformerSigns{
+    "patch_embedding.weight", "head.modulation", "blocks.0.modulation"};
+constexpr ModelSigns kTransformer{"a Wan or OSP-Next transformer", kTransformerRoots,
+                                  kTransformerSigns, translate_transformer_key};
+
+constexpr std::array<std::string_view, 7> kUmt5Roots{
+    "token_embedding.",
+    "blocks.",
+    "norm.",
+    "shared.",
+    "encoder.block.",
+    "encoder.final_layer_norm.",
+    "encoder.embed_tokens.",
+};
+constexpr std::array<std::string_view, 2> kUmt5Signs{"blocks.0.ffn.gate.0.weight",
+                                                     "blocks.0.pos_embedding.embedding.weight"};
+constexpr ModelSigns kUmt5{"a UMT5 text encoder", kUmt5Roots, kUmt5Signs, translate_umt5_key};
+
+bool is_tokenizer(const std::string& name) {
+  return name == "spiece_model" || name.ends_with(".spiece_model");
+}
+
+}  // namespace
+
+std::string canonical_transformer_key(const std::string& name) {
+  return is_weight_companion(name) ? "" : translate_transformer_key(strip_wrappers(name));
+}
+
+std::string canonical_umt5_key(const std::string& name) {
+  const std::string bare = strip_wrappers(name);
+  return bare == kTiedEmbedding || is_tokenizer(bare) || is_weight_companion(bare)
+             ? ""
+             : translate_umt5_key(bare);
 }
 
 std::string diffusers_transformer_key(const std::string& name) {
@@ -133,30 +153,35 @@ std::string hugging_face_umt5_key(const std::string& name) {
 }
 
 KeyMap transformer_keys(const Checkpoint& checkpoint) {
-  const auto names = renamed(checkpoint, canonical_transformer_key);
-  if (!names.contains("patch_embedding.weight") && !names.contains("head.modulation") &&
-      !names.contains("blocks.0.modulation")) {
-    refuse_other_model(checkpoint, "a Wan or OSP-Next transformer");
-  }
   refuse_image_to_video(checkpoint);
-  return canonical_transformer_key;
+  return [wrapper = find_wrapper(checkpoint, kTransformer)](const std::string& name) {
+    const auto bare = unwrapped(name, wrapper);
+    return is_weight_companion(name) ? "" : bare ? translate_transformer_key(*bare) : name;
+  };
 }
 
 KeyMap umt5_keys(const Checkpoint& checkpoint) {
-  const auto names = renamed(checkpoint, canonical_umt5_key);
-  if (!names.contains("blocks.0.ffn.gate.0.weight") &&
-      !names.contains("blocks.0.pos_embedding.embedding.weight")) {
-    refuse_other_model(checkpoint, "a UMT5 text encoder");
-  }
-  if (names.contains(kEmbedding)) {
-    return canonical_umt5_key;
-  }
-  return [](const std::string& name) {  // the encoder's copy of the embedding is the only one
-    return strip_wrappers(name) == kTiedEmbedding ? kEmbedding : canonical_umt5_key(name);
+  const std::string wrapper = find_wrapper(checkpoint, kUmt5);
+  // the encoder's copy of the embedding counts where it is the only one
+  const bool has_embedding =
+      std::any_of(checkpoint.tensors().begin(), checkpoint.tensors().end(), [&](const auto& entry) {
+        const auto bare = unwrapped(entry.first, wrapper);
+        return bare && translate_umt5_key(*bare) == kEmbedding;
+      });
+  return [wrapper, has_embedding](const std::string& name) -> std::string {
+    const auto bare = unwrapped(name, wrapper);
+    if (is_weight_companion(name) || is_tokenizer(name)) {
+      return "";
+    }
+    if (bare == kTiedEmbedding) {
+      return has_embedding ? "" : kEmbedding;
+    }
+    return bare ? translate_umt5_key(*bare) : name;
   };
 }
 
 TensorShapes renamed_shapes(const Checkpoint& checkpoint, const KeyMap& keys) {
+  refuse_other_formats(checkpoint);
   TensorShapes shapes;
   for (const auto& [name, record] : checkpoint.tensors()) {
     if (const std::string key = keys(name); !key.empty()) {

@@ -5,7 +5,7 @@
 #include "core/error.h"
 #include "io/readers/key_layouts.h"
 #include "io/readers/key_rewriting.h"
-#include "io/readers/scaled_fp8.h"
+#include "io/readers/weight_companions.h"
 
 namespace ospnext {
 namespace {
@@ -97,14 +97,42 @@ std::map<int64_t, std::string> up_block_places(const std::vector<std::string>& n
   return places;
 }
 
+std::string translate_vae_key(std::string_view bare, const UpBlockOffsets& offsets) {
+  if (const auto block = split_number(bare, kUpBlocks); block && offsets.contains(block->number)) {
+    const int64_t first = offsets.at(block->number);
+    if (const auto resnet = split_number(block->rest, "resnets.")) {
+      return numbered(kUpsamples, first + resnet->number, resnet->rest);
+    }
+    if (const auto upsampler = split_number(block->rest, "upsamplers.")) {
+      const auto next = offsets.upper_bound(block->number);  // the upsampler ends the block
+      if (next != offsets.end()) {
+        return numbered(kUpsamples, next->second - 1, upsampler->rest);
+      }
+    }
+    return std::string(bare);
+  }
+  for (const char* coder : {"encoder.", "decoder."}) {
+    if (bare.starts_with(coder)) {
+      return coder + canonical_coder_key(bare.substr(8));
+    }
+  }
+  return replace_prefix(bare, kOuterRules).value_or(std::string(bare));
+}
+
+constexpr std::array<std::string_view, 6> kVaeRoots{"encoder.", "decoder.",    "conv1.",
+                                                    "conv2.",   "quant_conv.", "post_quant_conv."};
+constexpr std::array<std::string_view, 3> kVaeSigns{"decoder.conv1.weight", "encoder.conv1.weight",
+                                                    "decoder.middle.0.residual.0.gamma"};
+constexpr ModelSigns kVae{"a Wan VAE", kVaeRoots, kVaeSigns,
+                          [](std::string_view bare) { return translate_vae_key(bare, {}); }};
+
 }  // namespace
 
 UpBlockOffsets up_block_offsets(const std::vector<std::string>& names) {
   std::map<int64_t, int64_t> resnets;  // number of residual blocks of each up_block
   std::map<int64_t, int64_t> upsamplers;
   for (const std::string& name : names) {
-    const std::string bare = strip_wrappers(name);
-    const auto block = split_number(bare, kUpBlocks);
+    const auto block = split_number(name, kUpBlocks);
     if (!block) {
       continue;
     }
@@ -125,30 +153,7 @@ UpBlockOffsets up_block_offsets(const std::vector<std::string>& names) {
 }
 
 std::string canonical_vae_key(const std::string& name, const UpBlockOffsets& offsets) {
-  if (is_fp8_companion(name)) {
-    return "";
-  }
-  const std::string bare = strip_wrappers(name);
-  if (const auto block = split_number(bare, kUpBlocks); block && offsets.contains(block->number)) {
-    const int64_t first = offsets.at(block->number);
-    if (const auto resnet = split_number(block->rest, "resnets.")) {
-      return numbered(kUpsamples, first + resnet->number, resnet->rest);
-    }
-    if (const auto upsampler = split_number(block->rest, "upsamplers.")) {
-      // The upsampler is the last module of its up_block.
-      const auto next = offsets.upper_bound(block->number);
-      if (next != offsets.end()) {
-        return numbered(kUpsamples, next->second - 1, upsampler->rest);
-      }
-    }
-    return bare;
-  }
-  for (const char* coder : {"encoder.", "decoder."}) {
-    if (bare.starts_with(coder)) {
-      return coder + canonical_coder_key(std::string_view(bare).substr(8));
-    }
-  }
-  return replace_prefix(bare, kOuterRules).value_or(bare);
+  return is_weight_companion(name) ? "" : translate_vae_key(strip_wrappers(name), offsets);
 }
 
 KeyMap diffusers_vae_keys(const std::vector<std::string>& names) {
@@ -166,26 +171,26 @@ KeyMap diffusers_vae_keys(const std::vector<std::string>& names) {
 }
 
 KeyMap vae_keys(const Checkpoint& checkpoint) {
-  const auto offsets = up_block_offsets(tensor_names(checkpoint));
-  const KeyMap keys = [offsets](const std::string& name) {
-    return canonical_vae_key(name, offsets);
-  };
-  bool recognised = false;
+  const std::string wrapper = find_wrapper(checkpoint, kVae);
+  std::vector<std::string> bare_names;
   for (const auto& entry : checkpoint.tensors()) {
-    const std::string name = keys(entry.first);
+    const auto bare = unwrapped(entry.first, wrapper);
+    if (!bare) {
+      continue;
+    }
+    bare_names.push_back(*bare);
+    const std::string key = translate_vae_key(*bare, {});
     if (std::any_of(kWan22Signs.begin(), kWan22Signs.end(),
-                    [&](const char* sign) { return name.find(sign) != name.npos; })) {
+                    [&](const char* sign) { return key.find(sign) != key.npos; })) {
       throw InputError(checkpoint.path() +
                        ": expected the VAE of Wan2.1, found that of Wan2.2 (tensor " +
                        quoted(entry.first) + ")");
     }
-    recognised = recognised || name == "decoder.conv1.weight" || name == "encoder.conv1.weight" ||
-                 name == "decoder.middle.0.residual.0.gamma";
   }
-  if (!recognised) {
-    refuse_other_model(checkpoint, "a Wan VAE");
-  }
-  return keys;
+  return [wrapper, offsets = up_block_offsets(bare_names)](const std::string& name) {
+    const auto bare = unwrapped(name, wrapper);
+    return is_weight_companion(name) ? "" : bare ? translate_vae_key(*bare, offsets) : name;
+  };
 }
 
 }  // namespace ospnext

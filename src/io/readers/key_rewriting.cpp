@@ -1,15 +1,15 @@
 // Prefixes, numbers and the refusals that all key layouts share.
 #include "io/readers/key_rewriting.h"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
-
-#include "core/error.h"
+#include <set>
 
 namespace ospnext {
 namespace {
 
-constexpr std::array<std::string_view, 9> kWrappers{
+constexpr std::array<std::string_view, 9> kUsualWrappers{
     "module.",
     "state_dict.",
     "model.diffusion_model.",
@@ -20,14 +20,51 @@ constexpr std::array<std::string_view, 9> kWrappers{
     "text_encoder.",
     "text_encoders.umt5xxl.transformer.",
 };
-// torch.compile and activation checkpointing wrap single layers, so these occur anywhere
-constexpr std::array<std::string_view, 2> kInnerWrappers{"_orig_mod.",
-                                                         "_checkpoint_wrapped_module."};
+
+// They occur anywhere, and no layer has such a name.
+// Source: pytorch torch/distributed/fsdp/_common_utils.py and
+// algorithms/_checkpoint/checkpoint_wrapper.py, lightning's strategies, peft tuners/tuners_utils.py.
+constexpr std::array<std::string_view, 6> kInnerWrappers{
+    "_orig_mod.",
+    "_checkpoint_wrapped_module.",
+    "_fsdp_wrapped_module.",
+    "_forward_module.",
+    "module.",
+    "base_layer.",
+};
+
+// What stands before the first part of `name` that a root begins; nothing when none does.
+std::optional<std::string_view> before_root(std::string_view name,
+                                            std::span<const std::string_view> roots) {
+  for (size_t begin = 0; begin < name.size();) {
+    for (const std::string_view root : roots) {
+      if (name.substr(begin).starts_with(root)) {
+        return name.substr(0, begin);
+      }
+    }
+    const size_t dot = name.find('.', begin);
+    begin = dot == name.npos ? name.size() : dot + 1;
+  }
+  return std::nullopt;
+}
+
+[[noreturn]] void refuse_other_model(const Checkpoint& checkpoint, const std::string& expected) {
+  std::string found;
+  int count = 0;
+  for (const auto& entry : checkpoint.tensors()) {
+    if (++count > 3) {
+      break;
+    }
+    found += (found.empty() ? "" : ", ") + quoted(entry.first);
+  }
+  throw OtherModelError(checkpoint.path() + ": expected " + expected + ", found " +
+                        (found.empty() ? "no tensors" : "tensors such as " + found));
+}
 
 }  // namespace
 
-std::string strip_wrappers(const std::string& name) {
-  std::string text;  // `name` without inner wrappers, each of which begins a part of the name
+std::string strip_inner_wrappers(const std::string& name) {
+  std::string text;
   std::string_view rest = name;
   while (!rest.empty()) {
     size_t wrapped = 0;
@@ -42,16 +79,57 @@ std::string strip_wrappers(const std::string& name) {
     }
     rest.remove_prefix(wrapped);
   }
-  rest = text;
-  for (size_t i = 0; i < kWrappers.size();) {
-    if (rest.starts_with(kWrappers[i])) {
-      rest.remove_prefix(kWrappers[i].size());
+  return text;
+}
+
+std::string strip_wrappers(const std::string& name) {
+  const std::string text = strip_inner_wrappers(name);
+  std::string_view rest = text;
+  for (size_t i = 0; i < kUsualWrappers.size();) {
+    if (rest.starts_with(kUsualWrappers[i])) {
+      rest.remove_prefix(kUsualWrappers[i].size());
       i = 0;
     } else {
       ++i;
     }
   }
   return std::string(rest);
+}
+
+std::string find_wrapper(const Checkpoint& checkpoint, const ModelSigns& model) {
+  std::set<std::string> wrappers;
+  for (const auto& entry : checkpoint.tensors()) {
+    const std::string name = strip_inner_wrappers(entry.first);
+    const auto wrapper = before_root(name, model.roots);
+    if (!wrapper) {
+      continue;
+    }
+    const std::string key = model.translate(std::string_view(name).substr(wrapper->size()));
+    if (std::find(model.signs.begin(), model.signs.end(), key) != model.signs.end()) {
+      wrappers.emplace(*wrapper);
+    }
+  }
+  if (wrappers.empty()) {
+    refuse_other_model(checkpoint, model.title);
+  }
+  if (wrappers.size() > 1) {
+    std::vector<std::string> found;
+    for (const std::string& wrapper : wrappers) {
+      found.push_back(wrapper.empty() ? "nothing" : quoted(wrapper));
+    }
+    throw InputError(checkpoint.path() + ": expected " + model.title + ", found " +
+                     std::to_string(found.size()) + ", with names behind " + list_text(found) +
+                     ": keep one of them in a file of its own");
+  }
+  return *wrappers.begin();
+}
+
+std::optional<std::string> unwrapped(const std::string& name, const std::string& wrapper) {
+  std::string text = strip_inner_wrappers(name);
+  if (!text.starts_with(wrapper)) {
+    return std::nullopt;
+  }
+  return text.substr(wrapper.size());
 }
 
 std::optional<std::string> replace_prefix(std::string_view name,
@@ -90,25 +168,27 @@ std::optional<NumberedKey> split_number(std::string_view name, std::string_view 
   return NumberedKey{number, name.substr(length + 1)};
 }
 
-std::vector<std::string> tensor_names(const Checkpoint& checkpoint) {
-  std::vector<std::string> names;
-  for (const auto& entry : checkpoint.tensors()) {
-    names.push_back(entry.first);
-  }
-  return names;
-}
-
-void refuse_other_model(const Checkpoint& checkpoint, const std::string& expected) {
-  std::string found;
-  int count = 0;
-  for (const auto& entry : checkpoint.tensors()) {
-    if (++count > 3) {
-      break;
+int64_t count_blocks(const TensorShapes& shapes, const std::string& prefix,
+                     const std::string& origin) {
+  std::set<int64_t> numbers;
+  for (auto entry = shapes.lower_bound(prefix);
+       entry != shapes.end() && entry->first.starts_with(prefix); ++entry) {
+    if (const auto block = split_number(entry->first, prefix)) {
+      numbers.insert(block->number);
     }
-    found += (found.empty() ? "" : ", ") + quoted(entry.first);
   }
-  throw InputError(checkpoint.path() + ": expected " + expected + ", found " +
-                   (found.empty() ? "no tensors" : "tensors such as " + found));
+  const int64_t count = numbers.empty() ? 0 : *numbers.rbegin() + 1;
+  std::vector<std::string> missing;
+  for (int64_t i = 0; i < count; ++i) {
+    if (!numbers.contains(i)) {
+      missing.push_back(prefix + std::to_string(i));
+    }
+  }
+  if (!missing.empty()) {
+    throw InputError(origin + ": " + std::to_string(missing.size()) + " of " +
+                     std::to_string(count) + " blocks are missing: " + list_text(missing));
+  }
+  return count;
 }
 
 }  // namespace ospnext

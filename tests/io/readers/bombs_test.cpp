@@ -3,9 +3,11 @@
 #include <gtest/gtest.h>
 
 #include "io/readers/file_bytes.h"
+#include "io/readers/key_layouts.h"
 #include "io/readers/key_rewriting.h"
 #include "io/readers/reader_support.h"
 #include "io/readers/tensor_file.h"
+#include "io/readers/weight_companions.h"
 #include "support/cost.h"
 
 namespace ospnext {
@@ -96,6 +98,34 @@ TEST_F(Bombs, DirectoryOfHundredMegabytesIsRefused) {
                           little_endian(1, 2) + little_endian(50'000'000, 4) + little_endian(4, 4) +
                           little_endian(0, 2);
   expect_refused_cheaply("PK\3\4" + std::string(50'000'000, 'x') + end, "zip directory");
+}
+
+TEST(FindWrapper, TakesLinearTime) {
+  TensorMap tensors;
+  const std::string start = repeated("a.", kMany) + repeated("_orig_mod.", kMany / 10);
+  for (const char* end :
+       {"patch_embedding.weight", "head.modulation", "blocks.0.modulation", "x"}) {
+    tensors[start + end] = {};
+  }
+  const Checkpoint checkpoint("file", {}, std::move(tensors), {});
+  const Cost cost = cost_of([&] {
+    const KeyMap keys = transformer_keys(checkpoint);
+    EXPECT_EQ(keys(start + "blocks.0.modulation"), "blocks.0.modulation");
+  });
+  EXPECT_LT(cost.seconds, kMostCost.seconds);
+}
+
+TEST(UnknownCompanions, TakeLinearTime) {
+  TensorMap tensors;
+  std::string name;
+  for (int i = 0; i < 4000; ++i) {
+    name += "a.";
+    tensors[name + "weight"] = TensorRecord{DType::kF8E4M3, {0}, {1}, nullptr, 0, {}};
+    tensors[name + "x"] = {};
+  }
+  const Checkpoint checkpoint("file", {}, std::move(tensors), {});
+  const Cost cost = cost_of([&] { EXPECT_EQ(unknown_companions(checkpoint).size(), 4000U); });
+  EXPECT_LT(cost.seconds, kMostCost.seconds);
 }
 
 TEST(StripWrappers, TakesLinearTime) {

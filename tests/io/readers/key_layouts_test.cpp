@@ -5,6 +5,7 @@
 #include <set>
 
 #include "io/readers/bounded_json.h"
+#include "io/readers/key_rewriting.h"
 #include "io/readers/reader_support.h"
 
 namespace ospnext {
@@ -219,11 +220,109 @@ Checkpoint checkpoint_of(const std::vector<std::string>& names) {
   return Checkpoint("file", {}, std::move(tensors), {});
 }
 
+// The names of `title` with `wrapper` in front and, inside layers, `inner` before the last part.
+std::vector<std::string> wrapped_names(const std::string& title, const std::string& wrapper,
+                                       const std::string& inner) {
+  std::vector<std::string> names;
+  for (std::string name : library_names(title)) {
+    const size_t dot = name.rfind('.');
+    names.push_back(wrapper + name.insert(dot == name.npos ? 0 : dot + 1, inner));
+  }
+  return names;
+}
+
+constexpr std::pair<const char*, KeyMap (*)(const Checkpoint&)> kKinds[] = {
+    {"transformer", transformer_keys}, {"umt5", umt5_keys}, {"vae", vae_keys}};
+
+TEST(KeyLayouts, WhatStandsBeforeAllNamesAlikeIsAWrapper) {
+  for (const auto& [title, keys_of] : kKinds) {
+    const auto plain = library_names(title);
+    const Names expected = renamed(plain, keys_of(checkpoint_of(plain)));
+    for (const std::string wrapper :
+         {"_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_forward_module.",
+          "generator_ema.model.", "ema.", "model_state_dict.", "dit.", "transformer.",
+          "base_model.model.", "what.nobody.has.heard.of.", "model.diffusion_model.",
+          "_forward_module.module._fsdp_wrapped_module._orig_mod.", "state_dict.module.model."}) {
+      for (const std::string inner :
+           {"", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_orig_mod.module.",
+            "base_layer.", "_fsdp_wrapped_module._checkpoint_wrapped_module."}) {
+        const auto names = wrapped_names(title, wrapper, inner);
+        EXPECT_EQ(renamed(names, keys_of(checkpoint_of(names))), expected)
+            << title << " " << wrapper << " " << inner;
+      }
+    }
+  }
+}
+
+TEST(KeyLayouts, NamesBehindNoWrapperOfTheModelStayAsTheyAre) {
+  auto names = wrapped_names("transformer", "model.", "");
+  names.push_back("optimizer.state.blocks.0.attn1.to_q.weight.exp_avg");
+  names.push_back("step");
+  const KeyMap keys = transformer_keys(checkpoint_of(names));
+  EXPECT_EQ(keys("optimizer.state.blocks.0.attn1.to_q.weight.exp_avg"),
+            "optimizer.state.blocks.0.attn1.to_q.weight.exp_avg");
+  EXPECT_EQ(keys("step"), "step");
+  EXPECT_EQ(keys("model.blocks.0.attn1.to_q.weight"), "blocks.0.self_attn.q.weight");
+}
+
+TEST(KeyLayouts, TwoModelsInOneFileAreRefusedByTheirWrappers) {
+  for (const auto& [title, keys_of] : kKinds) {
+    for (const auto& [one, other] :
+         {std::pair<std::string, std::string>{"generator.model.", "generator_ema.model."},
+          {"model.", "ema."},
+          {"", "ema."}}) {
+      auto names = wrapped_names(title, one, "");
+      const auto more = wrapped_names(title, other, "");
+      names.insert(names.end(), more.begin(), more.end());
+      expect_refused([&, keys = keys_of] { keys(checkpoint_of(names)); }, "file",
+                     "found 2, with names behind ");
+      expect_refused([&, keys = keys_of] { keys(checkpoint_of(names)); }, "file",
+                     "\"" + other + "\"");
+    }
+  }
+}
+
+TEST(KeyLayouts, AWrapperLetsNoOtherModelIn) {
+  for (const auto& names : std::vector<std::vector<std::string>>{
+           {"model.diffusion_model.transformer_blocks.0.attn.to_q.weight"},
+           {"diffusion_model.vace_blocks.0.modulation"},
+           {"model.blocks_0.modulation", "xhead.modulation", "my_patch_embedding.weight"},
+           {"optimizer.blocks.0.modulation.exp_avg", "patch_embedding.weight.exp_avg"}}) {
+    for (const auto& [title, keys_of] : kKinds) {
+      expect_refused([&, keys = keys_of] { keys(checkpoint_of(names)); }, "file", "expected a ");
+    }
+  }
+}
+
+TEST(KeyLayouts, BlocksAreCountedByTheLargestNumber) {
+  const auto count = [](const std::vector<std::string>& names) {
+    TensorShapes shapes;
+    for (const std::string& name : names) {
+      shapes[name] = {};
+    }
+    return count_blocks(shapes, "blocks.", "file");
+  };
+  EXPECT_EQ(count({}), 0);
+  EXPECT_EQ(count({"blocks.x", "blocks.1e3.a", "blocks.-1.a", "xblocks.7.a", "blocks.123456.a"}),
+            0);
+  EXPECT_EQ(count({"blocks.0.a", "blocks.1.b", "blocks.2.a", "blocks.10", "head.a"}), 3);
+  expect_refused(
+      [&] {
+        count({"blocks.0.a", "blocks.2.a", "blocks.4.a"});
+      },
+      "file", "2 of 5 blocks are missing: blocks.1, blocks.3");
+  expect_refused(
+      [&] {
+        count({"blocks.0.a", "blocks.9999.x"});
+      },
+      "file",
+      "9998 of 10000 blocks are missing: blocks.1, blocks.2, blocks.3, blocks.4, "
+      "blocks.5 and 9993 more");
+}
+
 TEST(KeyLayouts, EachModelIsRecognisedAndOthersAreRefused) {
-  const std::pair<const char*, KeyMap (*)(const Checkpoint&)> kinds[] = {
-      {"transformer", transformer_keys}, {"umt5", umt5_keys}, {"vae", vae_keys}};
-  for (const auto& [title, unused] : kinds) {
-    for (const auto& [kind, keys] : kinds) {
+  for (const auto& [title, unused] : kKinds) {
+    for (const auto& [kind, keys] : kKinds) {
       const Checkpoint checkpoint = checkpoint_of(library_names(title));
       if (std::string(title) == kind) {
         EXPECT_NO_THROW(keys(checkpoint));
