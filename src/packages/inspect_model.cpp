@@ -10,8 +10,10 @@
 #include "core/fields.h"
 #include "io/all_in_one.h"
 #include "io/readers/hif8_codes.h"
+#include "io/readers/key_rewriting.h"
 #include "io/readers/lora_file.h"
 #include "io/readers/scaled_fp8.h"
+#include "io/readers/weight_companions.h"
 #include "io/weight_stream.h"
 #include "packages/load_model.h"
 #include "packages/part_layouts.h"
@@ -24,14 +26,18 @@ using nlohmann::ordered_json;
 
 using KeysOf = KeyMap (*)(const Checkpoint&);
 
-// "" if `keys_of` recognises the checkpoint, otherwise its error message.
-std::string complaint(KeysOf keys_of, const Checkpoint& checkpoint) {
+// Whether `keys_of` takes the checkpoint. Its complaint becomes `problem` when there is none yet or
+// when it is about a model of the right kind.
+bool recognises(KeysOf keys_of, const Checkpoint& checkpoint, std::string& problem) {
   try {
     keys_of(checkpoint);
+    return true;
+  } catch (const OtherModelError& error) {
+    problem = problem.empty() ? error.what() : problem;
   } catch (const InputError& error) {
-    return error.what();
+    problem = error.what();
   }
-  return "";
+  return false;
 }
 
 bool any_name_has(const Checkpoint& checkpoint, const std::string& part) {
@@ -45,9 +51,9 @@ ordered_json numbers_of(const Checkpoint& checkpoint, const std::string& kind) {
   std::map<std::string, int64_t> dtypes;
   for (const auto& [name, record] : checkpoint.tensors()) {
     bytes += record.bytes;
-    ++dtypes[dtype_name(record.dtype)];
+    ++dtypes[dtype_text(record)];
     const bool is_code = checkpoint.tensors().contains(hif8_scale_name(name));
-    if (!is_fp8_companion(name) && !is_hif8_companion(name) &&
+    if (!is_weight_companion(name) && record.dtype != DType::kOther &&
         (record.dtype != DType::kU8 || is_code)) {
       parameters += record.element_count();
     }
@@ -167,21 +173,21 @@ ordered_json describe_checkpoint(const Checkpoint& checkpoint, const fs::path& w
                                        : paths.vae) = weights;
     return find_model_files(paths).require(part);
   };
-  const std::string no_transformer = complaint(transformer_keys, checkpoint);
-  if (no_transformer.empty()) {
+  std::string problem;
+  if (recognises(transformer_keys, checkpoint, problem)) {
     return describe_transformer(checkpoint, files_as(ModelPart::kTransformer));
   }
-  if (complaint(umt5_keys, checkpoint).empty()) {
+  if (recognises(umt5_keys, checkpoint, problem)) {
     return describe_text_encoder(checkpoint, files_as(ModelPart::kTextEncoder));
   }
-  if (complaint(vae_keys, checkpoint).empty()) {
+  if (recognises(vae_keys, checkpoint, problem)) {
     return describe_vae(checkpoint, files_as(ModelPart::kVae));
   }
   if (looks_like_lora(checkpoint)) {
     return describe_lora(checkpoint, path);
   }
   ordered_json description = numbers_of(checkpoint, "unknown");
-  description["problem"] = no_transformer;
+  description["problem"] = problem;
   return description;
 }
 
