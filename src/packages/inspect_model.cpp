@@ -8,13 +8,13 @@
 
 #include "core/error.h"
 #include "core/fields.h"
-#include "io/all_in_one.h"
 #include "io/readers/hif8_codes.h"
 #include "io/readers/key_rewriting.h"
 #include "io/readers/lora_file.h"
 #include "io/readers/scaled_fp8.h"
 #include "io/readers/weight_companions.h"
 #include "io/weight_stream.h"
+#include "packages/all_in_one.h"
 #include "packages/load_model.h"
 #include "packages/part_layouts.h"
 

@@ -6,11 +6,11 @@
 #include <vector>
 
 #include "core/error.h"
-#include "io/all_in_one.h"
-#include "io/model_index.h"
 #include "io/readers/bounded_json.h"
 #include "io/readers/checkpoint_folder.h"
 #include "io/readers/tensor_file.h"
+#include "packages/all_in_one.h"
+#include "packages/model_index.h"
 
 namespace ospnext {
 namespace {

@@ -1,5 +1,5 @@
 // A file with all parts of a model is recognised and divided by the prefixes of its tensor names.
-#include "io/all_in_one.h"
+#include "packages/all_in_one.h"
 
 #include "io/readers/reader_support.h"
 

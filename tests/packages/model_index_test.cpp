@@ -1,5 +1,5 @@
 // Packages of other pipelines are refused by their model_index.json.
-#include "io/model_index.h"
+#include "packages/model_index.h"
 
 #include "io/readers/reader_support.h"
 #include "packages/model_folder.h"

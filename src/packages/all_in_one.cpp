@@ -1,4 +1,4 @@
-#include "io/all_in_one.h"
+#include "packages/all_in_one.h"
 
 #include <array>
 #include <set>

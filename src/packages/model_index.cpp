@@ -1,4 +1,4 @@
-#include "io/model_index.h"
+#include "packages/model_index.h"
 
 #include <algorithm>
 #include <string>
