@@ -2,6 +2,7 @@
 // files, and indexes that leave tensors out.
 #include <gtest/gtest.h>
 
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "cli/run_ospnext.h"
@@ -41,7 +42,7 @@ class ModelPackages : public testing::Test {
   void write_all_in_one() const {
     write_tiny_wan_model(folder_ / "wan");
     run({"convert", "--model", path("wan"), "--layout", "single-file", "--output", path("parts")});
-    Tensors all{{"text_encoders.umt5xxl.logit_scale", torch::ones({})}};
+    Tensors all{{"text_encoders.umt5xxl.logit_scale", torch::tensor(4.6F)}};
     const auto add = [&](const std::string& file, const std::string& prefix) {
       for (const auto& [name, tensor] : read_tensors(folder_ / "parts" / file)) {
         all[(name == "spiece_model" ? "text_encoders." : prefix) + name] = tensor;
@@ -120,11 +121,17 @@ TEST_F(ModelPackages, AllInOneFileIsTakenApartByConvert) {
   const Outcome outcome = run(
       {"convert", "--model", path("all.safetensors"), "--layout", "wan", "--output", path("new")});
   EXPECT_EQ(outcome.err.find("warning"), std::string::npos) << outcome.err;
-  for (const char* file :
-       {"diffusion_pytorch_model.safetensors", "Wan2.1_VAE.safetensors",
-        "models_t5_umt5-xxl-enc-bf16.safetensors", "google/umt5-xxl/spiece.model"}) {
-    EXPECT_TRUE(file_text(folder_ / "new" / file) == file_text(folder_ / "wan" / file)) << file;
+  for (const char* file : {"diffusion_pytorch_model.safetensors", "Wan2.1_VAE.safetensors",
+                           "models_t5_umt5-xxl-enc-bf16.safetensors"}) {
+    const Tensors written = read_tensors(folder_ / "new" / file);
+    const Tensors before = read_tensors(folder_ / "wan" / file);
+    ASSERT_EQ(written.size(), before.size()) << file;
+    for (const auto& [name, tensor] : before) {
+      EXPECT_TRUE(written.at(name).equal(tensor)) << file << ": " << name;
+    }
   }
+  constexpr const char* kTokenizer = "google/umt5-xxl/spiece.model";
+  EXPECT_TRUE(file_text(folder_ / "new" / kTokenizer) == file_text(folder_ / "wan" / kTokenizer));
   fs::create_directory(folder_ / "folder");
   fs::rename(folder_ / "all.safetensors", folder_ / "folder/wan.safetensors");
   EXPECT_EQ(inspected("folder")["parts"].size(), 3U);
@@ -170,8 +177,9 @@ TEST_F(ModelPackages, PartThatIsBrokenIsNotLeftOutByConvert) {
   fs::remove(folder_ / "m/transformer/config.json");
   fs::rename(folder_ / "m/transformer/diffusion_pytorch_model.safetensors",
              folder_ / "m/transformer/diffusion_pytorch_model-00001-of-00002.safetensors");
-  EXPECT_TRUE(refuses(run_here(convert),
-                      "diffusion_pytorch_model-00002-of-00002.safetensors: cannot open"));
+  EXPECT_TRUE(
+      refuses(run_here(convert),
+              "its shard \"diffusion_pytorch_model-00002-of-00002.safetensors\" is not there"));
   EXPECT_EQ(folder_.names(), std::vector<std::string>{"m"});
 }
 
