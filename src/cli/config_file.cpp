@@ -5,6 +5,7 @@
 #include <string>
 
 #include "core/error.h"
+#include "core/extension.h"
 #include "io/readers/bounded_json.h"
 #include "io/readers/bounded_yaml.h"
 #include "io/readers/video_comment.h"
@@ -16,7 +17,7 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 json read_any(const fs::path& file) {
-  const std::string extension = file.extension();
+  const std::string extension = extension_of(file);
   if (extension == ".yaml" || extension == ".yml") {
     return read_yaml_file(file);
   }

@@ -12,11 +12,10 @@ namespace ospnext {
 using ConfigTranslator =
     std::function<nlohmann::json(const nlohmann::json& config, const std::filesystem::path& file)>;
 
-// The extension of `file` decides: .yaml and .yml are YAML; .mp4, .webm, .webp, .gif and .png are
-// videos of `generate`, which contain their configuration; .y4m cannot contain one and is refused;
-// anything else is JSON. From the JSON beside a video, the part "config" is used. Names may contain
-// underscores or dashes; returned names contain underscores. A null counts as not given. Throws
-// InputError.
+// By the name of `file`, in any case: .yaml and .yml are YAML; .mp4, .webm, .webp, .gif and .png
+// are videos of `generate`, which carry their configuration; anything else is JSON. Of the JSON
+// beside a video the part "config" is taken. Names come with underscores or dashes and leave with
+// underscores; a null is as if its name were not there. Throws InputError.
 nlohmann::json read_config_file(const std::filesystem::path& file,
                                 const ConfigTranslator& translate = {});
 

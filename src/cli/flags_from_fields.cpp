@@ -44,6 +44,9 @@ json parse_value(const Flag& flag, const std::string& text) {
       if (const auto whole = parse_number<int64_t>(text)) {
         return *whole;
       }
+      if (const auto large = parse_number<uint64_t>(text)) {  // a seed
+        return *large;
+      }
       expected = "a whole number";
       break;
     case Flag::Kind::kReal:

@@ -4,7 +4,9 @@
 #include <cstdio>
 #include <filesystem>
 #include <iostream>
+#include <limits>
 #include <nlohmann/json.hpp>
+#include <random>
 
 #include "cli/commands.h"
 #include "cli/ospnext_yaml.h"
@@ -100,46 +102,113 @@ class NoFiles final : public VideoReceiver {
 };
 
 // What must be the same in all processes.
-json common_config(GenerateConfig config) {
+json common_config(GenerateConfig config, bool seed_is_drawn) {
   config.device.clear();
-  return fields_to_json(config);
+  json common = fields_to_json(config);
+  if (seed_is_drawn) {
+    common["seed"] = -1;  // each has drawn another
+  }
+  return common;
 }
 
-// Which of the videos are to be made, as the leader finds them.
-std::vector<size_t> share_indices(const std::vector<size_t>& indices, const ProcessGroup& all,
+// The leader's numbers, which have 64 bits.
+template <class Number>
+std::vector<Number> share_numbers(const std::vector<Number>& numbers, const ProcessGroup& all,
                                   at::Device device) {
-  const std::vector<int64_t> numbers(indices.begin(), indices.end());
-  const at::Tensor shared =
-      share({at::tensor(numbers, at::kLong)}, all, device).front().to(at::kCPU);
+  const std::vector<int64_t> own(numbers.begin(), numbers.end());
+  const at::Tensor shared = share({at::tensor(own, at::kLong)}, all, device).front().to(at::kCPU);
   const int64_t* const data = shared.const_data_ptr<int64_t>();
   return {data, data + shared.numel()};
 }
 
-}  // namespace
+// The leader's seed becomes that of all.
+void agree_on_seed(GenerateConfig& config, std::vector<VideoSample>& samples,
+                   const ProcessGroup& all, at::Device device) {
+  const uint64_t drawn = share_numbers(std::vector<uint64_t>{config.seed}, all, device).front();
+  for (VideoSample& sample : samples) {
+    sample.seed += drawn - config.seed;  // modulo 2^64
+  }
+  config.seed = drawn;
+}
 
-void run_generate(const Arguments& arguments, const CancellationToken& cancel) {
-  bool is_theirs = false;
+// Throws InputError unless a model and what it should show are given.
+void check_given(const GivenFlags& given, const ModelFields& model) {
+  bool has_model = false;
+  ModelFields(model).visit([&](const std::string& name, const std::string& path, const char*) {
+    has_model = has_model || (!path.empty() && name != "transformer_config");
+  });
+  if (!has_model) {
+    throw InputError(
+        "--model: missing, expected the folder of a model; the one that comes with this program: "
+        "ospnext generate --model models/tiny --prompt \"a red ball\"");
+  }
+  if (!given.has("prompt") && !given.has("prompts")) {
+    throw InputError("--prompt: missing, expected --prompt TEXT or --prompts FILE");
+  }
+}
+
+// Draws the seed if it is given as -1; the flag counts before the --config file. Returns whether it
+// did. Throws InputError for another negative seed.
+bool draw_seed(GivenFlags& given) {
+  bool is_drawn = false;
+  for (nlohmann::json* const source : {&given.config_file, &given.flags}) {
+    const auto seed = source->find("seed");
+    if (seed == source->end()) {
+      continue;
+    }
+    is_drawn = false;
+    if (!seed->is_number_integer() || *seed >= 0) {
+      continue;  // a wrong type is refused with the other flags
+    }
+    if (*seed != -1) {
+      throw InputError("--seed: found " + seed->dump() + ", expected 0 to " +
+                       std::to_string(std::numeric_limits<uint64_t>::max()) +
+                       ", or -1 to draw one");
+    }
+    *seed = std::random_device()();  // as many as the generator of the noise tells apart
+    is_drawn = true;
+  }
+  return is_drawn;
+}
+
+// A run as the flags ask for it.
+struct Request {
+  GenerateConfig config;
+  ModelFiles files;
+  ComputeOptions compute;
+  ProcessPlace place;
+  bool seed_is_drawn = false;
+  bool is_of_ospnext_yaml = false;  // and names no --output, so that its folder is made
+};
+
+// Reads the flags and fills in the model's own values. Nothing when help was printed. Throws
+// InputError.
+std::optional<Request> read_request(const Arguments& arguments) {
+  Request request;
   const auto translate = [&](const json& config, const std::filesystem::path& file) {
-    is_theirs = is_ospnext_yaml(config);
-    return is_theirs ? flags_from_ospnext_yaml(config, file) : config;
+    request.is_of_ospnext_yaml = is_ospnext_yaml(config);
+    return request.is_of_ospnext_yaml ? flags_from_ospnext_yaml(config, file) : config;
   };
-  const auto given =
+  auto given =
       read_flags("generate",
                  "Make videos from prompts. Size, steps and guidance default to the model's own "
                  "values. Beside each video a .json keeps what made it; --config reads it back.",
                  flags_with_model_defaults(GenerateConfig()), arguments, translate);
   if (!given) {
-    return;
+    return std::nullopt;
   }
-  GenerateConfig config;
+  request.seed_is_drawn = draw_seed(*given);
+  GenerateConfig& config = request.config;
   given->apply(config);
-  if (!given->has("prompt") && !given->has("prompts")) {
-    throw InputError("--prompt: missing, expected --prompt TEXT or --prompts FILE");
+  check_given(*given, config.model);
+  if (request.seed_is_drawn && config.skip_existing) {
+    throw InputError(
+        "--skip-existing: found it with --seed -1, which draws another seed each time; expected "
+        "the seed of video 0, which its JSON tells");
   }
-  const ModelFiles files = config.model.find(config.loras);
-  const TransformerConfig transformer =
-      read_transformer_config(files.require(ModelPart::kTransformer));
-  config.generation = defaults_for(files, transformer);
+  request.files = config.model.find(config.loras);
+  config.generation = defaults_for(
+      request.files, read_transformer_config(request.files.require(ModelPart::kTransformer)));
   given->apply(config);
   if (given->flags.contains("prompt") != given->flags.contains("prompts")) {
     // A flag goes before the other one in a --config file.
@@ -147,40 +216,82 @@ void run_generate(const Arguments& arguments, const CancellationToken& cancel) {
   }
   settle_sigmas(*given, config.generation.sigmas, config.generation.steps);
   config.check();
-  const ProcessPlace place = process_place();
-  ComputeOptions compute = parse_transformer_compute(config.device, config.precision);
-  compute.device = device_of_rank(compute.device, place);
-  config.device = compute.device.str();
-  config.precision = compute.precision_name();
-  const ModelFileSource source(files);
+  request.is_of_ospnext_yaml &= !given->flags.contains("output");
+  request.place = process_place();
+  request.compute = parse_transformer_compute(config.device, config.precision);
+  request.compute.device = device_of_rank(request.compute.device, request.place);
+  config.device = request.compute.device.str();
+  config.precision = request.compute.precision_name();
+  return request;
+}
+
+// Makes the samples and reports what it took. `files` is that of the leader; null elsewhere. Called
+// by all ranks.
+void make_videos(const Request& request, const ModelSource& source,
+                 const std::vector<VideoSample>& samples, const std::shared_ptr<World>& world,
+                 VideoFiles* files, Profile* profile, Progress& progress,
+                 const CancellationToken& cancel) {
+  const GenerateConfig& config = request.config;
+  const WorkRanks ranks =
+      divide_work(world, config.mesh, source, request.compute, config.generation, samples.size());
+  NoFiles none;
+  VideoReceiver& receiver = files != nullptr ? static_cast<VideoReceiver&>(*files) : none;
+  if (profile != nullptr) {
+    world->journal().record_to(profile->spans());
+  }
+  text_to_video(source, request.compute, config.generation, samples, receiver, progress, cancel,
+                ranks, profile != nullptr ? &profile->spans() : nullptr);
+  progress.end();
+  if (files != nullptr) {
+    print_summary(run_record(progress, 0, request.compute.device));
+    print_traffic(world->journal());
+  }
+  if (profile != nullptr) {
+    report_profile(gather_spans(profile->records(), *world, request.compute.device), config.profile,
+                   std::cerr);
+  }
+}
+
+}  // namespace
+
+void run_generate(const Arguments& arguments, const CancellationToken& cancel) {
+  std::optional<Request> request = read_request(arguments);
+  if (!request) {
+    return;
+  }
+  GenerateConfig& config = request->config;
+  const at::Device device = request->compute.device;
+  const ModelFileSource source(request->files);
   const VaeConfig vae = source.vae_config();
   config.generation.check(vae);
-  const bool leads = place.rank == 0;
-  if (leads && is_theirs && !given->flags.contains("output")) {
+  const bool leads = request->place.rank == 0;
+  if (leads && request->is_of_ospnext_yaml) {
     make_folder_of(config.output);  // as OSP-Next does
   }
   std::vector<VideoSample> samples = config.samples();
   set_noise(samples, config, vae);
   std::optional<Profile> profile;
   if (!config.profile.empty()) {
-    profile.emplace(compute.device);
+    profile.emplace(device);
   }
-  const std::shared_ptr<World> world =
-      join_world(place, config.world, compute.device, common_config(config), cancel);
+  Profile* const watcher = profile ? &*profile : nullptr;
+  const std::shared_ptr<World> world = join_world(
+      request->place, config.world, device, common_config(config, request->seed_is_drawn), cancel);
+  if (request->seed_is_drawn) {
+    agree_on_seed(config, samples, world->all(), device);
+  }
   const auto tiling =
-      vae_tiling_of(source, compute, config.generation, samples.size(), world->all());
+      vae_tiling_of(source, request->compute, config.generation, samples.size(), world->all());
   config.generation.vae_tile = tiling ? tiling->text() : "none";  // for the record beside the video
-  Progress progress(leads ? &std::cerr : nullptr, isatty(STDERR_FILENO) != 0,
-                    profile ? &*profile : nullptr);
-  std::optional<VideoFiles> files_to_write;
+  Progress progress(leads ? &std::cerr : nullptr, isatty(STDERR_FILENO) != 0, watcher);
+  std::optional<VideoFiles> files;
   std::vector<size_t> to_make;
   if (leads) {
-    files_to_write.emplace(config, samples, compute.device, progress);
-    to_make = files_to_write->to_make();
+    files.emplace(config, samples, device, progress);
+    to_make = files->to_make();
   }
-  to_make = share_indices(to_make, world->all(), compute.device);
   std::vector<VideoSample> missing;
-  for (const size_t index : to_make) {
+  for (const size_t index : share_numbers(to_make, world->all(), device)) {
     missing.push_back(samples[index]);
   }
   if (leads && missing.size() < samples.size()) {
@@ -188,24 +299,8 @@ void run_generate(const Arguments& arguments, const CancellationToken& cancel) {
               << " videos are there already" << std::endl;
   }
   if (!missing.empty()) {
-    const WorkRanks ranks =
-        divide_work(world, config.mesh, source, compute, config.generation, missing.size());
-    NoFiles none;
-    VideoReceiver& receiver = leads ? static_cast<VideoReceiver&>(*files_to_write) : none;
-    if (profile) {
-      world->journal().record_to(profile->spans());
-    }
-    text_to_video(source, compute, config.generation, missing, receiver, progress, cancel, ranks,
-                  profile ? &profile->spans() : nullptr);
-    progress.end();
-    if (leads) {
-      print_summary(run_record(progress, 0, compute.device));
-      print_traffic(world->journal());
-    }
-    if (profile) {
-      report_profile(gather_spans(profile->records(), *world, compute.device), config.profile,
-                     std::cerr);
-    }
+    make_videos(*request, source, missing, world, files ? &*files : nullptr, watcher, progress,
+                cancel);
   }
   world->finish();
 }

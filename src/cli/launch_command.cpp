@@ -9,6 +9,7 @@
 #include "core/number_check.h"
 #include "parallel/child_processes.h"
 #include "parallel/process_group.h"
+#include "parallel/process_place.h"
 
 namespace ospnext {
 namespace {
@@ -37,7 +38,8 @@ Arguments take_command(Arguments& arguments) {
 
 void set_default(std::map<std::string, std::string>& variables, const char* name,
                  const std::string& value) {
-  if (std::getenv(name) == nullptr) {
+  const char* const given = std::getenv(name);
+  if (given == nullptr || is_blank(given)) {
     variables.insert_or_assign(name, value);
   }
 }

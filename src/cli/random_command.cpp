@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <array>
 #include <iostream>
-#include <limits>
 
 #include "cli/commands.h"
 #include "core/choice.h"
@@ -19,7 +18,7 @@ struct RandomFlags {
   std::string size;
   std::string output;
   std::vector<std::string> part;
-  int64_t seed = 0;
+  uint64_t seed = 0;
   std::string dtype = "bf16";
   double shard_size = 10;
 
@@ -35,11 +34,10 @@ struct RandomFlags {
   }
 
   RandomModel model() const {
-    check_range<int64_t>("--seed", seed, 0, std::numeric_limits<int64_t>::max());
     check_range("--shard-size", shard_size, 1e-6, 1e6);
     RandomModel model;
     model.transformer = released_transformer(size, "--size");
-    model.seed = static_cast<uint64_t>(seed);
+    model.seed = seed;
     model.max_shard_bytes = static_cast<int64_t>(shard_size * 1e9);
     model.dtype =
         one_of("--dtype", dtype,

@@ -4,7 +4,7 @@
 #include "cli/stage.h"
 #include "cli/stage_files.h"
 #include "core/error.h"
-#include "engine/prompts.h"
+#include "core/log.h"
 #include "io/weights.h"
 #include "packages/model_fields.h"
 
@@ -55,6 +55,11 @@ void run_stage_encode_text(const Arguments& arguments, const CancellationToken& 
   const Tokenizer tokenizer = load_tokenizer(files.require(ModelPart::kTokenizer));
   Umt5Encoder encoder = load_text_encoder(files.require(ModelPart::kTextEncoder), compute);
   const EncodedPrompts encoded = encode_prompts(encoder, tokenizer, prompts, kTextRows, cancel);
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    if (is_cut(encoded.found[i], kTextRows)) {
+      warn(cut_sentence(prompts[i], encoded.found[i], kTextRows));
+    }
+  }
   save_safetensors(config.common.output,
                    {{"ids", encoded.ids},
                     {"mask", encoded.mask},

@@ -5,10 +5,13 @@
 // its name with dashes.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "core/error.h"
@@ -24,9 +27,32 @@ nlohmann::json fields_to_json(const Config& config) {
   return json;
 }
 
-// Sets the members that `json` names; other members keep their values. Throws an InputError that
-// begins with `origin` for a value of the wrong type. Keys that are not members are appended to
-// `unknown`; if it is null, they are an error.
+// Whether a JSON value is one of a field's type: a whole number that it can hold, a number, ...; of
+// a list, each. What is none of these is left to the conversion.
+template <class Value>
+struct JsonFit {
+  static bool of(const nlohmann::json& json) {
+    if constexpr (std::is_same_v<Value, bool>) {
+      return json.is_boolean();
+    } else if constexpr (std::is_integral_v<Value>) {
+      return json.is_number_unsigned()
+                 ? std::in_range<Value>(json.get<uint64_t>())
+                 : json.is_number_integer() && std::in_range<Value>(json.get<int64_t>());
+    } else {
+      return !std::is_floating_point_v<Value> || json.is_number();
+    }
+  }
+};
+template <class Element>
+struct JsonFit<std::vector<Element>> {
+  static bool of(const nlohmann::json& json) {
+    return json.is_array() && std::all_of(json.begin(), json.end(), JsonFit<Element>::of);
+  }
+};
+
+// Sets the members that `json` names; a member it does not name keeps its value. Throws InputError,
+// beginning with `origin`, for a value of the wrong type; keys that are no member go to `unknown`
+// (null: they are an error).
 template <class Config>
 void fields_from_json(Config& config, const nlohmann::json& json, const std::string& origin,
                       std::vector<std::string>* unknown = nullptr) {
@@ -41,14 +67,7 @@ void fields_from_json(Config& config, const nlohmann::json& json, const std::str
       return;
     }
     using Value = std::decay_t<decltype(value)>;
-    bool fits = true;
-    if constexpr (std::is_same_v<Value, bool>) {
-      fits = found->is_boolean();
-    } else if constexpr (std::is_integral_v<Value>) {
-      fits = found->is_number_integer();
-    } else if constexpr (std::is_floating_point_v<Value>) {
-      fits = found->is_number();
-    }
+    bool fits = JsonFit<Value>::of(*found);
     try {
       if (fits) {
         value = found->template get<Value>();
@@ -57,8 +76,15 @@ void fields_from_json(Config& config, const nlohmann::json& json, const std::str
       fits = false;
     }
     if (!fits) {
-      throw InputError(origin + ": " + name + ": found " + found->dump() +
-                       ", expected a value like " + nlohmann::json(value).dump());
+      std::string expected = "a value like " + nlohmann::json(value).dump();
+      if constexpr (std::is_integral_v<Value> && !std::is_same_v<Value, bool>) {
+        if (found->is_number_integer()) {
+          expected = std::to_string(std::numeric_limits<Value>::min()) + " to " +
+                     std::to_string(std::numeric_limits<Value>::max());
+        }
+      }
+      throw InputError(origin + ": " + name + ": found " + found->dump() + ", expected " +
+                       expected);
     }
   });
   for (const auto& [key, value] : json.items()) {

@@ -1,5 +1,7 @@
 #include "engine/generate_config.h"
 
+#include <limits>
+
 #include "core/error.h"
 #include "core/number_check.h"
 #include "engine/prompts.h"
@@ -19,7 +21,6 @@ void GenerateConfig::check() const {
   if (!prompts.empty() && !prompt.empty()) {
     throw InputError("--prompt and --prompts: found both, expected one of them");
   }
-  check_range<int64_t>("--seed", seed, 0, std::numeric_limits<int64_t>::max() - kMostVideos);
   check_range<int64_t>("--seed-step", seed_step, 0, kMostVideos);
   check_range<int64_t>("--num-videos", num_videos, 1, kMostVideos);
   check_range<int64_t>("--preview", preview, 0, 10000);
@@ -40,9 +41,8 @@ std::vector<VideoSample> GenerateConfig::samples() const {
   std::vector<VideoSample> samples;
   for (const std::string& text : texts) {
     for (int64_t i = 0; i < num_videos; ++i) {
-      const uint64_t sample_seed =
-          static_cast<uint64_t>(seed) + static_cast<uint64_t>(seed_step) * samples.size();
-      samples.push_back({.prompt = text, .seed = sample_seed, .noise = {}});
+      const uint64_t grown = static_cast<uint64_t>(seed_step) * samples.size();
+      samples.push_back({.prompt = text, .seed = seed + grown, .noise = {}});
     }
   }
   return samples;
@@ -53,7 +53,7 @@ GenerateConfig GenerateConfig::of_sample(const std::vector<VideoSample>& samples
   GenerateConfig one = *this;
   one.prompt = samples[index].prompt;
   one.prompts.clear();
-  one.seed = static_cast<int64_t>(samples[index].seed);
+  one.seed = samples[index].seed;
   one.seed_step = 1;
   one.num_videos = 1;
   one.skip_existing = false;
@@ -80,8 +80,9 @@ fs::path sample_output(const fs::path& output, size_t index, size_t count) {
 
 fs::path sidecar_file(const fs::path& output, size_t index, size_t count) {
   std::string stem = output.stem().string();
-  if (const size_t percent = stem.find('%'); output.extension() == ".png" && percent != stem.npos) {
-    stem.erase(percent, stem.find('d', percent) + 1 - percent);
+  if (const auto pattern = frame_pattern(output)) {
+    const size_t extension = output.extension().string().size();
+    stem = pattern->before + pattern->after.substr(0, pattern->after.size() - extension);
     stem.erase(stem.find_last_not_of("-_.") + 1);
     stem = stem.empty() ? "video" : stem;
   }

@@ -17,7 +17,7 @@ struct GenerateConfig {
   std::string prompt;
   std::string prompts;
   GenerationConfig generation;
-  int64_t seed = 1024;
+  uint64_t seed = 1024;
   int64_t seed_step = 1;
   int64_t num_videos = 1;
   ModelFields model;
@@ -40,7 +40,10 @@ struct GenerateConfig {
     field("prompt", prompt, "what the video should show");
     field("prompts", prompts, "file of prompts, one a line, instead of --prompt");
     generation.visit(field);
-    field("seed", seed, "seed of the first video's noise; video i has seed + i * seed_step");
+    field(
+        "seed", seed,
+        "seed of the first video's noise, -1 to draw one; video i has seed + i * seed_step, modulo "
+        "2^64");
     field("seed_step", seed_step, "what the seed grows by from one video to the next");
     field("num_videos", num_videos, "videos of each prompt");
     model.visit(field);

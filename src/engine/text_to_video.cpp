@@ -1,25 +1,26 @@
 #include "engine/text_to_video.h"
 
 #include <algorithm>
-#include <map>
 #include <set>
 
 #include "core/error.h"
 #include "core/torch/cuda_graph.h"
 #include "engine/memory.h"
-#include "engine/prompts.h"
+#include "engine/text_embeddings.h"
 #include "schedulers/flow_matching.h"
 
 namespace ospnext {
 namespace {
 
-// Whether all parts fit in a quarter of the free memory; the rest is for activations and for others.
-bool fit_together(const ModelSource& source, const ComputeOptions& compute) {
+// Whether all parts fit in a quarter of the free memory, the rest being for activations and for
+// others, and leave room for `decoding` bytes.
+bool fit_together(const ModelSource& source, const ComputeOptions& compute, int64_t decoding) {
   int64_t bytes = 0;
   for (const ModelPart part : {ModelPart::kTextEncoder, ModelPart::kTransformer, ModelPart::kVae}) {
     bytes += source.bytes(part, compute.dtype);
   }
-  return bytes < free_memory(compute.device) / 4;
+  const int64_t free = free_memory(compute.device);
+  return bytes < free / 4 && bytes + decoding <= free;
 }
 
 // Tokens times width up to which a step's kernels are recorded: below, launching them takes longer than they run; above,
@@ -48,6 +49,34 @@ std::string stage_name(std::string stage, size_t sample, size_t count) {
   return stage;
 }
 
+// Samples that are made at the same time, and the texts to embed before.
+struct Round {
+  size_t first, count;
+  std::vector<std::string> texts;
+};
+
+// Each text once, where it is needed first, or all in the first round.
+std::vector<Round> rounds_of(const std::vector<VideoSample>& samples,
+                             const GenerationConfig& config, size_t at_once, bool texts_first) {
+  std::vector<Round> rounds;
+  std::set<std::string> seen;
+  const auto need = [&](const std::string& text) {
+    if (seen.insert(text).second) {
+      (texts_first ? rounds.front() : rounds.back()).texts.push_back(text);
+    }
+  };
+  for (size_t i = 0; i < samples.size(); ++i) {
+    if (i % at_once == 0) {
+      rounds.push_back({i, std::min(at_once, samples.size() - i), {}});
+    }
+    need(samples[i].prompt);
+    if (config.guidance_scale > 1) {
+      need(config.negative_prompt);
+    }
+  }
+  return rounds;
+}
+
 // One run of the pipeline; its methods are the stages, in the order they are called in.
 class Run {
  public:
@@ -63,9 +92,12 @@ class Run {
         ranks_(ranks),
         spans_(spans),
         transformer_config_(source.transformer_config()),
-        vae_config_(source.vae_config()) {
+        vae_config_(source.vae_config()),
+        texts_(transformer_config_.text_len) {
     config_.check(vae_config_);
     tiling_ = vae_tiling_of(source, compute, config, samples.size(), ranks.world->all());
+    together_ = fit_together_everywhere();
+    rounds_ = rounds_of(samples, config, static_cast<size_t>(ranks.mesh.data), !together_);
     const LatentSize size = latent_size(config, vae_config_);
     decoders_ = decoders(size.height);
     record_ = config.cuda_graph && spans == nullptr && compute.device.is_cuda() &&
@@ -84,40 +116,23 @@ class Run {
     if (decoders_) {
       vae_ = source_.vae({compute_.device, config_.vae_dtype(compute_.dtype)});
     }
-    // Sharded weights are loaded by all ranks together, later: not all may find room for them now.
-    if (ranks_.weights.alone() && fit_together(source_, compute_)) {
+    if (together_) {
       load_denoiser();
     }
-  }
-
-  // Embeds each distinct text once: the prompts, and the negative prompt when there is guidance.
-  void encode_texts() {
-    std::set<std::string> distinct;
-    for (const VideoSample& sample : samples_) {
-      distinct.insert(sample.prompt);
-    }
-    if (config_.guidance_scale > 1) {
-      distinct.insert(config_.negative_prompt);
-    }
-    const std::vector<std::string> texts(distinct.begin(), distinct.end());
-    std::vector<at::Tensor> rows = ranks_.leads() ? encode(texts) : std::vector<at::Tensor>();
-    ranks_.world->meet();
-    rows = share(rows, ranks_.world->all(), compute_.device);
-    for (size_t i = 0; i < texts.size(); ++i) {
-      embeddings_[texts[i]] = rows[i].cpu();
+    if (ranks_.leads()) {
+      texts_.load_encoder(source_, compute_);
     }
   }
 
   void make_videos(VideoReceiver& receiver) {
-    if (!transformer_) {
-      progress_.begin("load transformer", 0);
-      load_denoiser();
-    }
-    transformer_->set_ranks(ranks_.sequence);
-    const auto at_once = static_cast<size_t>(ranks_.mesh.data);
-    for (size_t first = 0; first < samples_.size(); first += at_once) {
-      ranks_.world->meet();  // not all may have decoded
-      const size_t count = std::min(at_once, samples_.size() - first);
+    for (size_t round = 0; round < rounds_.size(); ++round) {
+      embed(round, receiver);
+      if (!transformer_) {
+        progress_.begin("load transformer", 0);
+        load_denoiser();
+      }
+      ranks_.world->meet();  // not all may have decoded, or loaded
+      const auto& [first, count, texts] = rounds_[round];
       const at::Tensor latents = denoise_samples(first, count, receiver);  // [count, 16, F, h, w]
       if (first + count == samples_.size()) {
         transformer_ = nullptr;
@@ -131,6 +146,19 @@ class Run {
  private:
   int64_t tiles() const { return tiling_ ? tiling_->count(config_.height, config_.width) : 1; }
 
+  // Whether each process has room for all parts together. Sharded weights are loaded by all ranks
+  // together, and not before the encoder has gone: not all may find room for them beside it.
+  bool fit_together_everywhere() const {
+    const int64_t height = tiling_ ? std::min(tiling_->size, config_.height) : config_.height;
+    const int64_t width = tiling_ ? std::min(tiling_->size, config_.width) : config_.width;
+    const int64_t decoding = vae_decode_bytes(vae_config_, height, width,
+                                              config_.vae_dtype(compute_.dtype), compute_.device);
+    const bool fit = ranks_.weights.alone() && fit_together(source_, compute_, decoding);
+    const auto number = at::TensorOptions().dtype(at::kLong).device(compute_.device);
+    const at::Tensor misfits = at::full({1}, fit ? 0 : 1, number);
+    return ranks_.world->all().all_max(misfits, "memory").item<int64_t>() == 0;
+  }
+
   // The first processes, as many as there are tiles, or else rows of the latent; nothing to one behind them.
   std::optional<ProcessGroup> decoders(int64_t latent_rows) const {
     const ProcessGroup& all = ranks_.world->all();
@@ -142,22 +170,42 @@ class Run {
   void load_denoiser() {
     transformer_ =
         source_.transformer(compute_, {ranks_.weights, [this] { ranks_.world->meet(); }});
+    transformer_->set_ranks(ranks_.sequence);
   }
 
-  // Rows [n, D] of each text, on the CPU.
-  std::vector<at::Tensor> encode(const std::vector<std::string>& texts) {
-    const Tokenizer tokenizer = source_.tokenizer();
-    Umt5Encoder encoder = source_.text_encoder(compute_);
-    progress_.begin("encode text", 0);
-    const Span span(spans_, SpanKind::kBlock, "text encoder");
-    std::vector<at::Tensor> rows;
-    for (const std::string& text : texts) {  // one by one to the CPU: there may be thousands
-      const EncodedPrompts encoded =
-          encode_prompts(encoder, tokenizer, {text}, transformer_config_.text_len, cancel_);
-      const int64_t length = encoded.mask[0].sum().item<int64_t>();
-      rows.push_back(encoded.embeddings[0].narrow(0, 0, length).cpu());
+  // The round's new texts, by the leader for all. The encoder goes when no later round needs it.
+  void embed(size_t round, VideoReceiver& receiver) {
+    const auto& [first, count, texts] = rounds_[round];
+    if (texts.empty()) {
+      return;
     }
-    return rows;
+    progress_.begin(together_ ? stage_name("encode text", first, samples_.size()) : "encode text",
+                    std::ssize(texts));
+    if (ranks_.leads()) {
+      encode(texts, receiver);
+    }
+    ranks_.world->meet();
+    for (const std::string& text : texts) {
+      const std::vector<at::Tensor> rows =
+          ranks_.leads() ? std::vector{texts_.rows(text)} : std::vector<at::Tensor>();
+      texts_.keep(text, share(rows, ranks_.world->all(), compute_.device).front());
+    }
+    const auto later = rounds_.begin() + static_cast<int64_t>(round) + 1;
+    if (std::all_of(later, rounds_.end(), [](const Round& one) { return one.texts.empty(); })) {
+      texts_.free_encoder();
+    }
+  }
+
+  void encode(const std::vector<std::string>& texts, VideoReceiver& receiver) {
+    const Span span(spans_, SpanKind::kBlock, "text encoder");
+    for (const std::string& text : texts) {
+      cancel_.check();
+      const int64_t tokens = texts_.embed(text);
+      if (is_cut(tokens, transformer_config_.text_len)) {
+        receiver.prompt_cut(text, tokens, transformer_config_.text_len);
+      }
+      progress_.step();
+    }
   }
 
   // Samples `first` and the next, each by the processes whose turn it is.
@@ -184,11 +232,11 @@ class Run {
   at::Tensor denoise_sample(size_t index, VideoReceiver& receiver) {
     const VideoSample& sample = samples_[index];
     const at::Tensor negative = config_.guidance_scale > 1
-                                    ? embeddings_.at(config_.negative_prompt).to(compute_.device)
+                                    ? texts_.rows(config_.negative_prompt).to(compute_.device)
                                     : at::Tensor();
     Span keys(spans_, SpanKind::kBlock, "text keys");
     const Guidance guidance =
-        guide(transformer_, embeddings_.at(sample.prompt).to(compute_.device), negative,
+        guide(transformer_, texts_.rows(sample.prompt).to(compute_.device), negative,
               config_.guidance_scale, config_.batch_guidance, ranks_.passes);
     keys.end();
     const auto sampler = config_.sampler();
@@ -261,13 +309,15 @@ class Run {
   Spans* const spans_;
   TransformerConfig transformer_config_;
   VaeConfig vae_config_;
+  std::vector<Round> rounds_;
+  TextEmbeddings texts_;
+  bool together_ = false;  // whether all parts are in memory from the beginning
   bool record_ = false;
   std::optional<SideStream> stream_;
   std::optional<VaeTiling> tiling_;
   std::optional<ProcessGroup> decoders_;  // nothing where this process does not decode
   Vae vae_{nullptr};
   Transformer transformer_{nullptr};
-  std::map<std::string, at::Tensor> embeddings_;  // text -> its own rows [n, D], on the CPU
 };
 
 }  // namespace
@@ -296,7 +346,6 @@ void text_to_video(const ModelSource& source, const ComputeOptions& compute,
   const torch::NoGradGuard no_grad;
   Run run(source, compute, config, samples, progress, cancel, ranks, spans);
   run.load();
-  run.encode_texts();
   run.make_videos(receiver);
 }
 

@@ -30,6 +30,9 @@ struct VideoSample {
 class VideoReceiver {
  public:
   virtual ~VideoReceiver() = default;
+  // Of a text, a prompt or the negative one, with so many tokens (its end counted) only the first
+  // `read` will be read. Told once a text, before the first sample that needs it.
+  virtual void prompt_cut(const std::string& /*text*/, int64_t /*tokens*/, int64_t /*read*/) {}
   // Whether preview() is wanted when `done` steps (1 to all) of the sample's denoising are done.
   virtual bool wants_preview(size_t /*sample*/, int64_t /*done*/) { return false; }
   // The first frame [3, 1, H, W] float32 in [-1, 1] of the clean video as that step estimates it.
@@ -51,13 +54,16 @@ std::optional<VaeTiling> vae_tiling_of(const ModelSource& source, const ComputeO
                                        const ProcessGroup& all = {});
 
 // Makes one video a sample, each whole before the next is begun. Parts are loaded whole before they
-// compute anything and freed when they are done: the text encoder before the transformer runs, the
-// transformer before the last sample is decoded. When all fit in memory at once (with room to work in),
-// all are loaded before the first computation, so that a broken one is refused at once.
-// Several processes call it with the same arguments: the leader encodes the texts, all denoise as the mesh says, and
-// all decode each video, by strips of rows or by tiles; the leader is the only one to call its receiver, and makes
-// previews alone (of the first video of those made at the same time). What lies inside the stages goes to `spans`;
-// steps are not recorded as CUDA graphs then. Throws InputError, RunError (a result that is NaN), Cancelled.
+// compute anything and freed when they are done, the transformer before the last sample is decoded.
+// When all fit in memory at once (with room to work in), all are loaded before the first
+// computation, so that a broken one is refused at once, and each text is embedded just before its
+// video; the encoder goes after the last one. Otherwise it embeds all texts and goes before the
+// transformer is loaded. Either way a text is embedded once, and only its own rows are kept.
+// Several processes call it with the same arguments: the leader encodes the texts, all denoise as
+// the mesh says, and all decode each video, by strips of rows or by tiles; the leader is the only
+// one to call its receiver, and makes previews alone (of the first video of those made at the same
+// time). What lies inside the stages goes to `spans`; steps are not recorded as CUDA graphs then.
+// Throws InputError, RunError (a result that is NaN), Cancelled.
 void text_to_video(const ModelSource& source, const ComputeOptions& compute,
                    const GenerationConfig& config, const std::vector<VideoSample>& samples,
                    VideoReceiver& receiver, Progress& progress, const CancellationToken& cancel,

@@ -9,6 +9,7 @@
 #include "core/log.h"
 #include "core/version.h"
 #include "engine/memory.h"
+#include "engine/prompts.h"
 #include "io/image.h"
 #include "io/readers/bounded_json.h"
 #include "io/weights.h"
@@ -35,7 +36,7 @@ at::Tensor small_picture(const at::Tensor& frame) {
 bool all_exist(const GenerateConfig& config) {
   std::error_code ignored;
   const fs::path output = config.output;
-  if (output.extension() != ".png") {
+  if (!frame_pattern(output)) {
     return fs::exists(output, ignored);
   }
   for (int64_t frame = 0; frame < config.generation.num_frames; ++frame) {
@@ -55,7 +56,25 @@ void check_apart(const fs::path& profile, const fs::path& other) {
   }
 }
 
-// Throws InputError if the video described by `sidecar` differs from what `wanted` would make.
+// Throws InputError when a name that numbers make longer than the video's own is too long.
+void check_numbered_names(const GenerateConfig& config, size_t index, size_t count,
+                          const fs::path& output) {
+  const GenerationConfig& generation = config.generation;
+  std::string flag = "--output ";
+  try {
+    if (frame_pattern(output)) {
+      check_name(numbered_file(output, generation.num_frames - 1));
+    }
+    if (config.preview > 0) {
+      flag = "--preview: ";
+      check_name(preview_file(config.output, index, count, generation.steps));
+    }
+  } catch (const InputError& error) {
+    throw InputError(flag + error.what());
+  }
+}
+
+// Throws InputError unless the video that `sidecar` describes is one that `wanted` would make.
 void check_made_alike(const fs::path& sidecar, const GenerateConfig& wanted) {
   const json record = read_json_file(sidecar);
   if (!record.is_object() || !record.contains("config") || !record["config"].is_object()) {
@@ -117,6 +136,8 @@ void VideoFiles::check_outputs() const {
   for (const size_t index : to_make_) {
     check_video_output(config_of(index).output, format_of(index), "--output");
     check_writable(sidecar_of(index), "--output");
+    check_numbered_names(config_, index, samples_.size(),
+                         config_.of_sample(samples_, index).output);
   }
   if (!config_.save_latent.empty()) {
     check_writable(config_.save_latent, "--save-latent");
@@ -152,6 +173,10 @@ json VideoFiles::record_of(size_t index) {
   const json run = run_record(progress_, reported_stages_, device_);
   reported_stages_ = progress_.stage_seconds().size();
   return {{"ospnext", kVersion}, {"config", fields_to_json(config_of(index))}, {"run", run}};
+}
+
+void VideoFiles::prompt_cut(const std::string& text, int64_t tokens, int64_t read) {
+  warn(cut_sentence(text, tokens, read));
 }
 
 bool VideoFiles::wants_preview(size_t, int64_t done) {
@@ -203,7 +228,7 @@ void VideoFiles::finished(size_t sample) {
   sidecar.write(record_of(index).dump(2) + "\n");
   sidecar.flush();
   std::error_code ignored;
-  fs::remove(sidecar_of(index), ignored);
+  fs::remove(sidecar.target(), ignored);
   writer_->commit();
   sidecar.commit();
   writer_.reset();

@@ -32,7 +32,8 @@ class VideoFiles final : public VideoReceiver {
   // Indices of the samples to make: all, or with --skip-existing the missing ones.
   const std::vector<size_t>& to_make() const { return to_make_; }
 
-  // `sample` is an index into to_make().
+  // `sample` counts what to_make() lists.
+  void prompt_cut(const std::string& text, int64_t tokens, int64_t read) override;
   bool wants_preview(size_t sample, int64_t done) override;
   void preview(size_t sample, int64_t done, const at::Tensor& frame) override;
   void latent(size_t sample, const at::Tensor& latent) override;

@@ -5,15 +5,19 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <cstdio>
 #include <cstring>
 #include <fstream>
+#include <functional>
 #include <system_error>
 #include <thread>
 #include <utility>
 
 #include "core/error.h"
+#include "core/utf8.h"
 
 namespace ospnext {
 namespace {
@@ -33,7 +37,31 @@ using Kind = LockedEntry::Kind;
   throw InputError(target.string() + ": cannot write here: " + std::strerror(error));
 }
 
-// Creates a file or folder and opens it. Returns -1 and sets errno on failure.
+size_t longest_name(const fs::path& folder) {
+  constexpr long kUsual = 255;  // bytes
+  const long longest = ::pathconf(folder.c_str(), _PC_NAME_MAX);
+  return static_cast<size_t>(longest > 0 ? longest : kUsual);
+}
+
+fs::path folder_of(const fs::path& target) {
+  return target.has_parent_path() ? target.parent_path() : fs::path(".");
+}
+
+// ".NAME`suffix`" beside the target; of a long name the beginning and a number that stands for all
+// of it.
+fs::path hidden_path(const fs::path& target, const std::string& suffix) {
+  const std::string name = target.filename().string();
+  std::string hidden = "." + name + suffix;
+  if (const size_t longest = longest_name(folder_of(target)); hidden.size() > longest) {
+    char number[20];
+    std::snprintf(number, sizeof number, "~%016zx", std::hash<std::string>()(name));
+    const std::string end = number + suffix;
+    hidden = utf8_prefix(hidden, longest - std::min(longest, end.size())) + end;
+  }
+  return target.parent_path() / hidden;
+}
+
+// A new file or folder, open; -1 and errno when it cannot be made.
 int create(const fs::path& path, Kind kind) {
   if (kind == Kind::kFile) {
     return ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
@@ -110,33 +138,54 @@ int create_locked(const fs::path& path, Kind kind, const fs::path& target) {
 }  // namespace
 
 void check_writable(const fs::path& target, const std::string& flag) {
-  const std::string what = flag + " " + target.string() + ": ";
   if (target.filename().empty()) {
-    throw InputError(what + "expected the name of a file");
-  }
-  const fs::path folder = target.has_parent_path() ? target.parent_path() : fs::path(".");
-  std::error_code ignored;
-  if (!fs::is_directory(folder, ignored)) {
-    throw InputError(what + "there is no folder " + folder.string());
-  }
-  const fs::file_status status = fs::status(target, ignored);
-  if (fs::is_directory(status)) {
-    throw InputError(what + "is a folder, expected the name of a file");
-  }
-  if (fs::exists(status) && !fs::is_regular_file(status)) {
-    throw InputError(what + "exists and is not a regular file");
+    throw InputError(flag + " " + target.string() + ": expected the name of a file");
   }
   try {
-    const PendingFile probe(target);
+    const fs::path end = linked_target(target);
+    std::error_code ignored;
+    if (const fs::path folder = folder_of(end); !fs::is_directory(folder, ignored)) {
+      throw InputError(target.string() + ": there is no folder " + folder.string());
+    }
+    const fs::file_status status = fs::status(end, ignored);
+    if (fs::is_directory(status)) {
+      throw InputError(target.string() + ": is a folder, expected the name of a file");
+    }
+    if (fs::exists(status) && !fs::is_regular_file(status)) {
+      throw InputError(target.string() + ": exists and is not a regular file");
+    }
+    check_name(end);
+    const PendingFile probe(end);
   } catch (const InputError& error) {
     throw InputError(flag + " " + error.what());
   }
 }
 
-LockedEntry::LockedEntry(fs::path target, const std::string& suffix, Kind kind)
-    : target_(std::move(target)),
-      path_(target_.parent_path() /
-            std::string(".").append(target_.filename().string()).append(suffix)),
+void check_name(const fs::path& target) {
+  const size_t bytes = target.filename().string().size(), longest = longest_name(folder_of(target));
+  if (bytes > longest) {
+    throw InputError(target.string() + ": found a name of " + std::to_string(bytes) +
+                     " bytes, expected at most " + std::to_string(longest));
+  }
+}
+
+fs::path linked_target(const fs::path& target) {
+  constexpr int kMostLinks = 40;  // as Linux has it
+  fs::path path = target;
+  std::error_code error;
+  for (int i = 0; i < kMostLinks; ++i) {
+    if (!fs::is_symlink(fs::symlink_status(path, error))) {
+      return path;
+    }
+    const fs::path next = fs::read_symlink(path, error);
+    path = next.is_absolute() ? next : path.parent_path() / next;
+  }
+  throw InputError(target.string() + ": found a symbolic link that leads to no end");
+}
+
+LockedEntry::LockedEntry(const fs::path& target, const std::string& suffix, Kind kind)
+    : target_(linked_target(target)),
+      path_(hidden_path(target_, suffix)),
       kind_(kind),
       descriptor_(create_locked(path_, kind, target_)) {}
 
@@ -170,9 +219,19 @@ void flush_file(const fs::path& file, const fs::path& target) {
 }
 
 void move_file(const fs::path& file, const fs::path& target) {
-  if (::rename(file.c_str(), target.c_str()) != 0) {
+  const fs::path end = linked_target(target);
+  if (::rename(file.c_str(), end.c_str()) == 0) {
+    return;
+  }
+  if (errno != EXDEV) {
     fail(target, "rename the finished file", errno);
   }
+  PendingFile copy(end);
+  std::error_code error;
+  if (!fs::copy_file(file, copy.path(), fs::copy_options::overwrite_existing, error)) {
+    fail(target, "copy the finished file", error.value());
+  }
+  copy.commit();
 }
 
 void PendingFile::write(const std::string& text) const {
@@ -201,6 +260,7 @@ fs::path new_folder(fs::path target, const std::string& flag) {
     throw InputError(flag + " " + target.string() + ": exists, expected a new or an empty folder");
   }
   try {
+    check_name(target);
     const PendingFolder probe(target);
   } catch (const InputError& refused) {
     throw InputError(flag + " " + refused.what());

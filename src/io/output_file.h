@@ -1,35 +1,45 @@
 // Files that get their name only when they are complete, and that only one program writes at a
 // time.
 //
-// Data is first written to a hidden ".NAME.part" in the same folder. The writing program locks it
-// (flock). If a program is killed, its file stays without a lock, and the next program removes it.
+// What is being written lies beside its place as a hidden ".NAME.part", locked (flock) by the program
+// that writes it. A program that is killed leaves that file and no lock; the next one clears it away.
+// A symbolic link is followed: what it points to is written, and the hidden file lies beside that.
 #pragma once
 
 #include <filesystem>
 #include <iosfwd>
 #include <string>
-#include <utility>
 
 namespace ospnext {
 
-// Throws InputError, beginning with "`flag` `target`: ", unless a file can be written at `target`:
-// its folder exists and accepts new files, the name is free or belongs to a regular file, and no
-// other program is writing it. Leaves no file.
+// Throws InputError beginning with "`flag` `target`: " unless a file can be written at `target`: its
+// folder exists and takes new files of such a name, nothing but a regular file has the name, and no
+// other program is writing it. Leaves nothing.
 void check_writable(const std::filesystem::path& target, const std::string& flag);
 
-// A hidden file or folder beside a target, locked by this program while the object exists. The
-// destructor removes it.
+// Throws InputError beginning with "`target`: " when the name is longer than its file system
+// allows.
+void check_name(const std::filesystem::path& target);
+
+// What is written when `target` is: itself, or where the symbolic link of that name leads, whether
+// there is something or not. Throws InputError for links without end.
+std::filesystem::path linked_target(const std::filesystem::path& target);
+
+// A hidden entry beside a target, locked by this program as long as the object lives; the destructor
+// removes it.
 class LockedEntry {
  public:
   enum class Kind { kFile, kFolder };
-  // Creates an empty ".NAME`suffix`" beside `target`. Throws InputError if the location is not
-  // writable, or if another program holds the entry for more than a second.
-  LockedEntry(std::filesystem::path target, const std::string& suffix, Kind kind);
+  // Creates an empty ".NAME`suffix`" beside linked_target(target), NAME cut where the whole would
+  // be too long. Throws InputError when the place cannot be written to, or when another program
+  // holds the entry and keeps it for a second.
+  LockedEntry(const std::filesystem::path& target, const std::string& suffix, Kind kind);
   ~LockedEntry();
   LockedEntry(const LockedEntry&) = delete;
   LockedEntry& operator=(const LockedEntry&) = delete;
 
   const std::filesystem::path& path() const { return path_; }
+  // Where the link leads, if it was one.
   const std::filesystem::path& target() const { return target_; }
   // Flushes the file to disk. Throws RunError.
   void flush() const;
@@ -48,8 +58,8 @@ class LockedEntry {
 class PendingFile {
  public:
   // Creates an empty file. Throws InputError as LockedEntry does.
-  explicit PendingFile(std::filesystem::path target)
-      : entry_(std::move(target), ".part", LockedEntry::Kind::kFile) {}
+  explicit PendingFile(const std::filesystem::path& target)
+      : entry_(target, ".part", LockedEntry::Kind::kFile) {}
 
   const std::filesystem::path& path() const { return entry_.path(); }
   const std::filesystem::path& target() const { return entry_.target(); }
@@ -72,8 +82,8 @@ class PendingFile {
 class PendingFolder {
  public:
   // Creates an empty folder. Throws InputError as LockedEntry does.
-  explicit PendingFolder(std::filesystem::path target)
-      : entry_(std::move(target), ".part", LockedEntry::Kind::kFolder) {}
+  explicit PendingFolder(const std::filesystem::path& target)
+      : entry_(target, ".part", LockedEntry::Kind::kFolder) {}
 
   const std::filesystem::path& path() const { return entry_.path(); }
   // Renames the folder to the target. Throws RunError, also if the name has been taken meanwhile.
@@ -91,9 +101,9 @@ std::filesystem::path new_folder(std::filesystem::path target, const std::string
 // Prevents other programs from writing the same set of outputs while this one computes.
 class OutputLock {
  public:
-  // `output` identifies the set. Throws InputError as LockedEntry does.
-  explicit OutputLock(std::filesystem::path output)
-      : entry_(std::move(output), ".lock", LockedEntry::Kind::kFile) {}
+  // `output` names the set. Throws InputError as LockedEntry does.
+  explicit OutputLock(const std::filesystem::path& output)
+      : entry_(output, ".lock", LockedEntry::Kind::kFile) {}
 
  private:
   LockedEntry entry_;
@@ -101,7 +111,8 @@ class OutputLock {
 
 // Flushes `file` to disk. Throws RunError with the name `target`.
 void flush_file(const std::filesystem::path& file, const std::filesystem::path& target);
-// Renames `file` to `target`. Throws RunError with the name `target`.
+// Renames `file` to linked_target(target), or copies it where that is on another file system.
+// Throws RunError naming the target.
 void move_file(const std::filesystem::path& file, const std::filesystem::path& target);
 
 // Throws RunError "TARGET: cannot write: REASON" if `stream` has failed. Call it right after

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/extension.h"
 #include "core/torch/shape_check.h"
 #include "io/output_file.h"
 #include "io/video_writers.h"
@@ -44,44 +45,33 @@ constexpr std::array<Container, 6> kContainers{{
     {".png", "", false, kAnySide, kAnyRate, open_png_frames},
 }};
 
-struct NumberPlace {
-  size_t begin;
-  size_t end;
-  size_t digits;  // minimum number of digits, padded with zeros
-};
-
-// All "%" in a file name. A place is empty (end == begin) unless it is %d or %0Nd.
-std::vector<NumberPlace> number_places(const std::string& name) {
-  std::vector<NumberPlace> places;
-  for (size_t begin = name.find('%'); begin != std::string::npos;
-       begin = name.find('%', begin + 1)) {
-    size_t end = begin + 1;
-    size_t digits = 0;
-    while (end < name.size() && name[end] >= '0' && name[end] <= '9' && digits < 100) {
-      digits = digits * 10 + static_cast<size_t>(name[end++] - '0');
-    }
-    const bool well_formed = end < name.size() && name[end] == 'd' && digits <= 9 &&
-                             (digits == 0 || name[begin + 1] == '0');
-    places.push_back({begin, well_formed ? end + 1 : begin, digits});
+// The digits of a %d (0) or %0Nd (N, up to 9) at name[place], which is moved to its last character;
+// nothing where there is another thing.
+std::optional<size_t> number_at(const std::string& name, size_t& place) {
+  constexpr size_t kMostDigits = 9;
+  const size_t end = std::min(name.find_first_not_of("0123456789", place + 1), name.size());
+  size_t digits = 0;
+  for (size_t i = place + 1; i < end && digits <= kMostDigits; ++i) {
+    digits = digits * 10 + static_cast<size_t>(name[i] - '0');
   }
-  return places;
-}
-
-bool is_frame_pattern(const fs::path& output) {
-  const auto places = number_places(output.filename().string());
-  return output.extension() == ".png" && places.size() == 1 && places[0].end > places[0].begin;
+  const bool is_padding = digits == 0 || name[place + 1] == '0';
+  if (end == name.size() || name[end] != 'd' || !is_padding || digits > kMostDigits) {
+    return std::nullopt;
+  }
+  place = end;
+  return digits;
 }
 
 const Container& container_of(const fs::path& output, const std::string& what) {
+  const std::string extension = extension_of(output);
   for (const Container& container : kContainers) {
-    if (output.extension() == container.extension &&
-        (output.extension() != ".png" || is_frame_pattern(output))) {
+    if (extension == container.extension && (extension != ".png" || frame_pattern(output))) {
       return container;
     }
   }
   throw InputError(what +
                    "expected a name ending in .mp4, .webm, .webp, .gif or .y4m, or one for PNG "
-                   "frames with one number in it, such as %04d.png");
+                   "frames with one number in it, such as %04d.png (%% is a percent sign)");
 }
 
 // Throws InputError, beginning with `what`, if the container cannot store the format.
@@ -114,7 +104,7 @@ void check_video_output(const fs::path& output, const VideoFormat& format,
                         const std::string& flag) {
   const std::string what = flag + " " + output.string() + ": ";
   check_fits(container_of(output, what), format, what);
-  check_writable(output.extension() == ".png" ? numbered_file(output, 0) : output, flag);
+  check_writable(frame_pattern(output) ? numbered_file(output, 0) : output, flag);
 }
 
 std::unique_ptr<VideoWriter> open_video(const fs::path& output, const VideoFormat& format) {
@@ -124,16 +114,37 @@ std::unique_ptr<VideoWriter> open_video(const fs::path& output, const VideoForma
   return container.open(output, format);
 }
 
-fs::path numbered_file(const fs::path& pattern, int64_t index) {
-  std::string name = pattern.filename().string();
-  const auto places = number_places(name);
-  TORCH_CHECK(places.size() == 1 && places[0].end > places[0].begin, "no pattern: ", name);
-  std::string number = std::to_string(index);
-  if (number.size() < places[0].digits) {
-    number.insert(0, places[0].digits - number.size(), '0');
+std::optional<FramePattern> frame_pattern(const fs::path& output) {
+  if (extension_of(output) != ".png") {
+    return std::nullopt;
   }
-  return pattern.parent_path() /
-         name.replace(places[0].begin, places[0].end - places[0].begin, number);
+  const std::string name = output.filename().string();
+  FramePattern pattern;
+  bool has_number = false;
+  for (size_t i = 0; i < name.size(); ++i) {
+    std::string& text = has_number ? pattern.after : pattern.before;
+    if (name[i] != '%') {
+      text += name[i];
+    } else if (name.compare(i, 2, "%%") == 0) {
+      text += name[i++];
+    } else {
+      const auto digits = number_at(name, i);
+      if (!digits || has_number) {
+        return std::nullopt;
+      }
+      pattern.digits = *digits;
+      has_number = true;
+    }
+  }
+  return has_number ? std::optional(pattern) : std::nullopt;
+}
+
+fs::path numbered_file(const fs::path& output, int64_t index) {
+  const auto pattern = frame_pattern(output);
+  TORCH_CHECK(pattern, "no pattern: ", output.string());
+  std::string number = std::to_string(index);
+  number.insert(0, number.size() < pattern->digits ? pattern->digits - number.size() : 0, '0');
+  return output.parent_path() / (pattern->before + number + pattern->after);
 }
 
 at::Tensor video_to_pixels(const at::Tensor& video) {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "core/torch/torch.h"
@@ -36,20 +37,29 @@ class VideoWriter {
 void check_video_output(const std::filesystem::path& output, const VideoFormat& format,
                         const std::string& flag);
 
-// The extension of `output` selects the format:
-//   .mp4   H.264 in yuv420p, BT.709, index at the start; sides must be even
+// By the ending of `output`'s name, in any case:
+//   .mp4   H.264 in yuv420p, BT.709, index in front; sides must be even
 //   .webm  VP9 in yuv420p, BT.709; sides must be even
 //   .webp  animated, lossy, endless loop
 //   .gif   256 colours chosen for the whole clip, endless loop; at most 50 frames per second
 //   .y4m   YUV4MPEG2, 4:2:0 with chroma in the middle of four pixels, limited range, BT.601 (the
 //          format has no tag for the matrix; FFmpeg assumes this one); sides must be even
-//   .png   with one number such as %04d in it: 8-bit RGB, numbered from 0
+//   .png   with one number such as %04d in it: 8-bit RGB, numbered from 0; %% is a percent
+//          sign there
 // Throws InputError as check_video_output does.
 std::unique_ptr<VideoWriter> open_video(const std::filesystem::path& output,
                                         const VideoFormat& format);
 
-// The name of frame `index` for a pattern such as "frames/%04d.png".
-std::filesystem::path numbered_file(const std::filesystem::path& pattern, int64_t index);
+// A name for numbered PNG images, around its only %d or %0Nd, with %% read as a percent sign.
+struct FramePattern {
+  std::string before, after;  // of the file's name
+  size_t digits = 0;          // padded with zeros to this many
+};
+// Nothing for a name of another kind, in which a percent sign is a character like any other.
+std::optional<FramePattern> frame_pattern(const std::filesystem::path& output);
+
+// The name of frame `index` by a pattern such as "frames/%04d.png".
+std::filesystem::path numbered_file(const std::filesystem::path& output, int64_t index);
 
 // Computes floor((x + 1) / 2 * 255 + 0.5), clamped: video [3, n, H, W] float in [-1, 1] on any
 // device -> [n, H, W, 3] uint8 on the CPU. Source: OSP-Next, saving of its pipeline's output.

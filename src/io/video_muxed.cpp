@@ -1,6 +1,7 @@
 // H.264 in .mp4 and VP9 in .webm, written through FFmpeg.
 #ifdef OSPNEXT_FFMPEG
 
+#include "core/extension.h"
 #include "io/ffmpeg.h"
 #include "io/output_file.h"
 #include "io/video_writers.h"
@@ -36,7 +37,7 @@ const MuxedFormat& format_of(const fs::path& output) {
                                              {"row-mt", "1"},
                                              {"threads", "auto"}},
                                  .global_header = true}};
-  return output.extension() == ".mp4" ? mp4 : webm;
+  return extension_of(output) == ".mp4" ? mp4 : webm;
 }
 
 class MuxedWriter final : public VideoWriter {

@@ -3,6 +3,7 @@
 #include <set>
 
 #include "core/error.h"
+#include "core/extension.h"
 #include "core/fields.h"
 #include "core/log.h"
 #include "core/number_check.h"
@@ -58,7 +59,8 @@ void check_sizes(const Config& config, const Config& inferred, const std::set<st
 
 // config.json, or the section model_config of OSP-Next's YAML.
 nlohmann::json read_transformer_json(const std::filesystem::path& file) {
-  if (file.extension() != ".yaml" && file.extension() != ".yml") {
+  if (const std::string extension = extension_of(file);
+      extension != ".yaml" && extension != ".yml") {
     return read_json_file(file);
   }
   nlohmann::json yaml = read_yaml_file(file);

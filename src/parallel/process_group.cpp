@@ -9,9 +9,13 @@
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
 #endif
 
+#include <net/if.h>
+
 #include <algorithm>
+#include <cstdlib>
 #include <map>
 #include <numeric>
+#include <string>
 
 #include "core/error.h"
 #include "core/torch/shape_check.h"
@@ -19,13 +23,41 @@
 namespace ospnext {
 namespace {
 
-// Calls only those functions of Gloo that are compiled into LibTorch, since Debian's Gloo headers
-// are of an older version.
+// The network interfaces of this host: "lo, eth0".
+std::string interface_names() {
+  std::string names;
+  if (struct if_nameindex* const all = ::if_nameindex()) {
+    for (const struct if_nameindex* one = all; one->if_name != nullptr; ++one) {
+      names.append(names.empty() ? "" : ", ").append(one->if_name);
+    }
+    ::if_freenameindex(all);
+  }
+  return names;
+}
+
+// Of Gloo only functions that are compiled into LibTorch are called: Debian's headers of it are older.
+c10::intrusive_ptr<c10d::ProcessGroupGloo::Options> gloo_options(
+    std::chrono::milliseconds timeout) {
+  constexpr const char* kInterface = "GLOO_SOCKET_IFNAME";  // which c10d reads
+  try {
+    return c10d::ProcessGroupGloo::Options::create_default(timeout);
+  } catch (const std::exception&) {
+    const char* const given = std::getenv(kInterface);
+    if (given == nullptr || *given == '\0') {
+      throw;
+    }
+    throw InputError(std::string(kInterface) + ": found \"" + given +
+                     "\" in the environment, expected a network interface of this host that has an "
+                     "address, of " +
+                     interface_names());
+  }
+}
+
 c10::intrusive_ptr<c10d::Backend> make_backend(const c10::intrusive_ptr<c10d::Store>& store,
                                                int rank, int size, const GroupOptions& options) {
   if (options.transport == Transport::kGloo) {
-    return c10::make_intrusive<c10d::ProcessGroupGloo>(
-        store, rank, size, c10d::ProcessGroupGloo::Options::create_default(options.timeout));
+    return c10::make_intrusive<c10d::ProcessGroupGloo>(store, rank, size,
+                                                       gloo_options(options.timeout));
   }
 #ifdef OSPNEXT_CUDA
   auto nccl = c10d::ProcessGroupNCCL::Options::create();
@@ -152,6 +184,8 @@ struct ProcessGroup::Engine {
   void explained(const Function& function) const {
     try {
       function();
+    } catch (const InputError&) {
+      throw;
     } catch (const std::exception& error) {
       throw RunError(options.explain ? options.explain(error.what()) : error.what());
     }

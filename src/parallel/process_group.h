@@ -79,8 +79,9 @@ class Pending {
 // Not differentiable.
 class ProcessGroup {
  public:
-  ProcessGroup() = default;  // a single process
-  // Called by all `size` processes, which share the store, with the same name.
+  ProcessGroup() = default;  // this process alone
+  // Called by all `size` processes, which share the store. Throws InputError for a network
+  // interface that c10d is told to use and that is not there (GLOO_SOCKET_IFNAME).
   ProcessGroup(const Store& store, const std::string& name, int rank, int size,
                const GroupOptions& options);
 

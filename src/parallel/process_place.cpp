@@ -11,17 +11,17 @@ namespace {
 constexpr int kMostProcesses = 1 << 16;
 constexpr int kMostPort = 65535;
 
-// Reads variables that must hold whole numbers.
+// Reads variables, of which a blank one is as if it were not set.
 class Variables {
  public:
   explicit Variables(const Environment& environment) : environment_(environment) {}
 
-  bool has(const std::string& name) const { return environment_(name).has_value(); }
+  bool has(const std::string& name) const { return value(name).has_value(); }
   std::string text(const std::string& name, const std::string& otherwise) const {
-    return environment_(name).value_or(otherwise);
+    return value(name).value_or(otherwise);
   }
   int number(const std::string& name, int least, int most) const {
-    const auto value = environment_(name);
+    const auto value = this->value(name);
     int number = 0;
     const std::string digits = value.value_or("");
     const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), number);
@@ -38,6 +38,11 @@ class Variables {
   }
 
  private:
+  std::optional<std::string> value(const std::string& name) const {
+    const auto found = environment_(name);
+    return found && !is_blank(*found) ? found : std::nullopt;
+  }
+
   const Environment& environment_;
 };
 
@@ -95,6 +100,10 @@ ProcessPlace from_slurm(const Variables& variables) {
 }
 
 }  // namespace
+
+bool is_blank(const std::string& value) {
+  return value.find_first_not_of(" \t\r\n") == std::string::npos;
+}
 
 ProcessPlace process_place(const Environment& environment) {
   const Variables variables(environment);

@@ -23,13 +23,16 @@ struct ProcessPlace {
 // Returns the value of an environment variable, or nothing if it is not set.
 using Environment = std::function<std::optional<std::string>(const std::string& name)>;
 
-// Reads the variables of torchrun and `ospnext launch` (RANK, WORLD_SIZE, LOCAL_RANK,
-// LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT), Open MPI (OMPI_COMM_WORLD_*) or Slurm's srun
-// (SLURM_PROCID, ...): the first of these that is there. Without any it is a single process.
-// Throws an InputError that names the variable that is missing or wrong.
+// Understands the variables of torchrun and `ospnext launch` (RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE,
+// MASTER_ADDR, MASTER_PORT), Open MPI (OMPI_COMM_WORLD_*) and Slurm's srun (SLURM_PROCID, ...), in this order. A process
+// alone where there are none; a blank variable is none. Throws InputError naming the variable that
+// is missing or wrong.
 ProcessPlace process_place(const Environment& environment);
 // The same with the environment of this process.
 ProcessPlace process_place();
+
+// Whether the value of a variable is nothing but white space.
+bool is_blank(const std::string& value);
 
 // The first host of a Slurm node list: "node[07-09,12],other" -> "node07".
 std::string first_host(const std::string& node_list);

@@ -281,7 +281,11 @@ std::string list_of(const std::vector<int>& ranks) {
   return text;
 }
 
-// Waits until all ranks are there and checks that their fingerprints are equal.
+std::string own_error(int rank) {
+  return "rank " + std::to_string(rank) + " has ended with an error of its own";
+}
+
+// All are there and run the same thing.
 void arrive(const Store& store, const ProcessPlace& place, const WorldOptions& options) {
   store.set(key_of("arrived", place.rank), options.fingerprint);
   const auto missing = wait_for_all(place.size, options.timeout, options.cancel, [&](int rank) {
@@ -312,15 +316,20 @@ World::World(const ProcessPlace& place, const WorldOptions& options) : World() {
   const Store store = reach_store(place, options);
   arrive(store, place, options);
   watch_ = std::make_shared<Watch>(store, place.rank, place.size, options, journal_);
-  all_ = ProcessGroup(
-      store, "all", place.rank, place.size,
-      {options.transport, options.timeout, journal_, options.engine_for_one,
-       [watch = watch_](const std::string& message) { return watch->explain(message); }});
+  try {
+    all_ = ProcessGroup(
+        store, "all", place.rank, place.size,
+        {options.transport, options.timeout, journal_, options.engine_for_one,
+         [watch = watch_](const std::string& message) { return watch->explain(message); }});
+  } catch (const InputError&) {
+    watch_->failed(own_error(place.rank));
+    throw;
+  }
 }
 
 World::~World() {
   if (watch_) {
-    watch_->failed("rank " + std::to_string(all_.rank()) + " has ended with an error of its own");
+    watch_->failed(own_error(all_.rank()));
   }
 }
 

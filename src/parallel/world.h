@@ -25,9 +25,9 @@ struct WorldOptions {
 // ranks name it and its position.
 class World {
  public:
-  World();  // a single process
-  // Waits for all processes. Throws a RunError that names the processes that do not arrive, or one
-  // with another fingerprint; InputError when the port is taken.
+  World();  // this process alone
+  // Waits for all processes. Throws RunError naming those that do not arrive, or one whose fingerprint
+  // differs; InputError for a port that is taken, or as ProcessGroup() does.
   World(const ProcessPlace& place, const WorldOptions& options);
   ~World();  // reports a failure to the other ranks, unless finish() was called
   World(const World&) = delete;

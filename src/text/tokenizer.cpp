@@ -151,12 +151,13 @@ Tokenizer::Tokens Tokenizer::encode(std::string_view cleaned, int64_t max_length
   model_->append_ids(cleaned.substr(begin), ids);
 
   const auto length = static_cast<size_t>(max_length);
+  const int64_t found = std::ssize(ids) + 1;
   ids.resize(std::min(ids.size(), length - 1));
   ids.push_back(model_->eos);
   std::vector<int64_t> mask(ids.size(), 1);
   ids.resize(length, model_->pad);
   mask.resize(length, 0);
-  return {std::move(ids), std::move(mask)};
+  return {std::move(ids), std::move(mask), found};
 }
 
 }  // namespace ospnext

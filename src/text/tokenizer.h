@@ -22,7 +22,8 @@ class Tokenizer {
  public:
   struct Tokens {
     std::vector<int64_t> ids;   // [max_length]
-    std::vector<int64_t> mask;  // [max_length]: ones, then zeros for the padding
+    std::vector<int64_t> mask;  // [max_length] ones, then zeros for padding
+    int64_t found = 0;          // tokens of the whole text, </s> among them
   };
 
   // Reads a spiece.model, or the one in the folder `file`. Throws an InputError that names the file

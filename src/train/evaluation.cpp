@@ -118,13 +118,12 @@ struct Task {
 };
 
 std::vector<ClipSpec> task_clips(const Task& task, const GenerationConfig& generation,
-                                 int64_t evaluation_seed, int64_t first, int64_t count) {
+                                 uint64_t evaluation_seed, int64_t first, int64_t count) {
   const ClipOptions options{.height = generation.height,
                             .width = generation.width,
                             .num_frames = generation.num_frames,
                             .two_objects = task.num_objects == 2 ? 1.0 : 0.0};
-  const uint64_t seed =
-      derived_seed(static_cast<uint64_t>(evaluation_seed), "evaluation " + task.name);
+  const uint64_t seed = derived_seed(evaluation_seed, "evaluation " + task.name);
   std::vector<ClipSpec> clips;
   for (int64_t i = 0; i < count; ++i) {
     clips.push_back(sample_clip(seed, first + i, task.split, options));
@@ -139,12 +138,11 @@ struct TaskBatch {
   uint64_t noise_seed;
 };
 
-TaskBatch task_batch(const Task& task, const GenerationConfig& generation, int64_t evaluation_seed,
+TaskBatch task_batch(const Task& task, const GenerationConfig& generation, uint64_t evaluation_seed,
                      int64_t first, int64_t count) {
   TaskBatch batch{.clips = task_clips(task, generation, evaluation_seed, first, count),
                   .captions = {},
-                  .noise_seed = derived_seed(static_cast<uint64_t>(evaluation_seed),
-                                             "evaluation noise " + task.name) +
+                  .noise_seed = derived_seed(evaluation_seed, "evaluation noise " + task.name) +
                                 static_cast<uint64_t>(first)};
   for (int64_t i = 0; i < count; ++i) {
     const ClipSpec& clip = batch.clips[static_cast<size_t>(i)];
@@ -300,7 +298,7 @@ EvaluationSeconds evaluate_prompt_following(const ModelFiles& files, const Compu
 std::vector<double> compare_precisions(const ModelFiles& files, const ComputeOptions& compute,
                                        const ComputeOptions& reference,
                                        const GenerationConfig& generation, int64_t clips,
-                                       int64_t batch_size, int64_t seed, Progress& progress,
+                                       int64_t batch_size, uint64_t seed, Progress& progress,
                                        const CancellationToken& cancel) {
   const at::NoGradGuard no_grad;
   Model ours = load_model(files, compute), theirs = load_model(files, reference);

@@ -17,12 +17,12 @@
 namespace ospnext {
 
 struct EvaluationConfig {
-  int64_t clips = 400;        // clips of each row with one object
-  int64_t two_objects = 400;  // clips of each row with two objects; 0: no such rows
-  int64_t rendered = 100;   // clips of each one-object row that are also rendered and reconstructed
-  int64_t vae_clips = 64;   // held-out clips that the VAE reconstructs; 0: none
-  int64_t batch_size = 16;  // clips denoised together
-  int64_t seed = 1;
+  int64_t clips = 400;        // of each row
+  int64_t two_objects = 400;  // of each row of clips with two objects; 0: no such rows
+  int64_t rendered = 100;     // of each one-object row that are also rendered and reconstructed
+  int64_t vae_clips = 64;     // held-out clips that the VAE reconstructs; 0: none
+  int64_t batch_size = 16;    // clips denoised together
+  uint64_t seed = 1;
 
   // Throws InputError naming flag, value and rule.
   void check() const;
@@ -110,7 +110,7 @@ std::string details_line(const EvaluatedClip& clip);
 std::vector<double> compare_precisions(const ModelFiles& files, const ComputeOptions& compute,
                                        const ComputeOptions& reference,
                                        const GenerationConfig& generation, int64_t clips,
-                                       int64_t batch_size, int64_t seed, Progress& progress,
+                                       int64_t batch_size, uint64_t seed, Progress& progress,
                                        const CancellationToken& cancel);
 
 // Wilson's 95 % interval of the share right / total, total > 0: {low, high} in [0, 1].

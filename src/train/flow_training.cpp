@@ -130,7 +130,7 @@ std::vector<LatentGroup> encode_clips(const FlowTrainingConfig& config,
   vae->to_channels_last();
   return latent_cache({.sizes = sizes,
                        .clips = config.clips,
-                       .seed = static_cast<uint64_t>(config.seed),
+                       .seed = config.seed,
                        .max_tokens = std::min(LatentCacheRequest().max_tokens, text_len),
                        .two_objects = config.two_objects,
                        .patterned = config.patterned,

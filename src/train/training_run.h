@@ -21,7 +21,7 @@ struct TrainingConfig {
   std::string output;  // folder of the checkpoint, the log and the finished model
   std::string device = "cpu";
   std::string precision = "float32";  // arithmetic; master weights and optimizer stay float32
-  int64_t seed = 0;
+  uint64_t seed = 0;
   int64_t steps = 1000;
   double learning_rate = 1e-3;
   double final_learning_rate = 0.02;  // as a fraction of learning_rate, the peak

@@ -39,8 +39,18 @@ TEST_F(ConfigFile, IsTheSameInJsonAndYaml) {
             expected);
   EXPECT_EQ(read("c.yaml", "num-frames: 17\nprompt: a cat\nbatch_guidance: true\nseed:\n"),
             expected);
+  EXPECT_EQ(read("c.YAML", "num-frames: 17\nprompt: a cat\nbatch_guidance: true"), expected);
   EXPECT_EQ(read("c.yml", "config: {num_frames: 17, prompt: a cat, batch_guidance: true}"),
             expected);
+}
+
+TEST_F(ConfigFile, KeepsEveryDigitOfASeed) {
+  for (const auto& [name, text] : {std::pair{"c.json", R"({"seed": 18446744073709551615})"},
+                                   std::pair{"c.yaml", "seed: 18446744073709551615"}}) {
+    const json seed = read(name, text)["seed"];
+    ASSERT_TRUE(seed.is_number_unsigned()) << name;
+    EXPECT_EQ(seed.get<uint64_t>(), 18446744073709551615u) << name;
+  }
 }
 
 TEST_F(ConfigFile, IsRefusedInASentence) {
@@ -50,6 +60,7 @@ TEST_F(ConfigFile, IsRefusedInASentence) {
   EXPECT_NE(refusal("c.json", R"({"num_frames": 5, "num-frames": 6})").find("twice"),
             std::string::npos);
   EXPECT_NE(refusal("c.mp4", "no video at all"), "");
+  EXPECT_NE(refusal("c.MP4", "{}"), "");
   EXPECT_NE(refusal("c.y4m", "YUV4MPEG2 W2 H2").find("keeps no comment"), std::string::npos);
 }
 

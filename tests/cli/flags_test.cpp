@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "cli/flags_from_fields.h"
+#include "cli/run_ospnext.h"
 #include "core/error.h"
 #include "support/temporary_folder.h"
 
@@ -48,6 +49,29 @@ TEST(Flags, TakeValuesBehindEqualsOrBlank) {
   EXPECT_EQ(parsed({"--num-frames=17"}).num_frames, 17);
   EXPECT_EQ(parsed({"--guidance-scale=1e-1"}).guidance_scale, 0.1);
   EXPECT_EQ(parsed({}).num_frames, 81);
+}
+
+TEST(Flags, TakeWholeNumbersOfUpTo64Bits) {
+  EXPECT_EQ(refusal({"--num-frames=18446744073709551615"}).substr(0, 24),
+            "command line: num_frames");
+  EXPECT_EQ(refusal({"--num-frames=18446744073709551616"}),
+            "--num-frames: found \"18446744073709551616\", expected a whole number");
+  EXPECT_NE(refusal({"--grid=1,9223372036854775808"}), "");
+}
+
+TEST(Flags, TakeEverySeedWhereverThereIsOne) {
+  const std::pair<const char*, const char*> commands[] = {{"train", "--output="},
+                                                          {"train-vae", "--output="},
+                                                          {"eval", "--model=abacus"},
+                                                          {"make-random", "--size=abacus"}};
+  for (const auto& [command, wrong] : commands) {
+    EXPECT_TRUE(refuses(run_here({command, "--seed=-1"}),
+                        "seed: found -1, expected 0 to 18446744073709551615"))
+        << command;
+    const std::string flag = std::string(wrong).substr(2, std::string(wrong).find('=') - 2);
+    const Outcome outcome = run_here({command, "--seed=18446744073709551615", wrong});
+    EXPECT_TRUE(refuses(outcome, "--" + flag) || refuses(outcome, "abacus")) << outcome.err;
+  }
 }
 
 TEST(Flags, TakeTextAsItStands) {

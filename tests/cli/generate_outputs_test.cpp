@@ -1,6 +1,8 @@
 // Files that `ospnext generate` writes and reads again: previews, prompt files, configurations.
 #include <png.h>
 
+#include <algorithm>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "cli/generate_fixture.h"
@@ -112,6 +114,136 @@ TEST_F(GenerateOutputs, EveryFileThatKeepsItsConfigurationMakesItselfAgain) {
     make({"--config", path(made), "--output", path(again)});
     EXPECT_TRUE(text(remade) == text(made)) << name;
   }
+}
+
+TEST_F(GenerateOutputs, ASeedMayHave64Bits) {
+  const uint64_t most = std::numeric_limits<uint64_t>::max();
+  make({"--prompt=a", "--num-frames=1", "--num-videos=2", "--seed=18446744073709551615", "--output",
+        path("a.y4m")});
+  const auto seed_of = [&](const std::string& name) {
+    return json::parse(text(name))["config"]["seed"].get<uint64_t>();
+  };
+  EXPECT_EQ(seed_of("a-0.json"), most);
+  EXPECT_EQ(seed_of("a-1.json"), 0u);  // modulo 2^64
+  write_file(folder_ / "c.yaml", "prompt: a\nseed: 18446744073709551615\nnum-frames: 1\n");
+  for (const std::string& config : {path("a-0.json"), path("c.yaml")}) {
+    make({"--config", config, "--output", path("b.y4m")});
+    EXPECT_EQ(seed_of("b.json"), most);
+    EXPECT_TRUE(text("b.y4m") == text("a-0.y4m")) << config;
+  }
+  make({"--config", path("a-1.json"), "--output", path("b.y4m")});
+  EXPECT_TRUE(text("b.y4m") == text("a-1.y4m"));
+  EXPECT_TRUE(text("a-0.y4m") != text("a-1.y4m"));
+}
+
+TEST_F(GenerateOutputs, ADrawnSeedIsRecorded) {
+  make({"--prompt=a", "--num-frames=1", "--seed=-1", "--output", path("a.y4m")});
+  write_file(folder_ / "c.yaml", "prompt: a\nseed: -1\nnum-frames: 1\n");
+  make({"--config", path("c.yaml"), "--output", path("b.y4m")});
+  const json a = json::parse(text("a.json"))["config"]["seed"];
+  EXPECT_TRUE(a.is_number_unsigned());
+  EXPECT_NE(a, json::parse(text("b.json"))["config"]["seed"]);
+  make({"--config", path("a.json"), "--output", path("again.y4m")});
+  EXPECT_TRUE(text("again.y4m") == text("a.y4m"));
+  EXPECT_TRUE(text("b.y4m") != text("a.y4m"));
+  make({"--config", path("c.yaml"), "--seed", a.dump(), "--output", path("again.y4m")});
+  EXPECT_TRUE(text("again.y4m") == text("a.y4m"));  // the flag goes before the file
+}
+
+TEST_F(GenerateOutputs, AnExtensionIsOneInAnyCase) {
+  make({"--prompt=a", "--seed=7", "--num-frames=1", "--output", path("a.Y4M")});
+  make({"--prompt=a", "--seed=7", "--num-frames=1", "--output", path("b_%d.Png")});
+  EXPECT_EQ(folder_.names(), (Names{"a.Y4M", "a.json", "b.json", "b_0.Png"}));
+  std::filesystem::rename(path("a.json"), path("a.JSON"));
+  make({"--config", path("a.JSON"), "--output", path("c.y4m")});
+  EXPECT_TRUE(text("c.y4m") == text("a.Y4M"));
+  make({"--config", path("b_0.Png"), "--output", path("d.y4m")});
+  EXPECT_TRUE(text("d.y4m") == text("a.Y4M"));
+  write_file(folder_ / "e.YAML", "prompt: a\nseed: 7\nnum-frames: 1\n");
+  make({"--config", path("e.YAML"), "--output", path("e.y4m")});
+  EXPECT_TRUE(text("e.y4m") == text("a.Y4M"));
+}
+
+TEST_F(GenerateOutputs, APercentSignIsWrittenAsTwoInPngNamesAndAsItselfElsewhere) {
+  make({"--prompt=a", "--num-frames=1", "--output", path("100%%_%d.png")});
+  make({"--prompt=a", "--num-frames=1", "--output", path("50%.y4m")});
+  EXPECT_EQ(folder_.names(), (Names{"100%.json", "100%_0.png", "50%.json", "50%.y4m"}));
+  expect_refusal({"--prompt=a", "--output", path("100%_%d.png")}, "%% is a percent sign");
+  expect_refusal({"--prompt=a", "--output", path("%%04d.png")}, "%% is a percent sign");
+}
+
+TEST_F(GenerateOutputs, ALongNameWorksWhereThatOfItsJsonIsLegal) {
+  const Arguments common = {"--prompt=a", "--num-frames=1", "--steps=1"};
+  const auto with = [&](const Arguments& flags) {
+    Arguments all = common;
+    all.insert(all.end(), flags.begin(), flags.end());
+    return all;
+  };
+  const std::string longest(250, 'x');
+  Names names = {longest + ".y4m"};
+#ifdef OSPNEXT_FFMPEG
+  names.insert(names.end(), {longest + ".gif", longest + ".mp4"});
+#endif
+  Names made = {longest + ".json"};
+  for (const std::string& name : names) {
+    make(with({"--output", path(name)}));
+    made.push_back(name);
+    std::sort(made.begin(), made.end());
+    EXPECT_EQ(folder_.names(), made);  // and nothing hidden
+  }
+  expect_refusal(with({"--output", path("x" + longest + ".y4m")}),
+                 "found a name of 256 bytes, expected at most 255");  // the JSON's
+  expect_refusal(with({"--output", path("xx" + longest + ".y4m")}), "found a name of 256 bytes");
+  expect_refusal(with({"--num-videos=2", "--output", path(longest + ".y4m")}),
+                 "found a name of 256 bytes");
+  expect_refusal(with({"--preview=1", "--output", path(longest + ".y4m")}),
+                 "--preview: " + path(longest) + "-preview-0001.png: found a name of 267 bytes");
+  expect_refusal({"--prompt=a", "--num-frames=13", "--output", path(longest + "%d.png")},
+                 "found a name of 256 bytes");  // frame 12's
+}
+
+TEST_F(GenerateOutputs, ALinksTargetIsWritten) {
+  std::filesystem::create_directory(folder_ / "store");
+  write_file(folder_ / "store" / "old.y4m", "old");
+  std::filesystem::create_symlink("store/old.y4m", folder_ / "a.y4m");
+  std::filesystem::create_symlink(folder_ / "store" / "new.json", folder_ / "a.json");
+  std::filesystem::create_symlink("store/0.png", folder_ / "f_0.png");
+  make({"--prompt=a", "--num-frames=1", "--output", path("a.y4m")});
+  make({"--prompt=a", "--num-frames=1", "--output", path("f_%d.png")});
+  for (const char* const link : {"a.y4m", "a.json", "f_0.png"}) {
+    EXPECT_TRUE(std::filesystem::is_symlink(folder_ / link)) << link;
+  }
+  EXPECT_TRUE(text("store/old.y4m").starts_with("YUV4MPEG2"));
+  EXPECT_TRUE(json::parse(text("store/new.json")).contains("config"));
+  EXPECT_TRUE(text("store/0.png").starts_with("\x89PNG"));
+  make({"--config", path("a.json"), "--output", path("b.y4m")});
+  EXPECT_TRUE(text("b.y4m") == text("store/old.y4m"));
+  std::filesystem::create_symlink("round.y4m", folder_ / "round.y4m");
+  expect_refusal({"--prompt=a", "--output", path("round.y4m")}, "--output " + path("round.y4m"));
+  std::filesystem::create_symlink("gone/a.y4m", folder_ / "into.y4m");
+  expect_refusal({"--prompt=a", "--output", path("into.y4m")}, "there is no folder");
+}
+
+TEST_F(GenerateOutputs, APromptThatIsCutIsNamedOnce) {
+  std::string words;
+  for (int i = 0; i < 600; ++i) {
+    words += "ball ";
+  }
+  write_file(folder_ / "p.txt", "a red ball\n" + words + "\n");
+  const Outcome outcome =
+      run_here(with_model({"--prompts", path("p.txt"), "--num-videos=2", "--num-frames=1",
+                           "--steps=1", "--output", path("a.y4m")}));
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  const std::string told = "ospnext: warning: the prompt \"ball ball ";
+  const size_t place = outcome.err.find(told);
+  ASSERT_NE(place, std::string::npos) << outcome.err;
+  EXPECT_EQ(outcome.err.find("ospnext: warning", place + 1), std::string::npos) << outcome.err;
+  EXPECT_EQ(outcome.err.find("ospnext: warning"), place);
+  EXPECT_EQ(json::parse(text("a-2.json"))["config"]["prompt"], words);  // as it was given
+  const Outcome stage = run_here({"stage", "encode-text", "--device=cpu", "--model", model(),
+                                  "--prompts", path("p.txt"), "--output", path("t")});
+  EXPECT_EQ(stage.status, 0);
+  EXPECT_TRUE(stage.err.starts_with(told)) << stage.err;
 }
 
 TEST_F(GenerateOutputs, OurYamlHasTheNamesOfTheFlags) {

@@ -110,7 +110,11 @@ TEST_F(Generate, RefusesBadFlags) {
   expect_refusal({"--prompt", "a", "--output", out, "--guidance-scale=-3"},
                  "--guidance-scale: found -3");
   expect_refusal({"--prompt", "a", "--output", out, "--shift", "0"}, "--shift: found 0");
-  expect_refusal({"--prompt", "a", "--output", out, "--seed", "-1"}, "--seed: found -1");
+  expect_refusal({"--prompt", "a", "--output", out, "--seed", "-2"}, "--seed: found -2");
+  expect_refusal({"--prompt", "a", "--output", out, "--seed=18446744073709551616"},
+                 "--seed: found \"18446744073709551616\"");
+  expect_refusal({"--prompt", "a", "--output", out, "--seed=-1", "--skip-existing"},
+                 "--skip-existing: found it with --seed -1");
   expect_refusal({"--prompt", "a", "--output", out, "--num-videos", "0"}, "--num-videos: found 0");
   expect_refusal({"--prompt", "a", "--output", out, "--scheduler", "magic"},
                  "expected one of: euler");
@@ -124,6 +128,14 @@ TEST_F(Generate, RefusesBadFlags) {
   expect_refusal({"--prompt", "a", "--output", out, "--save-latent", path("no/l")},
                  "--save-latent");
   expect_refusal({"--prompt", "a", "--output", out, "--initial-noise", path("none")}, "none");
+}
+
+TEST(GenerateWithoutAModel, ShowsTheCommandThatUsesTheShippedOne) {
+  for (const Arguments& flags : std::vector<Arguments>{{}, {"--prompt", "a"}}) {
+    Arguments arguments = {"generate"};
+    arguments.insert(arguments.end(), flags.begin(), flags.end());
+    EXPECT_TRUE(refuses(run_here(arguments), "ospnext generate --model models/tiny --prompt"));
+  }
 }
 
 TEST_F(Generate, RefusesNoiseThatDoesNotFit) {
@@ -195,6 +207,13 @@ TEST(GenerateNames, SeveralVideosAreNumbered) {
   EXPECT_EQ(sidecar_file("d/clip.v2.mp4", 0, 1), "d/clip.v2.json");
   EXPECT_EQ(sidecar_file("d/cat_%04d.png", 0, 1), "d/cat.json");
   EXPECT_EQ(sidecar_file("d/%04d.png", 1, 2), "d/video-1.json");
+}
+
+TEST(GenerateNames, OfPngFramesReadTwoPercentSignsAsOne) {
+  EXPECT_EQ(sidecar_file("d/100%%_%04d.png", 0, 1), "d/100%.json");
+  EXPECT_EQ(sidecar_file("d/100%%.mp4", 0, 1), "d/100%%.json");
+  EXPECT_EQ(sidecar_file("d/Cat_%04d.PNG", 0, 1), "d/Cat.json");
+  EXPECT_EQ(sidecar_file("d/%d_%%d.Png", 0, 1), "d/_%d.json");
 }
 
 TEST(Program, HelpAndVersionSucceed) {

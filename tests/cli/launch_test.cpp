@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <thread>
 
 #include "cli/generate_fixture.h"
@@ -190,6 +191,34 @@ TEST_F(Launch, OneProcessExchangesWithItself) {
             1e-5);
 }
 
+// Of several processes, too, each text is embedded just before its video, and a seed that is drawn
+// is that of all.
+TEST_F(Launch, TheFirstVideoDoesNotWaitForTheLastText) {
+  write_file(folder_ / "prompts", "a red ball\na blue cube\na red ball\n");
+  Arguments two = launch(2, {});
+  two.erase(two.end() - 2, two.end());
+  two.insert(two.end(), {"--prompts", path("prompts"), "--data-parallel=1", "--seed=-1",
+                         "--steps=1", "--output=" + path("a.y4m"), "--save-latent=" + path("two")});
+  const Outcome outcome = run(two);
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  size_t place = 0;
+  for (const char* const stage : {"encode text 1: done", "decode 1: done", "encode text 2: done",
+                                  "decode 2: done", "decode 3: done"}) {
+    place = outcome.err.find(stage, place);
+    ASSERT_NE(place, std::string::npos) << stage << " in " << outcome.err;
+  }
+  EXPECT_FALSE(holds(outcome.err, "encode text 3"));
+  const auto seed = nlohmann::json::parse(file_text(folder_ / "a-0.json"))["config"]["seed"];
+  Arguments alone = generate({});
+  alone.erase(alone.end() - 2, alone.end());
+  alone.insert(alone.end(), {"--prompts", path("prompts"), "--seed=" + seed.dump(), "--steps=1",
+                             "--output=" + path("b.y4m"), "--save-latent=" + path("one")});
+  EXPECT_EQ(run(alone).status, 0);
+  EXPECT_LT(
+      relative_l2(read_tensors(path("two")).at("latent"), read_tensors(path("one")).at("latent")),
+      1e-5);
+}
+
 TEST_F(Launch, AKilledRankEndsTheOthersAndIsNamed) {
   std::vector<pid_t> children;
   std::chrono::steady_clock::time_point killed;
@@ -279,6 +308,28 @@ TEST_F(Launch, RefusesWhatCannotBe) {
   EXPECT_TRUE(refuses(
       run_here({"launch", "-n", "2", "--port", std::to_string(taken.port()), "--", "generate"}),
       "--port: port " + std::to_string(taken.port()) + " is in use"));
+}
+
+TEST_F(Launch, AWrongNetworkInterfaceIsRefused) {
+  const auto wrong = [] { ::setenv("GLOO_SOCKET_IFNAME", "nonsense", 1); };
+  const std::string sentence = "error: GLOO_SOCKET_IFNAME: found \"nonsense\" in the environment";
+  const Arguments flags = {"--steps=1", "--output=" + path("a.y4m"), "--transport=gloo"};
+  const Outcome alone = run_binary(generate(flags), {}, wrong);
+  EXPECT_TRUE(refuses(alone, "GLOO_SOCKET_IFNAME: found \"nonsense\"")) << alone.err;
+  const Outcome two = run_binary(launch(2, flags), {}, wrong);
+  EXPECT_EQ(two.status, 2) << two.err;
+  EXPECT_TRUE(holds(two.err, sentence)) << two.err;
+  EXPECT_TRUE(folder_.names().empty());
+}
+
+TEST_F(Launch, ABlankRankIsNone) {
+  const Outcome outcome =
+      run_binary(generate({"--steps=1", "--num-frames=1", "--output=" + path("a.y4m")}), {}, [] {
+        for (const char* const name : {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}) {
+          ::setenv(name, "", 1);
+        }
+      });
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
 }
 
 TEST_F(Launch, ARankThatNeverArrivesIsNamed) {

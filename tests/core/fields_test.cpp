@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
+
 namespace ospnext {
 namespace {
 
@@ -11,6 +13,8 @@ struct Config {
   bool fast = false;
   std::string name = "a";
   std::vector<std::string> sizes = {"1x1"};
+  uint64_t seed = 7;
+  std::vector<int64_t> grid;
 
   template <class Visitor>
   void visit(Visitor&& field) {
@@ -19,6 +23,8 @@ struct Config {
     field("fast", fast, "");
     field("name", name, "");
     field("sizes", sizes, "");
+    field("seed", seed, "");
+    field("grid", grid, "");
   }
 };
 
@@ -57,6 +63,24 @@ TEST(Fields, RefuseValuesOfAnotherTypeByName) {
   EXPECT_EQ(refusal({{"sizes", "1x1"}}),
             "file.json: sizes: found \"1x1\", expected a value like [\"1x1\"]");
   EXPECT_EQ(refusal(nlohmann::json::array()), "file.json: expected a JSON object, found array");
+}
+
+TEST(Fields, HoldEveryWholeNumberOfTheirTypeAndNoOther) {
+  constexpr uint64_t kMost = std::numeric_limits<uint64_t>::max();
+  Config config;
+  fields_from_json(config, {{"seed", kMost}, {"steps", -3}}, "file.json");
+  EXPECT_EQ(config.seed, kMost);
+  EXPECT_EQ(config.steps, -3);
+  EXPECT_EQ(fields_to_json(config)["seed"].dump(), "18446744073709551615");
+  EXPECT_EQ(refusal({{"seed", -1}}),
+            "file.json: seed: found -1, expected 0 to 18446744073709551615");
+  EXPECT_EQ(refusal({{"steps", kMost}}),
+            "file.json: steps: found 18446744073709551615, expected -9223372036854775808 to "
+            "9223372036854775807");
+  EXPECT_EQ(refusal({{"seed", 1.8446744073709552e19}}).substr(0, 22), "file.json: seed: found");
+  EXPECT_EQ(refusal({{"grid", {1, kMost}}}),
+            "file.json: grid: found [1,18446744073709551615], expected a value like []");
+  EXPECT_NE(refusal({{"grid", {1.5}}}), "accepted");
 }
 
 TEST(Fields, RefuseOrListUnknownKeys) {

@@ -368,12 +368,43 @@ TEST(Prompts, EndAtNewlinesOnly) {
   using List = std::vector<std::string>;
   EXPECT_EQ(prompts("one\ntwo\n"), (List{"one", "two"}));
   EXPECT_EQ(prompts("one\n\ntwo"), (List{"one", "", "two"}));
-  EXPECT_EQ(prompts("one\r\ntwo\u2028three\v\n"), (List{"one\r", "two\u2028three\v"}));
+  EXPECT_EQ(prompts("one\r\ntwo\u2028three\v\n"), (List{"one", "two\u2028three\v"}));
   EXPECT_EQ(prompts("\n"), List{""});
   EXPECT_THROW(prompts(""), InputError);
   EXPECT_THROW(prompts("\xff\xfe"), InputError);
   EXPECT_THROW(read_prompts(folder / "none.txt"), InputError);
   EXPECT_THROW(read_prompts(folder.path()), InputError);
+}
+
+TEST(Prompts, TakeNothingOfTheFilesEncodingAlong) {
+  const TemporaryFolder folder;
+  const auto prompts = [&](const std::string& text) {
+    write_file(folder / "p.txt", text);
+    return read_prompts(folder / "p.txt");
+  };
+  const auto refusal = [&](const std::string& text) -> std::string {
+    try {
+      prompts(text);
+    } catch (const InputError& error) {
+      return std::string(error.what()).substr(("--prompts " + (folder / "p.txt").string()).size());
+    }
+    return "";
+  };
+  using List = std::vector<std::string>;
+  EXPECT_EQ(prompts("\xef\xbb\xbfone\r\n\r\ntwo\r"), (List{"one", "", "two"}));
+  EXPECT_EQ(prompts("\xef\xbb\xbf\n"), List{""});
+  EXPECT_EQ(prompts("one\r\r\n"), List{"one"});
+  EXPECT_EQ(refusal("\xef\xbb\xbf"), ": found no prompt, expected one a line");
+  EXPECT_EQ(
+      refusal("one\ntwo\rthree\n"),
+      ": line 2: found a carriage return inside the prompt, expected lines that end in a newline");
+  EXPECT_EQ(refusal(std::string("\xff\xfeo\0n\0", 6)),
+            ": found the byte-order mark of UTF-16, expected UTF-8 text");
+  EXPECT_EQ(refusal(std::string("\xfe\xff\0o", 4)),
+            ": found the byte-order mark of UTF-16, expected UTF-8 text");
+  EXPECT_EQ(refusal(std::string("o\0n\0e\0", 6)),
+            ": found zero bytes, as in UTF-16, expected UTF-8 text");
+  EXPECT_EQ(refusal("caf\xe9\n"), ": expected UTF-8 text");
 }
 
 }  // namespace

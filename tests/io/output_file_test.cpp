@@ -79,6 +79,46 @@ TEST(PendingFile, DoesNotFollowALinkInItsPlace) {
   EXPECT_EQ(file_text(folder / "victim"), "safe");
 }
 
+TEST(PendingFile, WritesWhatALinkLeadsTo) {
+  const TemporaryFolder folder, other;
+  write_file(other / "a", "old");
+  std::filesystem::create_symlink(other / "a", folder / "link");
+  std::filesystem::create_symlink("link", folder / "a");
+  std::filesystem::create_symlink(other / "new", folder / "b");
+  for (const char* const name : {"a", "b"}) {
+    check_writable(folder / name, "--output");
+    PendingFile file(folder / name);
+    EXPECT_EQ(file.path().parent_path(), other.path());
+    write_file(file.path(), "new");
+    file.commit();
+    EXPECT_TRUE(std::filesystem::is_symlink(folder / name));
+  }
+  EXPECT_EQ(folder.names(), (Names{"a", "b", "link"}));
+  EXPECT_EQ(other.names(), (Names{"a", "new"}));
+  EXPECT_EQ(file_text(folder / "a"), "new");
+  std::filesystem::create_symlink("c", folder / "c");
+  EXPECT_THROW(PendingFile(folder / "c"), InputError);
+  EXPECT_THROW(check_writable(folder / "c", "--output"), InputError);
+}
+
+TEST(PendingFile, OfALongNameHasAShorterOne) {
+  const TemporaryFolder folder;
+  const std::string name(253, 'x');
+  check_writable(folder / (name + "-1"), "--output");
+  PendingFile first(folder / (name + "-1")), second(folder / (name + "-2"));
+  const OutputLock lock(folder / (name + "-1"));
+  for (const std::string& hidden : folder.names()) {
+    EXPECT_TRUE(hidden.starts_with(".xxx")) << hidden;
+  }
+  EXPECT_EQ(folder.names().size(), 3u);
+  EXPECT_THROW(PendingFile(folder / (name + "-1")), InputError);
+  first.write("1");
+  first.commit();
+  EXPECT_EQ(file_text(folder / (name + "-1")), "1");
+  EXPECT_THROW(check_writable(folder / (name + "-10"), "--output"), InputError);
+  EXPECT_THROW(new_folder(folder / (name + "-10"), "--output"), InputError);
+}
+
 TEST(PendingFile, OfAFolderThatIsGoneFails) {
   const TemporaryFolder folder;
   std::filesystem::create_directory(folder / "gone");

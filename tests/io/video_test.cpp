@@ -214,7 +214,8 @@ TEST(VideoWriter, RefusesFramesOfAnotherSize) {
 
 TEST(VideoOutput, RefusesNamesOfNoFormatAndPlacesThatTakeNoFile) {
   const TemporaryFolder folder;
-  for (const char* name : {"clip.avi", "clip", "frame.png", "%d_%d.png", "%x.png", "%5d.png"}) {
+  for (const char* name : {"clip.avi", "clip", "frame.png", "%d_%d.png", "%x.png", "%5d.png",
+                           "%%04d.png", "100%_%d.png", "%.png", "%010d.png", "a%d.png%"}) {
     EXPECT_NE(refusal(folder / name).find("expected a name ending in .mp4"), std::string::npos)
         << name;
   }

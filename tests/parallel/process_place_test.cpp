@@ -38,6 +38,31 @@ TEST(ProcessPlace, IsAloneWithoutALauncher) {
   EXPECT_EQ(place_in({{"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "4"}}).size, 1);  // in a batch script
 }
 
+TEST(ProcessPlace, TakesABlankVariableForNone) {
+  const Variables blank = {{"RANK", ""},
+                           {"WORLD_SIZE", " "},
+                           {"LOCAL_RANK", ""},
+                           {"LOCAL_WORLD_SIZE", ""},
+                           {"MASTER_ADDR", ""},
+                           {"MASTER_PORT", ""},
+                           {"OMPI_COMM_WORLD_SIZE", ""},
+                           {"SLURM_STEP_NUM_TASKS", ""},
+                           {"SLURM_JOB_ID", ""}};
+  EXPECT_EQ(place_in(blank).size, 1);
+  Variables slurm = blank;
+  slurm.insert_or_assign("SLURM_PROCID", "1");
+  slurm.insert_or_assign("SLURM_STEP_NUM_TASKS", "2");
+  slurm.insert_or_assign("SLURM_STEP_NODELIST", "gpu[07-08]");
+  const ProcessPlace place = place_in(slurm);
+  EXPECT_EQ(place.size, 2);
+  EXPECT_EQ(place.host, "gpu07");
+  EXPECT_EQ(place.port, 29500);
+  EXPECT_NE(refusal_of(changed(blank, "RANK", "0")).find("WORLD_SIZE: found nothing"),
+            std::string::npos);
+  EXPECT_NE(refusal_of(changed(changed(blank, "RANK", "1"), "WORLD_SIZE", "2")).find("MASTER_ADDR"),
+            std::string::npos);
+}
+
 TEST(ProcessPlace, UnderstandsTorchrun) {
   const Variables variables = {{"RANK", "5"},
                                {"WORLD_SIZE", "8"},

@@ -41,6 +41,11 @@ std::optional<json> number(std::string_view text) {
       error == std::errc() && stop == end) {
     return whole;
   }
+  uint64_t large = 0;
+  if (const auto [stop, error] = std::from_chars(begin, end, large);
+      error == std::errc() && stop == end) {
+    return large;
+  }
   double real = 0;
   if (const auto [stop, error] = std::from_chars(begin, end, real);
       error == std::errc() && stop == end) {

@@ -3,6 +3,7 @@
 #include <string_view>
 
 #include "core/error.h"
+#include "core/extension.h"
 #include "io/readers/bounded_json.h"
 #include "io/readers/checkpoint_folder.h"
 #include "io/readers/safetensors_reader.h"
@@ -50,7 +51,7 @@ SafetensorsContent read_file(const MappedFile& file) {
                      ": this is a GGUF file, which is not read here, expected a safetensors or a "
                      "PyTorch zip file");
   }
-  if (looks_like_safetensors(bytes) || fs::path(file.path()).extension() == ".safetensors") {
+  if (looks_like_safetensors(bytes) || extension_of(file.path()) == ".safetensors") {
     return read_safetensors(file);
   }
   throw InputError(file.path() + ": expected a safetensors or a PyTorch zip file, found neither");
@@ -192,7 +193,7 @@ Checkpoint open_shards(const fs::path& file, const ShardName& shard) {
 }  // namespace
 
 bool is_tensor_file(const fs::path& path) {
-  const std::string extension = path.extension().string();
+  const std::string extension = extension_of(path);
   return extension == ".safetensors" || extension == ".pt" || extension == ".pth" ||
          extension == ".bin";
 }

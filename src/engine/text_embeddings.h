@@ -1,0 +1,42 @@
+// The texts of a run as the transformer reads them.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "core/torch/torch.h"
+#include "engine/prompts.h"
+#include "packages/model_source.h"
+
+namespace ospnext {
+
+// Embeds texts when they are asked for, and keeps of each its own rows and no padding. The encoder
+// may come and go; what was embedded stays.
+class TextEmbeddings {
+ public:
+  // For at most `max_rows` rows of text.
+  explicit TextEmbeddings(int64_t max_rows) : max_rows_(max_rows) {}
+
+  // The text encoder and its tokenizer. Throws as the source does.
+  void load_encoder(const ModelSource& source, const ComputeOptions& compute);
+  void free_encoder();
+  bool has_encoder() const { return tokenizer_.has_value(); }
+
+  // Embeds a text with the encoder, which is there, and keeps it. Returns how many tokens it has
+  // (</s> among them), which may be more than are read: is_cut(). Throws as encode_prompt() does.
+  int64_t embed(const std::string& text);
+  // Keeps rows [n, D] that another process has embedded.
+  void keep(const std::string& text, const at::Tensor& rows);
+  // [n, D] in the encoder's dtype, on the CPU, of a text that is there.
+  const at::Tensor& rows(const std::string& text) const { return rows_.at(text); }
+
+ private:
+  int64_t max_rows_;
+  std::optional<Tokenizer> tokenizer_;
+  Umt5Encoder encoder_{nullptr};
+  std::map<std::string, at::Tensor> rows_;
+};
+
+}  // namespace ospnext
