@@ -5,7 +5,7 @@
 namespace ospnext {
 
 PartConfigs ModelSizeFields::parts(const std::string& command) const {
-  PartConfigs parts = model_of_size(size, "--size");
+  PartConfigs parts = model_of_size(size, "`size`");
   TransformerConfig& transformer = parts.transformer;
   transformer.skiparse_model_type = model_type;
   transformer.sparse_ratio = sparse_ratio;
@@ -15,8 +15,8 @@ PartConfigs ModelSizeFields::parts(const std::string& command) const {
 }
 
 void TimingFields::check() const {
-  check_range("--runs", runs, int64_t{1}, int64_t{10'000});
-  check_range("--warmup", warmup, int64_t{0}, int64_t{10'000});
+  check_range("`runs`", runs, int64_t{1}, int64_t{10'000});
+  check_range("`warmup`", warmup, int64_t{0}, int64_t{10'000});
 }
 
 BenchModel BenchModelFields::model() const {

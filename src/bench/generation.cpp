@@ -275,7 +275,7 @@ void bench_generation(const GenerationBenchConfig& asked, std::ostream& out,
   std::optional<Profile> profile;
   if (!asked.profile.empty()) {
     if (place.rank == 0) {
-      check_writable(asked.profile, "--profile");
+      check_writable(asked.profile, "`profile`");
     }
     profile.emplace(model.compute.device);
   }

@@ -110,7 +110,7 @@ void bench_piece(const BenchPiece& piece, const PieceBenchConfig& config, std::o
   const torch::NoGradGuard no_grad;
   if (!piece.rounds && config.model.precision.starts_with("hif8")) {
     throw InputError(
-        "--precision: found " + config.model.precision +
+        "`precision`: found " + config.model.precision +
         ", which is for gemm, block, forward and generate, expected float32, bf16 or auto");
   }
   config.timing.check();

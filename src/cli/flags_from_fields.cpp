@@ -7,6 +7,7 @@
 #include <iostream>
 #include <map>
 #include <numeric>
+#include <regex>
 
 namespace ospnext {
 namespace {
@@ -159,7 +160,8 @@ std::optional<GivenFlags> read_flags(const std::string& command, const std::stri
   std::vector<std::pair<const Flag*, CLI::Option*>> options;
   for (const Flag& flag : flags) {
     CLI::Option* option = app.add_option(
-        flag_name(flag.name), [](const CLI::results_t&) { return true; }, flag.help);
+        flag_name(flag.name), [](const CLI::results_t&) { return true; },
+        with_flag_names(flag.help));
     option->type_name(type_text(flag))->default_str(default_text(flag));
     option->take_all();
     options.emplace_back(&flag, option);
@@ -186,6 +188,17 @@ std::optional<GivenFlags> read_flags(const std::string& command, const std::stri
     given.config_file = read_config_file(given.config_path, translate);
   }
   return given;
+}
+
+std::string with_flag_names(const std::string& text) {
+  static const std::regex field("`([a-z][a-z0-9_]*)`");
+  std::string shown;
+  auto end = text.begin();
+  for (std::sregex_iterator found(text.begin(), text.end(), field), none; found != none; ++found) {
+    shown.append(end, (*found)[0].first).append(flag_name((*found)[1]));
+    end = (*found)[0].second;
+  }
+  return shown.append(end, text.end());
 }
 
 std::string likely_meant(const std::string& word, const std::vector<std::string>& candidates) {

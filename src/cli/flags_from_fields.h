@@ -102,6 +102,10 @@ bool parse_flags(const std::string& command, const std::string& summary, const A
   return given.has_value();
 }
 
+// `text` with each field that stands in backquotes as its flag: "`num_frames`: found 0" becomes
+// "--num-frames: found 0".
+std::string with_flag_names(const std::string& text);
+
 // The candidate closest to `word` in edit distance, or "" if none is close.
 std::string likely_meant(const std::string& word, const std::vector<std::string>& candidates);
 

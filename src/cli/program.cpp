@@ -27,7 +27,7 @@ std::string usage() {
 }
 
 int report(int status, const std::string& message) {
-  std::cerr << "ospnext: error: " << one_line(message) << std::endl;
+  std::cerr << "ospnext: error: " << one_line(with_flag_names(message)) << std::endl;
   return status;
 }
 

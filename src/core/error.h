@@ -1,4 +1,8 @@
-// The errors that the program shows to the user, one sentence each.
+// The errors that reach a user as one sentence.
+//
+// A message names a field of a configuration in backquotes: "`num_frames`: found 0". The command
+// line shows it as its flag (with_flag_names() of cli/flags_from_fields.h). Whoever takes requests
+// in another form shows its own name.
 #pragma once
 
 #include <stdexcept>

@@ -9,7 +9,7 @@
 
 namespace ospnext {
 
-// Throws an InputError like "--steps: found 0, expected 1 to 1000" unless low <= value <= high. NaN
+// Throws an InputError like "`steps`: found 0, expected 1 to 1000" unless low <= value <= high. NaN
 // is never in range.
 template <class Number>
 void check_range(const std::string& flag, Number value, Number low, Number high) {

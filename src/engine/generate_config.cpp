@@ -19,21 +19,21 @@ constexpr int64_t kMostVideos = 10000;
 
 void GenerateConfig::check() const {
   if (!prompts.empty() && !prompt.empty()) {
-    throw InputError("--prompt and --prompts: found both, expected one of them");
+    throw InputError("`prompt` and `prompts`: found both, expected one of them");
   }
-  check_range<int64_t>("--seed-step", seed_step, 0, kMostVideos);
-  check_range<int64_t>("--num-videos", num_videos, 1, kMostVideos);
-  check_range<int64_t>("--preview", preview, 0, 10000);
-  check_range<int64_t>("--initial-noise-index", initial_noise_index, -1, kMostVideos);
+  check_range<int64_t>("`seed_step`", seed_step, 0, kMostVideos);
+  check_range<int64_t>("`num_videos`", num_videos, 1, kMostVideos);
+  check_range<int64_t>("`preview`", preview, 0, 10000);
+  check_range<int64_t>("`initial_noise_index`", initial_noise_index, -1, kMostVideos);
   world.check();
   if (skip_existing && !(save_latent.empty() && save_video_tensor.empty())) {
     throw InputError(
-        "--skip-existing: found --save-latent or --save-video-tensor with it, which need all "
+        "`skip_existing`: found `save_latent` or `save_video_tensor` with it, which need all "
         "videos; expected it alone");
   }
-  check_utf8(prompt, "--prompt");
-  check_utf8(generation.negative_prompt, "--negative-prompt");
-  check_utf8(output, "--output");
+  check_utf8(prompt, "`prompt`");
+  check_utf8(generation.negative_prompt, "`negative_prompt`");
+  check_utf8(output, "`output`");
 }
 
 std::vector<VideoSample> GenerateConfig::samples() const {

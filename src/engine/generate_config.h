@@ -38,7 +38,7 @@ struct GenerateConfig {
   template <class Visitor>
   void visit(Visitor&& field) {
     field("prompt", prompt, "what the video should show");
-    field("prompts", prompts, "file of prompts, one a line, instead of --prompt");
+    field("prompts", prompts, "file of prompts, one a line, instead of `prompt`");
     generation.visit(field);
     field(
         "seed", seed,
@@ -62,7 +62,7 @@ struct GenerateConfig {
         "initial_noise", initial_noise,
         "safetensors with latent [n, 16, F, h, w], the noise of all videos, instead of the seed's");
     field("initial_noise_index", initial_noise_index,
-          "which latent of --initial-noise, counted from 0, to make a single video of");
+          "which latent of `initial_noise`, counted from 0, to make a single video of");
     field("save_latent", save_latent, "safetensors for the denoised latent [n, 16, F, h, w]");
     field("save_video_tensor", save_video_tensor, "safetensors for the video [n, 3, T, H, W]");
     field("profile", profile,

@@ -44,11 +44,11 @@ const char* const kWanNegativePrompt =
     "手指融合，静止不动的画面，杂乱的背景，三条腿，背景人很多，倒着走";
 
 void GenerationConfig::check(const VaeConfig& vae) const {
-  check_step("--width", width, vae.spatial_factor() * kPatchColumns, 0, kLargestSide);
-  check_step("--height", height, vae.spatial_factor() * kPatchRows, 0, kLargestSide);
-  check_step("--num-frames", num_frames, vae.temporal_factor(), 1, kLongestVideo);
-  check_range("--fps", fps, 0.1, 1000.0);
-  check_range("--guidance-scale", guidance_scale, 1e-3, 1000.0);
+  check_step("`width`", width, vae.spatial_factor() * kPatchColumns, 0, kLargestSide);
+  check_step("`height`", height, vae.spatial_factor() * kPatchRows, 0, kLargestSide);
+  check_step("`num_frames`", num_frames, vae.temporal_factor(), 1, kLongestVideo);
+  check_range("`fps`", fps, 0.1, 1000.0);
+  check_range("`guidance_scale`", guidance_scale, 1e-3, 1000.0);
   sampler();
   if (vae_tile != "auto") {
     parse_vae_tiling(vae_tile, vae);
@@ -57,7 +57,7 @@ void GenerationConfig::check(const VaeConfig& vae) const {
 }
 
 at::ScalarType GenerationConfig::vae_dtype(at::ScalarType dtype) const {
-  return vae_precision == "auto" ? dtype : parse_precision(vae_precision, "--vae-precision");
+  return vae_precision == "auto" ? dtype : parse_precision(vae_precision, "`vae_precision`");
 }
 
 LatentSize latent_size(const GenerationConfig& config, const VaeConfig& vae) {

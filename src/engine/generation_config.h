@@ -48,7 +48,7 @@ struct GenerationConfig {
           "decode in tiles: SIZE,STRIDE in pixels such as 256,192; none; auto: only when the whole "
           "frame would not fit");
     field("vae_precision", vae_precision,
-          "float32 or bf16 for the VAE alone; auto: as --precision");
+          "float32 or bf16 for the VAE alone; auto: as `precision`");
   }
 
   // The fields that also apply to a clip of the model's own length: its size and how it is

@@ -9,7 +9,7 @@
 namespace ospnext {
 
 void WorldFields::check() const {
-  check_range<int64_t>("--patience", patience, 1, 86400);
+  check_range<int64_t>("`patience`", patience, 1, 86400);
 }
 
 std::shared_ptr<World> join_world(const ProcessPlace& place, const WorldFields& flags,

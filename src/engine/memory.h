@@ -32,7 +32,7 @@ void reset_peak_memory(at::Device device);
 int64_t vae_decode_bytes(const VaeConfig& vae, int64_t height, int64_t width, at::ScalarType dtype,
                          at::Device device);
 
-// How to decode a video of this size, given the value `setting` of --vae-tile. "none": as a whole.
+// How to decode a video of this size, given the value `setting` of `vae_tile`. "none": as a whole.
 // "256,192": in tiles of that size and stride. "auto": as a whole, unless the estimate exceeds the
 // `free` bytes of the device (0: unknown); then in diffusers' tiles. Throws InputError.
 std::optional<VaeTiling> resolve_vae_tiling(const std::string& setting, const VaeConfig& vae,

@@ -1,4 +1,4 @@
-// `--profile`: measures how a run of the pipeline spends its time.
+// `profile`: measures how a run of the pipeline spends its time.
 #pragma once
 
 #include <cstdint>

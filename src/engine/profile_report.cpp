@@ -1,4 +1,4 @@
-// Output of `--profile`: the table and the trace.
+// Output of `profile`: the table and the trace.
 #include <algorithm>
 #include <cstdio>
 #include <limits>

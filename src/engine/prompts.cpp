@@ -41,7 +41,7 @@ void drop_carriage_returns(std::string& line, const std::string& origin) {
 }  // namespace
 
 std::vector<std::string> read_prompts(const std::filesystem::path& file) {
-  const std::string origin = "--prompts " + file.string();
+  const std::string origin = "`prompts` " + file.string();
   std::ifstream in(file, std::ios::binary);
   if (!in || std::filesystem::is_directory(file)) {
     throw InputError(origin + ": cannot be read");

@@ -51,8 +51,8 @@ bool all_exist(const GenerateConfig& config) {
 void check_apart(const fs::path& profile, const fs::path& other) {
   std::error_code ignored;
   if (fs::weakly_canonical(profile, ignored) == fs::weakly_canonical(other, ignored)) {
-    throw InputError("--profile " + profile.string() +
-                     ": a file of --output has this name, expected another");
+    throw InputError("`profile` " + profile.string() +
+                     ": a file of `output` has this name, expected another");
   }
 }
 
@@ -60,13 +60,13 @@ void check_apart(const fs::path& profile, const fs::path& other) {
 void check_numbered_names(const GenerateConfig& config, size_t index, size_t count,
                           const fs::path& output) {
   const GenerationConfig& generation = config.generation;
-  std::string flag = "--output ";
+  std::string flag = "`output` ";
   try {
     if (frame_pattern(output)) {
       check_name(numbered_file(output, generation.num_frames - 1));
     }
     if (config.preview > 0) {
-      flag = "--preview: ";
+      flag = "`preview`: ";
       check_name(preview_file(config.output, index, count, generation.steps));
     }
   } catch (const InputError& error) {
@@ -78,7 +78,7 @@ void check_numbered_names(const GenerateConfig& config, size_t index, size_t cou
 void check_made_alike(const fs::path& sidecar, const GenerateConfig& wanted) {
   const json record = read_json_file(sidecar);
   if (!record.is_object() || !record.contains("config") || !record["config"].is_object()) {
-    throw InputError("--skip-existing: " + sidecar.string() +
+    throw InputError("`skip_existing`: " + sidecar.string() +
                      ": found no configuration in it, expected the JSON of " + wanted.output);
   }
   json expected = fields_to_json(wanted);
@@ -87,9 +87,9 @@ void check_made_alike(const fs::path& sidecar, const GenerateConfig& wanted) {
   for (const auto& [name, value] : expected.items()) {
     const json& found = record["config"].value(name, value);
     if (found != value) {
-      throw InputError("--skip-existing: " + wanted.output + " exists, but " + sidecar.string() +
+      throw InputError("`skip_existing`: " + wanted.output + " exists, but " + sidecar.string() +
                        " says it was made with " + name + " " + found.dump() + ", expected " +
-                       value.dump() + "; choose another --output or remove it");
+                       value.dump() + "; choose another `output` or remove it");
     }
   }
 }
@@ -134,19 +134,19 @@ bool VideoFiles::is_made(size_t index) const {
 
 void VideoFiles::check_outputs() const {
   for (const size_t index : to_make_) {
-    check_video_output(config_of(index).output, format_of(index), "--output");
-    check_writable(sidecar_of(index), "--output");
+    check_video_output(config_of(index).output, format_of(index), "`output`");
+    check_writable(sidecar_of(index), "`output`");
     check_numbered_names(config_, index, samples_.size(),
                          config_.of_sample(samples_, index).output);
   }
   if (!config_.save_latent.empty()) {
-    check_writable(config_.save_latent, "--save-latent");
+    check_writable(config_.save_latent, "`save_latent`");
   }
   if (!config_.save_video_tensor.empty()) {
-    check_writable(config_.save_video_tensor, "--save-video-tensor");
+    check_writable(config_.save_video_tensor, "`save_video_tensor`");
   }
   if (!config_.profile.empty()) {
-    check_writable(config_.profile, "--profile");
+    check_writable(config_.profile, "`profile`");
     for (const size_t index : to_make_) {
       check_apart(config_.profile, config_of(index).output);
       check_apart(config_.profile, sidecar_of(index));

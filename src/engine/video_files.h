@@ -24,12 +24,12 @@ class VideoFiles final : public VideoReceiver {
  public:
   // `samples` are all videos of the command, possibly more than this run makes. `progress` provides
   // the seconds of the stages. Throws InputError if an output cannot be written, and with
-  // --skip-existing if an existing video was made with another configuration. Leaves no file
+  // `skip_existing` if an existing video was made with another configuration. Leaves no file
   // behind.
   VideoFiles(const GenerateConfig& config, const std::vector<VideoSample>& samples,
              at::Device device, const Progress& progress);
 
-  // Indices of the samples to make: all, or with --skip-existing the missing ones.
+  // Indices of the samples to make: all, or with `skip_existing` the missing ones.
   const std::vector<size_t>& to_make() const { return to_make_; }
 
   // `sample` counts what to_make() lists.

@@ -53,14 +53,14 @@ Transport transport_of(const std::string& transport, at::Device device, const Pr
     return Transport::kGloo;
   }
   if (transport == "nccl" && !device.is_cuda()) {
-    throw InputError("--transport: found nccl with --device " + device.str() +
+    throw InputError("`transport`: found nccl with `device` " + device.str() +
                      ", expected gloo there");
   }
   if (transport == "nccl" || transport == "auto") {
     return transport == "nccl" || place.local_size <= gpu_count() ? Transport::kNccl
                                                                   : Transport::kGloo;
   }
-  throw InputError("--transport: found \"" + transport + "\", expected auto, nccl or gloo");
+  throw InputError("`transport`: found \"" + transport + "\", expected auto, nccl or gloo");
 }
 
 std::vector<at::Tensor> share(const std::vector<at::Tensor>& tensors, const ProcessGroup& all,

@@ -150,7 +150,7 @@ void VaeTiling::check(const VaeConfig& vae) const {
   const int64_t factor = vae.spatial_factor();
   if (size < 1 || size > 1 << 16 || stride < 1 || stride > size || size % factor != 0 ||
       stride % factor != 0) {
-    throw InputError("--vae-tile: found " + text() +
+    throw InputError("`vae_tile`: found " + text() +
                      ", expected SIZE,STRIDE in pixels, multiples of " + std::to_string(factor) +
                      ", STRIDE at most SIZE");
   }
@@ -173,7 +173,7 @@ std::optional<VaeTiling> parse_vae_tiling(const std::string& text, const VaeConf
     fits = second_error == std::errc() && stop == end;
   }
   if (!fits) {
-    throw InputError("--vae-tile: found \"" + text +
+    throw InputError("`vae_tile`: found \"" + text +
                      "\", expected SIZE,STRIDE in pixels such as 256,192, or none");
   }
   tiling.check(vae);

@@ -151,7 +151,7 @@ class Converter {
       throw InputError(checkpoint.path() + ": tensor " + quoted(source.file_name) + " is " +
                        dtype_text(source.record) +
                        (source.is_plain() ? " and a LoRA changes it" : " with a scale") +
-                       ": name the dtype to write with --dtype");
+                       ": name the dtype to write with `dtype`");
     }
     return source.record.dtype;
   }
@@ -256,7 +256,7 @@ std::vector<WrittenPart> convert_model(const ModelFiles& files, const Conversion
                                        const fs::path& output, Progress& progress,
                                        const CancellationToken& cancel) {
   const torch::NoGradGuard no_grad;
-  PendingFolder folder(new_folder(output, "--output"));
+  PendingFolder folder(new_folder(output, "`output`"));
   auto written = Converter(files, conversion, folder.path(), progress, cancel).run();
   folder.commit();
   return written;

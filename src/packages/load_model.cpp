@@ -68,7 +68,7 @@ nlohmann::json read_transformer_json(const std::filesystem::path& file) {
   return has_section ? nlohmann::json(yaml["model_config"]) : yaml;
 }
 
-// The values of --precision that round everywhere.
+// The values of `precision` that round everywhere.
 struct Hif8Precision {
   const char* name;
   Hif8Use use;
@@ -102,7 +102,7 @@ Hif8Rounding rounding_of(const TransformerConfig& config, const ComputeOptions& 
       (config.dim % kFp8Multiple != 0 || config.ffn_dim % kFp8Multiple != 0)) {
     throw InputError(path + ": found dim " + std::to_string(config.dim) + " and ffn_dim " +
                      std::to_string(config.ffn_dim) + ", expected multiples of " +
-                     std::to_string(kFp8Multiple) + " for --precision " + compute.precision_name());
+                     std::to_string(kFp8Multiple) + " for `precision` " + compute.precision_name());
   }
   return rounding;
 }
@@ -216,22 +216,18 @@ ComputeOptions parse_transformer_compute(const std::string& device, const std::s
       compute.hif8 = known.use;
       if (known.products != Hif8Products::kSimulated &&
           !hif8::has_fp8_tensor_cores(compute.device)) {
-        throw InputError("--precision: found " + precision + " on " + compute.device.str() +
+        throw InputError("`precision`: found " + precision + " on " + compute.device.str() +
                          ", expected a CUDA GPU with FP8 tensor cores (compute capability 8.9 or "
                          "higher); hif8-simulated runs anywhere");
       }
       return compute;
     }
   }
-  try {
-    return parse_compute(device, precision);
-  } catch (const InputError& error) {
-    const bool about_precision = std::string(error.what()).starts_with("--precision");
-    throw InputError(about_precision
-                         ? "--precision: found \"" + precision +
-                               "\", expected float32, bf16, hif8, hif8-p8 or hif8-simulated"
-                         : error.what());
+  if (precision != "auto" && !precision_dtype(precision)) {
+    throw InputError("`precision`: found \"" + precision +
+                     "\", expected float32, bf16, hif8, hif8-p8 or hif8-simulated");
   }
+  return parse_compute(device, precision);
 }
 
 ComputeOptions parse_compute(const std::string& device, const std::string& precision) {
@@ -243,10 +239,6 @@ ComputeOptions parse_compute(const std::string& device, const std::string& preci
     compute.dtype = compute.device.is_cuda() ? at::kBFloat16 : at::kFloat;
   } else {
     compute.dtype = parse_precision(precision);
-  }
-  if (compute.device.is_cuda() && compute.dtype == at::kFloat) {
-    at::globalContext().setAllowTF32CuBLAS(false);
-    at::globalContext().setAllowTF32CuDNN(false);
   }
   return compute;
 }

@@ -33,11 +33,11 @@ struct ComputeOptions {
   bool on_fp8_tensor_cores() const {
     return products_everywhere(hif8).value_or(Hif8Products::kSimulated) != Hif8Products::kSimulated;
   }
-  // "float32", "bf16", "hif8", "hif8-p8" or "hif8-simulated", as --precision takes it.
+  // "float32", "bf16", "hif8", "hif8-p8" or "hif8-simulated", as `precision` takes it.
   std::string precision_name() const;
 };
 
-// From the texts of --device and --precision. Device "auto" is a GPU where there is one; precision
+// From the texts of `device` and `precision`. Device "auto" is a GPU where there is one; precision
 // "auto" is float32 on the CPU and bf16 on CUDA.
 // float32 on CUDA switches TF32 off, for the whole program. Throws InputError.
 ComputeOptions parse_compute(const std::string& device, const std::string& precision);

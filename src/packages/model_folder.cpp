@@ -29,7 +29,7 @@ struct PartFacts {
 
 const PartFacts& facts(ModelPart part) {
   static const std::array<PartFacts, kModelParts> all{
-      PartFacts{"--transformer",
+      PartFacts{"`transformer`",
                 "transformer",
                 "transformer",
                 {"diffusion_pytorch_model.safetensors",
@@ -37,15 +37,15 @@ const PartFacts& facts(ModelPart part) {
                  "model.safetensors.index.json", "ema_model_state_dict.pt", "model_state_dict.pt"},
                 "",
                 "ffn_dim"},
-      PartFacts{"--text-encoder",
+      PartFacts{"`text_encoder`",
                 "text encoder",
                 "text_encoder",
                 {"models_t5_umt5-xxl-enc-bf16.pth", "models_t5_umt5-xxl-enc-bf16.safetensors"},
                 "t5",
                 "d_ff"},
       PartFacts{
-          "--vae", "VAE", "vae", {"Wan2.1_VAE.pth", "Wan2.1_VAE.safetensors"}, "vae", "z_dim"},
-      PartFacts{"--tokenizer",
+          "`vae`", "VAE", "vae", {"Wan2.1_VAE.pth", "Wan2.1_VAE.safetensors"}, "vae", "z_dim"},
+      PartFacts{"`tokenizer`",
                 "tokenizer",
                 "tokenizer",
                 {"google/umt5-xxl/spiece.model", "tokenizer/spiece.model", "spiece.model"},
@@ -188,7 +188,7 @@ ModelFiles::Search search(const fs::path& package, const fs::path& own, ModelPar
   if (own.empty() && package.empty()) {
     return {{},
             std::string("the ") + facts(part).title + " is needed: name it with " +
-                facts(part).flag + ", or a whole model with --model"};
+                facts(part).flag + ", or a whole model with `model`"};
   }
   const fs::path& place = own.empty() ? package : own;
   try {
@@ -210,12 +210,12 @@ void check_model_path(const fs::path& model) {
   if (is_folder(model)) {
     refuse_other_pipelines(model);
   } else if (!is_there(model)) {
-    throw InputError("--model " + model.string() + ": no such directory or file");
+    throw InputError("`model` " + model.string() + ": no such directory or file");
   } else if (!is_all_in_one(open_checkpoint(model))) {
     throw InputError(
-        "--model " + model.string() +
+        "`model` " + model.string() +
         ": expected a directory, or a file with all parts, found a file of one: name it "
-        "with --transformer, --text-encoder or --vae");
+        "with `transformer`, `text_encoder` or `vae`");
   }
 }
 

@@ -21,7 +21,7 @@ const char* part_title(ModelPart part);
 // The layout of a package; kParts when there is none, only files of parts, as Comfy has them.
 enum class ModelFamily { kWanAi, kDiffusers, kOspNext, kParts };
 
-// What the flags --model, --transformer, ... name; an empty path was not given.
+// What the fields `model`, `transformer`, ... name; an empty path was not given.
 struct ModelPaths {
   std::filesystem::path model{};
   std::filesystem::path transformer{};

@@ -43,7 +43,7 @@ template <class Config>
 void check_survives(const Config& config, const Config& found, ModelFamily layout,
                     const std::string& part) {
   if (const auto lost = lost_fields(config, found); !lost.empty()) {
-    throw InputError("--layout " + std::string(layout_name(layout)) +
+    throw InputError("`layout` " + std::string(layout_name(layout)) +
                      ": its files cannot say the " + part + "'s " + list_text(lost));
   }
 }

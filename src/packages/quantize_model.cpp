@@ -97,7 +97,7 @@ QuantizedModel quantize_transformer(const PartFiles& files, int64_t max_shard_by
                                     const fs::path& output, Progress& progress,
                                     const CancellationToken& cancel) {
   const torch::NoGradGuard no_grad;
-  const fs::path target = new_folder(output, "--output");
+  const fs::path target = new_folder(output, "`output`");
   const Checkpoint checkpoint = open_part(files);
   warn_of_unlisted(checkpoint);
   const TransformerConfig config = read_transformer_config(files);

@@ -187,7 +187,7 @@ PartConfigs model_of_size(const std::string& size, const std::string& flag) {
 void write_random_model(const RandomModel& model, const fs::path& output, Progress& progress,
                         const CancellationToken& cancel) {
   const torch::NoGradGuard no_grad;
-  PendingFolder folder(new_folder(output, "--output"));
+  PendingFolder folder(new_folder(output, "`output`"));
   const RandomWriter writer(model, progress, cancel);
   for (const ModelPart part : model.parts) {
     if (part == ModelPart::kTransformer) {

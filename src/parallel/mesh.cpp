@@ -12,8 +12,8 @@ namespace ospnext {
 namespace {
 
 using Sides = std::array<int64_t, 5>;
-constexpr std::array kSideFlags = {"--data-parallel", "--cfg-parallel", "--ssp", "--ulysses",
-                                   "--ring"};
+constexpr std::array kSideFlags = {"`data_parallel`", "`cfg_parallel`", "`ssp`", "`ulysses`",
+                                   "`ring`"};
 
 Sides sides_of(const Mesh& mesh) {
   return {mesh.data, mesh.cfg, mesh.sequence.ssp, mesh.sequence.ulysses, mesh.sequence.ring};

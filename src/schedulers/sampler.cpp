@@ -98,13 +98,13 @@ constexpr int64_t kMostSteps = 10000;
 // The levels that a user gave, without the 0 at the end -> [steps] float64.
 at::Tensor given_levels(const std::vector<double>& sigmas, int64_t steps) {
   if (num_steps(sigmas) != steps) {
-    throw InputError("--sigmas: found " + std::to_string(num_steps(sigmas)) +
-                     " noise levels above 0, expected as many as --steps, " +
+    throw InputError("`sigmas`: found " + std::to_string(num_steps(sigmas)) +
+                     " noise levels above 0, expected as many as `steps`, " +
                      std::to_string(steps));
   }
   const at::Tensor levels = torch::tensor(sigmas, torch::kFloat64).slice(0, 0, steps);
   for (int64_t i = 0; i < steps; ++i) {
-    check_range("--sigmas", levels[i].item<double>(), 1e-6, 1.0);
+    check_range("`sigmas`", levels[i].item<double>(), 1e-6, 1.0);
   }
   return levels;
 }
@@ -125,7 +125,7 @@ void check_falling(const at::Tensor& sigmas) {  // [N + 1]
     const auto i = bad[0].item<int64_t>();
     const auto text = [&](int64_t at) { return nlohmann::json(sigmas[at].item<float>()).dump(); };
     throw InputError("noise levels: found " + text(i + 1) + " after " + text(i) +
-                     ", expected falling ones: check --sigmas, or --steps and --shift");
+                     ", expected falling ones: check `sigmas`, or `steps` and `shift`");
   }
 }
 
@@ -161,8 +161,8 @@ const std::string& sampler_help() {
 
 std::unique_ptr<Sampler> make_sampler(const std::string& name, int64_t steps, double shift,
                                       const std::vector<double>& sigmas) {
-  check_range("--steps", steps, int64_t{1}, kMostSteps);
-  check_range("--shift", shift, 1e-3, 1000.0);
+  check_range("`steps`", steps, int64_t{1}, kMostSteps);
+  check_range("`shift`", shift, 1e-3, 1000.0);
   for (const Recipe& recipe : kRecipes) {
     if (name == recipe.name) {
       Schedule schedule = recipe.schedule(sigmas.empty() ? recipe.levels(steps, shift)
@@ -171,7 +171,7 @@ std::unique_ptr<Sampler> make_sampler(const std::string& name, int64_t steps, do
       return recipe.sampler(std::move(schedule));
     }
   }
-  throw InputError("--scheduler: found \"" + name + "\", expected one of: " + joined_names());
+  throw InputError("`scheduler`: found \"" + name + "\", expected one of: " + joined_names());
 }
 
 int64_t num_steps(const std::vector<double>& sigmas) {

@@ -42,11 +42,11 @@ class Sampler {
 
 // The names that make_sampler() accepts. The first one is OSP-Next's sampler.
 const std::vector<std::string>& sampler_names();
-// Help texts of the flags --scheduler and --sigmas.
+// Help texts of the fields `scheduler` and `sigmas`.
 const std::string& sampler_help();
 inline constexpr const char* kSigmasHelp =
-    "noise levels of the steps, falling from at most 1, as they are: instead of --steps and "
-    "--shift";
+    "noise levels of the steps, falling from at most 1, as they are: instead of `steps` and "
+    "`shift`";
 
 // A run of the sampler `name`. Without `sigmas` it uses the sampler's own levels for `steps` and
 // `shift`. Otherwise it uses `sigmas` unchanged: `steps` decreasing levels, the first at most 1; a

@@ -31,7 +31,7 @@ Transformer deepen(const Transformer& transformer, std::vector<int64_t> after) {
   const int64_t old_layers = config.num_layers;
   for (const int64_t block : after) {
     if (block < 0 || block >= old_layers) {
-      throw InputError("--insert-blocks: found block " + std::to_string(block) +
+      throw InputError("`insert_blocks`: found block " + std::to_string(block) +
                        ", expected 0 to " + std::to_string(old_layers - 1));
     }
   }
@@ -43,7 +43,7 @@ Transformer deepen(const Transformer& transformer, std::vector<int64_t> after) {
   for (int64_t old = 0; old < old_layers; ++old) {
     const BlockPlan was = transformer->plan()[old], is = deeper->plan()[next];
     if (was.pattern != is.pattern) {
-      throw InputError("--insert-blocks: block " + std::to_string(old) +
+      throw InputError("`insert_blocks`: block " + std::to_string(old) +
                        " would get another attention pattern as block " + std::to_string(next) +
                        "; expected pairs of new blocks between sparse ones");
     }

@@ -13,7 +13,7 @@ namespace ospnext {
 // block is a copy of the block before it with the last linear layer of its three residual branches
 // (self-attention, text attention, feed-forward) set to zero. So the velocities are the same bit
 // for bit, and these output layers learn first.
-// Throws InputError naming --insert-blocks for a number that is no block, and when an existing
+// Throws InputError naming `insert_blocks` for a number that is no block, and when an existing
 // block would get another attention pattern at its new index. Sparse patterns alternate, so insert
 // new blocks in pairs.
 // Source: Chen et al. 2016 (Net2DeeperNet), arXiv 1511.05641, for the idea.

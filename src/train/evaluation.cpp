@@ -233,11 +233,11 @@ std::string found(const std::optional<Word>& value) {
 
 void EvaluationConfig::check() const {
   constexpr int64_t kMost = 10'000'000;
-  check_range("--clips", clips, int64_t{1}, kMost);
-  check_range("--two-objects", two_objects, int64_t{0}, kMost);
-  check_range("--rendered", rendered, int64_t{0}, kMost);
-  check_range("--vae-clips", vae_clips, int64_t{0}, kMost);
-  check_range("--batch-size", batch_size, int64_t{1}, kMost);
+  check_range("`clips`", clips, int64_t{1}, kMost);
+  check_range("`two_objects`", two_objects, int64_t{0}, kMost);
+  check_range("`rendered`", rendered, int64_t{0}, kMost);
+  check_range("`vae_clips`", vae_clips, int64_t{0}, kMost);
+  check_range("`batch_size`", batch_size, int64_t{1}, kMost);
 }
 
 void EvaluationRow::add(const ClipSpec& clip, const MeasuredClip& measured) {

@@ -155,23 +155,23 @@ void write_model(const FlowTrainingConfig& config, const Trainees& trainees) {
 
 void FlowTrainingConfig::check() const {
   TrainingConfig::check();
-  parse_frame_sizes("--sizes", sizes);
+  parse_frame_sizes("`sizes`", sizes);
   if (!insert_blocks.empty() && initial_model.empty()) {
-    throw InputError("--insert-blocks: found no --initial-model, expected the model to deepen");
+    throw InputError("`insert_blocks`: found no `initial_model`, expected the model to deepen");
   }
-  check_range("--clips", clips, int64_t{1}, int64_t{100'000'000});
-  check_range("--two-objects", two_objects, 0.0, 1.0);
-  check_range("--patterned", patterned, 0.0, 1.0);
+  check_range("`clips`", clips, int64_t{1}, int64_t{100'000'000});
+  check_range("`two_objects`", two_objects, 0.0, 1.0);
+  check_range("`patterned`", patterned, 0.0, 1.0);
   if (shape_shares.size() != kNumShapes) {
-    throw InputError("--shape-shares: found " + std::to_string(shape_shares.size()) +
+    throw InputError("`shape_shares`: found " + std::to_string(shape_shares.size()) +
                      " numbers, expected " + std::to_string(kNumShapes));
   }
   for (const double share : shape_shares) {
-    check_range("--shape-shares", share, 1e-3, 1e3);
+    check_range("`shape_shares`", share, 1e-3, 1e3);
   }
-  check_range("--batch-size", batch_size, int64_t{1}, int64_t{65'536});
-  check_range("--shift", shift, 1e-3, 1000.0);
-  check_range("--text-dropout", text_dropout, 0.0, 1.0);
+  check_range("`batch_size`", batch_size, int64_t{1}, int64_t{65'536});
+  check_range("`shift`", shift, 1e-3, 1000.0);
+  check_range("`text_dropout`", text_dropout, 0.0, 1.0);
 }
 
 at::Tensor logit_normal_sigmas(int64_t batch_size, double shift, at::Generator generator,
@@ -186,7 +186,7 @@ bool train_flow(const FlowTrainingConfig& config, Progress& progress,
   config.check();
   const auto [device, precision, hif8] = parse_compute(config.device, config.precision);
   const SideStream stream(device);
-  const std::vector<FrameSize> sizes = parse_frame_sizes("--sizes", config.sizes);
+  const std::vector<FrameSize> sizes = parse_frame_sizes("`sizes`", config.sizes);
   Trainees trainees = initial_trainees(config, device, precision);
   Transformer& transformer = trainees.transformer;
   Umt5Encoder& encoder = trainees.text_encoder;

@@ -121,7 +121,7 @@ std::vector<LatentGroup> latent_cache(const LatentCacheRequest& request, Vae& va
     }
   }
   if (!file.empty()) {
-    check_writable(file, "--latent-cache");
+    check_writable(file, "`latent_cache`");
   }
   int64_t batches = 0;
   for (const FrameSize& size : request.sizes) {

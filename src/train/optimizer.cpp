@@ -20,10 +20,10 @@ NamedTensors named_parameters(const torch::nn::Module& module, const std::string
 
 void AdamWConfig::check() const {
   constexpr double kBelowOne = 0.9999999;
-  check_range("--beta1", beta1, 0.0, kBelowOne);
-  check_range("--beta2", beta2, 0.0, kBelowOne);
-  check_range("--epsilon", epsilon, 0.0, 1.0);
-  check_range("--weight-decay", weight_decay, 0.0, 1.0);
+  check_range("`beta1`", beta1, 0.0, kBelowOne);
+  check_range("`beta2`", beta2, 0.0, kBelowOne);
+  check_range("`epsilon`", epsilon, 0.0, 1.0);
+  check_range("`weight_decay`", weight_decay, 0.0, 1.0);
 }
 
 AdamW::AdamW(NamedTensors parameters, const AdamWConfig& config) : config_(config) {

@@ -57,7 +57,7 @@ std::string TrainingLog::write(int64_t step, double learning_rate, double second
     const double mean = means[static_cast<int64_t>(i)].item<double>();
     if (!std::isfinite(mean)) {
       throw RunError("training: " + names_[i] + " is not finite before step " +
-                     std::to_string(step) + "; lower --learning-rate and resume");
+                     std::to_string(step) + "; lower `learning_rate` and resume");
     }
     out << "," << mean;
     char number[64];

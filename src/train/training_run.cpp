@@ -12,7 +12,7 @@ std::filesystem::path prepared_folder(const std::string& output) {
   std::error_code error;
   std::filesystem::create_directories(output, error);
   if (error) {
-    throw RunError("--output " + output + ": cannot be made: " + error.message());
+    throw RunError("`output` " + output + ": cannot be made: " + error.message());
   }
   return output;
 }
@@ -23,18 +23,18 @@ void TrainingConfig::check() const {
   constexpr int64_t kMost = 1'000'000'000;
   constexpr double kBelowOne = 0.9999999;
   if (output.empty()) {
-    throw InputError("--output: found nothing, expected a folder");
+    throw InputError("`output`: found nothing, expected a folder");
   }
-  check_range("--steps", steps, int64_t{1}, kMost);
-  check_range("--learning-rate", learning_rate, 1e-12, 10.0);
-  check_range("--final-learning-rate", final_learning_rate, 0.0, 1.0);
-  check_range("--warmup-steps", warmup_steps, int64_t{0}, steps);
+  check_range("`steps`", steps, int64_t{1}, kMost);
+  check_range("`learning_rate`", learning_rate, 1e-12, 10.0);
+  check_range("`final_learning_rate`", final_learning_rate, 0.0, 1.0);
+  check_range("`warmup_steps`", warmup_steps, int64_t{0}, steps);
   adamw.check();
-  check_range("--max-gradient-norm", max_gradient_norm, 1e-6, 1e6);
-  check_range("--ema-decay", ema_decay, 0.0, kBelowOne);
-  check_range("--log-interval", log_interval, int64_t{1}, kMost);
-  check_range("--checkpoint-interval", checkpoint_interval, int64_t{1}, kMost);
-  check_range("--max-seconds", max_seconds, 0.0, 1e9);
+  check_range("`max_gradient_norm`", max_gradient_norm, 1e-6, 1e6);
+  check_range("`ema_decay`", ema_decay, 0.0, kBelowOne);
+  check_range("`log_interval`", log_interval, int64_t{1}, kMost);
+  check_range("`checkpoint_interval`", checkpoint_interval, int64_t{1}, kMost);
+  check_range("`max_seconds`", max_seconds, 0.0, 1e9);
 }
 
 TrainingRun::TrainingRun(const TrainingConfig& config, const NamedTensors& parameters,

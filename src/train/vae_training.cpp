@@ -186,14 +186,14 @@ void measure_latent_statistics(Vae& vae, VaeConfig& config, const FrameSize& siz
 
 void VaeTrainingConfig::check() const {
   TrainingConfig::check();
-  parse_frame_sizes("--sizes", sizes);
-  check_range("--frames-per-step", frames_per_step, kFullLength, int64_t{100'000});
-  check_range("--full-length-share", full_length_share, 0.0, 1.0);
-  check_range("--kl-weight", kl_weight, 0.0, 1.0);
-  check_range("--absolute-weight", absolute_weight, 0.0, 100.0);
-  check_range("--evaluation-clips", evaluation_clips, int64_t{1}, int64_t{1'000'000});
+  parse_frame_sizes("`sizes`", sizes);
+  check_range("`frames_per_step`", frames_per_step, kFullLength, int64_t{100'000});
+  check_range("`full_length_share`", full_length_share, 0.0, 1.0);
+  check_range("`kl_weight`", kl_weight, 0.0, 1.0);
+  check_range("`absolute_weight`", absolute_weight, 0.0, 100.0);
+  check_range("`evaluation_clips`", evaluation_clips, int64_t{1}, int64_t{1'000'000});
   if (decoder_only && initial_vae.empty()) {
-    throw InputError("--decoder-only: expected an --initial-vae, whose encoder is kept");
+    throw InputError("`decoder_only`: expected an `initial_vae`, whose encoder is kept");
   }
 }
 
@@ -201,7 +201,7 @@ std::optional<VaeQuality> train_vae(const VaeTrainingConfig& config, Progress& p
                                     const CancellationToken& cancel) {
   config.check();
   const auto [device, precision, hif8] = parse_compute(config.device, config.precision);
-  const std::vector<FrameSize> sizes = parse_frame_sizes("--sizes", config.sizes);
+  const std::vector<FrameSize> sizes = parse_frame_sizes("`sizes`", config.sizes);
   Vae vae = initial_vae(config, device);
 
   TrainingClips clips(config, sizes, device);

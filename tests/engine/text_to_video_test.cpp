@@ -345,10 +345,10 @@ TEST(GenerationConfig, NamesTheNearestSizes) {
   };
   EXPECT_EQ(refusal([](auto&) {}), "");
   EXPECT_EQ(refusal([](auto& c) { c.width = 850; }),
-            "--width: found 850, expected a multiple of 16: the nearest is 848 or 864");
+            "`width`: found 850, expected a multiple of 16: the nearest is 848 or 864");
   EXPECT_EQ(refusal([](auto& c) { c.num_frames = 80; }),
-            "--num-frames: found 80, expected 4k + 1: the nearest is 77 or 81");
-  EXPECT_EQ(refusal([](auto& c) { c.height = 0; }), "--height: found 0, expected 16 to 8192");
+            "`num_frames`: found 80, expected 4k + 1: the nearest is 77 or 81");
+  EXPECT_EQ(refusal([](auto& c) { c.height = 0; }), "`height`: found 0, expected 16 to 8192");
   EXPECT_NE(refusal([](auto& c) { c.num_frames = -3; }), "");
   EXPECT_NE(refusal([](auto& c) { c.fps = NAN; }), "");
   EXPECT_NE(refusal([](auto& c) { c.guidance_scale = -1; }), "");
@@ -386,7 +386,7 @@ TEST(Prompts, TakeNothingOfTheFilesEncodingAlong) {
     try {
       prompts(text);
     } catch (const InputError& error) {
-      return std::string(error.what()).substr(("--prompts " + (folder / "p.txt").string()).size());
+      return std::string(error.what()).substr(("`prompts` " + (folder / "p.txt").string()).size());
     }
     return "";
   };

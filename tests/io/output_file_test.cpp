@@ -44,7 +44,7 @@ TEST(PendingFile, IsHeldByOneWriter) {
   } catch (const InputError& error) {
     EXPECT_NE(std::string(error.what()).find("another program is writing it"), std::string::npos);
   }
-  EXPECT_THROW(check_writable(folder / "a", "--output"), InputError);
+  EXPECT_THROW(check_writable(folder / "a", "`output`"), InputError);
   EXPECT_NO_THROW(PendingFile(folder / "b"));
 }
 
@@ -86,7 +86,7 @@ TEST(PendingFile, WritesWhatALinkLeadsTo) {
   std::filesystem::create_symlink("link", folder / "a");
   std::filesystem::create_symlink(other / "new", folder / "b");
   for (const char* const name : {"a", "b"}) {
-    check_writable(folder / name, "--output");
+    check_writable(folder / name, "`output`");
     PendingFile file(folder / name);
     EXPECT_EQ(file.path().parent_path(), other.path());
     write_file(file.path(), "new");
@@ -98,13 +98,13 @@ TEST(PendingFile, WritesWhatALinkLeadsTo) {
   EXPECT_EQ(file_text(folder / "a"), "new");
   std::filesystem::create_symlink("c", folder / "c");
   EXPECT_THROW(PendingFile(folder / "c"), InputError);
-  EXPECT_THROW(check_writable(folder / "c", "--output"), InputError);
+  EXPECT_THROW(check_writable(folder / "c", "`output`"), InputError);
 }
 
 TEST(PendingFile, OfALongNameHasAShorterOne) {
   const TemporaryFolder folder;
   const std::string name(253, 'x');
-  check_writable(folder / (name + "-1"), "--output");
+  check_writable(folder / (name + "-1"), "`output`");
   PendingFile first(folder / (name + "-1")), second(folder / (name + "-2"));
   const OutputLock lock(folder / (name + "-1"));
   for (const std::string& hidden : folder.names()) {
@@ -115,8 +115,8 @@ TEST(PendingFile, OfALongNameHasAShorterOne) {
   first.write("1");
   first.commit();
   EXPECT_EQ(file_text(folder / (name + "-1")), "1");
-  EXPECT_THROW(check_writable(folder / (name + "-10"), "--output"), InputError);
-  EXPECT_THROW(new_folder(folder / (name + "-10"), "--output"), InputError);
+  EXPECT_THROW(check_writable(folder / (name + "-10"), "`output`"), InputError);
+  EXPECT_THROW(new_folder(folder / (name + "-10"), "`output`"), InputError);
 }
 
 TEST(PendingFile, OfAFolderThatIsGoneFails) {

@@ -208,11 +208,11 @@ TEST(Webp, HoldsEveryFrameAndItsTime) {
 
 TEST(Encoder, ThatIsMissingIsRefusedInOneSentence) {
   try {
-    check_encoder("libnonesuch", "--output a.webm: ");
+    check_encoder("libnonesuch", "`output` a.webm: ");
     ADD_FAILURE();
   } catch (const InputError& error) {
     EXPECT_EQ(std::string(error.what())
-                  .find("--output a.webm: the installed FFmpeg has no encoder libnonesuch"),
+                  .find("`output` a.webm: the installed FFmpeg has no encoder libnonesuch"),
               0u);
   }
   EXPECT_NO_THROW(check_encoder("libx264", ""));

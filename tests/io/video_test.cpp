@@ -18,7 +18,7 @@ namespace {
 std::string refusal(const std::filesystem::path& output,
                     const VideoFormat& format = {kWidth, kHeight, 16, ""}) {
   try {
-    check_video_output(output, format, "--output");
+    check_video_output(output, format, "`output`");
   } catch (const InputError& error) {
     return error.what();
   }

@@ -111,9 +111,9 @@ TEST(PlanBlocks, UniformHasNoFullBlockAndFullNoSparseOne) {
 
 TEST(PatternNames, GoThereAndBackAndRefuseOthers) {
   for (const Pattern pattern : {Pattern::kFull, Pattern::kToken, Pattern::kGroup}) {
-    EXPECT_EQ(pattern_from_name(pattern_name(pattern), "--from"), pattern);
+    EXPECT_EQ(pattern_from_name(pattern_name(pattern), "`from`"), pattern);
   }
-  EXPECT_THROW(pattern_from_name("row", "--from"), InputError);
+  EXPECT_THROW(pattern_from_name("row", "`from`"), InputError);
 }
 
 TEST(LayoutOwners, LieOnTheDiagonalsAtTwoOwners) {

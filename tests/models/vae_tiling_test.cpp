@@ -234,12 +234,12 @@ TEST(VaeTiling, IsWrittenAsSizeAndStride) {
   EXPECT_EQ(parse_vae_tiling("512,384", vae)->text(), "512,384");
   EXPECT_EQ(refusal("256,256"), "");
   EXPECT_EQ(refusal("256"),
-            "--vae-tile: found \"256\", expected SIZE,STRIDE in pixels such as 256,192, or none");
+            "`vae_tile`: found \"256\", expected SIZE,STRIDE in pixels such as 256,192, or none");
   EXPECT_EQ(refusal("256,200,1"),
-            "--vae-tile: found \"256,200,1\", expected SIZE,STRIDE in pixels such as 256,192, or "
+            "`vae_tile`: found \"256,200,1\", expected SIZE,STRIDE in pixels such as 256,192, or "
             "none");
   EXPECT_EQ(refusal("256,300"),
-            "--vae-tile: found 256,300, expected SIZE,STRIDE in pixels, multiples of 8, STRIDE at "
+            "`vae_tile`: found 256,300, expected SIZE,STRIDE in pixels, multiples of 8, STRIDE at "
             "most SIZE");
   for (const char* bad : {"", "auto", ",", "256,", "0,0", "-256,192", "256,-8", "256,0", "250,192",
                           "256,100", "256, 192", "99999999999999999999,8", "1048576,8"}) {

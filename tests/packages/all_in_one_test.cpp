@@ -95,7 +95,7 @@ TEST_F(AllInOne, WithoutAPartSaysSo) {
   const ModelFiles files = find_model_files({.model = file});
   EXPECT_EQ(names_of(files.require(ModelPart::kVae)), Names{"first_stage_model.conv1.bias"});
   expect_refused([&] { files.require(ModelPart::kTextEncoder); }, file,
-                 "found no text encoder among the parts in this file: name it with --text-encoder");
+                 "found no text encoder among the parts in this file: name it with `text_encoder`");
   const ModelFiles own = find_model_files({.text_encoder = file});
   expect_refused([&] { open_part(own.require(ModelPart::kTextEncoder)); }, file,
                  "expected a text encoder among the parts in this file, found transformer, VAE");

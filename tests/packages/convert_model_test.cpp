@@ -161,7 +161,7 @@ TEST_F(Conversions, ASparseModelGoesWhereItCanBeSaid) {
   write_file(model / "config.json", config.dump());
   for (const ModelFamily layout : {ModelFamily::kWanAi, ModelFamily::kParts}) {
     EXPECT_EQ(refusal(model, {layout, {}, kNoLimit}),
-              "--layout " + std::string(layout_name(layout)) +
+              "`layout` " + std::string(layout_name(layout)) +
                   ": its files cannot say the transformer's num_full_blocks 4, "
                   "skiparse_model_type \"dual_end\"");
   }
@@ -182,7 +182,7 @@ TEST_F(Conversions, AVaeWithItsOwnStatisticsNeedsAConfig) {
   own.latents_mean[3] = 0.125;
   write_file(folder_ / "d/vae/config.json", fields_to_json(own).dump());
   EXPECT_NE(refusal(folder_ / "d", {ModelFamily::kParts, {}, kNoLimit})
-                .find("--layout single-file: its files cannot say the VAE's latents_mean"),
+                .find("`layout` single-file: its files cannot say the VAE's latents_mean"),
             std::string::npos);
 }
 
@@ -228,7 +228,7 @@ TEST_F(Conversions, Refusals) {
   save_safetensors(folder_ / "lora.safetensors",
                    {{"diffusion_model.blocks.0.ffn.0.diff", torch::zeros({64, 128})}});
   EXPECT_NE(refusal(source_, plain, {{folder_ / "lora.safetensors", 1.0}})
-                .find("is F8_E4M3 and a LoRA changes it: name the dtype to write with --dtype"),
+                .find("is F8_E4M3 and a LoRA changes it: name the dtype to write with `dtype`"),
             std::string::npos);
   EXPECT_EQ(refusal(source_, plain), "");
   // the folder is there by now

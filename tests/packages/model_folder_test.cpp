@@ -99,12 +99,12 @@ TEST_F(ModelFolder, MissingPartIsAnErrorOnlyWhenAskedFor) {
   EXPECT_FALSE(files.has(ModelPart::kVae));
   expect_refused([&] { files.require(ModelPart::kVae); }, folder_,
                  "found no VAE, looked for vae/, Wan2.1_VAE.pth, Wan2.1_VAE.safetensors: name it "
-                 "with --vae");
+                 "with `vae`");
   expect_refused([&] { files.require(ModelPart::kTokenizer); }, folder_,
                  "looked for google/umt5-xxl/spiece.model, tokenizer/spiece.model, spiece.model");
   const ModelFiles nothing = find_model_files({});
   expect_refused([&] { nothing.require(ModelPart::kTransformer); }, "the transformer is needed",
-                 "--transformer");
+                 "`transformer`");
 }
 
 TEST_F(ModelFolder, OwnPathsGoBeforeThePackage) {
@@ -132,12 +132,12 @@ TEST_F(ModelFolder, OwnPathsGoBeforeThePackage) {
 TEST_F(ModelFolder, PathsThatAreNotThereAreNamedWithTheirFlag) {
   EXPECT_THROW(find_model_files({.model = folder_ / "none"}), InputError);
   const fs::path one = write("a.safetensors", safetensors_bytes("{}"));
-  expect_refused([&] { find_model_files({.model = one}); }, "--model",
+  expect_refused([&] { find_model_files({.model = one}); }, "`model`",
                  "expected a directory, or a file with all parts, found a file of one");
   expect_refused([&] { find_model_files({.model = write("a.gguf", "GGUF")}); }, folder_ / "a.gguf",
                  "this is a GGUF file");
   const ModelFiles files = find_model_files({.vae = folder_ / "none"});
-  expect_refused([&] { files.require(ModelPart::kVae); }, "--vae " + (folder_ / "none").string(),
+  expect_refused([&] { files.require(ModelPart::kVae); }, "`vae` " + (folder_ / "none").string(),
                  "no such file");
 }
 
@@ -146,7 +146,7 @@ TEST_F(ModelFolder, SeveralCandidatesAreRefusedByName) {
   const ModelFiles files = find();
   EXPECT_EQ(weights(files, ModelPart::kVae), "my_vae.pth");
   expect_refused([&] { files.require(ModelPart::kTransformer); }, folder_,
-                 "found 2, such as a.pt and b.pt: name one with --transformer");
+                 "found 2, such as a.pt and b.pt: name one with `transformer`");
 }
 
 TEST_F(ModelFolder, IndexesOfAnyNameAreFoundInAFlatFolder) {

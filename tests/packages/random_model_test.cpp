@@ -139,17 +139,17 @@ TEST(RandomModelSource, RoundsWeightsAsTheyAreMadeToOneByteEach) {
 TEST(ReleasedTransformers, HaveWansSizes) {
   const auto parameters = [](const std::string& size) {
     int64_t count = 0;
-    for (const auto& [name, shape] : part_shapes(released_transformer(size, "--size"))) {
+    for (const auto& [name, shape] : part_shapes(released_transformer(size, "`size`"))) {
       count += *byte_count(shape, 1);
     }
     return count;
   };
   EXPECT_EQ(parameters("1.3b"), 1'418'996'800);
   EXPECT_EQ(parameters("14b"), 14'288'491'584);
-  EXPECT_THROW(released_transformer("7b", "--size"), InputError);
-  EXPECT_EQ(part_shapes(model_of_size("14b", "--size").transformer),
-            part_shapes(released_transformer("14b", "--size")));
-  EXPECT_THROW(model_of_size("7b", "--size"), InputError);
+  EXPECT_THROW(released_transformer("7b", "`size`"), InputError);
+  EXPECT_EQ(part_shapes(model_of_size("14b", "`size`").transformer),
+            part_shapes(released_transformer("14b", "`size`")));
+  EXPECT_THROW(model_of_size("7b", "`size`"), InputError);
 }
 
 }  // namespace

@@ -62,13 +62,13 @@ TEST(Mesh, OfADenseModelOrOnePassHasNoSuchSides) {
 
 TEST(Mesh, ThatIsImpossibleIsRefusedWithTheNearest) {
   const std::string three = refusal_of(8, {.ssp = 3}, kLarge);
-  EXPECT_NE(three.find("found --ssp 3 for 8 process(es)"), std::string::npos) << three;
-  EXPECT_NE(three.find("\"--cfg-parallel 2 --ssp 4\""), std::string::npos) << three;
-  EXPECT_NE(refusal_of(2, {.cfg_parallel = 2, .ssp = 2}, kLarge).find("--cfg-parallel 2"),
+  EXPECT_NE(three.find("found `ssp` 3 for 8 process(es)"), std::string::npos) << three;
+  EXPECT_NE(three.find("\"`cfg_parallel` 2 `ssp` 4\""), std::string::npos) << three;
+  EXPECT_NE(refusal_of(2, {.cfg_parallel = 2, .ssp = 2}, kLarge).find("`cfg_parallel` 2"),
             std::string::npos);
   EXPECT_NE(refusal_of(4, {.ssp = 4}, {.num_heads = 4, .segments = 1}).find("1 segment(s)"),
             std::string::npos);
-  EXPECT_NE(refusal_of(2, {.ssp = -1}, kLarge).find("--ssp"), std::string::npos);
+  EXPECT_NE(refusal_of(2, {.ssp = -1}, kLarge).find("`ssp`"), std::string::npos);
 }
 
 TEST(Mesh, SaysItsSides) {

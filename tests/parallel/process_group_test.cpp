@@ -257,13 +257,13 @@ TEST(ProcessGroup, ARankThatDiesIsNoticedAtOnce) {
 }
 
 TEST(Store, APortThatIsTakenIsRefused) {
-  const Store store = Store::host(0, "--port");
-  EXPECT_THROW(Store::host(store.port(), "--port"), InputError);
+  const Store store = Store::host(0, "`port`");
+  EXPECT_THROW(Store::host(store.port(), "`port`"), InputError);
   EXPECT_THROW(Store::connect("127.0.0.1", 1, std::chrono::seconds(1)), RunError);
 }
 
 TEST(Store, KeepsTexts) {
-  const Store store = Store::host(0, "--port");
+  const Store store = Store::host(0, "`port`");
   EXPECT_FALSE(store.find("place").has_value());
   store.another().set("place", "here");
   EXPECT_EQ(store.find("place"), "here");

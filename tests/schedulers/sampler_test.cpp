@@ -243,7 +243,7 @@ std::string refusal(const Action& action) {
 
 TEST(Sampler, AnUnknownNameIsRefusedWithThoseKnown) {
   EXPECT_EQ(refusal([] { make_sampler("eular", 4, 1.0); }),
-            "--scheduler: found \"eular\", expected one of: euler, unipc, dpm++, diffusers-unipc, "
+            "`scheduler`: found \"eular\", expected one of: euler, unipc, dpm++, diffusers-unipc, "
             "diffusers-unipc-0.36, diffusers-euler");
 }
 
@@ -267,16 +267,16 @@ TEST(Sampler, LevelsThatAreNoneAreRefused) {
   };
   EXPECT_EQ(refused({0.9, 0.5}, 2), "");
   EXPECT_EQ(refused({0.9, 0.5}, 3),
-            "--sigmas: found 2 noise levels above 0, expected as many as --steps, 3");
+            "`sigmas`: found 2 noise levels above 0, expected as many as `steps`, 3");
   EXPECT_EQ(refused({0.0}, 1),
-            "--sigmas: found 0 noise levels above 0, expected as many as --steps, 1");
-  EXPECT_EQ(refused({1.5, 0.5}, 2), "--sigmas: found 1.5, expected 1e-06 to 1.0");
+            "`sigmas`: found 0 noise levels above 0, expected as many as `steps`, 1");
+  EXPECT_EQ(refused({1.5, 0.5}, 2), "`sigmas`: found 1.5, expected 1e-06 to 1.0");
   EXPECT_NE(refused({0.5, -0.5}, 2), "");
   EXPECT_NE(refused({double{NAN}, 0.5}, 2), "");
   EXPECT_NE(refused({0.9, 0.0, 0.5}, 3), "");
   EXPECT_EQ(refused({0.5, 0.75}, 2),
-            "noise levels: found 0.75 after 0.5, expected falling ones: check --sigmas, or --steps "
-            "and --shift");
+            "noise levels: found 0.75 after 0.5, expected falling ones: check `sigmas`, or `steps` "
+            "and `shift`");
   EXPECT_NE(refused({0.5, 0.5 - 1e-12}, 2), "");  // equal in float32
 }
 

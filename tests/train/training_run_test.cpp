@@ -116,7 +116,7 @@ TEST_F(TrainingRunTest, RefusesConfigurationsOutsideTheirRules) {
     bad.check();
     FAIL() << "accepted";
   } catch (const InputError& error) {
-    EXPECT_STREQ(error.what(), "--learning-rate: found -1.0, expected 1e-12 to 10.0");
+    EXPECT_STREQ(error.what(), "`learning_rate`: found -1.0, expected 1e-12 to 10.0");
   }
   bad = config("bad");
   bad.warmup_steps = 13;

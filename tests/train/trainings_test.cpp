@@ -176,7 +176,7 @@ TEST_F(TrainingsTest, WriteAModelFolderThatThePipelineLoads) {
   ASSERT_TRUE(train_flow(other, progress_, cancel_));
   EXPECT_NE(bytes_of(flow.latent_cache), cached);
 
-  // A run with --initial-model starts from the weights of that model.
+  // A run with `initial_model` starts from the weights of that model.
   FlowTrainingConfig more = flow;
   make_short(more, "more_run");
   more.initial_model = flow.output + "/model";

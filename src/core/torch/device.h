@@ -1,6 +1,7 @@
-// The flags --device and --precision.
+// The fields `device` and `precision`.
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "core/torch/torch.h"
@@ -11,8 +12,10 @@ namespace ospnext {
 // exist, and for a GPU in a program built without CUDA.
 at::Device parse_device(const std::string& text);
 
-// Accepts "float32", "fp32", "bf16" and "bfloat16". Throws an InputError that names `flag` for
-// other text.
-at::ScalarType parse_precision(const std::string& text, const std::string& flag = "--precision");
+// Of "float32", "fp32", "bf16" and "bfloat16"; nothing for other text.
+std::optional<at::ScalarType> precision_dtype(const std::string& text);
+
+// The same. Throws an InputError that begins with `field` for other text.
+at::ScalarType parse_precision(const std::string& text, const std::string& field = "`precision`");
 
 }  // namespace ospnext

@@ -186,12 +186,12 @@ LoraChoice parse_lora_choice(const std::string& text) {
     const auto [stop, error] = std::from_chars(begin, end, choice.strength);
     if (error != std::errc() || stop != end || begin == end ||
         !(std::abs(choice.strength) <= kLargestStrength)) {
-      throw InputError("--lora " + text + ": found the strength \"" + text.substr(colon + 1) +
+      throw InputError("`lora` " + text + ": found the strength \"" + text.substr(colon + 1) +
                        "\", expected a number from -100 to 100 behind the last colon");
     }
   }
   if (choice.path.empty()) {
-    throw InputError("--lora " + text + ": expected FILE or FILE:STRENGTH");
+    throw InputError("`lora` " + text + ": expected FILE or FILE:STRENGTH");
   }
   return choice;
 }
