@@ -53,7 +53,7 @@ class CostWatcher : public StageWatcher {
         leads_(ranks.leads()),
         profile_(profile) {}
 
-  void began(const std::string& stage) override {
+  void began(const Stage& stage) override {
     if (device_.is_cuda()) {
       torch::cuda::synchronize(device_.index());  // wait for the previous stage's work
       reset_peak_memory(device_);
@@ -61,7 +61,7 @@ class CostWatcher : public StageWatcher {
     if (profile_ != nullptr) {
       profile_->began(stage);
     }
-    if (stage == kDenoise) {
+    if (stage.kind == Stage::Kind::kDenoise) {
       if (device_.is_cuda() && leads_ &&
           profile_ == nullptr) {  // only one recording of a GPU can run
         trace_.emplace();
@@ -71,8 +71,8 @@ class CostWatcher : public StageWatcher {
     }
   }
 
-  void stepped(const std::string& stage) override {
-    if (stage == kDenoise) {
+  void stepped(const Stage& stage) override {
+    if (stage.kind == Stage::Kind::kDenoise) {
       const std::chrono::duration<double> seconds = Clock::now() - step_began_;
       cost.step_seconds.push_back(seconds.count());
       cost.traffic = traffic_between(traffic_before_, journal_.traffic());
@@ -87,7 +87,7 @@ class CostWatcher : public StageWatcher {
     step_began_ = Clock::now();
   }
 
-  void ended(const std::string& stage, double seconds) override {
+  void ended(const Stage& stage, double seconds) override {
     if (profile_ != nullptr) {
       profile_->ended(stage, seconds);
     }
@@ -98,7 +98,7 @@ class CostWatcher : public StageWatcher {
       cost.idle_after_first = idle_share(work, first_step_ended_);
     }
     const PeakMemory peak = peak_memory(device_);
-    cost.stages.push_back({.name = stage,
+    cost.stages.push_back({.name = stage.title(),
                            .seconds = seconds,
                            .peak_bytes = device_.is_cuda() ? peak.cuda_bytes : peak.host_bytes});
   }
@@ -107,7 +107,6 @@ class CostWatcher : public StageWatcher {
 
  private:
   using Clock = std::chrono::steady_clock;
-  static constexpr const char* kDenoise = "denoise";
 
   at::Device device_;
   const Journal& journal_;

@@ -21,13 +21,13 @@ std::string clock_text(double seconds) {
 
 }  // namespace
 
-void Progress::begin(std::string stage, int64_t steps) {
+void Progress::begin(Stage stage, int64_t steps) {
   end();
   stage_ = std::move(stage);
   steps_ = steps;
   done_ = 0;
   if (watcher_ != nullptr) {
-    watcher_->began(stage_);
+    watcher_->began(*stage_);
   }
   began_ = shown_ = Clock::now();
   if (in_place_) {
@@ -38,7 +38,7 @@ void Progress::begin(std::string stage, int64_t steps) {
 void Progress::step(const std::string& note) {
   ++done_;
   if (watcher_ != nullptr) {
-    watcher_->stepped(stage_);
+    watcher_->stepped(*stage_);
   }
   const double since_shown = std::chrono::duration<double>(Clock::now() - shown_).count();
   const double interval = in_place_ ? 0.1 : shown_ == began_ ? 1.0 : 5.0;
@@ -48,15 +48,16 @@ void Progress::step(const std::string& note) {
 }
 
 void Progress::end() {
-  if (stage_.empty()) {
+  if (!stage_) {
     return;
   }
-  seconds_.emplace_back(stage_, std::chrono::duration<double>(Clock::now() - began_).count());
+  seconds_.emplace_back(stage_->title(),
+                        std::chrono::duration<double>(Clock::now() - began_).count());
   show("", true);
   if (watcher_ != nullptr) {
-    watcher_->ended(stage_, seconds_.back().second);
+    watcher_->ended(*stage_, seconds_.back().second);
   }
-  stage_.clear();
+  stage_.reset();
 }
 
 void Progress::show(const std::string& note, bool last) {
@@ -66,7 +67,7 @@ void Progress::show(const std::string& note, bool last) {
   }
   const double elapsed = std::chrono::duration<double>(shown_ - began_).count();
   char text[160];
-  std::string line = stage_;
+  std::string line = stage_->title();
   if (last) {
     std::snprintf(text, sizeof text, ": done in %.1f s", elapsed);
     line += text;

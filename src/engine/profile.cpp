@@ -32,19 +32,13 @@ std::vector<SpanRecord> decoded(const uint8_t* bytes, int64_t size) {
 
 }  // namespace
 
-// "denoise 2" is the stage "denoise" of video 2.
-void Profile::began(const std::string& stage) {
-  const size_t digits = stage.find_last_not_of("0123456789") + 1;
-  if (digits == stage.size()) {
-    spans_.begin(SpanKind::kStage, stage);
-  } else {
-    spans_.begin(SpanKind::kStage, stage.substr(0, digits - 1), std::stoll(stage.substr(digits)));
-  }
+void Profile::began(const Stage& stage) {
+  spans_.begin(SpanKind::kStage, stage.name, stage.number);
 }
 
-void Profile::stepped(const std::string& stage) {
+void Profile::stepped(const Stage& stage) {
   constexpr int64_t kUntraced = 1, kTraced = 2;  // steps: the first one is a warm-up
-  if (!stage.starts_with("denoise")) {
+  if (stage.kind != Stage::Kind::kDenoise) {
     return;
   }
   ++steps_;
@@ -55,7 +49,7 @@ void Profile::stepped(const std::string& stage) {
   }
 }
 
-void Profile::ended(const std::string& /*stage*/, double /*seconds*/) {
+void Profile::ended(const Stage& /*stage*/, double /*seconds*/) {
   stop_trace();
   spans_.end();
 }

@@ -28,9 +28,9 @@ class Profile final : public StageWatcher {
   // All spans, with kernels last. Call it after the stages have ended.
   std::vector<SpanRecord> records();
 
-  void began(const std::string& stage) override;
-  void stepped(const std::string& stage) override;
-  void ended(const std::string& stage, double seconds) override;
+  void began(const Stage& stage) override;
+  void stepped(const Stage& stage) override;
+  void ended(const Stage& stage, double seconds) override;
 
  private:
   void stop_trace();

@@ -41,12 +41,9 @@ void check_parts_match(const TransformerConfig& transformer, const Umt5Config& t
   }
 }
 
-// "denoise 2" for the second of several samples.
-std::string stage_name(std::string stage, size_t sample, size_t count) {
-  if (count > 1) {
-    stage.append(" ").append(std::to_string(sample + 1));
-  }
-  return stage;
+// The stage of one of `count` samples.
+Stage stage_of(const char* name, Stage::Kind kind, size_t sample, size_t count) {
+  return {name, kind, count > 1 ? static_cast<int64_t>(sample) + 1 : -1};
 }
 
 // Samples that are made at the same time, and the texts to embed before.
@@ -179,8 +176,9 @@ class Run {
     if (texts.empty()) {
       return;
     }
-    progress_.begin(together_ ? stage_name("encode text", first, samples_.size()) : "encode text",
-                    std::ssize(texts));
+    progress_.begin(
+        stage_of("encode text", Stage::Kind::kEncodeText, first, together_ ? samples_.size() : 1),
+        std::ssize(texts));
     if (ranks_.leads()) {
       encode(texts, receiver);
     }
@@ -210,7 +208,8 @@ class Run {
 
   // Samples `first` and the next, each by the processes whose turn it is.
   at::Tensor denoise_samples(size_t first, size_t count, VideoReceiver& receiver) {
-    progress_.begin(stage_name("denoise", first, samples_.size()), config_.steps);
+    progress_.begin(stage_of("denoise", Stage::Kind::kDenoise, first, samples_.size()),
+                    config_.steps);
     const LatentSize size = latent_size(config_, vae_config_);
     const auto video = static_cast<size_t>(ranks_.video);
     at::Tensor mine = at::empty({0, vae_config_.z_dim, size.frames, size.height, size.width},
@@ -261,7 +260,8 @@ class Run {
     if (ranks_.leads()) {
       receiver.latent(index, latent);
     }
-    progress_.begin(stage_name(tiles() > 1 ? "decode in tiles" : "decode", index, samples_.size()),
+    progress_.begin(stage_of(tiles() > 1 ? "decode in tiles" : "decode", Stage::Kind::kOther, index,
+                             samples_.size()),
                     tiles() * latent.size(1));
     ranks_.world->journal().at_decoding();
     decode(

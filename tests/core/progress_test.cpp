@@ -38,14 +38,14 @@ TEST(Progress, KeepsTheSecondsOfEachStageInOrderAlsoWhenSilent) {
 
 TEST(Progress, TellsAWatcherOfStagesAndStepsAndDoesNotCountItsTime) {
   struct Notes : StageWatcher {
-    void began(const std::string& stage) override {
+    void began(const Stage& stage) override {
       std::this_thread::sleep_for(std::chrono::milliseconds(30));
-      told += "+" + stage;
+      told += "+" + stage.name;
     }
-    void stepped(const std::string& stage) override { told += "." + stage; }
-    void ended(const std::string& stage, double seconds) override {
+    void stepped(const Stage& stage) override { told += "." + stage.name; }
+    void ended(const Stage& stage, double seconds) override {
       EXPECT_LT(seconds, 0.03);
-      told += "-" + stage;
+      told += "-" + stage.name;
     }
     std::string told;
   } notes;

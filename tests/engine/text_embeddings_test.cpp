@@ -35,8 +35,8 @@ struct Events : VideoReceiver, StageWatcher {
   std::vector<std::string> all;
   int64_t texts = 0;  // embedded
 
-  void began(const std::string& stage) override { all.push_back(stage); }
-  void stepped(const std::string& stage) override { texts += stage.starts_with("encode text"); }
+  void began(const Stage& stage) override { all.push_back(stage.title()); }
+  void stepped(const Stage& stage) override { texts += stage.kind == Stage::Kind::kEncodeText; }
   void prompt_cut(const std::string& text, int64_t tokens, int64_t read) override {
     all.push_back(text.substr(0, 5) + " cut from " + std::to_string(tokens) + " to " +
                   std::to_string(read));
