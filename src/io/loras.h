@@ -1,4 +1,4 @@
-// LoRAs with strengths, added to weights while these are loaded.
+// LoRAs with strengths. They are added to the weights during loading.
 #pragma once
 
 #include <map>
@@ -10,7 +10,7 @@
 
 namespace ospnext {
 
-// Several LoRAs for one model; none at all changes nothing.
+// The LoRAs of one model. An empty set changes nothing.
 class Loras {
  public:
   Loras() = default;
@@ -19,18 +19,18 @@ class Loras {
   Loras(Loras&&) = default;
   Loras& operator=(Loras&&) = default;
 
-  // Throws InputError when a change fits no parameter of these names and shapes.
+  // `shapes`: parameter name -> shape. Throws InputError when a change fits no parameter.
   void check_fits(const TensorShapes& shapes) const;
 
-  // Warns of what the user should know of the files, of nothing twice.
+  // Prints the remarks on the files as warnings, each of them once.
   void warn_of_remarks() const;
 
-  // Whether the parameter is changed.
+  // Whether a LoRA changes the parameter.
   bool change(const std::string& parameter) const { return changes_.contains(parameter); }
 
-  // Adds the changes of all LoRAs to rows first_row, first_row + 1, ... of a parameter that is changed.
-  // `rows` is float32 on any device, the sums are made in it. Throws InputError for NaN or infinite
-  // values in a LoRA.
+  // Adds the changes of all LoRAs in place to `rows`: rows first_row, first_row + 1, ... of a
+  // parameter for which change() is true, in float32 on any device. Throws InputError for values
+  // of a LoRA that are not floating-point numbers, NaN or infinite.
   void add_to(const std::string& parameter, int64_t first_row, const at::Tensor& rows) const;
 
  private:
@@ -40,7 +40,7 @@ class Loras {
     double factor;  // strength · scale
   };
   std::vector<LoraFile> files_;
-  std::map<std::string, std::vector<Change>> changes_;  // by parameter, in the order asked for
+  std::map<std::string, std::vector<Change>> changes_;  // by parameter, in the order of the choices
 };
 
 }  // namespace ospnext

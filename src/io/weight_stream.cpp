@@ -17,7 +17,7 @@ namespace {
 
 constexpr size_t kBlockBytes = size_t{64} << 20;
 
-// Rows [begin, begin + count) of a tensor with at least one dimension and no empty one.
+// Rows [begin, begin + count) of a tensor. It has at least one dimension, and none of size 0.
 TensorRecord rows_of(const TensorRecord& record, int64_t begin, int64_t count) {
   TensorRecord part = record;
   const size_t item = item_size(record.dtype);
@@ -53,14 +53,14 @@ void apply_scale(at::Tensor& rows, int64_t first_row, const WeightScale& scale,
   const int64_t whole = matrix.size(1) / scale.block_columns;  // the last block may be narrower
   const int64_t covered = whole * scale.block_columns;
   matrix.narrow(1, 0, covered)
-      .unflatten(1, {whole, scale.block_columns})
-      .mul_(factors.narrow(1, 0, whole).unsqueeze(2));
+      .unflatten(1, {whole, scale.block_columns})       // [rows, whole, block_columns]
+      .mul_(factors.narrow(1, 0, whole).unsqueeze(2));  // [rows, whole, 1]
   if (whole < factors.size(1)) {
     matrix.narrow(1, covered, matrix.size(1) - covered).mul_(factors.narrow(1, whole, 1));
   }
 }
 
-// What keeps a source from being used as a weight; "" for nothing.
+// The reason why a source cannot be used as a weight; "" if it can.
 std::string unreadable(const WeightSource& source) {
   const std::string found = quoted(source.file_name) + " is of " + dtype_text(source.record);
   if (!source.is_weight()) {
@@ -77,10 +77,11 @@ std::string unreadable(const WeightSource& source) {
   return "";
 }
 
-// The expected weight of the layer that a tensor of this name lies in; nothing when there is none.
+// The name in `expected` of the weight of the layer that contains the tensor `name`; nothing if
+// there is no such layer.
 std::optional<std::string> weight_of_layer(const std::string& name, const TensorShapes& expected) {
-  constexpr int kParts =
-      4;  // of the name's end that are looked at: lora_A.default.weight has three
+  // At most this many parts are removed from the end of the name. lora_A.default.weight has three.
+  constexpr int kParts = 4;
   size_t dot = name.size();
   for (int i = 0; i < kParts && dot > 0; ++i) {
     dot = name.rfind('.', dot - 1);
@@ -94,8 +95,8 @@ std::optional<std::string> weight_of_layer(const std::string& name, const Tensor
   return std::nullopt;
 }
 
-// Throws when the file holds matrices of a LoRA, or an adapter of another kind beside PEFT's base layers,
-// which nothing would add to the weights.
+// Throws when the file contains LoRA matrices, or another adapter next to PEFT's base layers.
+// Loading would ignore them.
 void refuse_unmerged_adapter(const std::map<std::string, WeightSource>& sources,
                              const TensorShapes& expected, const std::string& path) {
   for (const auto& [name, source] : sources) {
@@ -120,7 +121,7 @@ void check_complete(const std::map<std::string, WeightSource>& sources,
                     const std::set<std::string>& integers) {
   std::vector<std::string> missing;
   std::vector<std::string> misshapen;
-  std::string problem;  // of the first that cannot be read
+  std::string problem;  // of the first unreadable tensor
   for (const auto& [name, shape] : expected) {
     const auto source = sources.find(name);
     if (source == sources.end()) {
@@ -142,7 +143,7 @@ void check_complete(const std::map<std::string, WeightSource>& sources,
     throw InputError(path + ": " + std::to_string(missing.size()) + of_all +
                      "are missing: " + list_text(missing));
   }
-  if (!problem.empty()) {  // its shape may follow from it
+  if (!problem.empty()) {  // reported before shapes: it may be the cause of a wrong shape
     throw InputError(path + ": tensor " + problem);
   }
   if (!misshapen.empty()) {
@@ -152,8 +153,8 @@ void check_complete(const std::map<std::string, WeightSource>& sources,
   refuse_unmerged_adapter(sources, expected, path);
 }
 
-// A sum is finite only if all its terms are: one cheap pass. A sum of finite numbers can overflow, so
-// an infinite one is looked at again.
+// If the sum is finite, all terms are finite: one cheap pass. But a sum of finite numbers can
+// overflow. If the sum is not finite, every value is checked.
 bool all_finite(const at::Tensor& tensor) {
   if (!tensor.is_floating_point() || tensor.numel() == 0) {
     return true;
@@ -213,7 +214,7 @@ void stream_weight(const WeightSource& source, const RowRange& wanted, const Che
   }
   const auto give = [&](int64_t first_row, const TensorRecord& part) {
     checkpoint.fetch_pages(part);
-    at::Tensor rows = to_tensor(part).to(device);  // converted over there
+    at::Tensor rows = to_tensor(part).to(device);  // the dtype is converted on the device
     if (source.decode) {
       rows = source.decode(rows);
     } else if (source.scale || loras.change(source.name)) {

@@ -1,4 +1,4 @@
-// Loading of weights: renaming, checks, and the streamed copy.
+// Loads weights: renames, checks, and copies them block by block.
 #include "io/weights.h"
 
 #include <array>
@@ -61,7 +61,7 @@ at::Tensor to_tensor(const TensorRecord& record) {
   }
   const size_t item = item_size(record.dtype);
   if (reinterpret_cast<uintptr_t>(record.data) % item == 0) {
-    auto* data = const_cast<std::byte*>(record.data);  // from_blob knows no read-only memory
+    auto* data = const_cast<std::byte*>(record.data);  // from_blob takes no const pointer
     return at::from_blob(data, record.shape, record.strides, options);
   }
   at::Tensor flat = at::empty({static_cast<int64_t>(record.bytes / item)}, options);

@@ -1,4 +1,4 @@
-// Tensors between files and modules.
+// Loads tensors from files into modules, and saves tensors to files.
 #pragma once
 
 #include <filesystem>
@@ -15,53 +15,58 @@
 
 namespace ospnext {
 
+// The tensor type of a file's dtype, which is not kOther.
 at::ScalarType scalar_type(DType dtype);
-// The file's data type for a tensor type; InputError naming `what` when safetensors has none for it.
+// The file's dtype for a tensor type. Throws InputError, naming `what`, if safetensors has none.
 DType file_dtype(at::ScalarType type, const std::string& what);
 
-// View of the mapping, without a copy: read-only, and valid while the checkpoint of `record` lives.
-// Data that is not aligned for its type is copied. Throws InputError for a dtype that is not read.
+// The tensor as a view of the mapped file, without a copy. The view is read-only and valid as long
+// as the checkpoint of `record` exists. Data that is not aligned for its type is copied. Throws
+// InputError for a dtype that is not supported.
 at::Tensor to_tensor(const TensorRecord& record);
 
 struct LoadReport {
-  std::vector<std::string> ignored;  // tensors of the file that belong to nothing, for a warning
+  std::vector<std::string> ignored;  // file names of tensors without a target, for a warning
 };
 
-// Fills every parameter and buffer of `module` with the checkpoint tensors named by `rename`, one
-// after the other, converted to the dtype and device of the parameter, so that beside mapped pages
-// little host memory is used. LoRAs are added in float32 before the one rounding. Throws InputError that
-// names file and tensors as check_complete() does or when a LoRA does not fit (before anything is
-// written), and when values are NaN or infinite after the conversion.
+// Fills every parameter and buffer of `module` with the checkpoint tensor that `rename` maps to its
+// name. Tensors are loaded one by one, so that little host memory is used besides mapped pages, and
+// converted to the dtype and device of the parameter. LoRAs are added in float32; the sum is
+// rounded once. Throws InputError that names file and tensors: before anything is written, as
+// check_complete() does and when a LoRA does not fit; later, when values are NaN or infinite after
+// the conversion.
 LoadReport load_weights(torch::nn::Module& module, const Checkpoint& checkpoint,
                         const KeyMap& rename = {}, const Loras& loras = {});
 
-// A change to rows of the parameter `name` on their way into it; gives them back as they are if it has none.
+// Changes rows of the parameter `name` before they are written to it. Returns the new rows, or
+// `rows` itself if there is nothing to change.
 using RowChange = std::function<at::Tensor(const std::string& name, const at::Tensor& rows)>;
 
-// Where a weight goes, or some rows of it.
+// The destination of a weight, or of some of its rows.
 struct WeightTarget {
   std::vector<int64_t> shape;  // of the whole weight
-  at::Device device;           // that the rows are wanted on
-  RowRange rows;               // that are wanted
-  std::function<at::Tensor(int64_t first_row, const at::Tensor& rows)> write;  // -> what it wrote
-  bool holds_integers = false;  // a buffer of whole numbers, which a weight is not
+  at::Device device;           // where write() expects the rows
+  RowRange rows;               // the rows that write() expects
+  // Stores rows first_row, first_row + 1, ...; returns them as stored, in the target's dtype.
+  std::function<at::Tensor(int64_t first_row, const at::Tensor& rows)> write;
+  bool holds_integers = false;  // a buffer of integers, which is no weight
 };
 using WeightTargets = std::map<std::string, WeightTarget>;  // by name
 
-// All parameters and buffers, whole.
+// All parameters and buffers of `module`, each with all its rows.
 WeightTargets weight_targets(torch::nn::Module& module);
 
-// The same for any targets, from sources that were found already; `change`, where given, comes after the LoRAs.
+// The same for any targets and for given sources. `change`, if given, is applied after the LoRAs.
 LoadReport load_weights(const WeightTargets& targets, const Checkpoint& checkpoint,
                         const std::map<std::string, WeightSource>& sources, const Loras& loras,
                         const RowChange& change);
 
-// All tensors of a file, copied (stage inputs, small files). Those of a dtype that is not read are left out
-// with a warning. Throws InputError.
+// Copies of all tensors of a file, for small files such as inputs of a stage. Leaves out tensors
+// of unsupported dtypes, with a warning. Throws InputError.
 std::map<std::string, at::Tensor> read_tensors(const std::filesystem::path& file);
 
-// The two below write tensors that are in memory, as write_safetensors and write_sharded_safetensors
-// (safetensors_writer.h) do: atomically, with the same errors.
+// The two functions below write tensors from memory, as write_safetensors and
+// write_sharded_safetensors (safetensors_writer.h) do: atomically, with the same errors.
 void save_safetensors(const std::filesystem::path& file,
                       const std::map<std::string, at::Tensor>& tensors,
                       const std::map<std::string, std::string>& metadata = {});
