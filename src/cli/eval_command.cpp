@@ -119,22 +119,6 @@ void run_eval(const Arguments& arguments, const CancellationToken& cancel) {
                seconds.sampling, seconds.decoding, seconds.drawing, seconds.measuring);
   if (config.evaluation.vae_clips > 0) {
     print_vae_quality(config, files, compute, cancel);
-    Vae vae = load_vae(files.require(ModelPart::kVae), compute);
-    const VaeQuality quality =
-        measure_vae(vae, {.height = generation.height, .width = generation.width}, compute.device,
-                    compute.dtype, config.evaluation.vae_clips, config.evaluation.seed, cancel);
-    std::printf(
-        "VAE, %lld held-out clips: %.2f dB on average, %.2f dB at the worst frame position\n",
-        static_cast<long long>(config.evaluation.vae_clips), quality.mean_db,
-        quality.worst_position_db());
-    Vae vae = load_vae(files.require(ModelPart::kVae), compute);
-    const VaeQuality quality =
-        measure_vae(vae, {.height = generation.height, .width = generation.width}, compute.device,
-                    compute.dtype, config.evaluation.vae_clips, config.evaluation.seed, cancel);
-    std::printf(
-        "VAE, %lld held-out clips: %.2f dB on average, %.2f dB at the worst frame position\n",
-        static_cast<long long>(config.evaluation.vae_clips), quality.mean_db,
-        quality.worst_position_db());
   }
   if (reference) {
     print_comparison(config, files, compute, *reference, progress, cancel);

@@ -5,6 +5,7 @@
 #include "cli/stage_files.h"
 #include "core/error.h"
 #include "core/log.h"
+#include "engine/prompts.h"
 #include "io/weights.h"
 #include "packages/model_fields.h"
 

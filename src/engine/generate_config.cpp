@@ -17,6 +17,14 @@ constexpr int64_t kMostVideos = 10000;
 
 }  // namespace
 
+const std::string& output_help() {
+  static const std::string text = "video to write: " + video_endings() +
+                                  ", or PNG frames by a pattern such as %04d.png; with several "
+                                  "videos -0, -1, ... stands before "
+                                  "the extension";
+  return text;
+}
+
 void GenerateConfig::check() const {
   if (!prompts.empty() && !prompt.empty()) {
     throw InputError("`prompt` and `prompts`: found both, expected one of them");

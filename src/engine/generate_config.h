@@ -13,6 +13,9 @@
 
 namespace ospnext {
 
+// Help of the field `output`: the formats there are.
+const std::string& output_help();
+
 struct GenerateConfig {
   std::string prompt;
   std::string prompts;
@@ -52,8 +55,9 @@ struct GenerateConfig {
     field("precision", precision,
           "float32, bf16, hif8, hif8-p8 or hif8-simulated; auto: float32 on the CPU, bf16 on CUDA");
     field("output", output,
-          "video to write: .mp4, .webm, .webp, .gif, .y4m, or PNG frames by a pattern such as "
-          "%04d.png; with several videos -0, -1, ... stands before the extension");
+          "video to write: " + video_endings() +
+              ", or PNG frames by a pattern such as "
+              "%04d.png; with several videos -0, -1, ... stands before the extension");
     field("skip_existing", skip_existing,
           "make only the videos that are not there, to go on after an interruption");
     field("preview", preview,

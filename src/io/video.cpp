@@ -1,6 +1,5 @@
 #include "io/video.h"
 
-#include <array>
 #include <cmath>
 #include <numeric>
 #include <vector>
@@ -16,34 +15,26 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// The requirements of a format.
-struct Container {
-  const char* extension;
-  const char* encoder;  // FFmpeg's encoder; "" if none is needed
-  bool even_sides;      // chroma has half the resolution
-  int64_t largest_side;
-  double fastest;  // frames per second
-  std::unique_ptr<VideoWriter> (*open)(const fs::path&, const VideoFormat&);
-};
-
 #ifdef OSPNEXT_FFMPEG
-constexpr auto* kOpenMuxed = open_muxed_video;
 constexpr auto* kOpenWebp = open_webp;
 constexpr auto* kOpenGif = open_gif;
 #else
-constexpr decltype(&open_y4m) kOpenMuxed = nullptr, kOpenWebp = nullptr, kOpenGif = nullptr;
+constexpr decltype(&open_y4m) kOpenWebp = nullptr, kOpenGif = nullptr;
 #endif
 
-constexpr int64_t kAnySide = 1 << 24;
-constexpr double kAnyRate = 1e6;
-constexpr std::array<Container, 6> kContainers{{
-    {".mp4", "libx264", true, 16384, kAnyRate, kOpenMuxed},
-    {".webm", "libvpx-vp9", true, 16384, kAnyRate, kOpenMuxed},
-    {".webp", "libwebp", false, 16383, 1000, kOpenWebp},
-    {".gif", "gif", false, 65535, 50, kOpenGif},  // viewers slow down faster files
-    {".y4m", "", true, kAnySide, kAnyRate, open_y4m},
-    {".png", "", false, kAnySide, kAnyRate, open_png_frames},
-}};
+// All formats, in the order in which messages list them.
+const std::vector<VideoContainer>& containers() {
+  static const std::vector<VideoContainer> all = [] {
+    const auto muxed = muxed_containers();
+    std::vector<VideoContainer> list(muxed.begin(), muxed.end());
+    list.push_back({".webp", "libwebp", false, 16383, 1000, kOpenWebp});
+    list.push_back({".gif", "gif", false, 65535, 50, kOpenGif});  // viewers slow down faster files
+    list.push_back({".y4m", "", true, kAnySide, kAnyRate, open_y4m});
+    list.push_back({".png", "", false, kAnySide, kAnyRate, open_png_frames});
+    return list;
+  }();
+  return all;
+}
 
 // The digits of a %d (0) or %0Nd (N, up to 9) at name[place], which is moved to its last character;
 // nothing where there is another thing.
@@ -62,20 +53,21 @@ std::optional<size_t> number_at(const std::string& name, size_t& place) {
   return digits;
 }
 
-const Container& container_of(const fs::path& output, const std::string& what) {
+const VideoContainer& container_of(const fs::path& output, const std::string& what) {
   const std::string extension = extension_of(output);
-  for (const Container& container : kContainers) {
+  for (const VideoContainer& container : containers()) {
     if (extension == container.extension && (extension != ".png" || frame_pattern(output))) {
       return container;
     }
   }
-  throw InputError(what +
-                   "expected a name ending in .mp4, .webm, .webp, .gif or .y4m, or one for PNG "
-                   "frames with one number in it, such as %04d.png (%% is a percent sign)");
+  throw InputError(what + "expected a name ending in " + video_endings() +
+                   ", or one for PNG frames with one number in it, such as %04d.png (%% is a "
+                   "percent sign)");
 }
 
 // Throws InputError, beginning with `what`, if the container cannot store the format.
-void check_fits(const Container& container, const VideoFormat& format, const std::string& what) {
+void check_fits(const VideoContainer& container, const VideoFormat& format,
+                const std::string& what) {
   const std::string extension = container.extension;
   const std::string size = std::to_string(format.width) + "x" + std::to_string(format.height);
   if (container.even_sides && (format.width % 2 != 0 || format.height % 2 != 0)) {
@@ -100,6 +92,18 @@ void check_fits(const Container& container, const VideoFormat& format, const std
 
 }  // namespace
 
+const std::string& video_endings() {
+  static const std::string text = [] {
+    std::string list;
+    const size_t count = containers().size() - 1;  // without .png
+    for (size_t i = 0; i < count; ++i) {
+      list.append(i == 0 ? "" : i + 1 == count ? " or " : ", ").append(containers()[i].extension);
+    }
+    return list;
+  }();
+  return text;
+}
+
 void check_video_output(const fs::path& output, const VideoFormat& format,
                         const std::string& flag) {
   const std::string what = flag + " " + output.string() + ": ";
@@ -109,7 +113,7 @@ void check_video_output(const fs::path& output, const VideoFormat& format,
 
 std::unique_ptr<VideoWriter> open_video(const fs::path& output, const VideoFormat& format) {
   const std::string what = output.string() + ": ";
-  const Container& container = container_of(output, what);
+  const VideoContainer& container = container_of(output, what);
   check_fits(container, format, what);
   return container.open(output, format);
 }

@@ -31,6 +31,9 @@ class VideoWriter {
   virtual void commit() = 0;
 };
 
+// The endings of the names of video files, for messages: ".mp4, .webm, ... or .y4m".
+const std::string& video_endings();
+
 // Throws InputError with `flag` if the name of `output` has no known format (or contains more than
 // one number), if the format cannot store such a video or needs an encoder that this program or its
 // FFmpeg lacks, or if the file cannot be written. Leaves no file.

@@ -1,43 +1,57 @@
-// H.264 in .mp4 and VP9 in .webm, written through FFmpeg.
-#ifdef OSPNEXT_FFMPEG
+// H.264 in .mp4 and VP9 in .webm, written through FFmpeg. A further format that FFmpeg muxes needs an
+// entry in muxed_formats() and one in kContainers.
+#include <array>
+#include <map>
 
 #include "core/extension.h"
-#include "io/ffmpeg.h"
 #include "io/output_file.h"
 #include "io/video_writers.h"
+#ifdef OSPNEXT_FFMPEG
+#include "io/ffmpeg.h"
+#endif
 
 namespace ospnext {
 namespace {
 
 namespace fs = std::filesystem;
 
+#ifdef OSPNEXT_FFMPEG
 struct MuxedFormat {
   const char* name;  // FFmpeg's name of the container
   FfmpegOptions options;
   EncoderSettings encoder;
 };
 
-const MuxedFormat& format_of(const fs::path& output) {
-  static const MuxedFormat mp4{"mp4",
-                               {{"movflags", "+faststart"}},
-                               {.name = "libx264",
-                                .pixels = AV_PIX_FMT_YUV420P,
-                                .options = {{"preset", "medium"}, {"crf", "18"}},
-                                .global_header = true}};
+// By the ending of the name.
+const std::map<std::string, MuxedFormat>& muxed_formats() {
   // Constant quality (no bit rate). CRF 24 looks like CRF 18 in H.264. cpu-used 2 takes a third of
   // the time of 0, at nearly the same size.
-  static const MuxedFormat webm{"webm",
-                                {},
-                                {.name = "libvpx-vp9",
-                                 .pixels = AV_PIX_FMT_YUV420P,
-                                 .options = {{"b", "0"},
-                                             {"crf", "24"},
-                                             {"deadline", "good"},
-                                             {"cpu-used", "2"},
-                                             {"row-mt", "1"},
-                                             {"threads", "auto"}},
-                                 .global_header = true}};
-  return extension_of(output) == ".mp4" ? mp4 : webm;
+  static const std::map<std::string, MuxedFormat> formats{
+      {".mp4",
+       {"mp4",
+        {{"movflags", "+faststart"}},
+        {.name = "libx264",
+         .pixels = AV_PIX_FMT_YUV420P,
+         .options = {{"preset", "medium"}, {"crf", "18"}},
+         .global_header = true}}},
+      {".webm",
+       {"webm",
+        {},
+        {.name = "libvpx-vp9",
+         .pixels = AV_PIX_FMT_YUV420P,
+         .options = {{"b", "0"},
+                     {"crf", "24"},
+                     {"deadline", "good"},
+                     {"cpu-used", "2"},
+                     {"row-mt", "1"},
+                     {"threads", "auto"}},
+         .global_header = true}}},
+  };
+  return formats;
+}
+
+const MuxedFormat& format_of(const fs::path& output) {
+  return muxed_formats().at(extension_of(output));
 }
 
 class MuxedWriter final : public VideoWriter {
@@ -72,12 +86,22 @@ class MuxedWriter final : public VideoWriter {
   FileMuxer muxer_;
 };
 
+std::unique_ptr<VideoWriter> open_muxed(const fs::path& output, const VideoFormat& format) {
+  return std::make_unique<MuxedWriter>(output, format);
+}
+#else
+constexpr decltype(&open_y4m) open_muxed = nullptr;
+#endif
+
+constexpr std::array<VideoContainer, 2> kContainers{{
+    {".mp4", "libx264", true, 16384, kAnyRate, open_muxed},
+    {".webm", "libvpx-vp9", true, 16384, kAnyRate, open_muxed},
+}};
+
 }  // namespace
 
-std::unique_ptr<VideoWriter> open_muxed_video(const fs::path& output, const VideoFormat& format) {
-  return std::make_unique<MuxedWriter>(output, format);
+std::span<const VideoContainer> muxed_containers() {
+  return kContainers;
 }
 
 }  // namespace ospnext
-
-#endif  // OSPNEXT_FFMPEG

@@ -1,12 +1,29 @@
-// The writers used by open_video(), one for each format.
+// The writers used by open_video(), and what each format requires.
 #pragma once
 
 #include <filesystem>
 #include <memory>
+#include <span>
 
 #include "io/video.h"
 
 namespace ospnext {
+
+// A format: the ending of its names, its requirements and its writer.
+struct VideoContainer {
+  const char* extension;  // in lower case
+  const char* encoder;    // FFmpeg's encoder; "" if none is needed
+  bool even_sides;        // chroma has half the resolution
+  int64_t largest_side;
+  double fastest;  // frames per second
+  std::unique_ptr<VideoWriter> (*open)(const std::filesystem::path&, const VideoFormat&);
+};
+
+inline constexpr int64_t kAnySide = 1 << 24;
+inline constexpr double kAnyRate = 1e6;
+
+// The formats that FFmpeg muxes. Without FFmpeg they are known but have no writer.
+std::span<const VideoContainer> muxed_containers();
 
 std::unique_ptr<VideoWriter> open_y4m(const std::filesystem::path& output,
                                       const VideoFormat& format);
@@ -14,9 +31,6 @@ std::unique_ptr<VideoWriter> open_png_frames(const std::filesystem::path& patter
                                              const VideoFormat& format);
 
 #ifdef OSPNEXT_FFMPEG
-// .mp4 or .webm, by the extension of `output`.
-std::unique_ptr<VideoWriter> open_muxed_video(const std::filesystem::path& output,
-                                              const VideoFormat& format);
 std::unique_ptr<VideoWriter> open_webp(const std::filesystem::path& output,
                                        const VideoFormat& format);
 std::unique_ptr<VideoWriter> open_gif(const std::filesystem::path& output,

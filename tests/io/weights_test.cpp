@@ -15,6 +15,7 @@
 
 #include "core/error.h"
 #include "io/readers/file_bytes.h"
+#include "support/compare.h"
 
 namespace ospnext {
 namespace {

@@ -164,10 +164,11 @@ TEST(TransformerConfig, DepthIsTheLargestBlockAndMissingOnesAreNamed) {
     return input_error(
         [&] { resolve_transformer_config(source, "config.json", shapes, "w.safetensors"); });
   };
-  EXPECT_EQ(refusal({}), "w.safetensors: 1 of 3 blocks are missing: blocks.1");
-  EXPECT_EQ(refusal({{"num_layers", 3}}), refusal({}));
+  EXPECT_EQ(refusal(json::object()), "w.safetensors: 1 of 3 blocks are missing: blocks.1");
+  EXPECT_EQ(refusal({{"num_layers", 3}}), refusal(json::object()));
   shapes["blocks.9999.x"] = {};
-  expect_mentions(refusal({}), {"9997 of 10000 blocks are missing", "blocks.1, blocks.3", "more"});
+  expect_mentions(refusal(json::object()),
+                  {"9997 of 10000 blocks are missing", "blocks.1, blocks.3", "more"});
 }
 
 TEST(TransformerConfig, ShapesThatAreNoTextToVideoModelAreRefused) {

@@ -47,7 +47,8 @@ class StoredWeights : public ::testing::Test {
   }
   // The weights as a module holds them once the file is loaded.
   Tensors loaded(ModelPart part) const {
-    const PartFiles& found = files(part).require(part);
+    const ModelFiles all = files(part);
+    const PartFiles& found = all.require(part);
     const auto of = [](const auto& module) {
       Tensors tensors;
       for (const auto& item : module->named_parameters()) {
