@@ -31,7 +31,8 @@ Loras::Loras(const std::vector<LoraChoice>& choices) {
   for (const LoraChoice& choice : choices) {
     files_.push_back(open_lora(choice.path));
   }
-  for (size_t i = 0; i < files_.size(); ++i) {  // files_ no longer grows: pointers stay valid
+  // files_ no longer grows, so pointers into it stay valid
+  for (size_t i = 0; i < files_.size(); ++i) {
     for (const LoraChange& content : files_[i].changes) {
       changes_[content.target].push_back(
           {&files_[i], &content, choices[i].strength * content.scale});

@@ -33,14 +33,14 @@ void check_range(const std::string& origin, const char* field, int64_t value, in
                    "), expected a text-to-video one");
 }
 
-// The content of the JSON, in this project's field names, and which fields it names.
+// The values of the JSON by our field names, and the set of fields that the JSON contains.
 struct Reading {
   TransformerConfig config;
   std::set<std::string> named;
 };
 
-// Throws unless the JSON lacks `key` or its value is one of `accepted`. Other values mean blocks of
-// another kind.
+// Throws unless the JSON lacks `key` or its value is one of `accepted`. Other values belong to
+// models with other blocks.
 void require(const json& source, const std::string& origin, const char* key,
              std::initializer_list<json> accepted) {
   const auto found = source.find(key);
@@ -136,7 +136,7 @@ const std::vector<int64_t>& shape_of(const TensorShapes& shapes, const std::stri
   return found->second;
 }
 
-// Field -> value for all sizes that the shapes determine.
+// Field -> value, for all sizes that the shapes determine.
 std::map<std::string, int64_t> sizes_from_shapes(const TensorShapes& shapes,
                                                  const std::string& origin) {
   const int64_t num_layers = count_blocks(shapes, "blocks.", origin);
@@ -180,7 +180,7 @@ void TransformerConfig::check(const std::string& origin) const {
   check_range(origin, "num_layers", num_layers, 1, 4096);
   check_range(origin, "sparse_ratio", sparse_ratio, 1, 1024);
   check_range(origin, "num_full_blocks", num_full_blocks, 0, num_layers);
-  if (in_dim != out_dim) {  // an image-to-video model takes the image as further channels
+  if (in_dim != out_dim) {  // an image-to-video model has extra input channels for the image
     refuse(origin, "in_dim", std::to_string(in_dim),
            "out_dim " + std::to_string(out_dim) + ", as a text-to-video model has it");
   }
@@ -221,7 +221,8 @@ void TransformerConfig::check(const std::string& origin) const {
            "a multiple of 4, at most half of num_layers " + std::to_string(num_layers) +
                ", in a dual_end model");
   }
-  if (type != SkiparseType::kFull && num_layers % 2 != 0) {  // a group block is the last sparse one
+  // the last sparse block must be a group block
+  if (type != SkiparseType::kFull && num_layers % 2 != 0) {
     refuse(origin, "num_layers", std::to_string(num_layers),
            "an even number in a " + skiparse_model_type + " model");
   }

@@ -1,4 +1,4 @@
-// Sizes and sparsity of the transformer: defaults, rules, and how files give them.
+// Sizes and sparsity of the transformer: defaults, rules, and functions that read them from files.
 #pragma once
 
 #include <cstdint>
@@ -20,16 +20,16 @@ struct TransformerConfig {
   int64_t ffn_dim = 8960;   // width inside the feed-forward network
   int64_t freq_dim = 256;   // width of the time step's sinusoid
   int64_t text_dim = 4096;  // width of a text embedding
-  int64_t text_len = 512;   // T, rows of the text
+  int64_t text_len = 512;   // T, text tokens
   int64_t in_dim = 16;      // latent channels in
-  int64_t out_dim = 16;     // latent channels out, the same number
+  int64_t out_dim = 16;     // latent channels out, equal to in_dim
   int64_t num_heads = 12;   // H; dim / num_heads is even
   int64_t num_layers = 30;
   double eps = 1e-6;  // of all norms
   std::string skiparse_model_type = "full";
-  int64_t sparse_ratio = 2;     // P: a sparse block attends inside P² segments
-  int64_t num_full_blocks = 0;  // of dual_end: half of them first, half last
-  std::string quant;            // "" or "hif8": rounding of the linears
+  int64_t sparse_ratio = 2;     // P: a sparse block attends within each of P² segments
+  int64_t num_full_blocks = 0;  // for dual_end: half at the start, half at the end
+  std::string quant;            // "" or "hif8": rounding of the linear layers
   std::string quant_attn;       // "" or "hif8": rounding inside attention
   double scale_max_forward = 15.0;
   double scale_max_backward = 224.0;
@@ -73,12 +73,12 @@ struct TransformerConfig {
 TransformerConfig transformer_config_from_json(const nlohmann::json& json,
                                                const std::string& origin);
 
-// Sizes from tensor shapes alone; heads are dim / 128. What shapes cannot tell keeps its default.
-// Throws InputError beginning with `origin` when tensors or blocks between others are missing or a rule is
-// broken.
+// Infers the sizes from tensor shapes alone; the number of heads is dim / 128. Fields that shapes
+// do not determine keep their defaults. Throws InputError, beginning with `origin`, when tensors or
+// blocks below the largest block number are missing or a rule is broken.
 TransformerConfig infer_transformer_config(const TensorShapes& shapes, const std::string& origin);
 
-// Takes the fields from the JSON, and the sizes that it does not name from the shapes. Throws
+// Takes the fields from the JSON, and the sizes that the JSON lacks from the shapes. Throws
 // InputError as the two functions above do, and when JSON and shapes contradict each other.
 TransformerConfig resolve_transformer_config(const nlohmann::json& json,
                                              const std::string& json_origin,

@@ -7,8 +7,8 @@
 namespace ospnext {
 namespace {
 
-constexpr int64_t kMaxWidth = int64_t{1}
-                              << 20;  // far above any encoder; keeps products within int64
+// Far above any encoder. Products of widths fit int64.
+constexpr int64_t kMaxWidth = int64_t{1} << 20;
 constexpr int64_t kMaxLayers = 1024;
 
 // Throws unless `json` lacks `key` or its value is `expected`.

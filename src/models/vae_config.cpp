@@ -1,4 +1,4 @@
-// Reading and checking the configuration of the video VAE.
+// Reads, infers and checks the configuration of the video VAE.
 #include "models/vae_config.h"
 
 #include <algorithm>
@@ -50,11 +50,11 @@ std::optional<int64_t> rows_of(const TensorShapes& shapes, const std::string& na
   return shape[0];
 }
 
-// Levels of the encoder, whose residual blocks and resamplings are one list.
+// Reads the levels of the encoder. Its residual blocks and resamplings form one flat list.
 void read_encoder_levels(VaeConfig& config, const TensorShapes& shapes) {
   const std::string list = "encoder.downsamples.";
   const int64_t count = count_blocks(shapes, list, "VAE");
-  int64_t blocks = 0;  // of the level
+  int64_t blocks = 0;  // residual blocks of the current level
   for (int64_t i = 0; i < count; ++i) {
     const std::string layer = list + std::to_string(i);
     const auto width = rows_of(shapes, layer + ".residual.2.weight", 5);

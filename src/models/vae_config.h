@@ -16,9 +16,9 @@ struct VaeConfig {
   int64_t dim = 96;                           // channels at full resolution
   int64_t z_dim = 16;                         // latent channels
   std::vector<int64_t> dim_mult{1, 2, 4, 4};  // channels per level, in units of dim
-  int64_t num_res_blocks = 2;                 // per encoder level; decoder: one more
-  std::vector<bool> temperal_downsample{false, true,
-                                        true};  // per level: halve the frame rate after
+  int64_t num_res_blocks = 2;                 // per encoder level; the decoder has one more
+  // per level except the last: whether the downsampling after it also halves the frame rate
+  std::vector<bool> temperal_downsample{false, true, true};
   std::vector<double> latents_mean{-0.7571, -0.7089, -0.9113, 0.1075,  -0.1745, 0.9653,
                                    -0.1517, 1.5508,  0.4134,  -0.0715, 0.5517,  -0.3632,
                                    -0.1922, -0.9497, 0.2503,  -0.2921};
@@ -54,7 +54,7 @@ VaeConfig vae_config_from_json(const nlohmann::json& json, const std::string& or
 // Derives the config from tensor shapes, by Wan's original names, for a file without config.json.
 // The latent statistics are Wan2.1's if z_dim is 16, else mean 0 and standard deviation 1. Throws
 // InputError for the Wan2.2 VAE, for tensors that are not those of a Wan VAE, and for a VAE that
-// lacks a block of the encoder between others. Source: the tensors of Wan2.1_VAE.pth.
+// lacks an encoder block below the largest block number. Source: the tensors of Wan2.1_VAE.pth.
 VaeConfig infer_vae_config(const TensorShapes& shapes);
 
 }  // namespace ospnext

@@ -1,4 +1,4 @@
-// The keys of PEFT's LoraConfig, each with what it means for the sum.
+// The keys of PEFT's LoraConfig, and the effect of each on the sum W + alpha / r · up · down.
 #include "io/readers/adapter_config.h"
 
 #include <algorithm>
@@ -17,15 +17,15 @@ using nlohmann::ordered_json;
 using std::string_view;
 
 enum class Effect {
-  kNone,       // says which layers were trained, or how
-  kRead,       // read by name below
-  kMustBeOff,  // asks for another sum, unless it is null, false or empty
+  kNone,       // tells which layers were trained, or how
+  kRead,       // read_adapter_config() reads it
+  kMustBeOff,  // changes the sum, unless it is null, false or empty
 };
 
 struct KnownKey {
   string_view name;
   Effect effect;
-  string_view reason = "";  // of kMustBeOff: what it asks for
+  string_view reason = "";  // for kMustBeOff: its effect, for the message
 };
 
 constexpr std::array kKnownKeys{
@@ -66,13 +66,13 @@ constexpr std::array kKnownKeys{
     KnownKey{"ensure_weight_tying", Effect::kNone},
     KnownKey{"megatron_config", Effect::kNone},
     KnownKey{"megatron_core", Effect::kNone},
-    KnownKey{"qalora_group_size", Effect::kNone},  // of use_qalora
-    // of an initialisation, which init_lora_weights names
+    KnownKey{"qalora_group_size", Effect::kNone},  // for use_qalora
+    // parameters of the initialisation that init_lora_weights names
     KnownKey{"loftq_config", Effect::kNone},
     KnownKey{"eva_config", Effect::kNone},
     KnownKey{"corda_config", Effect::kNone},
     KnownKey{"lora_ga_config", Effect::kNone},
-    // other gradients and noise while training, the plain sum afterwards
+    // change gradients or add noise during training; the trained adapter uses the plain sum
     KnownKey{"velora_config", Effect::kNone},
     KnownKey{"monteclora_config", Effect::kNone},
 };
@@ -98,9 +98,9 @@ bool flag(const ordered_json& value, const std::string& what) {
   return value.get<bool>();
 }
 
-// Initialisations that leave the weights of the model as they are are let through. The others
-// subtract the first product from the weights, so that the adapter belongs to what is left; LoftQ
-// quantizes them.
+// Accepts initialisations that do not change the model's weights. The others subtract the initial
+// up · down from the weights, and LoftQ quantizes them: such an adapter fits the changed weights
+// only.
 // Source: peft tuners/lora/layer.py:update_layer.
 void check_initialization(const ordered_json& value, const std::string& what) {
   constexpr std::array<string_view, 4> kOnPlainWeights{"gaussian", "eva", "orthogonal", "mica"};
@@ -127,8 +127,8 @@ void check_initialization(const ordered_json& value, const std::string& what) {
   }
 }
 
-// The object of alpha_pattern or rank_pattern. Nothing when a key is a regular expression that is
-// not read and `needed` is false; otherwise that is refused.
+// Reads the object of alpha_pattern or rank_pattern. If a key is an unsupported regular
+// expression: throws if `needed`, otherwise returns nothing.
 std::optional<LayerNumbers> read_pattern(const ordered_json& patterns, const std::string& what,
                                          NumberReader number, bool needed) {
   LayerNumbers numbers;
@@ -172,7 +172,7 @@ std::optional<LayerPattern> LayerPattern::from_key(string_view key) {
     key.remove_prefix(1);
     if (sign == '\\') {
       if (key.empty() || !std::ispunct(static_cast<unsigned char>(key.front()))) {
-        return std::nullopt;  // "\d" and the like
+        return std::nullopt;  // such as "\d"
       }
       pattern.signs_.emplace_back(key.front());
       key.remove_prefix(1);

@@ -1,5 +1,5 @@
-// How PEFT configures a LoRA, in adapter_config.json and in diffusers' metadata: what changes the
-// sum.
+// PEFT's configuration of a LoRA, in adapter_config.json or diffusers' metadata: the keys that
+// change the sum.
 #pragma once
 
 #include <cstdint>
@@ -11,29 +11,29 @@
 
 namespace ospnext {
 
-// Which layers a key of rank_pattern or alpha_pattern means. For PEFT it is a regular expression
-// that must match a layer's name, or the end of it behind a dot; read is what PEFT and diffusers
-// write of these: "^" in front and "$" behind, "." for any one character, "\" before a sign that
-// means itself.
+// The layers that a key of rank_pattern or alpha_pattern selects. PEFT takes the key as a regular
+// expression, which must match a layer's whole name or the end of it after a dot. Only the
+// expressions that PEFT and diffusers write are supported: "^" at the start, "$" at the end, "."
+// for any one character, and "\" before a punctuation character that stands for itself.
 // Source: peft utils/other.py:get_pattern_key.
 class LayerPattern {
  public:
-  // Nothing for other regular expressions.
+  // Nothing for an unsupported regular expression.
   static std::optional<LayerPattern> from_key(std::string_view key);
 
   bool fits(std::string_view layer) const;
 
  private:
-  std::vector<std::optional<char>> signs_;  // nothing: any one character
-  bool is_whole_ = false;                   // "^": the name and not its end
+  std::vector<std::optional<char>> signs_;  // an empty entry matches any one character
+  bool is_whole_ = false;                   // "^": matches whole names only
 };
 
-// Numbers of single layers, in the order of the file.
+// Patterns of layers with a number each, in the order of the file.
 class LayerNumbers {
  public:
   void add(const std::string& key, const LayerPattern& pattern, double number);
 
-  // That of the first pattern that fits.
+  // The number of the first pattern that fits; nothing if none fits.
   std::optional<double> of(std::string_view layer) const;
 
   // The keys, in quotes, that fit none of the layers.
@@ -49,31 +49,33 @@ class LayerNumbers {
 };
 
 struct AdapterConfig {
-  std::string origin;                 // for messages
+  std::string origin;                 // file or metadata, for messages
   std::optional<double> alpha;        // lora_alpha
   std::optional<double> rank;         // r
   bool by_root_of_rank = false;       // use_rslora: alpha / sqrt(r)
   LayerNumbers alphas;                // alpha_pattern
-  std::optional<LayerNumbers> ranks;  // rank_pattern; nothing where it cannot be read
-  std::vector<std::string> unknown;   // keys, in quotes, of which PEFT 0.21 knows nothing
+  std::optional<LayerNumbers> ranks;  // rank_pattern; nothing if a key is not supported
+  std::vector<std::string> unknown;   // keys, in quotes, that PEFT 0.21 does not have
 
-  // The factor of a layer's pair, whose matrices have this rank; nothing without an alpha for it.
-  // Throws InputError when the configuration says another rank.
+  // The factor alpha / r, or alpha / sqrt(r), of a layer; r is `pair_rank`, the rank of its two
+  // matrices. Nothing if the configuration has no alpha for the layer. Throws InputError if the
+  // configuration has an alpha for the layer but gives another rank.
   std::optional<double> scale(const std::string& layer, int64_t pair_rank) const;
 };
 
-// `prefix` stands before every key: "" in adapter_config.json, "transformer." in most of diffusers'
-// metadata. Throws InputError, beginning with `origin`, where the configuration asks for another
-// sum than W + alpha / r · up · down, or where a value that counts has another type than PEFT gives
-// it.
+// Reads the keys that begin with `prefix`: "" for adapter_config.json, "transformer." for most of
+// diffusers' metadata. Throws InputError, beginning with `origin`, if the configuration needs
+// another sum than W + alpha / r · up · down, or if a value that is read has another type than in
+// PEFT.
 // Source: LoraConfig in peft tuners/lora/config.py, of version 0.21 and before.
 AdapterConfig read_adapter_config(const nlohmann::ordered_json& source, const std::string& prefix,
                                   const std::string& origin);
 
-// Whether read_adapter_config has a meaning for this key.
+// Whether the key is one of PEFT's LoraConfig.
 bool is_adapter_key(std::string_view key);
 
-// A finite number, and a whole one from 1; else an InputError that begins with `what`.
+// The value as a finite number; rank_number: as a whole number from 1 to 1e9. Throws InputError,
+// beginning with `what`, for other values.
 double finite_number(const nlohmann::ordered_json& value, const std::string& what);
 double rank_number(const nlohmann::ordered_json& value, const std::string& what);
 

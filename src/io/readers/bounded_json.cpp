@@ -11,16 +11,17 @@
 namespace ospnext {
 namespace {
 
-// Keys and values of one text. Each may need 100 bytes. The index of a 14B model has about 3,000.
+// Limit on the keys and values of one text. Each may need 100 bytes of memory. The index of a 14B
+// model has about 3,000.
 constexpr size_t kMaxParts = 500'000;
-// An ordered object compares a new key with all that it has. An adapter_config.json that names every
-// layer of a 14B model has some 2,000 parts.
+// Lower limit for ordered objects, which compare a new key with all existing keys. An
+// adapter_config.json that names every layer of a 14B model has about 2,000 parts.
 constexpr size_t kMaxOrderedParts = 10'000;
 
 template <typename Json>
 Json parse(std::string_view text, const std::string& origin, int max_depth, size_t max_parts) {
   using Event = typename Json::parse_event_t;
-  std::vector<std::set<std::string>> keys;  // of the open objects, outermost first
+  std::vector<std::set<std::string>> keys;  // keys of each open object, outermost first
   size_t parts = 0;
   const auto watch = [&](int depth, Event event, Json& parsed) {
     if (++parts > max_parts) {

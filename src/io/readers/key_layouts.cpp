@@ -1,4 +1,4 @@
-// Names of the transformer and of the UMT5 encoder.
+// Translates tensor names of the transformer and of the UMT5 encoder.
 #include "io/readers/key_layouts.h"
 
 #include <algorithm>
@@ -21,8 +21,8 @@ constexpr std::array kTransformerRules{
     PrefixRule{"proj_out.", "head.head."},
 };
 
-// Inside a block. The norm before cross-attention is called norm3 in Wan and norm2 in diffusers; the
-// other two norms have no parameters in either.
+// For names inside a block. The norm before cross-attention is norm3 in Wan and norm2 in
+// diffusers. The other two norms have no parameters in either layout.
 constexpr std::array kBlockRules{
     PrefixRule{"attn1.to_q.", "self_attn.q."},
     PrefixRule{"attn1.to_k.", "self_attn.k."},
@@ -162,7 +162,7 @@ KeyMap transformer_keys(const Checkpoint& checkpoint) {
 
 KeyMap umt5_keys(const Checkpoint& checkpoint) {
   const std::string wrapper = find_wrapper(checkpoint, kUmt5);
-  // the encoder's copy of the embedding counts where it is the only one
+  // the encoder's copy of the embedding is used only if there is no other
   const bool has_embedding =
       std::any_of(checkpoint.tensors().begin(), checkpoint.tensors().end(), [&](const auto& entry) {
         const auto bare = unwrapped(entry.first, wrapper);

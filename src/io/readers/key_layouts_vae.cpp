@@ -22,7 +22,7 @@ constexpr std::array kOuterRules{
     PrefixRule{"post_quant_conv.", "conv2."},
 };
 
-// For residual blocks. Resampling and attention have the same names in both layouts.
+// For names inside residual blocks. Resampling and attention have the same names in both layouts.
 constexpr std::array kResidualRules{
     PrefixRule{"norm1.", "residual.0."},       PrefixRule{"conv1.", "residual.2."},
     PrefixRule{"norm2.", "residual.3."},       PrefixRule{"conv2.", "residual.6."},

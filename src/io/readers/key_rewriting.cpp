@@ -1,4 +1,4 @@
-// Prefixes, numbers and the refusals that all key layouts share.
+// Prefixes, block numbers and error messages that all key layouts share.
 #include "io/readers/key_rewriting.h"
 
 #include <algorithm>
@@ -21,9 +21,10 @@ constexpr std::array<std::string_view, 9> kUsualWrappers{
     "text_encoders.umt5xxl.transformer.",
 };
 
-// They occur anywhere, and no layer has such a name.
+// These may occur anywhere in a name. No layer has such a name.
 // Source: pytorch torch/distributed/fsdp/_common_utils.py and
-// algorithms/_checkpoint/checkpoint_wrapper.py, lightning's strategies, peft tuners/tuners_utils.py.
+// algorithms/_checkpoint/checkpoint_wrapper.py; lightning's strategies;
+// peft tuners/tuners_utils.py.
 constexpr std::array<std::string_view, 6> kInnerWrappers{
     "_orig_mod.",
     "_checkpoint_wrapped_module.",
@@ -33,7 +34,8 @@ constexpr std::array<std::string_view, 6> kInnerWrappers{
     "base_layer.",
 };
 
-// What stands before the first part of `name` that a root begins; nothing when none does.
+// The text before the first root in `name` that begins the name or follows a dot; nothing if there
+// is none.
 std::optional<std::string_view> before_root(std::string_view name,
                                             std::span<const std::string_view> roots) {
   for (size_t begin = 0; begin < name.size();) {

@@ -1,4 +1,4 @@
-// Puts the tensors of a LoRA file together and checks them.
+// Groups the tensors of a LoRA file by layer and checks them.
 #include "io/readers/lora_file.h"
 
 #include <algorithm>
@@ -17,6 +17,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr double kLargestStrength = 100;
+
 // The tensors of one layer, each with its name in the file.
 struct Layer {
   using Entry = const TensorMap::value_type*;
@@ -29,7 +30,8 @@ struct Layer {
   }
 };
 
-// Elements of a row: all but the first side count, so that a convolution's kernel is one matrix.
+// Elements of one row: the product of all dimensions but the first. A convolution's kernel is
+// treated as a matrix.
 std::optional<int64_t> row_size(const std::vector<int64_t>& shape) {
   return byte_count({shape.begin() + 1, shape.end()}, 1);
 }
@@ -87,7 +89,8 @@ class Assembly {
     }
   }
 
-  // Names the method when the file is one of another; where only some names are strange, these.
+  // Throws. Names the other method if the file has no LoRA pairs or if all unknown names belong to
+  // other methods; otherwise lists the unknown names.
   [[noreturn]] void refuse(const std::vector<std::string>& unknown) const {
     const bool has_pair = std::any_of(layers_.begin(), layers_.end(), [](const auto& layer) {
       return layer.second.part(LoraPart::kDown) || layer.second.part(LoraPart::kUp);
@@ -119,7 +122,7 @@ class Assembly {
     const auto alpha = layer.part(LoraPart::kAlpha);
     const double alpha_value = alpha ? alpha_of(*alpha) : 0;
     if (!down || !up) {
-      const bool is_diff = layer.part(LoraPart::kWeightDiff) != nullptr;  // its alpha says nothing
+      const bool is_diff = layer.part(LoraPart::kWeightDiff) != nullptr;  // alpha has no effect
       for (const auto alone : {down, up, bias, is_diff ? nullptr : alpha}) {
         if (alone) {
           throw InputError(path_ + ": tensor " + quoted(alone->first) +
@@ -172,7 +175,7 @@ class Assembly {
   const std::string path_;
   LoraScales& scales_;
   std::map<std::string, Layer> layers_;
-  std::vector<std::string> written_layers_;  // those that have a pair, in the file's names
+  std::vector<std::string> written_layers_;  // layers with a pair, by their names in the file
 };
 
 }  // namespace

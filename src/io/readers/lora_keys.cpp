@@ -1,4 +1,4 @@
-// Families and ends of LoRA names.
+// Parses LoRA tensor names: prefixes, layers and endings.
 #include "io/readers/lora_keys.h"
 
 #include <algorithm>
@@ -51,13 +51,14 @@ constexpr std::array kPrefixes{
     std::pair{string_view("pipe.dit."), LoraFamily::kPlain},
 };
 constexpr string_view kPeftPrefix = kPrefixes[0].first;
-constexpr int kMostPrefixes = 8;  // of one name
+constexpr int kMostPrefixes = 8;  // in one name
 
-// Prefixes of scripts that write layers with "_" for ".": kohya's, LyCORIS', OneTrainer's.
+// Prefixes of scripts that write "_" instead of "." in layer names: kohya, LyCORIS, OneTrainer.
 constexpr std::array<string_view, 3> kJoiningPrefixes{"lora_unet_", "lycoris_",
                                                       "lora_transformer_"};
 
-// The layers of Wan's transformer: those of a block, and the others. Diffusers' names follow.
+// The layers of Wan's transformer: those in a block, and the others. joined_layers() derives
+// diffusers' names from them.
 constexpr std::array<string_view, 16> kBlockLayers{
     "self_attn.q",       "self_attn.k",       "self_attn.v",  "self_attn.o",  "self_attn.norm_q",
     "self_attn.norm_k",  "cross_attn.q",      "cross_attn.k", "cross_attn.v", "cross_attn.o",
@@ -71,7 +72,7 @@ constexpr std::array<string_view, 9> kOuterLayers{
 };
 
 struct OtherMethod {
-  string_view mark;  // behind a dot of the name
+  string_view mark;  // part of the name, after a dot
   const char* title;
 };
 
@@ -97,7 +98,7 @@ std::string joined(string_view name) {
 
 using LayersByJoinedName = std::map<std::string, string_view, std::less<>>;
 
-// Wan's layers by their joined names in Wan and in diffusers; those of a block without its number.
+// Joined name (Wan's and diffusers') -> Wan's layer. Layers in a block have no "blocks.N." here.
 template <size_t N>
 LayersByJoinedName joined_layers(const std::array<string_view, N>& layers,
                                  const std::string& place) {
@@ -114,7 +115,8 @@ LayersByJoinedName joined_layers(const std::array<string_view, N>& layers,
   return names;
 }
 
-// "blocks_3_self_attn_q", with dots for some or all of the "_" -> "blocks.3.self_attn.q"
+// "blocks_3_self_attn_q" -> "blocks.3.self_attn.q". Any "_" may be a dot already. Nothing for an
+// unknown layer.
 std::optional<std::string> known_layer(string_view name) {
   static const LayersByJoinedName outer = joined_layers(kOuterLayers, "");
   static const LayersByJoinedName inner = joined_layers(kBlockLayers, "blocks.0.");
@@ -139,8 +141,8 @@ std::optional<std::string> known_layer(string_view name) {
                               : std::optional(block + "." + std::string(layer->second));
 }
 
-// Without the adapter's name, which live PEFT models write: ".lora_A.default.weight". It holds no
-// dot: torch allows none in the names of modules.
+// Removes the adapter's name, which a PEFT model in memory has: ".lora_A.default.weight". It
+// contains no dot, because torch allows none in module names.
 std::string without_adapter_name(const std::string& name) {
   for (const string_view marker : {".lora_A.", ".lora_B.", ".lora_magnitude_vector."}) {
     const size_t at = name.find(marker);
@@ -164,8 +166,8 @@ std::string canonical_layer(const std::string& layer) {
   return name;
 }
 
-// What follows a prefix such as "lora_unet_" (also "lora_unet." and "lora_unet__"); nothing without
-// one.
+// The text after a prefix such as "lora_unet_", "lora_unet." or "lora_unet__"; nothing if there is
+// no such prefix.
 std::optional<string_view> behind_joining_prefix(string_view place) {
   const std::string text = joined(place);
   for (const string_view prefix : kJoiningPrefixes) {
@@ -180,11 +182,11 @@ std::optional<string_view> behind_joining_prefix(string_view place) {
 
 struct Place {
   LoraFamily family;
-  std::string layer;    // without all prefixes
-  std::string written;  // as PEFT calls it: behind "base_model.model." where that stands
+  std::string layer;    // without any prefix
+  std::string written;  // PEFT's name: the text after "base_model.model.", if the name has that
 };
 
-// Prefixes may stand in stacks, with wrappers of training frameworks between them.
+// A name may have several prefixes, and wrappers of training frameworks between them.
 Place without_prefixes(string_view place) {
   Place result{LoraFamily::kPlain, std::string(place), ""};
   bool is_peft = false;

@@ -1,4 +1,4 @@
-// Tensor names in LoRA files, taken apart.
+// Parses tensor names in LoRA files.
 #pragma once
 
 #include <optional>
@@ -8,7 +8,7 @@
 
 namespace ospnext {
 
-// Who names tensors how. "N" is a block, "X" the end that says what a tensor is.
+// Families of tensor names. "N" is the number of a block, "X" the ending that gives the LoraPart.
 enum class LoraFamily {
   kDiffusers,  // transformer.blocks.N.attn1.to_q.X
   kComfy,      // diffusion_model.blocks.N.self_attn.q.X
@@ -17,7 +17,7 @@ enum class LoraFamily {
   kPlain,      // blocks.N.self_attn.q.X
 };
 
-// What one tensor is. All but kUpBias and the pair stand alone.
+// The role of one tensor. kDown and kUp are the pair of a layer; kUpBias and kAlpha belong to it.
 enum class LoraPart {
   kDown,            // [r, in]
   kUp,              // [out, r]
@@ -33,21 +33,22 @@ struct LoraKey {
   LoraFamily family;
   LoraPart part;
   std::string layer;    // in the names of our modules: "blocks.0.self_attn.q"
-  std::string written;  // the layer as the file writes it, without what stands before and behind
+  std::string written;  // the layer's name in the file, without prefixes and ending
 
   // The parameter that is changed: "blocks.0.self_attn.q.weight".
   std::string target() const;
 };
 
-// Nothing for a name of no known family. Whether the layer exists is not known here.
+// Parses a tensor name; nothing if it belongs to no known family. Does not check that the layer
+// exists.
 // Source: diffusers loaders/lora_conversion_utils.py (Wan), peft utils/save_and_load.py.
 std::optional<LoraKey> parse_lora_key(const std::string& name);
 
-// The method that has a tensor of this name and adds another thing than up · down, such as "LoKr";
-// null for none that is known.
+// The adapter method other than LoRA that uses such a tensor name, for example "LoKr"; null if no
+// known method does.
 const char* other_method(const std::string& name);
 
-// Whether any tensor is named as in a LoRA, or as in one of the other methods.
+// Whether any tensor name is one of a LoRA or of another adapter method.
 bool looks_like_lora(const Checkpoint& checkpoint);
 
 const char* lora_family_title(LoraFamily family);

@@ -1,4 +1,4 @@
-// The search for alpha in configurations and metadata.
+// Finds alpha in configurations and metadata.
 #include "io/readers/lora_scales.h"
 
 #include <algorithm>
@@ -20,19 +20,19 @@ constexpr const char* kConfigFile = "adapter_config.json";
 constexpr const char* kDiffusersMetadata = "lora_adapter_metadata";
 constexpr const char* kDiffusersPrefix = "transformer.";
 
-// Kohya's scripts write lora_down, lora_up and alpha tensors, and these metadata. Where the same
-// metadata stand with lora_A, a converter has renamed the tensors and multiplied alpha / r into
-// them.
+// Kohya's scripts write lora_down, lora_up and alpha tensors, and these metadata. If a file has
+// the same metadata and lora_A tensors, a converter has renamed the tensors and multiplied them by
+// alpha / r.
 // Source: musubi-tuner convert_lora.py:convert_to_diffusers.
 constexpr const char* kKohyaPrefix = "ss_";
 constexpr const char* kKohyaModule = "ss_network_module";
 constexpr const char* kConvertedSpelling = ".lora_A.";
 
-// Metadata of one number for all layers.
+// Metadata keys with one number for all layers.
 constexpr std::array kAlphaNames{"lora_alpha", "alpha", "network_alpha", "ss_network_alpha"};
 constexpr std::array kRankNames{"r", "rank", "lora_rank", "network_dim", "ss_network_dim"};
 
-// Metadata are texts, most of them Python's: "16", "True", "None", "{}".
+// The JSON value of a metadata text. Most texts are Python literals: "16", "True", "None", "{}".
 ordered_json value_of_text(const std::string& text) {
   std::string lower = text;
   std::transform(lower.begin(), lower.end(), lower.begin(),
@@ -50,7 +50,8 @@ ordered_json value_of_text(const std::string& text) {
   }
 }
 
-// The configuration in diffusers' metadata, which save_lora_adapter writes without a prefix.
+// The configuration in diffusers' metadata. Its keys have a prefix, except those that
+// save_lora_adapter writes.
 AdapterConfig read_diffusers_metadata(const std::string& text, const std::string& origin) {
   const ordered_json source = parse_ordered_json(text, origin, 8);
   bool has_prefix = false;
@@ -60,8 +61,8 @@ AdapterConfig read_diffusers_metadata(const std::string& text, const std::string
   return read_adapter_config(source, has_prefix ? kDiffusersPrefix : "", origin);
 }
 
-// What stands in the header as single metadata, but for alpha and rank, which may have several
-// names.
+// The configuration from single metadata keys in the header, without alpha and rank: these may
+// have several names (kAlphaNames, kRankNames).
 AdapterConfig read_single_metadata(const Checkpoint& checkpoint) {
   ordered_json source = ordered_json::object();
   for (const auto& [key, text] : checkpoint.metadata()) {
@@ -72,7 +73,7 @@ AdapterConfig read_single_metadata(const Checkpoint& checkpoint) {
   return read_adapter_config(source, "", checkpoint.path() + ": metadata");
 }
 
-// The number on which the metadata of these names agree.
+// The number in the metadata of these names, if `counts(name)`. Throws when two of them differ.
 template <size_t N>
 std::optional<double> common_number(const Checkpoint& checkpoint,
                                     const std::array<const char*, N>& names, NumberReader read,
@@ -99,7 +100,7 @@ std::optional<double> common_number(const Checkpoint& checkpoint,
   return number;
 }
 
-// A tensor file of this folder, another than `weights`, that holds a LoRA.
+// A LoRA in the same folder as `weights`, in another file.
 std::optional<fs::path> other_lora_beside(const fs::path& weights) {
   const fs::path folder = weights.has_parent_path() ? weights.parent_path() : ".";
   std::error_code error;

@@ -1,4 +1,4 @@
-// Where the scale of a LoRA's pairs comes from, when it does not stand beside them as a tensor.
+// The scale of a LoRA's pairs of matrices, for layers that have no alpha tensor.
 #pragma once
 
 #include <filesystem>
@@ -11,22 +11,24 @@
 
 namespace ospnext {
 
-// Asks in turn diffusers' metadata lora_adapter_metadata, adapter_config.json beside the weights,
-// and single metadata such as lora_alpha and ss_network_alpha. The first that has an alpha for a
-// layer gives it; none at all means the factor 1.
+// Looks for a layer's alpha in three places, in this order: diffusers' metadata
+// lora_adapter_metadata, adapter_config.json beside the weights, and single metadata such as
+// lora_alpha and ss_network_alpha. The first place that has one is used. Without alpha the scale
+// is 1.
 class LoraScales {
  public:
-  // Reads what is there. adapter_config.json belongs to adapter_model.*, else to the only LoRA of
-  // its folder. Throws InputError for a configuration that asks for another sum
-  // (read_adapter_config).
+  // Reads the configurations. adapter_config.json belongs to adapter_model.*, or to `weights` of
+  // another name if they are the only LoRA of the folder. Throws InputError as
+  // read_adapter_config() does. `checkpoint` must outlive this object.
   LoraScales(const std::filesystem::path& weights, const Checkpoint& checkpoint);
 
-  // The factor of a pair with this rank; `layer` as the file writes it. Throws InputError when the
-  // alpha is no finite number, when two metadata differ, or when the rank is another there.
+  // The scale of a pair with this rank; `layer` is the name in the file. Throws InputError when
+  // alpha is not a finite number, when two metadata keys differ, or when the configuration gives
+  // another rank.
   double scale(const std::string& layer, int64_t rank);
 
-  // What the user should know, one line each. `layers` are all that have a pair, as the file writes
-  // them.
+  // Remarks for the user, one line each. `layers`: all layers with a pair, by their names in the
+  // file.
   std::vector<std::string> remarks(const std::vector<std::string>& layers) const;
 
  private:
@@ -34,10 +36,10 @@ class LoraScales {
   void add_single_numbers();
 
   const Checkpoint& checkpoint_;
-  std::vector<AdapterConfig> configs_;  // in the order they are asked
-  AdapterConfig single_;  // of single metadata; its alpha and rank are read when needed
+  std::vector<AdapterConfig> configs_;  // in the order of the search
+  AdapterConfig single_;  // from single metadata; alpha and rank are read only when needed
   bool single_is_read_ = false;
-  bool kohyas_count_ = true;  // of the metadata, those of kohya's scripts
+  bool kohyas_count_ = true;  // whether the metadata of kohya's scripts are used
   size_t without_alpha_ = 0;
   std::vector<std::string> remarks_;
 };

@@ -1,4 +1,4 @@
-// Opens tensor files of every known kind, indexes of shards, and directories that hold them.
+// Opens tensor files of every known kind, indexes of shards, and directories that contain them.
 #include <set>
 #include <string_view>
 
@@ -16,7 +16,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// How often each file is the one that a directory means, most telling first.
+// Usual names of a directory's checkpoint; the first one that exists is used.
 constexpr const char* kUsualNames[] = {
     "diffusion_pytorch_model.safetensors",
     "diffusion_pytorch_model.safetensors.index.json",
@@ -25,7 +25,7 @@ constexpr const char* kUsualNames[] = {
     "ema_model_state_dict.pt",
 };
 
-// Without an exception where the path cannot be looked at.
+// Never throws: false for a path that cannot be examined.
 bool is_file(const fs::path& path) {
   std::error_code ignored;
   return fs::is_regular_file(path, ignored);
@@ -57,8 +57,8 @@ SafetensorsContent read_file(const MappedFile& file) {
   throw InputError(file.path() + ": expected a safetensors or a PyTorch zip file, found neither");
 }
 
-// Of torch.distributed.checkpoint, which writes a folder: .metadata and a .distcp file of each
-// rank.
+// Throws for a file of torch.distributed.checkpoint, which writes a folder with .metadata and one
+// .distcp file per rank.
 [[noreturn]] void refuse_distributed(const fs::path& file) {
   const fs::path folder = file.parent_path();
   throw InputError(folder.string() + ": this is a folder of torch.distributed.checkpoint (" +
@@ -78,7 +78,8 @@ Checkpoint open_file(const fs::path& path) {
                     std::move(content.metadata));
 }
 
-// The name of a file beside the index, from what the index says.
+// Checks `found`, the shard of a tensor in the index, and removes "./" from its start. The shard
+// must lie in the folder of the index.
 std::string shard_beside(const fs::path& index, const std::string& tensor,
                          const std::string& found) {
   std::string name = found;
@@ -93,7 +94,7 @@ std::string shard_beside(const fs::path& index, const std::string& tensor,
   return name;
 }
 
-// Tensor name -> file name, as "weight_map" of the index gives it.
+// Tensor name -> file name, from "weight_map" of the index.
 std::map<std::string, std::string> read_weight_map(const fs::path& index) {
   const nlohmann::json json = read_json_file(index);
   if (!json.is_object() || !json.contains("weight_map") || !json["weight_map"].is_object()) {
@@ -112,12 +113,12 @@ std::map<std::string, std::string> read_weight_map(const fs::path& index) {
   return files;
 }
 
-// What several files hold together.
+// The tensors of several files together.
 class Shards {
  public:
   explicit Shards(fs::path origin) : origin_(std::move(origin)) {}
 
-  // Adds a file beside the origin; of its tensors those that `wanted` takes.
+  // Adds the tensors of the file `name` in the origin's folder for which `wanted(tensor)` is true.
   void add(const std::string& name, const std::function<bool(const std::string&)>& wanted) {
     const fs::path file = origin_.parent_path() / name;
     std::error_code ignored;
@@ -156,7 +157,8 @@ Checkpoint open_index(const fs::path& index) {
   }
   Shards shards(index);
   for (const std::string& name : names) {
-    shards.add(name, [&](const std::string& tensor) {  // not what the index says lies elsewhere
+    // skip tensors that the index assigns to another shard
+    shards.add(name, [&](const std::string& tensor) {
       const auto listed = weight_map.find(tensor);
       return listed == weight_map.end() || listed->second == name;
     });
@@ -176,7 +178,7 @@ Checkpoint open_index(const fs::path& index) {
   return std::move(shards).joined(std::move(unlisted));
 }
 
-// All files of the set that `file` is one of.
+// Opens all shards of the set that `file` belongs to.
 Checkpoint open_shards(const fs::path& file, const ShardName& shard) {
   if (shard.number < 1 || shard.number > shard.count) {
     throw InputError(file.string() + ": found the name of shard " + std::to_string(shard.number) +

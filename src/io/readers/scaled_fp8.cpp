@@ -18,17 +18,17 @@ constexpr std::array<std::string_view, 3> kScaleEnds{".scale_weight", ".weight_s
                                                      ".weight_scale_inv"};
 constexpr std::array<std::string_view, 4> kOtherEnds{".scale_input", ".input_scale",
                                                      ".activation_scale", kQuantEnd};
-// The shape of a scale says the same as the word behind float8_e4m3fn.
+// The suffix after float8_e4m3fn is redundant: the shape of the scale gives the same information.
 constexpr std::array<std::string_view, 5> kFormats{
     "float8_e4m3fn", "float8_e5m2", "float8_e4m3fn_rowwise", "float8_e4m3fn_blockwise",
     "float8_e4m3fn_block3d"};
-constexpr int64_t kUsualBlock = 128;  // DeepSeek's, where the last blocks may be smaller
+constexpr int64_t kUsualBlock = 128;  // DeepSeek's block size; the last blocks may be smaller
 
 bool is_mark(std::string_view name) {
   return name == kMark || (name.ends_with(kMark) && name[name.size() - kMark.size() - 1] == '.');
 }
 
-// `what` is a layer's description, as {"format": "float8_e4m3fn", ...}.
+// `what`: the description of a layer, such as {"format": "float8_e4m3fn", ...}.
 void check_format(const nlohmann::json& what, const std::string& origin) {
   const auto format = what.is_object() ? what.value("format", nlohmann::json()) : nlohmann::json();
   const auto text = format.is_string() ? format.get<std::string>() : std::string();
@@ -38,7 +38,7 @@ void check_format(const nlohmann::json& what, const std::string& origin) {
   }
 }
 
-// Whether the file says that its weights are scaled.
+// Whether the file is marked as scaled fp8.
 bool is_marked(const Checkpoint& checkpoint) {
   bool marked = false;
   if (const auto found = checkpoint.metadata().find(kMetadata);
@@ -73,7 +73,7 @@ int64_t blocks_of(int64_t side, int64_t block) {
   return side / block + (side % block != 0 ? 1 : 0);
 }
 
-// `scale` laid out as the blocks of `weight`; nothing when its shape or dtype fits none.
+// `scale` as a matrix of the blocks of `weight`; nothing if its shape or dtype does not fit.
 std::optional<WeightScale> as_blocks(const std::string& name, TensorRecord scale,
                                      const TensorRecord& weight) {
   const auto elements = byte_count(weight.shape, 1);
@@ -104,7 +104,7 @@ std::optional<WeightScale> as_blocks(const std::string& name, TensorRecord scale
   return WeightScale{name, scale, rows / down, columns / across};
 }
 
-// The scale of this name, checked, for the weight that it belongs to.
+// Checks the tensor `scale` against the tensor named `weight`.
 WeightScale read_scale(const Checkpoint& checkpoint, const TensorMap::value_type& scale,
                        const std::string& weight) {
   const auto& [name, record] = scale;

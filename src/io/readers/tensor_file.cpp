@@ -1,4 +1,4 @@
-// Data types, sizes, and the checkpoint that owns its mapped files.
+// Dtypes, sizes, and the checkpoint, which owns its mapped files.
 #include "io/readers/tensor_file.h"
 
 #include <algorithm>
@@ -30,7 +30,7 @@ constexpr std::array kDTypes{
 
 constexpr size_t kNamesShown = 5;
 
-// The first bytes of `record` as a number of this type; they need not be aligned.
+// The first bytes of `record` as a number of this type. They need not be aligned.
 template <class Number>
 double number_at(const TensorRecord& record) {
   Number number{};
@@ -94,7 +94,8 @@ bool TensorRecord::is_contiguous() const {
 std::vector<int64_t> contiguous_strides(const std::vector<int64_t>& shape) {
   std::vector<int64_t> strides(shape.size(), 1);
   for (size_t i = shape.size(); i > 1; --i) {
-    // a side of 0 must not hide that the others overflow: wrap, the strides are never used then
+    // If one side is 0, the product of the others may overflow. It wraps around: the strides of an
+    // empty tensor are never used.
     strides[i - 2] = static_cast<int64_t>(static_cast<uint64_t>(strides[i - 1]) *
                                           static_cast<uint64_t>(shape[i - 1]));
   }

@@ -1,4 +1,5 @@
-// Tensors in files: what a reader yields, and one way to open every known kind of file.
+// Tensors in files: the records that readers return, and one function that opens every known kind
+// of file.
 #pragma once
 
 #include <cstddef>
@@ -32,13 +33,13 @@ enum class DType {
   kU16,
   kU8,
   kBool,
-  kOther,  // one that is not read; such a tensor has a shape, but no data
+  kOther,  // any unsupported dtype; such a tensor has a shape, but no data
 };
 
-// Of one tensor; more are refused.
+// A tensor with more dimensions is refused.
 inline constexpr size_t kMaxDimensions = 16;
 
-size_t item_size(DType dtype);        // bytes of one element; 0 of kOther
+size_t item_size(DType dtype);        // bytes of one element; 0 for kOther
 const char* dtype_name(DType dtype);  // as safetensors writes it: "F32", "BF16", ...
 std::optional<DType> dtype_from_name(const std::string& name);  // nothing for an unknown name
 
@@ -50,7 +51,7 @@ struct TensorRecord {
   std::vector<int64_t> strides;  // in elements, none negative
   const std::byte* data = nullptr;
   size_t bytes = 0;
-  std::string other{};  // of kOther: the dtype, as the file calls it
+  std::string other{};  // for kOther: the name of the dtype in the file
 
   int64_t element_count() const;
   bool is_contiguous() const;
@@ -62,21 +63,22 @@ using TensorShapes = std::map<std::string, std::vector<int64_t>>;  // by name
 // Row-major strides of `shape`.
 std::vector<int64_t> contiguous_strides(const std::vector<int64_t>& shape);
 
-// Product of `shape` times `item_size`, or nothing when a side is negative or the product overflows.
+// Product of `shape` times `item_size`; nothing if a side is negative or the product overflows.
 std::optional<int64_t> byte_count(const std::vector<int64_t>& shape, size_t item_size);
 
-// `name` from a file in quotes, fit for a message: control characters replaced, cut when long.
+// A name from a file, in quotes, for messages. Control characters are replaced, and a long name is
+// cut.
 std::string quoted(const std::string& name);
 
-// A record without data, of a dtype that is not read. Nothing when `dtype` is no plain word, or when a
-// tensor of this shape does not fit into `available` bytes even with a bit for each element.
+// A record without data, of an unsupported dtype. Nothing if `dtype` is not a plain word, or if the
+// tensor does not fit into `available` bytes even with one bit per element.
 std::optional<TensorRecord> record_of_other(const std::string& dtype,
                                             const std::vector<int64_t>& shape, size_t available);
 
-// "BF16", or what the file calls a dtype that is not read.
+// "BF16"; for an unsupported dtype, its name in the file.
 std::string dtype_text(const TensorRecord& record);
 
-// Whether the dtype is one of fractional numbers: F64 to F8.
+// Whether the dtype is a floating-point one: F64, F32, F16, BF16 or fp8.
 bool is_floating(DType dtype);
 bool is_fp8(DType dtype);
 
@@ -86,7 +88,7 @@ std::string shape_text(const std::vector<int64_t>& shape);
 // "a, b, c and 7 more"
 std::string list_text(const std::vector<std::string>& entries);
 
-// The number in a tensor of one element; nothing for other sizes and for fp8.
+// The number in a tensor of one element; nothing for other sizes, fp8 and kOther.
 std::optional<double> scalar_value(const TensorRecord& record);
 
 // The tensors of one file, or of the shards of an index. Keeps the files mapped.
@@ -102,15 +104,15 @@ class Checkpoint {
   // same.
   const std::vector<std::string>& unlisted() const { return unlisted_; }
 
-  // Forgets all tensors but those whose names `wanted` takes.
+  // Keeps the tensors for which `wanted(name)` is true, and forgets the others.
   void keep(const std::function<bool(const std::string& name)>& wanted);
   void set_metadata(const std::string& key, std::string value) {
     metadata_[key] = std::move(value);
   }
 
-  // Starts reading a tensor from disk, ahead of its use.
+  // Prefetches a tensor from disk.
   void fetch_pages(const TensorRecord& record) const noexcept;
-  // Gives back the memory of a tensor that is not read again soon.
+  // Releases the memory pages of a tensor that is not needed again soon.
   void drop_pages(const TensorRecord& record) const noexcept;
 
  private:
@@ -122,18 +124,18 @@ class Checkpoint {
 };
 
 // Opens a .safetensors file, a PyTorch zip file (.pth, .pt, .bin), an index with its shards, or a
-// directory that holds one of these (find_checkpoint). A file named as one of several shards
-// ("NAME-00001-of-00003.safetensors") stands for all of them. The kind is read from the content,
-// not from the name. Throws InputError, one sentence that names the file, also for a shard that is
-// gone.
+// directory that contains one of these (find_checkpoint). The name of one shard
+// ("NAME-00001-of-00003.safetensors") opens all shards of the set. The kind of file is determined
+// from the content, not from the name. Throws InputError, one sentence that names the file, also
+// for a missing shard.
 Checkpoint open_checkpoint(const std::filesystem::path& file_or_index_or_dir);
 
-// Whether the name ends as those of tensor files do: .safetensors, .pt, .pth, .bin.
+// Whether the name ends in .safetensors, .pt, .pth or .bin.
 bool is_tensor_file(const std::filesystem::path& path);
 
-// The checkpoint of a directory: diffusion_pytorch_model or model (.safetensors or its index),
-// ema_model_state_dict.pt, and else the only one of any name (checkpoints_in). Nothing when there
-// is none; InputError when several make it ambiguous, and for the root of a hub's cache.
+// The checkpoint in a directory: diffusion_pytorch_model or model (.safetensors or its index),
+// ema_model_state_dict.pt, otherwise the only checkpoint of any name (checkpoints_in). Nothing if
+// there is none. Throws InputError if there are several, and for the root of a hub's cache.
 std::optional<std::filesystem::path> find_checkpoint(const std::filesystem::path& directory);
 
 }  // namespace ospnext

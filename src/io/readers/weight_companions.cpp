@@ -10,7 +10,7 @@
 namespace ospnext {
 namespace {
 
-// The end of a name that one quantisation alone has.
+// A name ending that occurs in one quantisation format only.
 struct FormatSign {
   std::string_view end;
   const char* title;
@@ -28,10 +28,11 @@ constexpr std::array kOtherFormats{
     FormatSign{".weight_qdata", "torchao"},
 };
 
-// The weight that a tensor called `name` stands beside ("X.scale": "X.weight") or continues
-// ("X.weight_zero_point", "X.weight.state.shape"); none when there is no such tensor.
+// The weight that the tensor `name` belongs to: X.weight for "X.scale", "X.weight_zero_point" and
+// "X.weight.state.shape". tensors.end() if there is none.
 TensorMap::const_iterator weight_of(const std::string& name, const TensorMap& tensors) {
-  constexpr int kParts = 8;  // of the name's end that are looked at: no known companion needs more
+  // At most this many parts are removed from the end of the name. No known companion needs more.
+  constexpr int kParts = 8;
   size_t end = name.size();
   for (int i = 0; i < kParts && end > 0; ++i) {
     end = name.find_last_of("._", end - 1);
