@@ -40,8 +40,8 @@ std::set<ModelPart> parts_in(const Checkpoint& checkpoint) {
   return parts;
 }
 
-// Leaves of ComfyUI's description of quantised layers ({"layers": {name: ...}}) those of the part.
-// What is no such description stays, for its reader to refuse.
+// Keeps only the layers of the part in ComfyUI's description of quantised layers
+// ({"layers": {name: ...}}). Does not change malformed descriptions: fp8_scales() refuses them.
 void keep_layers(Checkpoint& checkpoint, ModelPart part) {
   constexpr const char* kLayers = "_quantization_metadata";
   const auto found = checkpoint.metadata().find(kLayers);

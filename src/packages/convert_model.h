@@ -16,7 +16,7 @@ namespace ospnext {
 
 struct Conversion {
   ModelFamily layout = ModelFamily::kDiffusers;
-  std::optional<DType> dtype;  // of all weights; empty: each weight keeps its own
+  std::optional<DType> dtype;  // dtype of all weights; empty: each weight keeps its own
   int64_t max_shard_bytes = 0;
 };
 

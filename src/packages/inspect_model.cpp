@@ -26,8 +26,8 @@ using nlohmann::ordered_json;
 
 using KeysOf = KeyMap (*)(const Checkpoint&);
 
-// Whether `keys_of` takes the checkpoint. Its complaint becomes `problem` when there is none yet or
-// when it is about a model of the right kind.
+// Whether `keys_of` accepts the checkpoint. Otherwise its error message is stored in `problem`: if
+// `problem` is empty, or if the checkpoint contains the expected kind of model.
 bool recognises(KeysOf keys_of, const Checkpoint& checkpoint, std::string& problem) {
   try {
     keys_of(checkpoint);
@@ -67,7 +67,7 @@ ordered_json numbers_of(const Checkpoint& checkpoint, const std::string& kind) {
   return numbers;
 }
 
-// Adds the tensors that a model of this configuration lacks, and those that it does not use.
+// Adds the missing and the unused tensors. `expected`: the shapes that the configuration requires.
 void compare(ordered_json& description, const Checkpoint& checkpoint, KeysOf keys_of,
              const TensorShapes& expected) {
   const auto sources = weight_sources(checkpoint, keys_of(checkpoint));
@@ -96,7 +96,7 @@ void compare(ordered_json& description, const Checkpoint& checkpoint, KeysOf key
   }
 }
 
-// Adds the entries that need a configuration. An error in the part becomes its "problem".
+// Adds the entries that need a configuration. An error becomes the entry "problem".
 template <class ReadConfig>
 void describe_part(ordered_json& description, const Checkpoint& checkpoint, const PartFiles& files,
                    KeysOf keys_of, ReadConfig&& read_config) {
@@ -162,8 +162,8 @@ ordered_json describe_lora(const Checkpoint& checkpoint, const fs::path& path) {
   return description;
 }
 
-// `weights`: the path of the tensors. `path`: the path that the user gave; files beside it are
-// searched there.
+// `weights`: the path of the tensors. `path`: the path that the user gave, which open_lora() opens
+// if the checkpoint is a LoRA.
 ordered_json describe_checkpoint(const Checkpoint& checkpoint, const fs::path& weights,
                                  const fs::path& path) {
   const auto files_as = [&](ModelPart part) {
@@ -232,7 +232,7 @@ std::string value_text(const ordered_json& value) {
     return value.get<std::string>();
   }
   if (value.is_number_integer()) {
-    return grouped(value.get<uint64_t>());  // no number is negative
+    return grouped(value.get<uint64_t>());  // all numbers here are non-negative
   }
   if (value.is_object()) {
     std::string text;

@@ -28,7 +28,7 @@ void make_ready(torch::nn::Module& module) {
   }
 }
 
-// Loads `module`, whose weights go to `targets`, and readies it for inference.
+// Loads the weights of `module` into `targets` and prepares the module for inference.
 void fill(torch::nn::Module& module, const WeightTargets& targets, const Checkpoint& checkpoint,
           const std::map<std::string, WeightSource>& sources, const Loras& loras = {},
           const RowChange& change = {}) {
@@ -42,8 +42,8 @@ void fill(torch::nn::Module& module, const WeightTargets& targets, const Checkpo
   make_ready(module);
 }
 
-// Throws when the config.json names other sizes than the weights have, before anything is made of them.
-// `unseen` are the fields that shapes do not tell.
+// Throws when sizes in config.json differ from those of the weights. Called before a module is
+// allocated. `unseen`: fields that cannot be inferred from shapes.
 template <class Config>
 void check_sizes(const Config& config, const Config& inferred, const std::set<std::string>& unseen,
                  const PartFiles& files) {
@@ -68,7 +68,7 @@ nlohmann::json read_transformer_json(const std::filesystem::path& file) {
   return has_section ? nlohmann::json(yaml["model_config"]) : yaml;
 }
 
-// The values of `precision` that round everywhere.
+// The values of --precision with which all linears and attention round to HiF8.
 struct Hif8Precision {
   const char* name;
   Hif8Use use;
@@ -97,7 +97,7 @@ Hif8Rounding rounding_of(const TransformerConfig& config, const ComputeOptions& 
     check_range<double>(path + ": scale_max_forward", rounding.amax_to, 1,
                         rounding.tensor_cores() ? hif8::kE4m3Amax : 32768);
   }
-  constexpr int64_t kFp8Multiple = 16;  // of both sides of a product
+  constexpr int64_t kFp8Multiple = 16;  // FP8 matrix products need multiples of this in both sizes
   if (rounding.tensor_cores() &&
       (config.dim % kFp8Multiple != 0 || config.ffn_dim % kFp8Multiple != 0)) {
     throw InputError(path + ": found dim " + std::to_string(config.dim) + " and ffn_dim " +
@@ -107,7 +107,8 @@ Hif8Rounding rounding_of(const TransformerConfig& config, const ComputeOptions& 
   return rounding;
 }
 
-// Of all weights that are rounded, by name. Each rank reads the rows it wants.
+// Weight name -> scale, for all weights that are rounded to HiF8. Each rank reads only its own
+// rows; an all-reduce gives the largest magnitudes.
 std::map<std::string, float> hif8_scales_of(const std::map<std::string, WeightSource>& sources,
                                             const WeightTargets& targets,
                                             const Checkpoint& checkpoint, const Loras& loras,
@@ -140,20 +141,21 @@ std::map<std::string, float> hif8_scales_of(const std::map<std::string, WeightSo
   return scales;
 }
 
-// What the HiF8 codes of rows·scale are worth, for FP8 tensor cores as operands of theirs.
+// Rounds rows · scale to HiF8 and returns the values of the codes, in float32, or as an fp8 operand
+// if `tensor_cores`.
 at::Tensor rounded_rows(const at::Tensor& rows, float scale, bool tensor_cores) {
   const at::Tensor floats = rows.to(at::kFloat);
   const at::Tensor values = hif8::code_values(floats, at::full({}, scale, floats.options()));
   return tensor_cores ? hif8::fp8_weight(values) : values;
 }
 
-// A transformer without values, and where they go.
+// A transformer without values, and the targets of its weights.
 struct EmptyTransformer {
   Transformer transformer;
   WeightTargets targets;
 };
 
-// With `eight_bits` the weights that are rounded take a byte each from the beginning.
+// With `eight_bits`, weights that are rounded to HiF8 are allocated with one byte per element.
 Transformer allocate_transformer(const TransformerConfig& config, const ComputeOptions& compute,
                                  bool eight_bits, TransformerImpl::Blocks blocks) {
   const auto options = at::TensorOptions().device(compute.device).dtype(compute.dtype);

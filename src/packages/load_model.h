@@ -1,4 +1,4 @@
-// The parts of a model, from files to modules ready for inference.
+// Loads the parts of a model from files into modules ready for inference.
 #pragma once
 
 #include <cstdint>
@@ -16,14 +16,15 @@
 
 namespace ospnext {
 
-// Whether the transformer rounds to HiFloat8 (docs/hif8.md): as `quant` and `quant_attn` of its
-// configuration say, everywhere they could (in one of the ways of Hif8Products), or nowhere, as in training.
+// Where the transformer rounds to HiFloat8 (docs/hif8.md): where `quant` and `quant_attn` of its
+// configuration say so; in all linears and attention (three values, one for each of Hif8Products);
+// or nowhere, as in training.
 enum class Hif8Use { kAsConfigured, kSimulated, kTensorCores, kTensorCoresP8, kNowhere };
 
-// How products are computed where a transformer rounds everywhere; nothing for the other uses.
+// The kind of products if `use` rounds everywhere; nothing for kAsConfigured and kNowhere.
 std::optional<Hif8Products> products_everywhere(Hif8Use use);
 
-// Where a model runs and in what arithmetic.
+// The device and the arithmetic of a model.
 struct ComputeOptions {
   at::Device device = at::kCPU;
   at::ScalarType dtype = at::kFloat;
@@ -37,55 +38,58 @@ struct ComputeOptions {
   std::string precision_name() const;
 };
 
-// From the texts of `device` and `precision`. Device "auto" is a GPU where there is one; precision
-// "auto" is float32 on the CPU and bf16 on CUDA.
-// float32 on CUDA switches TF32 off, for the whole program. Throws InputError.
+// Parses the values of --device and --precision. Device "auto" is a GPU if there is one. Precision
+// "auto" is float32 on the CPU and bf16 on CUDA. float32 on CUDA turns TF32 off for the whole
+// program. Throws InputError.
 ComputeOptions parse_compute(const std::string& device, const std::string& precision);
 
-// The same for commands that run the transformer, which can also be had in "hif8-simulated": rounding to
-// HiF8 everywhere, and around it, as in the other parts, the arithmetic of "auto"; and in "hif8" and "hif8-p8", its
+// The same for commands that run the transformer, with three more precisions. "hif8-simulated"
+// rounds to HiF8 everywhere; all other arithmetic is that of "auto". "hif8" and "hif8-p8" are its
 // fast forms on GPUs with FP8 tensor cores.
 ComputeOptions parse_transformer_compute(const std::string& device, const std::string& precision);
 
-// Configurations: the part's config.json where there is one (for the transformer YAML is taken as well, and
-// in it the section model_config), else from names and shapes of the tensors
-// alone. Throw InputError.
+// Read the configuration of a part from its config.json if there is one, otherwise from the names
+// and shapes of the tensors alone. The transformer's may also be YAML; its section model_config is
+// used if it has one. Throw InputError.
 TransformerConfig read_transformer_config(const PartFiles& files);
 VaeConfig read_vae_config(const PartFiles& files);
 Umt5Config read_text_encoder_config(const PartFiles& files);
 
-// Warns, once a part, of tensors that the index of its shards leaves out.
+// Prints one warning if the shards contain tensors that their index does not list.
 void warn_of_unlisted(const Checkpoint& checkpoint);
 
-// The LoRAs of a part, checked against the names and shapes of its weights. Throws InputError.
+// Opens the LoRAs of a part and checks them against the names and shapes of its weights. Throws
+// InputError.
 Loras open_loras(const PartFiles& files);
 
-// Processes that keep a part each of the weights of the transformer's blocks (TransformerImpl::shard_blocks()), and what
-// they do to wait for each other when one may have worked longer.
+// The ranks that shard the weights of the transformer's blocks (TransformerImpl::shard_blocks()).
+// `meet` makes each wait for the others; it is called after work of different length.
 struct WeightRanks {
   ProcessGroup group;
   std::function<void()> meet = [] {};
 };
 
-// Each loads and checks a whole part, in evaluation mode and without gradients. Throw InputError for
-// files that are broken or do not fit; tensors that belong to nothing are named in a warning. A transformer
-// that rounds to HiF8 has its weights rounded here, once, LoRAs added. Of several ranks, which all call it, each reads
-// of the blocks what it keeps (some rows to find the scales of HiF8, a second time), 64 MiB at a time.
+// Each loads and checks one part, in evaluation mode and without gradients. Throw InputError for
+// files that are broken or do not fit. A warning names tensors that belong to nothing.
+// If the transformer rounds to HiF8, its weights are rounded here once, after the LoRAs are added.
+// All ranks must call load_transformer(). Each reads only its own rows of the blocks, 64 MiB at a
+// time; it reads rows twice if their HiF8 scale has to be computed.
 Transformer load_transformer(const PartFiles& files, const ComputeOptions& compute,
                              const WeightRanks& ranks = {});
 Vae load_vae(const PartFiles& files, const ComputeOptions& compute);
 Umt5Encoder load_text_encoder(const PartFiles& files, const ComputeOptions& compute);
 Tokenizer load_tokenizer(const PartFiles& files);
 
-// Gives a floating tensor, on the device it will compute on, its values.
+// Fills `weight`, a floating-point tensor on the device of the computation, with values.
 using WeightFill = std::function<void(const std::string& name, at::Tensor& weight)>;
-// A transformer whose weights come from `fill`, one after the other, otherwise as load_transformer(): those rounded
-// to HiF8 for tensor cores take a byte each from the beginning. Throws InputError beginning with `origin`.
+// Like load_transformer(), but `fill` gives the weights, one after the other. Weights that are
+// rounded to HiF8 for tensor cores are allocated with one byte per element. Throws InputError
+// beginning with `origin`.
 Transformer make_transformer(const TransformerConfig& config, const ComputeOptions& compute,
                              const std::string& origin, const WeightFill& fill,
                              const WeightRanks& ranks = {});
 
-// Bytes of a part's weights in memory at `dtype`; reads names and shapes only.
+// Bytes of a part's weights in memory with the dtype `dtype`. Reads names and shapes only.
 int64_t weight_bytes(const PartFiles& files, at::ScalarType dtype);
 
 }  // namespace ospnext

@@ -1,4 +1,4 @@
-// The search for the parts of a model.
+// Finds the parts of a model.
 #include "packages/model_folder.h"
 
 #include <algorithm>
@@ -17,14 +17,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// How one part is called, and where packages keep it.
+// The names of one part, and its places in packages.
 struct PartFacts {
   const char* flag;
   const char* title;
   const char* folder;              // in diffusers packages
   std::vector<const char*> names;  // usual names in flat packages, also with folders
-  const char* hint;                // a file whose lower-case name holds this is the part; "" none
-  const char* config_key;          // only this part's config.json has it
+  const char* hint;                // occurs in the lower-case file name of this part; "": no hint
+  const char* config_key;          // a key that only this part's config.json has
 };
 
 const PartFacts& facts(ModelPart part) {
@@ -55,7 +55,7 @@ const PartFacts& facts(ModelPart part) {
   return all[static_cast<size_t>(part)];
 }
 
-// The three below never throw: a path that cannot be looked at is none.
+// These three functions never throw. They return false for a path that cannot be examined.
 bool is_file(const fs::path& path) {
   std::error_code ignored;
   return fs::is_regular_file(path, ignored);
@@ -77,7 +77,7 @@ std::string lower_case(std::string text) {
   return text;
 }
 
-// The config.json in `folder`, when it is there and is one of this part.
+// The config.json in `folder`, if it exists and belongs to this part.
 std::optional<fs::path> config_of(const fs::path& folder, ModelPart part) {
   const fs::path file = folder / "config.json";
   if (part == ModelPart::kTokenizer || !is_file(file)) {
@@ -96,7 +96,8 @@ bool hints_at(const fs::path& file, ModelPart part) {
   return !hint.empty() && lower_case(file.filename().string()).find(hint) != std::string::npos;
 }
 
-// The only checkpoint whose name fits the part: its hint, or no other part's hint.
+// The only checkpoint in `folder` with a fitting name. It contains the part's hint; for the
+// transformer, it contains no other part's hint.
 std::optional<fs::path> file_by_hint(const fs::path& folder, ModelPart part) {
   const auto fitting = checkpoints_in(folder, [part](const fs::path& file) {
     const bool other = hints_at(file, ModelPart::kTextEncoder) || hints_at(file, ModelPart::kVae);
@@ -111,7 +112,7 @@ std::optional<fs::path> file_by_hint(const fs::path& folder, ModelPart part) {
   return fitting.empty() ? std::nullopt : std::optional(fitting.front());
 }
 
-// Whether `file` is an all-in-one file with the part; a broken one is reported when loaded.
+// Whether `file` is an all-in-one file with the part. False for a broken file: loading reports it.
 bool lies_in(const fs::path& file, ModelPart part) {
   try {
     return is_file(file) && brings_part(open_checkpoint(file), part);
@@ -124,7 +125,7 @@ std::optional<PartFiles> find_in_file(const fs::path& file, ModelPart part) {
   return lies_in(file, part) ? std::optional(with_config(file, part)) : std::nullopt;
 }
 
-// The part in a package folder of any layout.
+// Finds the part in a package folder of any layout.
 std::optional<PartFiles> find_in_package(const fs::path& folder, ModelPart part) {
   if (part != ModelPart::kTokenizer) {
     const fs::path inner = folder / facts(part).folder;
@@ -147,7 +148,7 @@ std::optional<PartFiles> find_in_package(const fs::path& folder, ModelPart part)
   return std::nullopt;
 }
 
-// The part at its own path: a file, a folder with nothing else, or a whole package.
+// Finds the part at its own path: a file, a folder with only this part, or a whole package.
 std::optional<PartFiles> find_at_own_path(const fs::path& path, ModelPart part) {
   if (!is_there(path)) {
     throw InputError(std::string(facts(part).flag) + " " + path.string() +
@@ -204,8 +205,8 @@ ModelFiles::Search search(const fs::path& package, const fs::path& own, ModelPar
   }
 }
 
-// Throws unless `model`, which was given, is a folder of one pipeline that is read here, or an
-// all-in-one file.
+// Checks the path of --model. Throws unless it is an all-in-one file or a folder that
+// refuse_other_pipelines() accepts.
 void check_model_path(const fs::path& model) {
   if (is_folder(model)) {
     refuse_other_pipelines(model);
@@ -219,8 +220,8 @@ void check_model_path(const fs::path& model) {
   }
 }
 
-// The transformer's file in a folder may be an all-in-one file: parts that were not found are taken
-// from it.
+// The transformer's file in a folder may be an all-in-one file. Takes parts that were not found
+// elsewhere from it.
 void take_from_transformer(ModelFiles& files, const ModelPaths& paths) {
   if (!paths.transformer.empty() || !files.has(ModelPart::kTransformer)) {
     return;

@@ -22,7 +22,7 @@ bool is_folder(const fs::path& path) {
   return fs::is_directory(path, ignored);
 }
 
-// diffusers writes [null, null] for a part that is not there, null for a value.
+// diffusers writes [null, null] for an absent part and null for an absent value.
 bool is_set(const json& value) {
   return value.is_array() ? std::any_of(value.begin(), value.end(),
                                         [](const json& entry) { return !entry.is_null(); })
