@@ -1,4 +1,4 @@
-// A file with all parts of a model is recognised and divided by the prefixes of its tensor names.
+// A file with all parts of a model is recognised and split by the prefixes of its tensor names.
 #include "packages/all_in_one.h"
 
 #include "io/readers/reader_support.h"

@@ -1,4 +1,4 @@
-// Packages of other pipelines are refused by their model_index.json.
+// Packages of other pipelines are refused because of their model_index.json.
 #include "packages/model_index.h"
 
 #include "io/readers/reader_support.h"
@@ -20,7 +20,7 @@ class ModelIndex : public ReaderTest {
 };
 
 TEST_F(ModelIndex, OfOurPipelinesIsRead) {
-  EXPECT_NO_THROW(refuse_other_pipelines(folder_));  // there is none
+  EXPECT_NO_THROW(refuse_other_pipelines(folder_));  // no model_index.json
   expect_read("{}");
   expect_read(R"({"_class_name":"OSPNextPipeline","transformer":["ospnext","OSPNextModel"]})");
   expect_read(R"({"_class_name":"WanPipeline","transformer_2":[null,null],"boundary_ratio":null,
@@ -68,7 +68,7 @@ TEST_F(ModelIndex, IsReadWhereverAPackageIsNamed) {
   expect_refused([&] { find_model_files({.model = folder_}); }, file, "WanVACEPipeline");
   const ModelFiles whole = find_model_files({.transformer = folder_});
   expect_refused([&] { whole.require(ModelPart::kTransformer); }, file, "WanVACEPipeline");
-  const ModelFiles parts =  // taken at their word
+  const ModelFiles parts =  // folders of single parts are not checked
       find_model_files({.transformer = folder_ / "transformer", .vae = folder_});
   EXPECT_TRUE(parts.has(ModelPart::kTransformer));
   EXPECT_TRUE(parts.has(ModelPart::kVae));

@@ -1,4 +1,5 @@
-// Files whose weights are stored or named unusually: generate, inspect, convert and quantize agree on them.
+// Files with unusual storage or names of weights: generate, inspect, convert and quantize treat
+// them alike.
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -21,7 +22,7 @@ using Tensors = std::map<std::string, at::Tensor>;
 
 constexpr ModelPart kParts[] = {ModelPart::kTransformer, ModelPart::kTextEncoder, ModelPart::kVae};
 
-// A matrix of each part, and its layer.
+// One layer of each part; its weight is a matrix.
 const std::pair<ModelPart, std::string> kLayers[] = {
     {ModelPart::kTransformer, "blocks.1.ffn.0"},
     {ModelPart::kTextEncoder, "blocks.1.attn.k"},
@@ -30,7 +31,7 @@ const std::pair<ModelPart, std::string> kLayers[] = {
 
 class StoredWeights : public ::testing::Test {
  protected:
-  // The weights of a part under Wan's names.
+  // The weights of a part, with Wan's names.
   static const Tensors& weights(ModelPart part) {
     static const std::map<ModelPart, Tensors> all{
         {ModelPart::kTransformer, random_weights(*Transformer(tiny_transformer_config()), 1)},
@@ -45,7 +46,7 @@ class StoredWeights : public ::testing::Test {
                                        : paths.vae) = file_;
     return find_model_files(paths);
   }
-  // The weights as a module holds them once the file is loaded.
+  // The weights in the module after the file is loaded.
   Tensors loaded(ModelPart part) const {
     const ModelFiles all = files(part);
     const PartFiles& found = all.require(part);
@@ -69,7 +70,8 @@ class StoredWeights : public ::testing::Test {
     }
     return "";
   }
-  // The sentence that loading, inspecting, converting and quantising `tensors` end with, all the same.
+  // The error message for `tensors`. Expects the same one from loading, inspecting, converting and
+  // quantising.
   std::string refusal(ModelPart part, const Tensors& tensors) const {
     save_safetensors(file_, tensors);
     return refusal_of_file(part);
@@ -153,7 +155,7 @@ TEST_F(StoredWeights, WithALoraBesideThemAreRefused) {
   tensors.erase(layer + "lora_B.default.weight");
   tensors[layer + "hada_w1_a.default"] = torch::randn({64, 4});
   expect_refused(ModelPart::kTransformer, tensors, what);
-  for (const auto& [part, other] : kLayers) {  // without PEFT's wrappers, too
+  for (const auto& [part, other] : kLayers) {  // also without PEFT's wrappers
     Tensors plain = weights(part);
     plain[other + ".lora_A.weight"] = torch::zeros({4, 8});
     expect_refused(part, plain, what);
@@ -252,7 +254,7 @@ TEST_F(StoredWeights, OfAnUnknownDtypeMatterOnlyWhereTheyAreNeeded) {
         tensors.erase(layer + ".weight");
       }
       save_safetensors(file_, tensors);
-      // the writer knows no such dtype: its name goes in by hand
+      // our writer does not support this dtype, so the test writes its name into the header
       std::string bytes = file_text(file_);
       uint64_t size = 0;
       std::memcpy(&size, bytes.data(), sizeof(size));

@@ -1,5 +1,5 @@
-// Small or harmless-looking files that could cost gigabytes or minutes are refused within a second
-// and 200 MB.
+// Small or harmless-looking files that could cost gigabytes or minutes are refused. This takes at
+// most one second and 200 MB.
 #include <gtest/gtest.h>
 
 #include "io/readers/file_bytes.h"
@@ -15,8 +15,8 @@ namespace {
 
 class Bombs : public ReaderTest {
  protected:
-  // Expects that a file of these bytes is refused within the limits of time and memory, with these
-  // words.
+  // Expects that a file of these bytes is refused within the limits of time and memory, with a
+  // message that contains these words.
   void expect_refused_cheaply(const std::string& bytes, const std::string& what) const {
     const auto file = write("a.safetensors", bytes);
     const Cost cost = cost_of([&] { expect_refused([&] { open_checkpoint(file); }, file, what); });
@@ -39,7 +39,7 @@ std::string repeated(const std::string& text, size_t count) {
 
 constexpr size_t kMany = 1'000'000;
 
-// Pickles a text of any length.
+// The pickle of a text of any length.
 std::string text_of(const std::string& text) {
   return "X" + little_endian(text.size(), 4) + text;
 }

@@ -1,4 +1,4 @@
-// YAML as JSON, and YAML that is refused.
+// YAML is converted to JSON; invalid YAML is refused.
 #include "io/readers/bounded_yaml.h"
 
 #include <chrono>

@@ -1,4 +1,4 @@
-// Files of the readers' formats made by hand, for tests and fuzzing.
+// Builds files of the readers' formats byte by byte, for tests and fuzzing.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,7 @@ inline std::string little_endian(uint64_t value, int bytes) {
   return text;
 }
 
-// A safetensors file of this header and these data.
+// A safetensors file with this header and this data.
 inline std::string safetensors_bytes(const std::string& header, const std::string& data = "") {
   return little_endian(header.size(), 8) + header + data;
 }
@@ -40,7 +40,7 @@ inline std::string zip_bytes(const std::vector<std::pair<std::string, std::strin
          little_endian(offset, 4) + little_endian(0, 2);
 }
 
-// A file as torch.save writes it, of this pickle program and one storage "0" of 16 bytes.
+// A file as torch.save writes it, with this pickle program and one storage "0" of 16 bytes.
 inline std::string torch_file_bytes(const std::string& program) {
   return zip_bytes(
       {{"a/data.pkl", program}, {"a/byteorder", "little"}, {"a/data/0", std::string(16, '\1')}});

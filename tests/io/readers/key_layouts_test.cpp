@@ -1,4 +1,4 @@
-// Names of diffusers, transformers and wrapped checkpoints map onto Wan's, one to one.
+// Names of diffusers, transformers and wrapped checkpoints map one to one to Wan's names.
 #include "io/readers/key_layouts.h"
 
 #include <algorithm>
@@ -13,7 +13,7 @@ namespace {
 
 using Names = std::set<std::string>;
 
-// Tensor names of the library's own module, as the fixture maker wrote them.
+// Tensor names of the library's module, from the fixture.
 std::vector<std::string> library_names(const std::string& title) {
   const auto json = read_json_file(fixture_path("readers/names.json"));
   std::vector<std::string> names;
@@ -31,7 +31,7 @@ void add(Names& names, const std::string& prefix, const std::vector<std::string>
 
 const std::vector<std::string> kWeightBias{"weight", "bias"};
 
-// The table of Wan's transformer. Source: Wan2.1 wan/modules/model.py.
+// Names of Wan's transformer. Source: Wan2.1 wan/modules/model.py.
 Names wan_transformer_names(int layers) {
   Names names;
   for (const char* layer :
@@ -56,7 +56,7 @@ Names wan_transformer_names(int layers) {
   return names;
 }
 
-// The table of Wan's UMT5. Source: Wan2.1 wan/modules/t5.py.
+// Names of Wan's UMT5. Source: Wan2.1 wan/modules/t5.py.
 Names wan_umt5_names(int layers) {
   Names names{"token_embedding.weight", "norm.weight"};
   for (int n = 0; n < layers; ++n) {
@@ -95,7 +95,7 @@ void add_coder_ends(Names& names, const std::string& coder) {
   add_residual(names, coder + "middle.2", false);
 }
 
-// The table of Wan's VAE: flat lists of residual blocks and resamplings. Upsampling halves the
+// Names of Wan's VAE: flat lists of residual blocks and resamplings. Upsampling halves the
 // channels. Source: Wan2.1 wan/modules/vae.py:Encoder3d, Decoder3d.
 Names wan_vae_names(const std::vector<int>& dim_mult, int blocks, const std::vector<bool>& down) {
   Names names;
@@ -129,8 +129,7 @@ Names wan_vae_names(const std::vector<int>& dim_mult, int blocks, const std::vec
   return names;
 }
 
-// The results of `rename` for the names. It drops names renamed to "" and counts equal results as a
-// mistake.
+// The results of `rename` for the names, without "". Two equal results fail the test.
 template <class Rename>
 Names renamed(const std::vector<std::string>& names, Rename&& rename) {
   Names results;
@@ -190,7 +189,7 @@ TEST(KeyLayouts, PlantedMistakesAreSeen) {
     return swapped ? name : canonical_transformer_key(name);
   };
   EXPECT_NE(renamed(library_names("transformer"), without_swap), transformer);
-  // places counted for two residual blocks, names with one
+  // offsets counted with two residual blocks, names of a VAE with one
   const auto names = library_names("vae_one_block");
   const auto offsets = up_block_offsets(library_names("vae"));
   EXPECT_NE(
@@ -211,7 +210,7 @@ TEST(KeyLayouts, WrappersAreStripped) {
   EXPECT_EQ(canonical_vae_key("state_dict.encoder.conv_in.bias", {}), "encoder.conv1.bias");
 }
 
-// A checkpoint whose tensors have these names.
+// A checkpoint with tensors of these names.
 Checkpoint checkpoint_of(const std::vector<std::string>& names) {
   TensorMap tensors;
   for (const std::string& name : names) {
@@ -220,7 +219,7 @@ Checkpoint checkpoint_of(const std::vector<std::string>& names) {
   return Checkpoint("file", {}, std::move(tensors), {});
 }
 
-// The names of `title` with `wrapper` in front and, inside layers, `inner` before the last part.
+// The names of `title` with the prefix `wrapper` and, inside layers, `inner` before the last part.
 std::vector<std::string> wrapped_names(const std::string& title, const std::string& wrapper,
                                        const std::string& inner) {
   std::vector<std::string> names;

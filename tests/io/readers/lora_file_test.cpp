@@ -1,5 +1,5 @@
-// LoRA files: whose layers their names mean, where alpha comes from, and which configurations are
-// refused.
+// LoRA files: the layers that their names select, the source of alpha, and the configurations that
+// are refused.
 #include "io/readers/lora_file.h"
 
 #include <gtest/gtest.h>
@@ -17,7 +17,7 @@ using Metadata = std::map<std::string, std::string>;
 
 const std::string kQ = "blocks.0.self_attn.q";
 
-// A pair of rank 2 for each layer, named as PEFT does.
+// A pair of rank 2 for each layer, with PEFT's names.
 Shapes pairs(const std::vector<std::string>& layers,
              const std::string& prefix = "diffusion_model.") {
   Shapes shapes;
@@ -155,7 +155,7 @@ TEST_F(AdapterConfigs, UnknownKeysAreNamed) {
                                  ": left out keys that are not known: \"use_nora\", \"novelty\"\n");
 }
 
-// Keys in the order of the file are looked up one by one, so that many would take long.
+// Ordered objects look keys up one by one, so many keys would take too long.
 TEST_F(AdapterConfigs, OfMoreThanTenThousandPartsAreRefused) {
   std::string keys;
   for (int i = 0; i < 5000; ++i) {
@@ -242,7 +242,7 @@ TEST_F(Patterns, ThatFitNoLayerAreNamed) {
 TEST_F(Patterns, ARankThatTheTensorsContradictIsRefused) {
   EXPECT_EQ(scale(save_adapter(R"({"lora_alpha": 2, "r": 8, "rank_pattern": {"q": 2}})")), 1);
   EXPECT_EQ(scale(save_adapter(R"({"lora_alpha": 2, "r": 2, "rank_pattern": {"k": 8}})")), 1);
-  // a regular expression may mean any layer, and the scale is the tensors' in any case
+  // a regular expression may match any layer, so `r` is not checked; the tensors give the rank
   EXPECT_EQ(scale(save_adapter(R"({"lora_alpha": 2, "r": 8, "rank_pattern": {".*q": 2}})")), 1);
   expect_config_refused(R"({"lora_alpha": 2, "r": 8})",
                         "r: found 8, expected 2, the rank of layer \"blocks.0.self_attn.q\"");
@@ -328,7 +328,7 @@ TEST_F(Alphas, AreTakenFromTheConfigurationBesideARenamedFile) {
   write("optimizer.pt", "no tensors");
   EXPECT_EQ(scale(renamed), 3);
   EXPECT_EQ(remarks(renamed), "");
-  // nearer ones first
+  // metadata in the file take precedence over adapter_config.json
   EXPECT_EQ(scale(save("style.safetensors", pairs({kQ}),
                        {{"lora_adapter_metadata", R"({"transformer.lora_alpha": 8})"}})),
             4);

@@ -9,7 +9,7 @@ namespace {
 
 class OpenCheckpoint : public ReaderTest {
  protected:
-  // A file of one byte tensor for each letter of `names`.
+  // Writes a file with one tensor of one byte for each letter of `names`.
   std::filesystem::path write_tensors(const std::string& file, const std::string& names) const {
     std::string header = "{";
     for (size_t i = 0; i < names.size(); ++i) {
@@ -87,7 +87,7 @@ TEST_F(OpenCheckpoint, TensorsThatTheIndexLeavesOutAreUsedAndTold) {
       write_index(R"({"a":"m-1.safetensors","b":"m-1.safetensors","c":"m-2.safetensors"})");
   Checkpoint checkpoint = open_checkpoint(index);
   EXPECT_EQ(checkpoint.tensors().size(), 4U);
-  EXPECT_EQ(checkpoint.unlisted(), std::vector<std::string>{"z"});  // not the b that lies elsewhere
+  EXPECT_EQ(checkpoint.unlisted(), std::vector<std::string>{"z"});  // b belongs to another shard
   checkpoint.keep([](const std::string& name) { return name < "c"; });
   EXPECT_EQ(checkpoint.tensors().size(), 2U);
   EXPECT_TRUE(checkpoint.unlisted().empty());
@@ -137,7 +137,7 @@ TEST_F(OpenCheckpoint, ShardThatIsGoneIsNamed) {
     const auto file = write_tensors(name, "a");
     expect_refused([&] { open_checkpoint(file); }, file, "expected one from 1 to 2");
   }
-  write_tensors("x-1-of-2.safetensors", "a");  // a name like another
+  write_tensors("x-1-of-2.safetensors", "a");  // only resembles a shard's name
   EXPECT_EQ(open_checkpoint(folder_ / "x-1-of-2.safetensors").tensors().size(), 1U);
 }
 

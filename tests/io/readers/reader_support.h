@@ -1,4 +1,4 @@
-// Code shared by the tests of readers: a temporary folder, and refusals.
+// Code shared by the tests of readers: a temporary folder, and checks of error messages.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -14,7 +14,7 @@
 
 namespace ospnext {
 
-// A fixture with an empty folder, removed afterwards.
+// A fixture with an empty folder, which is removed after the test.
 class ReaderTest : public ::testing::Test {
  protected:
   ReaderTest() {

@@ -1,4 +1,4 @@
-// Safetensors headers: valid ones are read, and every kind of false header is refused.
+// Safetensors headers: valid ones are read, and every kind of invalid header is refused.
 #include "io/readers/safetensors_reader.h"
 
 #include "io/readers/reader_support.h"

@@ -1,5 +1,5 @@
-// Files of torch.save are read bit-exact. Every other pickle program is refused with the opcode or
-// global named.
+// Files of torch.save are read bit-exact. Every other pickle program is refused; the message names
+// the opcode or global.
 #include "io/readers/torch_file_reader.h"
 
 #include <cstring>
@@ -42,7 +42,7 @@ std::string elements(const TensorRecord& record) {
   return bytes;
 }
 
-// Expects that `file` holds exactly the tensors that expected.safetensors lists under `title`/.
+// Expects that `file` contains exactly the tensors that expected.safetensors lists under `title`/.
 void expect_equal_to(const std::string& file, const std::string& title) {
   const Checkpoint checkpoint = open_checkpoint(fixture(file));
   const Checkpoint expected = open_checkpoint(fixture("expected.safetensors"));

@@ -1,4 +1,4 @@
-// Comments of hand-made video files. tests/io/video_test.cpp reads files of the real writers.
+// Comments in hand-made video files. tests/io/video_test.cpp reads files of the real writers.
 #include "io/readers/video_comment.h"
 
 #include "io/readers/reader_support.h"
