@@ -1,4 +1,4 @@
-// The flags of `ospnext generate`, and the names of the files it writes.
+// The request of `ospnext generate`, and the names of the files it writes.
 #pragma once
 
 #include <cstdint>
@@ -54,10 +54,7 @@ struct GenerateConfig {
     field("device", device, "cpu, cuda or cuda:N; auto: cuda where there is a GPU");
     field("precision", precision,
           "float32, bf16, hif8, hif8-p8 or hif8-simulated; auto: float32 on the CPU, bf16 on CUDA");
-    field("output", output,
-          "video to write: " + video_endings() +
-              ", or PNG frames by a pattern such as "
-              "%04d.png; with several videos -0, -1, ... stands before the extension");
+    field("output", output, output_help().c_str());
     field("skip_existing", skip_existing,
           "make only the videos that are not there, to go on after an interruption");
     field("preview", preview,
@@ -80,8 +77,8 @@ struct GenerateConfig {
   void check() const;
   // The videos to make, prompt after prompt, without noise. Throws InputError.
   std::vector<VideoSample> samples() const;
-  // The configuration that makes sample `index` of `samples` alone: its prompt, seed, noise and file,
-  // without what writes further files.
+  // The configuration that makes only sample `index` of `samples`: its prompt, seed, noise and
+  // file, and no further files.
   GenerateConfig of_sample(const std::vector<VideoSample>& samples, size_t index) const;
 };
 

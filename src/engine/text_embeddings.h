@@ -12,8 +12,8 @@
 
 namespace ospnext {
 
-// Embeds texts when they are asked for, and keeps of each its own rows and no padding. The encoder
-// may come and go; what was embedded stays.
+// Embeds texts on request and keeps the rows of each without padding. The encoder can be freed;
+// the rows stay.
 class TextEmbeddings {
  public:
   // For at most `max_rows` rows of text.
@@ -24,8 +24,8 @@ class TextEmbeddings {
   void free_encoder();
   bool has_encoder() const { return tokenizer_.has_value(); }
 
-  // Embeds a text with the encoder, which is there, and keeps it. Returns how many tokens it has
-  // (</s> among them), which may be more than are read: is_cut(). Throws as encode_prompt() does.
+  // Embeds a text and keeps its rows; the encoder must be loaded. Returns its number of tokens,
+  // </s> among them, which may be more than are read: is_cut(). Throws as encode_prompt() does.
   int64_t embed(const std::string& text);
   // Keeps rows [n, D] that another process has embedded.
   void keep(const std::string& text, const at::Tensor& rows);

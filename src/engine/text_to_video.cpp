@@ -12,20 +12,39 @@
 namespace ospnext {
 namespace {
 
-// Whether all parts fit in a quarter of the free memory, the rest being for activations and for
-// others, and leave room for `decoding` bytes.
-bool fit_together(const ModelSource& source, const ComputeOptions& compute, int64_t decoding) {
+// Tokens times width up to which the kernels of a step are recorded. Below it, launching them takes
+// longer than running them. Above it, a recording would keep too much memory.
+constexpr int64_t kMostRecorded = int64_t{1} << 24;
+
+// Which parts of a model are in memory at the same time.
+enum class Residence {
+  kAll,         // all from the beginning
+  kEncoderToo,  // the encoder stays beside the others until the last text is embedded
+  kInTurn,      // the encoder goes before the transformer comes
+};
+
+// The most that has room on this device beside `working` bytes. All parts are loaded at the
+// beginning if they take less than a quarter of the free memory.
+Residence residence_of(const ModelSource& source, const ComputeOptions& compute, int64_t working) {
   int64_t bytes = 0;
   for (const ModelPart part : {ModelPart::kTextEncoder, ModelPart::kTransformer, ModelPart::kVae}) {
     bytes += source.bytes(part, compute.dtype);
   }
   const int64_t free = free_memory(compute.device);
-  return bytes < free / 4 && bytes + decoding <= free;
+  if (bytes + working > free - free / 10) {
+    return Residence::kInTurn;
+  }
+  return bytes < free / 4 ? Residence::kAll : Residence::kEncoderToo;
 }
 
-// Tokens times width up to which a step's kernels are recorded: below, launching them takes longer than they run; above,
-// the memory that a recording keeps would cost more.
-constexpr int64_t kMostRecorded = int64_t{1} << 24;
+// Bytes that a pass of the transformer needs beside its weights: some 10 tensors of all tokens were
+// measured for the 14B model at 720P.
+int64_t denoising_bytes(const TransformerConfig& transformer, const LatentSize& latent,
+                        at::ScalarType dtype) {
+  constexpr int64_t kTensors = 16;
+  return kTensors * token_grid(latent).tokens() * transformer.dim *
+         static_cast<int64_t>(at::elementSize(dtype));
+}
 
 void check_parts_match(const TransformerConfig& transformer, const Umt5Config& text_encoder,
                        const VaeConfig& vae) {
@@ -74,7 +93,7 @@ std::vector<Round> rounds_of(const std::vector<VideoSample>& samples,
   return rounds;
 }
 
-// One run of the pipeline; its methods are the stages, in the order they are called in.
+// One run of the pipeline. Its methods are the stages, in the order of their calls.
 class Run {
  public:
   Run(const ModelSource& source, const ComputeOptions& compute, const GenerationConfig& config,
@@ -93,9 +112,10 @@ class Run {
         texts_(transformer_config_.text_len) {
     config_.check(vae_config_);
     tiling_ = vae_tiling_of(source, compute, config, samples.size(), ranks.world->all());
-    together_ = fit_together_everywhere();
-    rounds_ = rounds_of(samples, config, static_cast<size_t>(ranks.mesh.data), !together_);
     const LatentSize size = latent_size(config, vae_config_);
+    residence_ = residence_everywhere(size);
+    rounds_ = rounds_of(samples, config, static_cast<size_t>(ranks.mesh.data),
+                        residence_ == Residence::kInTurn);
     decoders_ = decoders(size.height);
     record_ = config.cuda_graph && spans == nullptr && compute.device.is_cuda() &&
               ranks.world->all().alone() &&
@@ -113,7 +133,7 @@ class Run {
     if (decoders_) {
       vae_ = source_.vae({compute_.device, config_.vae_dtype(compute_.dtype)});
     }
-    if (together_) {
+    if (residence_ == Residence::kAll) {
       load_denoiser();
     }
     if (ranks_.leads()) {
@@ -143,20 +163,24 @@ class Run {
  private:
   int64_t tiles() const { return tiling_ ? tiling_->count(config_.height, config_.width) : 1; }
 
-  // Whether each process has room for all parts together. Sharded weights are loaded by all ranks
-  // together, and not before the encoder has gone: not all may find room for them beside it.
-  bool fit_together_everywhere() const {
+  // What the process with the least room can do. All ranks load sharded weights together, after the
+  // encoder has gone: some may have no room for them beside it.
+  Residence residence_everywhere(const LatentSize& latent) const {
     const int64_t height = tiling_ ? std::min(tiling_->size, config_.height) : config_.height;
     const int64_t width = tiling_ ? std::min(tiling_->size, config_.width) : config_.width;
     const int64_t decoding = vae_decode_bytes(vae_config_, height, width,
                                               config_.vae_dtype(compute_.dtype), compute_.device);
-    const bool fit = ranks_.weights.alone() && fit_together(source_, compute_, decoding);
+    const int64_t denoising = denoising_bytes(transformer_config_, latent, compute_.dtype);
+    const Residence own = ranks_.weights.alone()
+                              ? residence_of(source_, compute_, std::max(decoding, denoising))
+                              : Residence::kInTurn;
     const auto number = at::TensorOptions().dtype(at::kLong).device(compute_.device);
-    const at::Tensor misfits = at::full({1}, fit ? 0 : 1, number);
-    return ranks_.world->all().all_max(misfits, "memory").item<int64_t>() == 0;
+    const at::Tensor order = at::full({1}, static_cast<int64_t>(own), number);
+    return static_cast<Residence>(ranks_.world->all().all_max(order, "memory").item<int64_t>());
   }
 
-  // The first processes, as many as there are tiles, or else rows of the latent; nothing to one behind them.
+  // The processes that decode: the first ones, as many as there are tiles, or rows of the latent if
+  // frames are decoded whole. Nothing for the other processes.
   std::optional<ProcessGroup> decoders(int64_t latent_rows) const {
     const ProcessGroup& all = ranks_.world->all();
     const auto count =
@@ -176,9 +200,9 @@ class Run {
     if (texts.empty()) {
       return;
     }
-    progress_.begin(
-        stage_of("encode text", Stage::Kind::kEncodeText, first, together_ ? samples_.size() : 1),
-        std::ssize(texts));
+    progress_.begin(stage_of("encode text", Stage::Kind::kEncodeText, first,
+                             residence_ == Residence::kInTurn ? 1 : samples_.size()),
+                    std::ssize(texts));
     if (ranks_.leads()) {
       encode(texts, receiver);
     }
@@ -206,7 +230,7 @@ class Run {
     }
   }
 
-  // Samples `first` and the next, each by the processes whose turn it is.
+  // Samples `first` to `first + count`, each by its own group of processes.
   at::Tensor denoise_samples(size_t first, size_t count, VideoReceiver& receiver) {
     progress_.begin(stage_of("denoise", Stage::Kind::kDenoise, first, samples_.size()),
                     config_.steps);
@@ -215,9 +239,9 @@ class Run {
     at::Tensor mine = at::empty({0, vae_config_.z_dim, size.frames, size.height, size.width},
                                 at::TensorOptions().device(compute_.device));
     if (video < count) {
-      mine = denoise_sample(first + video, receiver).unsqueeze(0);
+      mine = denoise_sample(first + video, receiver).unsqueeze(0);  // [1, 16, F, h, w]
     } else if (!ranks_.weights.alone()) {
-      denoise_sample(first, receiver);  // for nothing but its part of the weights
+      denoise_sample(first, receiver);  // only to send its part of the weights
     }
     std::vector<int64_t> rows(ranks_.mesh.data, 0);
     std::fill_n(rows.begin(), count, 1);
@@ -276,8 +300,8 @@ class Run {
     }
   }
 
-  // Whole frames or in tiles, shared by `ranks`; on their first `on_piece` is called after each latent frame (of each
-  // tile).
+  // Decodes whole frames or tiles, divided among `ranks`. The first of them calls `on_piece` after
+  // each latent frame (of each tile).
   void decode(const at::Tensor& latent, const std::function<void(const at::Tensor&)>& sink,
               const std::function<void()>& on_piece, const ProcessGroup& ranks) {
     const Span span(spans_, SpanKind::kBlock, "VAE decode");
@@ -311,7 +335,7 @@ class Run {
   VaeConfig vae_config_;
   std::vector<Round> rounds_;
   TextEmbeddings texts_;
-  bool together_ = false;  // whether all parts are in memory from the beginning
+  Residence residence_ = Residence::kInTurn;
   bool record_ = false;
   std::optional<SideStream> stream_;
   std::optional<VaeTiling> tiling_;

@@ -30,8 +30,8 @@ struct VideoSample {
 class VideoReceiver {
  public:
   virtual ~VideoReceiver() = default;
-  // Of a text, a prompt or the negative one, with so many tokens (its end counted) only the first
-  // `read` will be read. Told once a text, before the first sample that needs it.
+  // A text (a prompt or the negative prompt) has `tokens` tokens, </s> among them, of which the
+  // model reads only the first `read`. Called once a text, before the first sample that needs it.
   virtual void prompt_cut(const std::string& /*text*/, int64_t /*tokens*/, int64_t /*read*/) {}
   // Whether preview() is wanted when `done` steps (1 to all) of the sample's denoising are done.
   virtual bool wants_preview(size_t /*sample*/, int64_t /*done*/) { return false; }
@@ -45,24 +45,27 @@ class VideoReceiver {
   virtual void finished(size_t sample) = 0;
 };
 
-// How the videos of a run will be decoded: resolve_vae_tiling() with the device's free memory now,
-// before anything is loaded; with several samples the transformer stays in memory beside the VAE. The same on
-// all processes, as suits the one with the least memory; how many share a frame makes no difference, so that
-// they make the video that one makes. Throws InputError.
+// How the videos of a run will be decoded: resolve_vae_tiling() with the free memory of the device
+// before anything is loaded. With several samples the transformer stays in memory beside the VAE.
+// The result is the same on all processes and suits the one with the least memory. It does not
+// depend on how many processes share a frame, so that several make the same video as one. Throws
+// InputError.
 std::optional<VaeTiling> vae_tiling_of(const ModelSource& source, const ComputeOptions& compute,
                                        const GenerationConfig& config, size_t num_samples,
                                        const ProcessGroup& all = {});
 
-// Makes one video a sample, each whole before the next is begun. Parts are loaded whole before they
-// compute anything and freed when they are done, the transformer before the last sample is decoded.
-// When all fit in memory at once (with room to work in), all are loaded before the first
-// computation, so that a broken one is refused at once, and each text is embedded just before its
-// video; the encoder goes after the last one. Otherwise it embeds all texts and goes before the
-// transformer is loaded. Either way a text is embedded once, and only its own rows are kept.
-// Several processes call it with the same arguments: the leader encodes the texts, all denoise as
-// the mesh says, and all decode each video, by strips of rows or by tiles; the leader is the only
-// one to call its receiver, and makes previews alone (of the first video of those made at the same
-// time). What lies inside the stages goes to `spans`; steps are not recorded as CUDA graphs then.
+// Makes one video for each sample, and finishes each before the next begins. A part is loaded whole
+// before it computes anything and freed when it is done, the transformer before the last sample is
+// decoded. Small models, of less than a quarter of the free memory, are loaded whole at the
+// beginning, so that a broken part is refused at once. Each text is embedded just before its video,
+// and the encoder is freed after the last text. Only where the encoder has no room beside the
+// transformer and what this computes are all texts embedded first. A text is embedded once, and
+// only its own rows are kept.
+//
+// Several processes call this with the same arguments. The leader encodes the texts, all denoise as
+// the mesh says, and all decode each video in strips of rows or in tiles. Only the leader calls its
+// receiver; it makes previews alone, of the first of the videos that are made at the same time.
+// `spans`, if given, records what lies inside the stages; no CUDA graphs are recorded then.
 // Throws InputError, RunError (a result that is NaN), Cancelled.
 void text_to_video(const ModelSource& source, const ComputeOptions& compute,
                    const GenerationConfig& config, const std::vector<VideoSample>& samples,
@@ -75,16 +78,17 @@ struct Guidance {
   TextVectors negative_text;  // of the negative prompt; empty: batched, shared, or no guidance
   double scale = 1.0;
   bool batched = false;      // both texts as one batch instead of two passes
-  ProcessGroup passes = {};  // two processes that share the passes, each with the text of its own
+  ProcessGroup passes = {};  // two processes that make one pass each, each with its own text
 };
 
-// Embeds the texts, each [n, D], their own rows, n <= text_len; an undefined negative_text: no guidance.
-// Of two processes in `passes` the first makes the pass with the prompt, the second that with the negative one.
+// Embeds the texts [n, D], of n <= text_len rows each. Without a negative_text there is no
+// guidance. With two processes in `passes`, the first makes the pass with the prompt and the second
+// the pass with the negative prompt.
 Guidance guide(Transformer& transformer, const at::Tensor& text, const at::Tensor& negative_text,
                double scale, bool batched, const ProcessGroup& passes = {});
 
-// The velocity at a noise level, guided. latent [16, F, h, w] float32, timestep [1] float32, 0 to 1000 -> the
-// latent's shape, float32, on the transformer's device.
+// The guided velocity at a noise level. latent [16, F, h, w] float32, timestep [1] float32 from 0
+// to 1000 -> [16, F, h, w] float32 on the transformer's device.
 at::Tensor predict_velocity(Transformer& transformer, const at::Tensor& latent,
                             const at::Tensor& timestep, const Guidance& guidance,
                             const CancellationToken& cancel, Spans* spans = nullptr);
@@ -93,8 +97,9 @@ at::Tensor predict_velocity(Transformer& transformer, const at::Tensor& latent,
 // latent - sigma * velocity, [16, F, h, w] float32.
 using EstimateWatcher = std::function<void(int64_t done, const at::Tensor& estimate)>;
 
-// Follows the sampler from noise to a latent, [16, F, h, w] float32 both. With `record`, on a GPU and a SideStream, the
-// kernels of a step are recorded once and replayed (core/torch/cuda_graph.h); `spans` are null then.
+// Follows the sampler from noise to a latent, both [16, F, h, w] float32. With `record`, on a GPU
+// and inside a SideStream, the kernels of a step are recorded once and replayed
+// (core/torch/cuda_graph.h). `spans` must be null then.
 at::Tensor denoise(Transformer& transformer, Sampler& sampler, const at::Tensor& noise,
                    const Guidance& guidance, bool record, Progress& progress,
                    const CancellationToken& cancel, const EstimateWatcher& watch = {},

@@ -1,9 +1,9 @@
 // Files that get their name only when they are complete, and that only one program writes at a
 // time.
 //
-// What is being written lies beside its place as a hidden ".NAME.part", locked (flock) by the program
-// that writes it. A program that is killed leaves that file and no lock; the next one clears it away.
-// A symbolic link is followed: what it points to is written, and the hidden file lies beside that.
+// Until then a file is a hidden ".NAME.part" in the same folder, locked (flock) by the program that
+// writes it. A killed program leaves this file without a lock; the next program removes it. A
+// symbolic link is followed: its target is written, and the hidden file lies beside the target.
 #pragma once
 
 #include <filesystem>
@@ -12,21 +12,21 @@
 
 namespace ospnext {
 
-// Throws InputError beginning with "`flag` `target`: " unless a file can be written at `target`: its
-// folder exists and takes new files of such a name, nothing but a regular file has the name, and no
-// other program is writing it. Leaves nothing.
+// Throws InputError beginning with "`flag` `target`: " unless a file can be written at `target`:
+// its folder exists and takes new files of such a name, no folder or device has the name, and no
+// other program is writing it. Leaves nothing behind.
 void check_writable(const std::filesystem::path& target, const std::string& flag);
 
 // Throws InputError beginning with "`target`: " when the name is longer than its file system
 // allows.
 void check_name(const std::filesystem::path& target);
 
-// What is written when `target` is: itself, or where the symbolic link of that name leads, whether
-// there is something or not. Throws InputError for links without end.
+// `target` itself, or the target of the symbolic link with this name, whether it exists or not.
+// Throws InputError for links without end.
 std::filesystem::path linked_target(const std::filesystem::path& target);
 
-// A hidden entry beside a target, locked by this program as long as the object lives; the destructor
-// removes it.
+// A hidden entry beside a target, locked by this program as long as the object lives. The
+// destructor removes it.
 class LockedEntry {
  public:
   enum class Kind { kFile, kFolder };

@@ -1,4 +1,4 @@
-// H.264 in .mp4 and VP9 in .webm, written through FFmpeg. A further format that FFmpeg muxes needs an
+// H.264 in .mp4 and VP9 in .webm, written through FFmpeg. Another format that FFmpeg muxes needs an
 // entry in muxed_formats() and one in kContainers.
 #include <array>
 #include <map>

@@ -35,7 +35,7 @@ std::string interface_names() {
   return names;
 }
 
-// Of Gloo only functions that are compiled into LibTorch are called: Debian's headers of it are older.
+// Calls only functions of Gloo that are compiled into LibTorch: Debian's headers are older.
 c10::intrusive_ptr<c10d::ProcessGroupGloo::Options> gloo_options(
     std::chrono::milliseconds timeout) {
   constexpr const char* kInterface = "GLOO_SOCKET_IFNAME";  // which c10d reads

@@ -23,15 +23,15 @@ struct ProcessPlace {
 // Returns the value of an environment variable, or nothing if it is not set.
 using Environment = std::function<std::optional<std::string>(const std::string& name)>;
 
-// Understands the variables of torchrun and `ospnext launch` (RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE,
-// MASTER_ADDR, MASTER_PORT), Open MPI (OMPI_COMM_WORLD_*) and Slurm's srun (SLURM_PROCID, ...), in this order. A process
-// alone where there are none; a blank variable is none. Throws InputError naming the variable that
-// is missing or wrong.
+// Reads the variables of torchrun and `ospnext launch` (RANK, WORLD_SIZE, LOCAL_RANK,
+// LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT), Open MPI (OMPI_COMM_WORLD_*) and Slurm's srun
+// (SLURM_PROCID, ...), in this order. Without them the process is alone. A blank variable counts as
+// not set. Throws InputError naming the variable that is missing or wrong.
 ProcessPlace process_place(const Environment& environment);
 // The same with the environment of this process.
 ProcessPlace process_place();
 
-// Whether the value of a variable is nothing but white space.
+// Whether the value of a variable has only white space.
 bool is_blank(const std::string& value);
 
 // The first host of a Slurm node list: "node[07-09,12],other" -> "node07".

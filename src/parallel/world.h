@@ -26,8 +26,8 @@ struct WorldOptions {
 class World {
  public:
   World();  // this process alone
-  // Waits for all processes. Throws RunError naming those that do not arrive, or one whose fingerprint
-  // differs; InputError for a port that is taken, or as ProcessGroup() does.
+  // Waits for all processes. Throws RunError naming those that do not arrive or have another
+  // fingerprint, and InputError for a port that is taken or as ProcessGroup() does.
   World(const ProcessPlace& place, const WorldOptions& options);
   ~World();  // reports a failure to the other ranks, unless finish() was called
   World(const World&) = delete;
