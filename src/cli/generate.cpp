@@ -157,7 +157,7 @@ bool draw_seed(GivenFlags& given) {
       continue;
     }
     is_drawn = false;
-    if (!seed->is_number_integer() || *seed >= 0) {
+    if (!seed->is_number_integer() || seed->is_number_unsigned() || seed->get<int64_t>() >= 0) {
       continue;  // a wrong type is refused with the other flags
     }
     if (*seed != -1) {

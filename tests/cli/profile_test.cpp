@@ -76,7 +76,10 @@ TEST(ProfileTable, AddsUpBlocksByKindAndWhatIsInThem) {
 TEST(ProfileTable, OfManyVideosHasEachStageOnce) {
   Profile profile(at::kCPU);
   Progress progress(nullptr, false, &profile);
-  for (const char* stage : {"load transformer", "denoise 1", "decode 1", "denoise 2", "decode 2"}) {
+  constexpr auto kDenoise = Stage::Kind::kDenoise, kOther = Stage::Kind::kOther;
+  for (const Stage& stage :
+       {Stage("load transformer"), Stage("denoise", kDenoise, 1), Stage("decode", kOther, 1),
+        Stage("denoise", kDenoise, 2), Stage("decode", kOther, 2)}) {
     progress.begin(stage, 1);
     progress.step();
   }
