@@ -1,7 +1,6 @@
 #include "cli/config_file.h"
 
 #include <algorithm>
-#include <set>
 #include <string>
 
 #include "core/error.h"
@@ -9,6 +8,7 @@
 #include "io/readers/bounded_json.h"
 #include "io/readers/bounded_yaml.h"
 #include "io/readers/video_comment.h"
+#include "io/video.h"
 
 namespace ospnext {
 namespace {
@@ -21,8 +21,7 @@ json read_any(const fs::path& file) {
   if (extension == ".yaml" || extension == ".yml") {
     return read_yaml_file(file);
   }
-  static const std::set<std::string> videos = {".mp4", ".webm", ".webp", ".gif", ".png", ".y4m"};
-  if (!videos.contains(extension)) {
+  if (!is_video_name(file)) {
     return read_json_file(file);
   }
   const std::string comment = read_video_comment(file);

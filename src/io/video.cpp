@@ -1,5 +1,6 @@
 #include "io/video.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 #include <vector>
@@ -102,6 +103,12 @@ const std::string& video_endings() {
     return list;
   }();
   return text;
+}
+
+bool is_video_name(const fs::path& file) {
+  return std::any_of(containers().begin(), containers().end(), [&](const auto& container) {
+    return extension_of(file) == container.extension;
+  });
 }
 
 void check_video_output(const fs::path& output, const VideoFormat& format,

@@ -34,6 +34,9 @@ class VideoWriter {
 // The endings of the names of video files, for messages: ".mp4, .webm, ... or .y4m".
 const std::string& video_endings();
 
+// Whether the name ends as those of video files and PNG images do, in any case.
+bool is_video_name(const std::filesystem::path& file);
+
 // Throws InputError with `flag` if the name of `output` has no known format (or contains more than
 // one number), if the format cannot store such a video or needs an encoder that this program or its
 // FFmpeg lacks, or if the file cannot be written. Leaves no file.
