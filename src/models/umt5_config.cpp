@@ -73,6 +73,7 @@ Umt5Config infer_umt5_config(const TensorShapes& shapes, const std::string& orig
   const std::vector<int64_t> embedding = matrix("token_embedding.weight");
   config.vocab_size = embedding[0];
   config.d_model = embedding[1];
+  config.num_layers = count_blocks(shapes, "blocks.", origin);
   const std::vector<int64_t> bias = matrix("blocks.0.pos_embedding.embedding.weight");
   config.relative_attention_num_buckets = bias[0];
   config.num_heads = bias[1];
@@ -84,7 +85,6 @@ Umt5Config infer_umt5_config(const TensorShapes& shapes, const std::string& orig
   }
   config.d_kv = inner / config.num_heads;
   config.d_ff = matrix("blocks.0.ffn.fc1.weight")[0];
-  config.num_layers = count_blocks(shapes, "blocks.", origin);
   config.check(origin);
   return config;
 }

@@ -113,14 +113,8 @@ constexpr std::array<std::string_view, 7> kUmt5Roots{
     "encoder.final_layer_norm.",
     "encoder.embed_tokens.",
 };
-// Of two blocks, so that a file without the first one is still recognised, and what it lacks is
-// named.
-constexpr std::array<std::string_view, 4> kUmt5Signs{
-    "blocks.0.ffn.gate.0.weight",
-    "blocks.0.pos_embedding.embedding.weight",
-    "blocks.1.ffn.gate.0.weight",
-    "blocks.1.pos_embedding.embedding.weight",
-};
+constexpr std::array<std::string_view, 2> kUmt5Signs{"blocks.0.ffn.gate.0.weight",
+                                                     "blocks.0.pos_embedding.embedding.weight"};
 constexpr ModelSigns kUmt5{"a UMT5 text encoder", kUmt5Roots, kUmt5Signs, translate_umt5_key};
 
 bool is_tokenizer(const std::string& name) {

@@ -106,7 +106,10 @@ std::string find_wrapper(const Checkpoint& checkpoint, const ModelSigns& model) 
     if (!wrapper) {
       continue;
     }
-    const std::string key = model.translate(std::string_view(name).substr(wrapper->size()));
+    std::string key = model.translate(std::string_view(name).substr(wrapper->size()));
+    if (const auto block = split_number(key, "blocks.")) {
+      key = "blocks.0." + std::string(block->rest);  // the first block may be missing
+    }
     if (std::find(model.signs.begin(), model.signs.end(), key) != model.signs.end()) {
       wrappers.emplace(*wrapper);
     }

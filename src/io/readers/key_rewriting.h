@@ -38,8 +38,9 @@ using KeyFunction = std::string (*)(std::string_view bare);
 struct ModelSigns {
   const char* title;                        // "a Wan transformer"
   std::span<const std::string_view> roots;  // each of its names begins with one of these
-  std::span<const std::string_view> signs;  // translated names: one of them identifies the model
-  KeyFunction translate;                    // a name without wrappers -> its name in our modules
+  // Translated names: one of them identifies the model. A name of block 0 stands for every block.
+  std::span<const std::string_view> signs;
+  KeyFunction translate;  // a name without wrappers -> its name in our modules
 };
 
 // The wrapper: the common prefix of all names of the model's tensors, such as
