@@ -1,5 +1,7 @@
 #include "engine/text_embeddings.h"
 
+#include <algorithm>
+
 namespace ospnext {
 
 void TextEmbeddings::load_encoder(const ModelSource& source, const ComputeOptions& compute) {
@@ -19,9 +21,19 @@ int64_t TextEmbeddings::embed(const std::string& text) {
 }
 
 void TextEmbeddings::keep(const std::string& text, const at::Tensor& rows) {
-  const at::Tensor here = rows.cpu();  // [n, D]
-  // A view would hold on to all that it is a view of.
-  rows_[text] = here.nbytes() == here.storage().nbytes() ? here : here.clone();
+  if (rows_.contains(text)) {
+    return;  // embedded here
+  }
+  // Rows lie side by side in large blocks, of which only touched pages take memory: rows kept one by
+  // one between what the encoder allocates and frees would leave gaps of half their size.
+  constexpr int64_t kBlockRows = 8192;
+  const int64_t n = rows.size(0);
+  if (!block_.defined() || used_ + n > block_.size(0)) {
+    block_ = at::empty({std::max(kBlockRows, n), rows.size(1)}, rows.options().device(at::kCPU));
+    used_ = 0;
+  }
+  rows_[text] = block_.narrow(0, used_, n).copy_(rows);
+  used_ += n;
 }
 
 }  // namespace ospnext

@@ -34,6 +34,8 @@ class TextEmbeddings {
 
  private:
   int64_t max_rows_;
+  at::Tensor block_;  // [rows, D] of the texts embedded last, and room for more
+  int64_t used_ = 0;  // rows of the block
   std::optional<Tokenizer> tokenizer_;
   Umt5Encoder encoder_{nullptr};
   std::map<std::string, at::Tensor> rows_;

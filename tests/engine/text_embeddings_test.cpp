@@ -76,9 +76,10 @@ TEST(TextEmbeddings, KeepTheRowsOfATextAndNoMore) {
   texts.free_encoder();
   const at::Tensor rows = texts.rows("a red ball");
   EXPECT_EQ(rows.sizes(), (at::IntArrayRef{tokens, 32}));
-  EXPECT_EQ(rows.storage().nbytes(), static_cast<size_t>(tokens * 32 * 4));
   texts.keep("padded", at::ones({512, 32}).narrow(0, 0, 3));
-  EXPECT_EQ(texts.rows("padded").storage().nbytes(), size_t{3 * 32 * 4});
+  const at::Tensor next = texts.rows("padded");
+  EXPECT_EQ(next.sizes(), (at::IntArrayRef{3, 32}));
+  EXPECT_EQ(next.const_data_ptr<float>(), rows.const_data_ptr<float>() + tokens * 32);
 }
 
 TEST(TextEmbeddings, AreThoseOfThePaddedBatch) {
@@ -118,7 +119,7 @@ TEST(TextsOfVideos, CostTheirRows) {
 #ifdef __SANITIZE_ADDRESS__
   constexpr long kMost = kRows * 5;  // it keeps what was freed; padded to 512 rows it would be 8.5
 #else
-  constexpr long kMost = kRows * 3 / 2;  // and what the allocator leaves between them
+  constexpr long kMost = kRows * 11 / 10;  // 0.97 was measured
 #endif
   EXPECT_LE(many - one, kMost);
 }
