@@ -24,8 +24,8 @@ void TextEmbeddings::keep(const std::string& text, const at::Tensor& rows) {
   if (rows_.contains(text)) {
     return;  // embedded here
   }
-  // Rows lie side by side in large blocks, of which only touched pages take memory: rows kept one by
-  // one between what the encoder allocates and frees would leave gaps of half their size.
+  // Rows lie side by side in large blocks, of which only touched pages take memory: rows kept one
+  // by one between what the encoder allocates and frees would leave gaps of half their size.
   constexpr int64_t kBlockRows = 8192;
   const int64_t n = rows.size(0);
   if (!block_.defined() || used_ + n > block_.size(0)) {
