@@ -84,14 +84,14 @@ struct Recipe {
 };
 
 // To add a sampler, add one line here.
-constexpr std::array<Recipe, 6> kRecipes = {{
+constexpr auto kRecipes = std::to_array<Recipe>({
     {"euler", euler_levels, exact_schedule, make<EulerSampler>},
     {"unipc", unipc_levels, whole_schedule, make<UniPcSampler>},
     {"dpm++", dpm_levels, whole_schedule, make<DpmSampler>},
     {"diffusers-unipc", diffusers_unipc_levels, whole_schedule_below_one, make<UniPcSampler>},
     {"diffusers-unipc-0.36", diffusers_unipc_036_levels, whole_schedule, make<UniPcSampler>},
     {"diffusers-euler", diffusers_euler_levels, exact_schedule, make<EulerSampler>},
-}};
+});
 
 constexpr int64_t kMostSteps = 10000;
 

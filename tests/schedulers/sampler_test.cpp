@@ -125,9 +125,9 @@ TEST_P(Samplers, OtherLevelsAreNoticed) {
     return name == "diffusers-unipc-0.36" ? "unipc" : name;
   };
   for (const std::string& other : sampler_names()) {
-    if (other != "euler" && family(other) != family(GetParam())) {
-      EXPECT_GT(farthest(run(*sampler(10, 5)), fixtures().at(other + ".latents_10_5")), kTrajectory)
-          << other;
+    const auto reference = fixtures().find(other + ".latents_10_5");  // Euler has none
+    if (reference != fixtures().end() && family(other) != family(GetParam())) {
+      EXPECT_GT(farthest(run(*sampler(10, 5)), reference->second), kTrajectory) << other;
     }
   }
 }
@@ -242,9 +242,12 @@ std::string refusal(const Action& action) {
 }
 
 TEST(Sampler, AnUnknownNameIsRefusedWithThoseKnown) {
+  std::string known;
+  for (const std::string& name : sampler_names()) {
+    known += (known.empty() ? "" : ", ") + name;
+  }
   EXPECT_EQ(refusal([] { make_sampler("eular", 4, 1.0); }),
-            "`scheduler`: found \"eular\", expected one of: euler, unipc, dpm++, diffusers-unipc, "
-            "diffusers-unipc-0.36, diffusers-euler");
+            "`scheduler`: found \"eular\", expected one of: " + known);
 }
 
 TEST(Sampler, AbsurdNumbersAreRefused) {
