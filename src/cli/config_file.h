@@ -12,9 +12,9 @@ namespace ospnext {
 using ConfigTranslator =
     std::function<nlohmann::json(const nlohmann::json& config, const std::filesystem::path& file)>;
 
-// By the name of `file`, in any case: .yaml and .yml are YAML; .mp4, .webm, .webp, .gif and .png
-// are videos of `generate`, which carry their configuration; anything else is JSON. Of the JSON
-// beside a video the part "config" is taken. Names come with underscores or dashes and leave with
+// By the name of `file`, in any case: .yaml and .yml are YAML; what is_video_name() knows is a
+// video of `generate`, which carries its configuration; anything else is JSON. Of the JSON beside a
+// video the part "config" is taken. Names come with underscores or dashes and leave with
 // underscores; a null is as if its name were not there. Throws InputError.
 nlohmann::json read_config_file(const std::filesystem::path& file,
                                 const ConfigTranslator& translate = {});

@@ -23,20 +23,6 @@ constexpr auto* kOpenGif = open_gif;
 constexpr decltype(&open_y4m) kOpenWebp = nullptr, kOpenGif = nullptr;
 #endif
 
-// All formats, in the order in which messages list them.
-const std::vector<VideoContainer>& containers() {
-  static const std::vector<VideoContainer> all = [] {
-    const auto muxed = muxed_containers();
-    std::vector<VideoContainer> list(muxed.begin(), muxed.end());
-    list.push_back({".webp", "libwebp", false, 16383, 1000, kOpenWebp});
-    list.push_back({".gif", "gif", false, 65535, 50, kOpenGif});  // viewers slow down faster files
-    list.push_back({".y4m", "", true, kAnySide, kAnyRate, open_y4m});
-    list.push_back({".png", "", false, kAnySide, kAnyRate, open_png_frames});
-    return list;
-  }();
-  return all;
-}
-
 // The digits of a %d (0) or %0Nd (N, up to 9) at name[place], which is moved to its last character;
 // nothing where there is another thing.
 std::optional<size_t> number_at(const std::string& name, size_t& place) {
@@ -56,7 +42,7 @@ std::optional<size_t> number_at(const std::string& name, size_t& place) {
 
 const VideoContainer& container_of(const fs::path& output, const std::string& what) {
   const std::string extension = extension_of(output);
-  for (const VideoContainer& container : containers()) {
+  for (const VideoContainer& container : video_containers()) {
     if (extension == container.extension && (extension != ".png" || frame_pattern(output))) {
       return container;
     }
@@ -93,12 +79,25 @@ void check_fits(const VideoContainer& container, const VideoFormat& format,
 
 }  // namespace
 
+const std::vector<VideoContainer>& video_containers() {
+  static const std::vector<VideoContainer> all = [] {
+    std::vector<VideoContainer> list = muxed_containers();
+    list.push_back({".webp", "libwebp", false, 16383, 1000, kOpenWebp});
+    list.push_back({".gif", "gif", false, 65535, 50, kOpenGif});  // viewers slow down faster files
+    list.push_back({".y4m", "", true, kAnySide, kAnyRate, open_y4m});
+    list.push_back({".png", "", false, kAnySide, kAnyRate, open_png_frames});
+    return list;
+  }();
+  return all;
+}
+
 const std::string& video_endings() {
   static const std::string text = [] {
     std::string list;
-    const size_t count = containers().size() - 1;  // without .png
+    const size_t count = video_containers().size() - 1;  // without .png
     for (size_t i = 0; i < count; ++i) {
-      list.append(i == 0 ? "" : i + 1 == count ? " or " : ", ").append(containers()[i].extension);
+      list.append(i == 0 ? "" : i + 1 == count ? " or " : ", ");
+      list.append(video_containers()[i].extension);
     }
     return list;
   }();
@@ -106,7 +105,8 @@ const std::string& video_endings() {
 }
 
 bool is_video_name(const fs::path& file) {
-  return std::any_of(containers().begin(), containers().end(), [&](const auto& container) {
+  const auto& all = video_containers();
+  return std::any_of(all.begin(), all.end(), [&](const VideoContainer& container) {
     return extension_of(file) == container.extension;
   });
 }

@@ -1,7 +1,7 @@
-// H.264 in .mp4 and VP9 in .webm, written through FFmpeg. Another format that FFmpeg muxes needs an
-// entry in muxed_formats() and one in kContainers.
-#include <array>
-#include <map>
+// The formats that FFmpeg muxes, H.264 in .mp4 and VP9 in .webm, and their writer. Another format
+// is another entry in muxed_formats().
+#include <algorithm>
+#include <utility>
 
 #include "core/extension.h"
 #include "io/output_file.h"
@@ -15,54 +15,56 @@ namespace {
 
 namespace fs = std::filesystem;
 
-#ifdef OSPNEXT_FFMPEG
+using Options = std::vector<std::pair<const char*, const char*>>;
+
 struct MuxedFormat {
-  const char* name;  // FFmpeg's name of the container
-  FfmpegOptions options;
-  EncoderSettings encoder;
+  const char* extension;
+  const char* muxer;    // FFmpeg's name of the container
+  const char* encoder;  // FFmpeg's name; frames reach it in yuv420p
+  Options muxer_options;
+  Options encoder_options;
 };
 
-// By the ending of the name.
-const std::map<std::string, MuxedFormat>& muxed_formats() {
+const std::vector<MuxedFormat>& muxed_formats() {
   // Constant quality (no bit rate). CRF 24 looks like CRF 18 in H.264. cpu-used 2 takes a third of
   // the time of 0, at nearly the same size.
-  static const std::map<std::string, MuxedFormat> formats{
+  static const std::vector<MuxedFormat> formats{
       {".mp4",
-       {"mp4",
-        {{"movflags", "+faststart"}},
-        {.name = "libx264",
-         .pixels = AV_PIX_FMT_YUV420P,
-         .options = {{"preset", "medium"}, {"crf", "18"}},
-         .global_header = true}}},
+       "mp4",
+       "libx264",
+       {{"movflags", "+faststart"}},
+       {{"preset", "medium"}, {"crf", "18"}}},
       {".webm",
-       {"webm",
-        {},
-        {.name = "libvpx-vp9",
-         .pixels = AV_PIX_FMT_YUV420P,
-         .options = {{"b", "0"},
-                     {"crf", "24"},
-                     {"deadline", "good"},
-                     {"cpu-used", "2"},
-                     {"row-mt", "1"},
-                     {"threads", "auto"}},
-         .global_header = true}}},
+       "webm",
+       "libvpx-vp9",
+       {},
+       {{"b", "0"},
+        {"crf", "24"},
+        {"deadline", "good"},
+        {"cpu-used", "2"},
+        {"row-mt", "1"},
+        {"threads", "auto"}}},
   };
   return formats;
 }
 
-const MuxedFormat& format_of(const fs::path& output) {
-  return muxed_formats().at(extension_of(output));
+#ifdef OSPNEXT_FFMPEG
+EncoderSettings encoder_of(const MuxedFormat& muxed) {
+  return {.name = muxed.encoder,
+          .pixels = AV_PIX_FMT_YUV420P,
+          .options = muxed.encoder_options,
+          .global_header = true};
 }
 
 class MuxedWriter final : public VideoWriter {
  public:
-  MuxedWriter(const fs::path& output, const VideoFormat& format)
+  MuxedWriter(const MuxedFormat& muxed, const fs::path& output, const VideoFormat& format)
       : format_(format),
         file_(output),
-        encoder_(format_of(output).encoder, format, output,
+        encoder_(encoder_of(muxed), format, output,
                  [this](AVPacket& packet) { muxer_.write(packet); }),
-        muxer_(format_of(output).name, file_.path(), output, encoder_.context(), format.comment,
-               format_of(output).options) {}
+        muxer_(muxed.muxer, file_.path(), output, encoder_.context(), format.comment,
+               muxed.muxer_options) {}
 
   void write(const at::Tensor& frames) override {
     const at::Tensor pixels = checked_frames(frames, format_);  // [n, H, W, 3]
@@ -87,21 +89,23 @@ class MuxedWriter final : public VideoWriter {
 };
 
 std::unique_ptr<VideoWriter> open_muxed(const fs::path& output, const VideoFormat& format) {
-  return std::make_unique<MuxedWriter>(output, format);
+  const auto muxed =
+      std::find_if(muxed_formats().begin(), muxed_formats().end(),
+                   [&](const MuxedFormat& one) { return one.extension == extension_of(output); });
+  return std::make_unique<MuxedWriter>(*muxed, output, format);
 }
 #else
 constexpr decltype(&open_y4m) open_muxed = nullptr;
 #endif
 
-constexpr std::array<VideoContainer, 2> kContainers{{
-    {".mp4", "libx264", true, 16384, kAnyRate, open_muxed},
-    {".webm", "libvpx-vp9", true, 16384, kAnyRate, open_muxed},
-}};
-
 }  // namespace
 
-std::span<const VideoContainer> muxed_containers() {
-  return kContainers;
+std::vector<VideoContainer> muxed_containers() {
+  std::vector<VideoContainer> list;
+  for (const MuxedFormat& muxed : muxed_formats()) {
+    list.push_back({muxed.extension, muxed.encoder, true, 16384, kAnyRate, open_muxed});
+  }
+  return list;
 }
 
 }  // namespace ospnext

@@ -3,7 +3,7 @@
 
 #include <filesystem>
 #include <memory>
-#include <span>
+#include <vector>
 
 #include "io/video.h"
 
@@ -22,8 +22,11 @@ struct VideoContainer {
 inline constexpr int64_t kAnySide = 1 << 24;
 inline constexpr double kAnyRate = 1e6;
 
-// The formats that FFmpeg muxes. Without FFmpeg they are known but have no writer.
-std::span<const VideoContainer> muxed_containers();
+// All formats, in the order in which messages list them. Without FFmpeg, those that need it are
+// known but have no writer.
+const std::vector<VideoContainer>& video_containers();
+// Those that FFmpeg muxes.
+std::vector<VideoContainer> muxed_containers();
 
 std::unique_ptr<VideoWriter> open_y4m(const std::filesystem::path& output,
                                       const VideoFormat& format);

@@ -8,6 +8,7 @@
 #include <random>
 
 #include "cli/generate_fixture.h"
+#include "io/moving_picture.h"
 
 namespace ospnext {
 namespace {
@@ -17,13 +18,6 @@ using std::chrono::milliseconds;
 
 class GenerateFaults : public Generate {
  protected:
-  static Names outputs() {
-    Names names = {"a.y4m", "a_%02d.png"};
-#ifdef OSPNEXT_FFMPEG
-    names.insert(names.end(), {"a.mp4", "a.webm", "a.webp", "a.gif"});
-#endif
-    return names;
-  }
   // Status 1, and one sentence at the end of standard error.
   static void expect_failure(const Outcome& outcome, const std::string& part) {
     EXPECT_EQ(outcome.status, 1) << outcome.err;
@@ -39,7 +33,7 @@ TEST_F(GenerateFaults, AFileThatMayNotGrowLeavesNothingAndKeepsTheOldOne) {
     const rlimit bytes{4096, 4096};
     ::setrlimit(RLIMIT_FSIZE, &bytes);
   };
-  for (const std::string& name : outputs()) {
+  for (const std::string& name : video_names("a")) {
     write_file(folder_ / "a.mp4", "old");
     write_file(folder_ / "a.json", "old");
     const Names before = folder_.names();
@@ -70,7 +64,7 @@ TEST_F(GenerateFaults, AFullDiskIsSaidSo) {
       ::_exit(kCannotMount);
     }
   };
-  for (const std::string& name : outputs()) {
+  for (const std::string& name : video_names("a")) {
     const Outcome outcome =
         run_binary(with_model({"--prompt", "a", "--steps=1", "--num-frames=65", "--width=96",
                                "--height=96", "--output", path(name)}),
@@ -83,7 +77,7 @@ TEST_F(GenerateFaults, AFullDiskIsSaidSo) {
 }
 
 TEST_F(GenerateFaults, AFolderThatGoesAwayIsSaidSo) {
-  for (const std::string& name : outputs()) {
+  for (const std::string& name : video_names("a")) {
     std::filesystem::create_directory(folder_ / "gone");
     const Outcome outcome = run_binary(
         with_model({"--prompt", "a", "--steps=20", "--output", path("gone/" + name)}),

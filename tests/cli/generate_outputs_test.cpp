@@ -7,6 +7,7 @@
 
 #include "cli/generate_fixture.h"
 #include "engine/generate_config.h"
+#include "io/moving_picture.h"
 #include "io/weights.h"
 #include "schedulers/flow_matching.h"
 #include "support/paths.h"
@@ -101,16 +102,15 @@ TEST_F(GenerateOutputs, ARecordHoldsWhatMakesItsVideoAndNothingElse) {
 }
 
 TEST_F(GenerateOutputs, EveryFileThatKeepsItsConfigurationMakesItselfAgain) {
-  Names names = {"a_%d.png"};
-#ifdef OSPNEXT_FFMPEG
-  names.insert(names.end(), {"a.mp4", "a.webm", "a.webp", "a.gif"});
-#endif
-  for (const std::string& name : names) {
+  for (const std::string& name : video_names("a")) {
+    if (name.ends_with(".y4m")) {
+      continue;  // it keeps none
+    }
     make({"--prompt", "a \"red\" <ball> & 一个球", "--seed=7", "--output", path(name)});
     const bool is_png = name.ends_with(".png");
     std::string again = name;
     again[0] = 'b';
-    const std::string made = is_png ? "a_2.png" : name, remade = is_png ? "b_2.png" : again;
+    const std::string made = is_png ? "a_002.png" : name, remade = is_png ? "b_002.png" : again;
     make({"--config", path(made), "--output", path(again)});
     EXPECT_TRUE(text(remade) == text(made)) << name;
   }

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "core/torch/torch.h"
-#include "io/video.h"
+#include "io/video_writers.h"
 #include "support/temporary_folder.h"
 
 namespace ospnext {
@@ -34,12 +34,15 @@ inline void write_video(const std::filesystem::path& file, const at::Tensor& fra
   writer->commit();
 }
 
-// A name of every format that this program writes.
-inline std::vector<std::string> video_names() {
-  std::vector<std::string> names = {"clip.y4m", "f_%03d.png"};
-#ifdef OSPNEXT_FFMPEG
-  names.insert(names.end(), {"clip.mp4", "clip.webm", "clip.webp", "clip.gif"});
-#endif
+// A name of every format that this program writes: "clip.mp4", ..., "clip_%03d.png".
+inline std::vector<std::string> video_names(const std::string& stem = "clip") {
+  std::vector<std::string> names;
+  for (const VideoContainer& container : video_containers()) {
+    const std::string extension = container.extension;
+    if (container.open != nullptr) {
+      names.push_back(stem + (extension == ".png" ? "_%03d" : "") + extension);
+    }
+  }
   return names;
 }
 

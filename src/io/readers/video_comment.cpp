@@ -289,7 +289,7 @@ std::string read_video_comment(const std::filesystem::path& file) {
   const std::string found = head.starts_with("YUV4MPEG2")
                                 ? ".y4m, which keeps no comment"
                                 : ospnext::quoted(std::string(head.substr(0, 8)));
-  throw InputError(origin + ": expected an .mp4, .webm, .webp, .gif or .png file, found " + found);
+  throw InputError(origin + ": expected a video or PNG that keeps a comment, found " + found);
 }
 
 std::string comment_to_xmp(const std::string& text) {
