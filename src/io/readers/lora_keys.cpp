@@ -54,8 +54,11 @@ constexpr string_view kPeftPrefix = kPrefixes[0].first;
 constexpr int kMostPrefixes = 8;  // in one name
 
 // Prefixes of scripts that write "_" instead of "." in layer names: kohya, LyCORIS, OneTrainer.
-constexpr std::array<string_view, 3> kJoiningPrefixes{"lora_unet_", "lycoris_",
-                                                      "lora_transformer_"};
+constexpr auto kJoiningPrefixes = std::to_array<string_view>({
+    "lora_unet_",
+    "lycoris_",
+    "lora_transformer_",
+});
 
 // The layers of Wan's transformer: those in a block, and the others. joined_layers() derives
 // diffusers' names from them.
