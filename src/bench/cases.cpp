@@ -11,7 +11,7 @@
 #include "kernels/partial_attention.h"
 #include "kernels/rotate_pairs.h"
 #include "models/rope.h"
-#include "models/token_exchange.h"
+#include "models/token_tables.h"
 #include "models/vae_tiling.h"
 #include "packages/random_model.h"
 #include "quant/hif8_linear.h"
@@ -111,6 +111,37 @@ at::Tensor attend_in_two_parts(const at::Tensor& q, const at::Tensor& k, const a
 
 RandomModelSource random_parts(const BenchModel& model) {
   return {model.transformer, model.text_encoder, model.vae, 0};
+}
+
+// The tables of one grid, kept by the cases that use them.
+std::shared_ptr<const TokenTables> tables_of(const BenchModel& model,
+                                             const TransformerConfig& config) {
+  return std::make_shared<TokenTables>(config, model.grid(), model.compute.device);
+}
+
+// One case for each block of a model of `config`: the block alone, on random tokens.
+std::vector<BenchCase> cases_of_blocks(const BenchModel& model, const TransformerConfig& config) {
+  BenchModel few_blocks = model;
+  few_blocks.transformer = config;
+  Transformer transformer = random_parts(few_blocks).transformer(model.compute);
+  const int64_t C = config.dim;
+  const at::Tensor x = draw({1, model.grid().tokens(), C}, model.compute);
+  const TimeVectors time{draw({1, C}, model.compute, at::kFloat),
+                         draw({1, 6, C}, model.compute, at::kFloat)};
+  const Execution run = transformer->inference();
+  const TextVectors text =
+      transformer->embed_text(draw({1, kTextRows, config.text_dim}, model.compute), run);
+  const auto tables = tables_of(model, config);
+  std::vector<BenchCase> cases;
+  for (size_t i = 0; i < transformer->plan().size(); ++i) {
+    const Pattern pattern = transformer->plan()[i].pattern;
+    cases.push_back({.name = std::string("block, ").append(pattern_name(pattern)),
+                     .flops = block_flops(model, pattern),
+                     .ours = [=]() mutable {
+                       transformer->run_blocks(x, {i, i + 1}, text, time, *tables, run);
+                     }});
+  }
+  return cases;
 }
 
 }  // namespace
@@ -216,34 +247,32 @@ std::vector<BenchCase> pointwise_cases(const BenchModel& model) {
        .ours = [=] { hif8::encode_e4m3(x, at::ones({1}, shift.options())); }},
       {.name = "HiF8: GELU, amax and cast",
        .bytes = 2 * static_cast<double>(hidden.nbytes()) + static_cast<double>(hidden.numel()),
-       .ours = [=] { hif8::fp8_input_of_gelu(hidden, hif8::kForwardAmax); }},
+       .ours =
+           [=] {
+             hif8::round_input(hidden, hif8::kForwardAmax, hif8::Products::kTensorCores, {},
+                               hif8::Of::kGelu);
+           }},
   };
 }
 
 std::vector<BenchCase> block_cases(const BenchModel& model) {
   const TransformerConfig& config = model.transformer;
-  const int64_t L = model.grid().tokens(), C = config.dim;
-  BenchModel one_block = model;
-  one_block.transformer.skiparse_model_type = "full";
-  one_block.transformer.num_layers = 1;
-  one_block.transformer.num_full_blocks = 0;
-  const Transformer transformer = random_parts(one_block).transformer(model.compute);
-  auto block = transformer->blocks->ptr<TransformerBlockImpl>(0);
-  const at::Tensor x = draw({1, L, C}, model.compute);
-  const at::Tensor time = draw({1, 6, C}, model.compute, at::kFloat);
-  const TextKeys text = block->cross_attn->text_keys(draw({1, kTextRows, C}, model.compute));
   std::vector<BenchCase> cases;
-  for (const Pattern pattern : patterns_of(config)) {
-    const Layout layout = layout_of(model, pattern);
-    const SequenceRanks alone;
-    const Placement place{layout, rope_table(config.head_dim(), layout),
-                          attention_shards(layout, layout.pattern(), alone),
-                          attention_shards(layout, Pattern::kFull, alone)};
-    cases.push_back({.name = std::string("block, ").append(pattern_name(pattern)),
-                     .flops = block_flops(model, pattern),
-                     .ours = [=] { block->forward(x, time, text, place, pattern); }});
+  TransformerConfig few = config;
+  few.num_full_blocks = 0;
+  if (config.skiparse_type() != SkiparseType::kUniform) {
+    few.skiparse_model_type = "full";
+    few.num_layers = 1;
+    cases = cases_of_blocks(model, few);
   }
-  const at::Tensor heads = x.view({1, L, config.num_heads, config.head_dim()});  // [1, L, H, D]
+  if (config.skiparse_type() != SkiparseType::kFull) {
+    few.skiparse_model_type = "uniform";
+    few.num_layers = 2;  // one of each pattern
+    std::ranges::move(cases_of_blocks(model, few), std::back_inserter(cases));
+  }
+  const int64_t L = model.grid().tokens();
+  const at::Tensor heads =
+      draw({1, L, config.num_heads, config.head_dim()}, model.compute);  // [1, L, H, D]
   const double flops = attention_flops(config, layout_of(model, Pattern::kFull));
   cases.push_back(
       {.name = "attention, full", .flops = flops, .ours = [=] { attention(heads, heads, heads); }});
@@ -256,10 +285,12 @@ std::vector<BenchCase> block_cases(const BenchModel& model) {
 std::vector<BenchCase> forward_cases(const BenchModel& model) {
   const TransformerConfig& config = model.transformer;
   Transformer transformer = random_parts(model).transformer(model.compute);
+  const Execution run = transformer->inference();
   const at::Tensor latent = draw(model.latent_shape(), model.compute, at::kFloat);
   const TextVectors text =
-      transformer->embed_text(draw({1, config.text_len, config.text_dim}, model.compute));
+      transformer->embed_text(draw({1, config.text_len, config.text_dim}, model.compute), run);
   const at::Tensor time = at::full({1}, 500.0, latent.options());
+  const auto tables = tables_of(model, config);
   double flops = 0;
   for (const BlockPlan& plan : transformer->plan()) {
     flops += block_flops(model, plan.pattern);
@@ -267,7 +298,7 @@ std::vector<BenchCase> forward_cases(const BenchModel& model) {
   return {{.name = std::string("forward, ").append(config.skiparse_model_type),
            .flops = flops,
            .ours = [=]() mutable {
-             transformer->forward(latent, text, transformer->embed_time(time));
+             transformer->forward(latent, text, transformer->embed_time(time), *tables, run);
            }}};
 }
 

@@ -21,12 +21,12 @@ Layer plain_layer(const at::Tensor& x, const at::Tensor& weight, const at::Tenso
   return {.product = [=] { return at::mm(x, weight.t()); },  // [L, out]
           .linear =
               [=](const Residual& residual) {
-                return linear(residual, x.unsqueeze(0), weight, bias);  // [1, L, out]
+                return linear(residual, x.unsqueeze(0), weight, bias,
+                              Epilogue::kFused);  // [1, L, out]
               },
           .gelu =
               [=] {
-                return x.is_cuda() ? at::_addmm_activation(bias, x, weight.t(), 1, 1, true)
-                                   : at::gelu(at::linear(x, weight, bias), "tanh");  // [L, out]
+                return linear_gelu(x, weight, bias, Epilogue::kFused);  // [L, out]
               }};
 }
 
@@ -36,7 +36,8 @@ Layer simulated_layer(const at::Tensor& x, const at::Tensor& weight, const at::T
   const at::Tensor sample = x.unsqueeze(0);  // [1, L, in]
   const auto factor = scale.item<float>();
   const auto linear = [=](const Residual& residual) {
-    return add_branch(residual, hif8::linear(sample, values, factor, bias, hif8::kForwardAmax));
+    return hif8::linear(hif8::round_input(sample, hif8::kForwardAmax, hif8::Products::kSimulated),
+                        values, factor, bias, Epilogue::kFused, residual);  // [1, L, out]
   };
   return {.product = [=] { return at::mm(x, values.t()); },  // [L, out]
           .linear = linear,
@@ -46,15 +47,17 @@ Layer simulated_layer(const at::Tensor& x, const at::Tensor& weight, const at::T
 Layer fp8_layer(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
   const at::Tensor scale = hif8::scale_to(hif8::kForwardAmax, hif8::amax_of_tensor(weight));
   const at::Tensor codes = hif8::fp8_weight(hif8::code_values(weight, scale));
-  const hif8::Fp8Input input = hif8::fp8_input(x.unsqueeze(0), hif8::kForwardAmax);  // [1, L, in]
+  const hif8::Input input = hif8::round_input(x.unsqueeze(0), hif8::kForwardAmax,
+                                              hif8::Products::kTensorCores);  // [1, L, in]
   const auto factor = scale.item<float>();
   const at::Tensor one = at::ones({}, x.options().dtype(at::kFloat));
   const auto linear = [=](const Residual& residual) {
-    return hif8::fp8_linear(input, codes, factor, bias, residual);
+    return hif8::linear(input, codes, factor, bias, Epilogue::kFused, residual);
   };
   return {.product =
               [=] {
-                return at::_scaled_mm(input.codes[0], codes.t(), one, one, {}, {}, input.dtype,
+                return at::_scaled_mm(input.codes[0], codes.t(), one, one, {}, {},
+                                      input.x.scalar_type(),
                                       /*use_fast_accum=*/false);  // [L, out]
               },
           .linear = linear,
@@ -102,8 +105,8 @@ BenchCase cast_case(const LayerShape& shape, const at::Tensor& x, double operand
       .name = after_gelu ? "  GELU, amax and cast of the input" : "  amax and cast of the input",
       .bytes = (2 * width + operand) * static_cast<double>(shape.L * shape.in),
       .ours = [sample = x.unsqueeze(0), after_gelu] {  // [1, L, in]
-        after_gelu ? hif8::fp8_input_of_gelu(sample, hif8::kForwardAmax)
-                   : hif8::fp8_input(sample, hif8::kForwardAmax);
+        hif8::round_input(sample, hif8::kForwardAmax, hif8::Products::kTensorCores, {},
+                          after_gelu ? hif8::Of::kGelu : hif8::Of::kItself);
       }};
 }
 
@@ -122,7 +125,7 @@ std::vector<BenchCase> layer_cases(const LayerShape& shape, const ComputeOptions
   const auto bias_bytes = static_cast<double>(bias.nbytes());
   std::vector<BenchCase> cases = {product};
   cases.push_back(with_epilogue(
-      product, "  + bias", [layer] { layer.linear({}); }, bias_bytes));
+      product, "  + bias", [layer] { layer.linear({.overwrite = true}); }, bias_bytes));
   if (shape.into_ffn() && layer.gelu) {
     cases.push_back(with_epilogue(product, "  + bias + GELU", layer.gelu, bias_bytes));
   }
@@ -131,8 +134,8 @@ std::vector<BenchCase> layer_cases(const LayerShape& shape, const ComputeOptions
     const at::Tensor gate = draw({1, 1, out}, compute).to(at::kFloat);
     const double residual_bytes = bias_bytes + static_cast<double>(residual.nbytes());
     const double gated_bytes = residual_bytes + static_cast<double>(gate.nbytes());
-    const auto add = [=] { layer.linear({residual}); };
-    const auto add_gated = [=] { layer.linear({residual, gate}); };
+    const auto add = [=] { layer.linear({residual, {}, /*overwrite=*/true}); };
+    const auto add_gated = [=] { layer.linear({residual, gate, /*overwrite=*/true}); };
     cases.push_back(with_epilogue(product, "  + bias + residual", add, residual_bytes));
     cases.push_back(with_epilogue(product, "  + bias + gated residual", add_gated, gated_bytes));
   }

@@ -20,7 +20,7 @@ namespace {
 
 struct EvalConfig {
   ModelFields model;
-  LoraFields loras;
+  LiveLoraFields loras;
   EvaluationConfig evaluation;
   std::string device = "auto";
   std::string precision = "auto";

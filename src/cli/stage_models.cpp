@@ -24,7 +24,7 @@ struct ModelStage {
 };
 
 struct DenoiseStage : ModelStage {
-  LoraFields loras;
+  LiveLoraFields loras;
 
   DenoiseStage() { common.runs_transformer = true; }
 

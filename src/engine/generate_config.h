@@ -24,7 +24,7 @@ struct GenerateConfig {
   int64_t seed_step = 1;
   int64_t num_videos = 1;
   ModelFields model;
-  LoraFields loras;
+  LiveLoraFields loras;
   std::string device = "auto";
   std::string precision = "auto";
   std::string output = "video.mp4";

@@ -34,6 +34,13 @@ void TextEmbeddings::keep(const std::string& text, const at::Tensor& rows) {
   }
   rows_[text] = block_.narrow(0, used_, n).copy_(rows);
   used_ += n;
+  num_rows_ += n;
+}
+
+void TextEmbeddings::forget_all() {
+  rows_.clear();
+  block_ = at::Tensor();
+  used_ = num_rows_ = 0;
 }
 
 }  // namespace ospnext

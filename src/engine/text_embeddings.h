@@ -31,11 +31,15 @@ class TextEmbeddings {
   void keep(const std::string& text, const at::Tensor& rows);
   // [n, D] in the encoder's dtype, on the CPU, of a text that is there.
   const at::Tensor& rows(const std::string& text) const { return rows_.at(text); }
+  bool has(const std::string& text) const { return rows_.contains(text); }
+  int64_t num_rows() const { return num_rows_; }  // of all texts
+  void forget_all();
 
  private:
   int64_t max_rows_;
   at::Tensor block_;  // [rows, D] of the texts embedded last, and room for more
   int64_t used_ = 0;  // rows of the block
+  int64_t num_rows_ = 0;
   std::optional<Tokenizer> tokenizer_;
   Umt5Encoder encoder_{nullptr};
   std::map<std::string, at::Tensor> rows_;

@@ -1,5 +1,6 @@
 #include "io/loras.h"
 
+#include <iterator>
 #include <set>
 
 #include "core/error.h"
@@ -55,6 +56,26 @@ void Loras::warn_of_remarks() const {
       }
     }
   }
+}
+
+std::vector<LowRankChange> Loras::take_low_rank() {
+  std::vector<LowRankChange> taken;
+  for (auto entry = changes_.begin(); entry != changes_.end();) {
+    auto& [parameter, changes] = *entry;
+    std::erase_if(changes, [&, &parameter = parameter](const Change& change) {
+      const auto& [file, content, factor] = change;
+      if (!content->down || content->values.shape.size() != 2 || content->down->shape.size() != 2) {
+        return false;
+      }
+      const auto copy = [&](const TensorRecord& record) {  // the file may be closed before it
+        return floats(record, *file, content->name, at::kCPU).clone();
+      };
+      taken.push_back({parameter, copy(*content->down), copy(content->values), factor});
+      return true;
+    });
+    entry = changes.empty() ? changes_.erase(entry) : std::next(entry);
+  }
+  return taken;
 }
 
 void Loras::add_to(const std::string& parameter, int64_t first_row, const at::Tensor& rows) const {

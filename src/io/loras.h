@@ -10,6 +10,13 @@
 
 namespace ospnext {
 
+// A change of low rank of a weight [out, in]: factor · up · down.
+struct LowRankChange {
+  std::string parameter;  // "blocks.0.self_attn.q.weight"
+  at::Tensor down, up;    // [r, in], [out, r] float32 on the CPU
+  double factor;          // strength · alpha / r
+};
+
 // The LoRAs of one model. An empty set changes nothing.
 class Loras {
  public:
@@ -24,6 +31,13 @@ class Loras {
 
   // Prints the remarks on the files as warnings, each of them once.
   void warn_of_remarks() const;
+
+  // Takes the changes of low rank of matrices out of the set and returns them, in the order of the
+  // parameters and then of the choices. What is left are differences of whole parameters, and
+  // changes of low rank of parameters that are no matrices. Throws as add_to() does.
+  std::vector<LowRankChange> take_low_rank();
+  // A parameter that is changed, or "" if there is none.
+  std::string any_changed() const { return changes_.empty() ? "" : changes_.begin()->first; }
 
   // Whether a LoRA changes the parameter.
   bool change(const std::string& parameter) const { return changes_.contains(parameter); }

@@ -1,6 +1,13 @@
 #ifdef OSPNEXT_CUDA
 #include "kernels/attention_cuda.h"
 
+#include <torch/autograd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <optional>
+
 #include "core/torch/shape_check.h"
 #include "kernels/attention_launch.h"
 #include "kernels/cuda_tensors.h"
@@ -93,15 +100,140 @@ at::Tensor launch(const at::Tensor& q_in, const at::Tensor& k_in, const at::Tens
 
 bool takes(const at::Tensor& x, at::ScalarType dtype, const at::Device& device) {
   return x.is_cuda() && x.device() == device && x.scalar_type() == dtype && x.dim() == 4 &&
-         x.size(3) == kHeadWidth && !(at::GradMode::is_enabled() && x.requires_grad());
+         x.size(3) == kHeadWidth;
 }
 
+// Empty for no lengths: one segment of all tokens.
 std::vector<int64_t> offsets_of(const std::vector<int64_t>& lengths) {
-  std::vector<int64_t> offsets{0};
-  for (const int64_t length : lengths) {
-    offsets.push_back(offsets.back() + length);
+  std::vector<int64_t> offsets;
+  for (size_t i = 0; i < lengths.size(); ++i) {
+    offsets.resize(i + 2);
+    offsets[i + 1] = offsets[i] + lengths[i];
   }
   return offsets;
+}
+
+using HeadGradients = std::array<at::Tensor, 3>;  // of q, k and v
+
+// What the gradient of attention needs, [B, l, H, 128] each; log_sum [B, H, l].
+struct Attended {
+  at::Tensor grad, q, k, v, out, log_sum;
+};
+
+// The gradients of attention to all keys, by cuDNN, or by FlashAttention for few queries or keys.
+// 3 x [B, H, l, 128].
+HeadGradients plain_gradients(const Attended& it) {
+  constexpr int64_t kFew = 64;
+  const double scale = 1 / std::sqrt(static_cast<double>(kHeadWidth));
+  const auto heads = [](const at::Tensor& x) { return x.transpose(1, 2); };  // [B, H, l, 128]
+  const at::Tensor seed = at::zeros({}, it.q.options().dtype(at::kLong));    // of no dropout
+  const int64_t L = it.q.size(1), S = it.k.size(1);
+  if (std::min(L, S) < kFew) {
+    const auto [q, k, v] = at::_scaled_dot_product_flash_attention_backward(
+        heads(it.grad), heads(it.q), heads(it.k), heads(it.v), heads(it.out),
+        it.log_sum.contiguous(), {}, {}, L, S, /*dropout_p=*/0, /*is_causal=*/false, seed, seed,
+        scale);
+    return {q, k, v};
+  }
+  const at::Tensor stats = it.log_sum.contiguous().unsqueeze(3);  // [B, H, l, 1]
+  const auto [q, k, v] = at::_scaled_dot_product_cudnn_attention_backward(
+      heads(it.grad), heads(it.q), heads(it.k), heads(it.v), heads(it.out), stats, seed, seed,
+      /*attn_bias=*/{}, {}, {}, L, S, /*dropout_p=*/0, /*is_causal=*/false, scale);
+  return {q, k, v};
+}
+
+// The same with log_weight [S] added to the scores. ATen takes weights of q's dtype for each query.
+HeadGradients weighted_gradients(const Attended& it, const at::Tensor& log_weight) {
+  constexpr int64_t kMultiple = 32;  // of the rows of log_sum
+  const double scale = 1 / std::sqrt(static_cast<double>(kHeadWidth));
+  const int64_t B = it.q.size(0), L = it.q.size(1), H = it.q.size(2), S = it.k.size(1);
+  const auto heads = [](const at::Tensor& x) { return x.transpose(1, 2); };  // [B, H, l, 128]
+  const int64_t missing = (kMultiple - L % kMultiple) % kMultiple;
+  const at::Tensor seed = at::zeros({}, it.q.options().dtype(at::kLong));  // of no dropout
+  const auto [q, k, v, none] = at::_scaled_dot_product_efficient_attention_backward(
+      heads(it.grad), heads(it.q), heads(it.k), heads(it.v),
+      log_weight.to(it.q.scalar_type()).expand({B, H, L, S}), heads(it.out),
+      at::constant_pad_nd(it.log_sum, {0, missing}), seed, seed, /*dropout_p=*/0,
+      {true, true, true, false}, /*is_causal=*/false, scale);
+  return {q, k, v};
+}
+
+// The gradients inside segments, 3 x [B, L, H, 128]. Segments of equal length are one batch.
+HeadGradients segment_gradients(const Attended& it, const std::vector<int64_t>& lengths) {
+  const int64_t B = it.q.size(0), L = it.q.size(1), H = it.q.size(2);
+  const auto S = static_cast<int64_t>(lengths.size());
+  if (std::adjacent_find(lengths.begin(), lengths.end(), std::not_equal_to<>()) == lengths.end()) {
+    const auto split = [&](const at::Tensor& x) {
+      return x.reshape({B * S, L / S, H, kHeadWidth});  // [B·S, L/S, H, 128]
+    };
+    const at::Tensor log_sum =
+        it.log_sum.view({B, H, S, L / S}).transpose(1, 2).flatten(0, 1);  // [B·S, H, L/S]
+    HeadGradients parts = plain_gradients(
+        {split(it.grad), split(it.q), split(it.k), split(it.v), split(it.out), log_sum});
+    for (at::Tensor& part : parts) {
+      part = part.transpose(1, 2).reshape({B, L, H, kHeadWidth});  // [B, L, H, 128]
+    }
+    return parts;
+  }
+  HeadGradients all = {at::empty_like(it.out), at::empty_like(it.out), at::empty_like(it.out)};
+  int64_t begin = 0;
+  for (const int64_t length : lengths) {
+    if (length > 0) {
+      const auto own = [&](const at::Tensor& x) { return x.narrow(1, begin, length); };
+      const HeadGradients parts =
+          plain_gradients({own(it.grad), own(it.q), own(it.k), own(it.v), own(it.out),
+                           it.log_sum.narrow(2, begin, length)});
+      for (size_t i = 0; i < parts.size(); ++i) {
+        own(all[i]).copy_(parts[i].transpose(1, 2));  // [B, l, H, 128]
+      }
+    }
+    begin += length;
+  }
+  return all;
+}
+
+// Attention with a gradient. q [B, L, H, 128]; k, v [B, S, H, 128]; log_weight [S] or none;
+// `lengths` of segments, or none: every query attends to all keys.
+struct HopperAttention : torch::autograd::Function<HopperAttention> {
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& q,
+                            const at::Tensor& k, const at::Tensor& v,
+                            const std::optional<at::Tensor>& log_weight,
+                            const std::vector<int64_t>& lengths) {
+    const at::Tensor log_sum =
+        at::empty({q.size(0), q.size(2), q.size(1)}, q.options().dtype(at::kFloat));  // [B, H, L]
+    const at::Tensor out =
+        launch(q, k, v, log_weight.value_or(at::Tensor()), offsets_of(lengths), {}, {}, log_sum);
+    context->save_for_backward({q, k, v, out, log_sum, log_weight.value_or(at::Tensor())});
+    context->saved_data["lengths"] = lengths;
+    return out;
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 const torch::autograd::variable_list& gradients) {
+    const auto saved = context->get_saved_variables();
+    const Attended it{gradients[0].contiguous(), saved[0], saved[1], saved[2], saved[3], saved[4]};
+    const at::Tensor& log_weight = saved[5];
+    const auto lengths = context->saved_data["lengths"].toIntVector();
+    const c10::cuda::CUDAGuard device(it.q.device());
+    HeadGradients found;
+    if (it.q.numel() == 0 || it.k.numel() == 0) {
+      found = {at::zeros_like(it.q), at::zeros_like(it.k), at::zeros_like(it.v)};
+    } else if (!lengths.empty()) {
+      found = segment_gradients(it, lengths);
+    } else {
+      found = log_weight.defined() ? weighted_gradients(it, log_weight) : plain_gradients(it);
+      for (at::Tensor& one : found) {
+        one = one.transpose(1, 2);  // [B, L or S, H, 128]
+      }
+    }
+    return {found[0], found[1], found[2], {}, {}};
+  }
+};
+
+// Whether the log of the sums must be stored for a gradient. It changes no other result.
+bool wants_gradient(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+  return at::GradMode::is_enabled() &&
+         (q.requires_grad() || k.requires_grad() || v.requires_grad());
 }
 
 }  // namespace
@@ -127,7 +259,9 @@ bool takes_segments(const std::vector<int64_t>& lengths) {
 
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                      const at::Tensor& log_weight) {
-  return launch(q, k, v, log_weight, {});
+  return wants_gradient(q, k, v)
+             ? HopperAttention::apply(q, k, v, if_defined(log_weight), std::vector<int64_t>())
+             : launch(q, k, v, log_weight, {});
 }
 
 std::pair<at::Tensor, at::Tensor> attention_and_log_sum(const at::Tensor& q, const at::Tensor& k,
@@ -140,14 +274,15 @@ std::pair<at::Tensor, at::Tensor> attention_and_log_sum(const at::Tensor& q, con
 
 at::Tensor segmented_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                const std::vector<int64_t>& lengths) {
-  return launch(q, k, v, {}, offsets_of(lengths));
+  return wants_gradient(q, k, v)
+             ? HopperAttention::apply(q, k, v, std::optional<at::Tensor>(), lengths)
+             : launch(q, k, v, {}, offsets_of(lengths));
 }
 
 at::Tensor fp8_attention(const ScaledHeads& q, const ScaledHeads& k, const ScaledHeads& v,
                          const std::vector<int64_t>& lengths, const at::Tensor& log_weight,
                          const at::Tensor& amax) {
-  return launch(q.values, k.values, v.values, log_weight,
-                lengths.empty() ? lengths : offsets_of(lengths),
+  return launch(q.values, k.values, v.values, log_weight, offsets_of(lengths),
                 {(q.scale * k.scale).reciprocal(), v.scale.reciprocal()}, amax);
 }
 

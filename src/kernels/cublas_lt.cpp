@@ -50,9 +50,11 @@ Owned<cublasLtMatmulDesc_t> operation_of(const LtProduct& product) {
   Owned<cublasLtMatmulDesc_t> owned(operation);
   set(operation, CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_T);
   set(operation, CUBLASLT_MATMUL_DESC_TRANSB, CUBLAS_OP_N);
-  set(operation, CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
-  set(operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, product.bias.const_data_ptr());
-  set(operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, CUDA_R_16BF);
+  if (product.bias.defined()) {
+    set(operation, CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
+    set(operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, product.bias.const_data_ptr());
+    set(operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, CUDA_R_16BF);
+  }
   if (product.x_scale.defined()) {
     set(operation, CUBLASLT_MATMUL_DESC_FAST_ACCUM, int8_t{0});
     set(operation, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, product.x_scale.const_data_ptr());
@@ -72,7 +74,9 @@ bool lt_takes(const at::Tensor& x, const at::Tensor& weight) {
 void lt_product(const at::Tensor& out, const LtProduct& product) {
   const int64_t M = product.x.size(0), K = product.x.size(1), N = product.weight.size(0);
   CHECK_SHAPE(product.weight, N, K);
-  CHECK_SHAPE(product.bias, N);
+  if (product.bias.defined()) {
+    CHECK_SHAPE(product.bias, N);
+  }
   CHECK_SHAPE(out, M, N);
   constexpr size_t kWorkspace = size_t{32} << 20;  // 32 MiB, as cuBLAS advises for Hopper
   const c10::cuda::CUDAGuard device(out.device());

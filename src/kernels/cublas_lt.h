@@ -11,7 +11,7 @@ namespace ospnext::cuda {
 // The operands of lt_product(). All tensors are contiguous and aligned to 16 bytes.
 struct LtProduct {
   at::Tensor x, weight;     // [M, K], [N, K]: both bf16, or both float8_e4m3fn
-  at::Tensor bias;          // [N] bf16
+  at::Tensor bias = {};     // [N] bf16, or undefined
   at::Tensor x_scale = {};  // one float32 on the device: factor of E4M3 x; undefined: 1
   float weight_scale = 1;   // factor of the weight
   bool adds = false;        // whether the product is added to the output

@@ -17,7 +17,7 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// a + y·factor in fp32, stored in y's dtype. a [B, L or 1, C], y [B, L, C], factor [B, 1, C]
+// a + y·factor in fp32, stored in y's dtype. a [B, L or 1, C], y [B, L, C], factor [B, L or 1, C]
 // float32 -> [B, L, C]. Forward and backward each take one pass over memory. Plain operators would
 // write a float32 copy of y because of type promotion.
 struct MultiplyAdd : torch::autograd::Function<MultiplyAdd> {
@@ -44,7 +44,9 @@ struct MultiplyAdd : torch::autograd::Function<MultiplyAdd> {
       at::mul_out(grad_y, grad, factor);  // [B, L, C]
     }
     if (context->needs_input_grad(2)) {
-      grad_factor = (grad * y).sum(1, /*keepdim=*/true, at::kFloat);  // [B, 1, C]
+      const at::Tensor product = grad * y;
+      grad_factor = factor.size(1) == 1 ? product.sum(1, /*keepdim=*/true, at::kFloat)
+                                        : product.to(at::kFloat);  // [B, L or 1, C]
     }
     return {grad_a, grad_y, grad_factor};
   }
@@ -128,11 +130,13 @@ struct AddGated : torch::autograd::Function<AddGated> {
 
 at::Tensor layer_norm_modulate(const at::Tensor& x, const at::Tensor& shift,
                                const at::Tensor& scale, double eps, const at::Tensor& amax) {
-  const int64_t B = x.size(0), C = x.size(2);
-  CHECK_SHAPE(shift, B, 1, C);
-  CHECK_SHAPE(scale, B, 1, C);
+  const int64_t B = x.size(0), L = x.size(1), C = x.size(2);
+  const int64_t rows = shift.size(1);
+  TORCH_CHECK(rows == 1 || rows == L, "modulation: expected 1 or ", L, " rows, got ", rows);
+  CHECK_SHAPE(shift, B, rows, C);
+  CHECK_SHAPE(scale, B, rows, C);
 #ifdef OSPNEXT_CUDA
-  if (cuda::takes(x)) {
+  if (rows == 1 && cuda::takes(x)) {
     return LayerNormModulate::apply(x, shift, scale, eps, cuda::if_defined(amax));
   }
 #endif
@@ -144,9 +148,11 @@ at::Tensor layer_norm_modulate(const at::Tensor& x, const at::Tensor& shift,
 at::Tensor add_gated(const at::Tensor& x, const at::Tensor& y, const at::Tensor& gate) {
   const int64_t B = x.size(0), L = x.size(1), C = x.size(2);
   CHECK_SHAPE(y, B, L, C);
-  CHECK_SHAPE(gate, B, 1, C);
+  const int64_t rows = gate.size(1);
+  TORCH_CHECK(rows == 1 || rows == L, "gate: expected 1 or ", L, " rows, got ", rows);
+  CHECK_SHAPE(gate, B, rows, C);
 #ifdef OSPNEXT_CUDA
-  if (cuda::takes(x) && y.scalar_type() == x.scalar_type()) {
+  if (rows == 1 && cuda::takes(x) && y.scalar_type() == x.scalar_type()) {
     return AddGated::apply(x, y, gate);
   }
 #endif

@@ -41,7 +41,7 @@ at::Tensor TokenExchange::take_own(const at::Tensor& x, const Layout& layout) co
 }
 
 at::Tensor TokenExchange::switch_layout(const at::Tensor& x, const Layout& from, const Layout& to,
-                                        Spans* spans) {
+                                        Spans* spans) const {
   const Span span(from == to ? nullptr : spans, SpanKind::kBlock, "switch");
   if (all_.alone()) {
     return ospnext::switch_layout(x, from, to);
@@ -75,15 +75,13 @@ at::Tensor TokenExchange::gather(const at::Tensor& x, const Layout& layout) cons
 // place in `to` are also sorted by destination rank. A rank sends its tokens in this order. It
 // receives the tokens of rank 0, then of rank 1, and so on; those of one rank are sorted by their
 // place in `to`.
-const TokenExchange::Route& TokenExchange::route(const Layout& from, const Layout& to) {
+void TokenExchange::add_switch(const Layout& from, const Layout& to) {
+  if (all_.alone() || from == to) {
+    return;
+  }
   TORCH_CHECK(from.grid() == to.grid() && from.spread() == to.spread() &&
                   from.spread().ranks() == all_.size(),
               "switch_layout: the layouts are of different grids or ranks");
-  const auto key = std::make_pair(from.pattern(), to.pattern());
-  const auto found = routes_.find(key);
-  if (found != routes_.end()) {
-    return found->second;
-  }
   // place in `to` of each token that this rank holds in `from`, [l of from]
   const auto leaving = to.places().index_select(0, own_rows(from.order(), from, all_.rank()));
   const auto [sorted_leaving, pack] = leaving.sort();
@@ -94,8 +92,16 @@ const TokenExchange::Route& TokenExchange::route(const Layout& from, const Layou
   const at::Tensor source = at::searchsorted(cuts, coming, /*out_int32=*/false, /*right=*/true);
   // own place of the i-th received row; its inverse permutation unpacks
   const at::Tensor arrival = at::argsort(source, /*stable=*/true, /*dim=*/0, /*descending=*/false);
-  return routes_[key] = {pack, at::argsort(arrival), count_by_rank(sorted_leaving, to),
-                         count_by_rank(std::get<0>(coming.sort()), from)};
+  routes_[{from.pattern(), to.pattern()}] = {pack, at::argsort(arrival),
+                                             count_by_rank(sorted_leaving, to),
+                                             count_by_rank(std::get<0>(coming.sort()), from)};
+}
+
+const TokenExchange::Route& TokenExchange::route(const Layout& from, const Layout& to) const {
+  const auto found = routes_.find({from.pattern(), to.pattern()});
+  TORCH_CHECK(found != routes_.end(), "switch_layout: from ", pattern_name(from.pattern()), " to ",
+              pattern_name(to.pattern()), " was not announced with add_switch()");
+  return found->second;
 }
 
 AttentionShards attention_shards(const Layout& layout, Pattern pattern,

@@ -15,19 +15,21 @@ namespace ospnext {
 
 // Of a video [B, L, C] in some layout, each rank holds [B, l, C], l = layout.tokens_of(rank). All
 // ranks call the same functions in the same order. With one rank, everything is differentiable and
-// nothing is sent; with several ranks, nothing is differentiable. The index tables of each pair of
-// layouts are cached, so one object serves one grid.
+// nothing is sent; with several ranks, nothing is differentiable. One object serves one grid.
 class TokenExchange {
  public:
   explicit TokenExchange(const SequenceRanks& ranks) : all_(ranks.all) {}
+
+  // Makes the index tables of a switch; once for each pair of different layouts that is used.
+  void add_switch(const Layout& from, const Layout& to);
 
   // Takes this rank's tokens out of all tokens. x [B, L, C], row-major -> [B, l, C]. Sends nothing.
   at::Tensor take_own(const at::Tensor& x, const Layout& layout) const;
   // Turns this rank's tokens in `from` into its tokens in `to`, with one all-to-all.
   // x [B, l of from, C] -> [B, l of to, C]; x itself when the layouts are equal. The work is
-  // recorded in `spans` as "switch".
+  // recorded in `spans` as "switch". Several ranks need add_switch() of the two before.
   at::Tensor switch_layout(const at::Tensor& x, const Layout& from, const Layout& to,
-                           Spans* spans = nullptr);
+                           Spans* spans = nullptr) const;
   // All-gathers the tokens. x [B, l, C] -> [B, L, C], row-major, on every rank.
   at::Tensor gather(const at::Tensor& x, const Layout& layout) const;
 
@@ -38,7 +40,7 @@ class TokenExchange {
     at::Tensor unpack;  // [l of to] int64: the received row for each own place
     std::vector<int64_t> sent, received;  // [R]: rows to and from each rank
   };
-  const Route& route(const Layout& from, const Layout& to);
+  const Route& route(const Layout& from, const Layout& to) const;
 
   ProcessGroup all_;
   std::map<std::pair<Pattern, Pattern>, Route> routes_;

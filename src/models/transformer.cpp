@@ -1,9 +1,9 @@
 #include "models/transformer.h"
 
 #include <cmath>
+#include <utility>
 
 #include "core/torch/shape_check.h"
-#include "models/rope.h"
 
 namespace ospnext {
 namespace {
@@ -35,6 +35,13 @@ const char* block_kind(Pattern pattern) {
 }
 
 }  // namespace
+
+Grid token_grid(const at::Tensor& latent) {
+  const int64_t rows = latent.size(-2), columns = latent.size(-1);
+  TORCH_CHECK(rows % kPatchRows == 0 && columns % kPatchColumns == 0,
+              "latent: expected even rows and columns, got ", shape_text(latent.sizes()));
+  return {latent.size(-3), rows / kPatchRows, columns / kPatchColumns};
+}
 
 at::Tensor patchify(const at::Tensor& latent) {
   const auto parts = latent.unflatten(4, {-1, kPatchColumns})
@@ -71,76 +78,92 @@ TransformerImpl::TransformerImpl(const TransformerConfig& config, at::TensorOpti
   head = register_module("head", Head(config, float_options));
 }
 
-TextVectors TransformerImpl::embed_text(const TextRows& text) {
+TextVectors TransformerImpl::embed_text(const TextRows& text, const Execution& run) {
   CHECK_SHAPE(text.rows, -1, -1, config_.text_dim);
-  const TextRows words{text_embedding(text.rows.to(compute_dtype_)), text.log_weight};  // [B, T, C]
+  const TextRows words{text_embedding->forward(text.rows.to(run.numerics.dtype), run),
+                       text.log_weight};  // [B, T, C]
   TextVectors keys;
   for (size_t i = 0; i < blocks->size(); ++i) {
     weights_.ready(i);
-    keys.push_back(blocks->at<TransformerBlockImpl>(i).cross_attn->text_keys(words));
+    keys.push_back(blocks->at<TransformerBlockImpl>(i).cross_attn->text_keys(words, run));
   }
   return keys;
 }
 
-TimeVectors TransformerImpl::embed_time(const at::Tensor& timestep) {
-  CHECK_SHAPE(timestep, -1);
-  const auto embedding = time_embedding(time_sinusoid(timestep, config_.freq_dim));  // [B, C]
-  return {embedding, time_projection(embedding)};
+TimeVectors TransformerImpl::embed_time(const at::Tensor& timestep, Epilogue epilogue) {
+  const Execution run{{.dtype = at::kFloat, .epilogue = epilogue}};
+  const at::Tensor sinusoid = time_sinusoid(timestep.flatten(), config_.freq_dim);  // [n, freq_dim]
+  at::Tensor embedding = time_embedding->forward(sinusoid, run);                    // [n, C]
+  at::Tensor modulation = time_projection->forward(embedding, run.numerics);        // [n, 6, C]
+  if (timestep.dim() == 2) {
+    embedding = embedding.unflatten(0, timestep.sizes());    // [B, F, C]
+    modulation = modulation.unflatten(0, timestep.sizes());  // [B, F, 6, C]
+  }
+  return {embedding, modulation};
 }
 
 at::Tensor TransformerImpl::forward(const at::Tensor& latent, const TextRows& text,
-                                    const at::Tensor& timestep) {
-  return forward(latent, embed_text(text), embed_time(timestep));
+                                    const at::Tensor& timestep, const SequenceRanks& ranks) {
+  CHECK_SHAPE(latent, -1, config_.in_dim, -1, -1, -1);
+  const Execution run{numerics_};
+  const TokenTables tables(config_, token_grid(latent), latent.device(), ranks);
+  return forward(latent, embed_text(text, run), embed_time(timestep, numerics_.epilogue), tables,
+                 run);
 }
 
 at::Tensor TransformerImpl::forward(const at::Tensor& latent, const TextVectors& text,
-                                    const TimeVectors& time, Spans* spans) {
-  const int64_t B = latent.size(0), C = config_.dim;
-  CHECK_SHAPE(latent, B, config_.in_dim, -1, -1, -1);
-  TORCH_CHECK(text.size() == plan_.size(), "text: expected keys for ", plan_.size(),
-              " blocks, got ", text.size());
-  CHECK_SHAPE(text.front().key, B, -1, config_.num_heads, config_.head_dim());
-  CHECK_SHAPE(time.embedding, B, C);
-  TORCH_CHECK(latent.size(3) % kPatchRows == 0 && latent.size(4) % kPatchColumns == 0,
-              "latent: expected even rows and columns, got ", shape_text(latent.sizes()));
-  const Grid grid{latent.size(2), latent.size(3) / kPatchRows, latent.size(4) / kPatchColumns};
-  auto& [tokens, places] = tokens_of(grid, latent.device());
-
-  Span embed(spans, SpanKind::kBlock, "embed");
-  const Layout* layout = &places.at(plan_.front().layout).layout;
-  // From here on each rank has only its own l of the L tokens; with one rank l = L.
-  const auto patches = patchify(latent.to(compute_dtype_));           // [B, L, in_dim·2·2]
-  at::Tensor x = patch_embedding(tokens.take_own(patches, *layout));  // [B, l, C]
-  embed.end();
-  for (size_t i = 0; i < plan_.size(); ++i) {
-    ranks_.all.at_block(static_cast<int64_t>(i));
-    weights_.ready(i);
-    const Placement& place = places.at(plan_[i].layout);
-    x = tokens.switch_layout(x, *layout, place.layout, spans);  // [B, l of the new layout, C]
-    layout = &place.layout;
-    const Span block(spans, SpanKind::kBlock, block_kind(plan_[i].pattern),
-                     static_cast<int64_t>(i));
-    x = blocks->at<TransformerBlockImpl>(i).forward(x, time.modulation, text[i], place,
-                                                    plan_[i].pattern, spans);
-  }
-  ranks_.all.at_block(-1);
-  const Span last(spans, SpanKind::kBlock, "head");
-  return unpatchify(tokens.gather(head(x, time.embedding), *layout), grid);
+                                    const TimeVectors& time, const TokenTables& tables,
+                                    const Execution& run) {
+  at::Tensor x = embed(latent, tables, run);                                 // [B, l, C]
+  x = run_blocks(std::move(x), {0, plan_.size()}, text, time, tables, run);  // [B, l, C]
+  return velocity(x, time, tables, run);  // [B, out_dim, F, H, W]
 }
 
-void TransformerImpl::set_ranks(const SequenceRanks& ranks) {
-  TORCH_CHECK(ranks.mesh.ssp == 1 || plan_.front().layout != Pattern::kFull,
-              "ranks: a dense model has one segment, got ", ranks.mesh.ssp, " owners");
-  ranks_ = ranks;
-  tokens_.clear();
-  for (const auto& module : blocks->modules()) {  // HiFloat8 scales by the amax of whole samples
-    if (auto* linear = module->as<LinearImpl>(); linear != nullptr && linear->hif8) {
-      linear->hif8->ranks = ranks.all;
-    }
-    if (auto* attention = module->as<AttentionImpl>(); attention != nullptr && attention->hif8) {
-      attention->hif8->ranks = ranks.all;
-    }
+at::Tensor TransformerImpl::embed(const at::Tensor& latent, const TokenTables& tables,
+                                  const Execution& run) {
+  const Grid& grid = tables.grid();
+  CHECK_SHAPE(latent, -1, config_.in_dim, grid.T, grid.H * kPatchRows, grid.W * kPatchColumns);
+  const Span span(run.spans, SpanKind::kBlock, "embed");
+  const Layout& layout = tables.place(plan_.front().layout).layout;
+  // From here on each rank has only its own l of the L tokens; with one rank l = L.
+  const auto patches = patchify(latent.to(run.numerics.dtype));  // [B, L, in_dim·2·2]
+  return patch_embedding->forward(tables.exchange().take_own(patches, layout));  // [B, l, C]
+}
+
+at::Tensor TransformerImpl::run_blocks(at::Tensor x, BlockRange range, const TextVectors& text,
+                                       const TimeVectors& time, const TokenTables& tables,
+                                       const Execution& run) {
+  const int64_t B = x.size(0);
+  TORCH_CHECK(text.size() == plan_.size() && range.end <= plan_.size(), "blocks: expected up to ",
+              plan_.size(), " and keys of text for each, got ", range.end, " and ", text.size());
+  CHECK_SHAPE(text.front().key, B, -1, config_.num_heads, config_.head_dim());
+  TORCH_CHECK(time.embedding.size(0) == B && time.embedding.size(-1) == config_.dim,
+              "time: expected vectors of ", B, " sample(s), got ",
+              shape_text(time.embedding.sizes()));
+  const Layout* layout = &tables.place(plan_.at(range.begin).layout).layout;
+  for (size_t i = range.begin; i < range.end; ++i) {
+    tables.ranks().all.at_block(static_cast<int64_t>(i));
+    weights_.ready(i);  // nothing, unless ranks divide the weights
+    const Placement& place = tables.place(plan_[i].layout);  // layout and its rotary table
+    x = tables.exchange().switch_layout(x, *layout, place.layout,
+                                        run.spans);  // [B, l of the new layout, C]
+    layout = &place.layout;
+    const Span block(run.spans, SpanKind::kBlock, block_kind(plan_[i].pattern),
+                     static_cast<int64_t>(i));
+    x = blocks->at<TransformerBlockImpl>(i).forward(x, time.modulation, text[i], place,
+                                                    plan_[i].pattern, run);  // [B, l, C]
   }
+  tables.ranks().all.at_block(-1);
+  return x;
+}
+
+at::Tensor TransformerImpl::velocity(const at::Tensor& x, const TimeVectors& time,
+                                     const TokenTables& tables, const Execution& run) {
+  const Span span(run.spans, SpanKind::kBlock, "head");
+  const Placement& place = tables.place(plan_.back().layout);
+  const at::Tensor patches =
+      head->forward(x, time.embedding, place.frame, run.numerics.epilogue);  // [B, l, 2·2·out_dim]
+  return unpatchify(tables.exchange().gather(patches, place.layout), tables.grid());
 }
 
 std::map<std::string, WeightShard> TransformerImpl::shard_blocks(const ProcessGroup& ranks) {
@@ -152,11 +175,6 @@ std::map<std::string, WeightShard> TransformerImpl::shard_blocks(const ProcessGr
     }
   }
   return shards;
-}
-
-void TransformerImpl::set_compute_dtype(at::ScalarType dtype) {
-  TORCH_CHECK(at::isFloatingType(dtype), "compute dtype: expected a floating type, got ", dtype);
-  compute_dtype_ = dtype;
 }
 
 void TransformerImpl::to_inference_precision(at::ScalarType dtype) {
@@ -186,32 +204,6 @@ void TransformerImpl::reset_parameters(at::Generator generator) {
       fill_xavier_uniform(parameter, generator);
     }
   }
-}
-
-TransformerImpl::Tokens& TransformerImpl::tokens_of(const Grid& grid, at::Device device) {
-  constexpr size_t kMostGrids = 16;  // a CUDA graph needs the tables of its grid to stay
-  const auto key = std::make_pair(grid, device.str());
-  const auto found = tokens_.find(key);
-  if (found != tokens_.end()) {
-    return found->second;
-  }
-  if (tokens_.size() == kMostGrids) {
-    tokens_.clear();
-  }
-  Tokens& made = tokens_.emplace(key, Tokens{TokenExchange(ranks_), {}}).first->second;
-  const Spread spread{ranks_.mesh.ssp, ranks_.mesh.sharers()};
-  const int rank = ranks_.all.rank();
-  for (const BlockPlan& block : plan_) {
-    if (!made.places.contains(block.layout)) {
-      const Layout layout(grid, block.layout, config_.sparse_ratio, device, spread);
-      const at::Tensor rotation = rope_table(config_.head_dim(), layout)
-                                      .narrow(0, layout.cuts()[rank], layout.tokens_of(rank));
-      made.places.emplace(
-          block.layout, Placement{layout, rotation, attention_shards(layout, block.layout, ranks_),
-                                  attention_shards(layout, Pattern::kFull, ranks_)});
-    }
-  }
-  return made;
 }
 
 }  // namespace ospnext

@@ -7,13 +7,11 @@
 #include <cstdint>
 #include <map>
 #include <string>
-#include <utility>
 #include <vector>
 
-#include "core/torch/spans.h"
 #include "core/torch/torch.h"
-#include "models/layout.h"
-#include "models/token_exchange.h"
+#include "models/execution.h"
+#include "models/token_tables.h"
 #include "models/transformer_config.h"
 #include "models/transformer_layers.h"
 #include "models/transformer_text.h"
@@ -23,21 +21,24 @@ namespace ospnext {
 
 // The text input of a forward pass: keys and values for each block. Computed once per prompt.
 using TextVectors = std::vector<TextKeys>;
-// The time input of a forward pass: vectors of a noise level.
+// The time input of a forward pass: vectors of a noise level, one for the video or one for each of
+// its F frames.
 struct TimeVectors {
-  at::Tensor embedding, modulation;  // [B, C], [B, 6, C] float32
+  at::Tensor embedding, modulation;  // [B, C] and [B, 6, C], or [B, F, C] and [B, F, 6, C]; float32
+};
+// The blocks begin, begin + 1, ..., end - 1.
+struct BlockRange {
+  size_t begin, end;
 };
 
 // Parameters have exactly the names of Wan's checkpoints. New parameters are not initialised: load
 // them or call reset_parameters().
 //
-// Precision: linears, attention and the residual stream run in the compute dtype (float32 by
-// default). Norms, softmax, modulation, residual additions, time embedding and head compute in
-// float32. Parameters may have another dtype than the compute dtype: a layer casts them to its
-// input's dtype.
+// What a pass computes is in its Execution: linears, attention and the residual stream run in
+// numerics.dtype; norms, softmax, modulation, residual additions, time embedding and head compute
+// in float32. Parameters may have another dtype than that: a layer casts them to its input's dtype.
 //
-// Tables of layouts and rotations are cached per grid. So the second forward pass on a grid has no
-// synchronisation with the host and can be captured in a CUDA graph. Not thread-safe.
+// A pass changes nothing in the model: tables of layouts belong to the caller.
 struct TransformerImpl : torch::nn::Module {
   // Throws InputError when the config breaks a rule. `options` gives the device, and the dtype of
   // the linears that run in the compute dtype; all other parameters are float32. With
@@ -46,22 +47,37 @@ struct TransformerImpl : torch::nn::Module {
   explicit TransformerImpl(const TransformerConfig& config, at::TensorOptions options = at::kFloat,
                            Blocks kept = Blocks::kWhole);
 
-  // One denoising pass. latent [B, in_dim, F, H, W], H and W even; text from embed_text(); time
-  // from embed_time() -> velocity [B, out_dim, F, H, W] float32. Differentiable. Each block is
-  // recorded in `spans`.
+  // One denoising pass. latent [B, in_dim, F, H, W], H and W even, of tables.grid(); text from
+  // embed_text(); time from embed_time() -> velocity [B, out_dim, F, H, W] float32. With several
+  // ranks in the tables, all of them call it with the same arguments and get the same velocity.
+  // Differentiable with one rank, unless run.overwrite. Each block is recorded in run.spans.
+  // It is embed(), run_blocks() of all blocks, and velocity().
   at::Tensor forward(const at::Tensor& latent, const TextVectors& text, const TimeVectors& time,
-                     Spans* spans = nullptr);
+                     const TokenTables& tables, const Execution& run);
+  // The tokens of a latent: [B, l, C], of this rank's l tokens in the layout of block 0.
+  at::Tensor embed(const at::Tensor& latent, const TokenTables& tables, const Execution& run);
+  // x [B, l, C] in the layout of block range.begin -> [B, l, C] in the layout of block
+  // range.end - 1. Between two ranges the caller switches layouts, with tables.exchange().
+  at::Tensor run_blocks(at::Tensor x, BlockRange range, const TextVectors& text,
+                        const TimeVectors& time, const TokenTables& tables, const Execution& run);
+  // x [B, l, C] in the layout of the last block -> velocity [B, out_dim, F, H, W] float32.
+  at::Tensor velocity(const at::Tensor& x, const TimeVectors& time, const TokenTables& tables,
+                      const Execution& run);
   // text.rows [B, T, text_dim] -> the text input. Every row is attended to.
-  TextVectors embed_text(const TextRows& text);
-  // timestep [B], sigma·1000 -> the time input.
-  TimeVectors embed_time(const at::Tensor& timestep);
-  // embed_text(), embed_time() and forward() in one call.
-  at::Tensor forward(const at::Tensor& latent, const TextRows& text, const at::Tensor& timestep);
+  TextVectors embed_text(const TextRows& text, const Execution& run);
+  // timestep [B], or [B, F] for each frame: sigma·1000 -> the time input.
+  TimeVectors embed_time(const at::Tensor& timestep, Epilogue epilogue = Epilogue::kFused);
+  // embed_text(), embed_time() and forward() in one call, with tables for this call alone and the
+  // model's own numerics.
+  at::Tensor forward(const at::Tensor& latent, const TextRows& text, const at::Tensor& timestep,
+                     const SequenceRanks& ranks = {});
 
-  // Divides the tokens of each video among ranks from now on. All ranks call forward() with the
-  // same arguments and get the same velocity. With several ranks forward() is not differentiable.
-  // More than one owner needs a sparse model.
-  void set_ranks(const SequenceRanks& ranks);
+  // The numerics that the weights were prepared for; float32 by default. Passes may run in others
+  // that the weights allow: another dtype or epilogue.
+  const Numerics& numerics() const { return numerics_; }
+  void set_numerics(const Numerics& numerics) { numerics_ = numerics; }
+  // A pass without gradients in these numerics.
+  Execution inference(Spans* spans = nullptr) const { return {numerics_, true, spans}; }
 
   // Shards the parameters of the blocks among ranks (ShardedWeights). From now on, all ranks call
   // embed_text() and forward() equally often and in the same order; the videos may differ. A block
@@ -69,9 +85,6 @@ struct TransformerImpl : torch::nn::Module {
   // current values. To load other values, write them into the returned shards, a map from parameter
   // name to shard. With one rank nothing changes and the map is empty.
   std::map<std::string, WeightShard> shard_blocks(const ProcessGroup& ranks);
-
-  void set_compute_dtype(at::ScalarType dtype);
-  at::ScalarType compute_dtype() const { return compute_dtype_; }
 
   // Casts the weights of the linears that run in the compute dtype. Norms, modulation, time
   // embedding and head stay in float32.
@@ -97,23 +110,15 @@ struct TransformerImpl : torch::nn::Module {
   Head head{nullptr};
 
  private:
-  // The tables of one grid.
-  struct Tokens {
-    TokenExchange exchange;
-    std::map<Pattern, Placement> places;  // by the pattern of the layout
-  };
-  // Makes the tables on first use.
-  Tokens& tokens_of(const Grid& grid, at::Device device);
-
   TransformerConfig config_;
   std::vector<BlockPlan> plan_;
-  at::ScalarType compute_dtype_ = at::kFloat;
-  SequenceRanks ranks_;
+  Numerics numerics_;
   ShardedWeights weights_;
-  std::map<std::pair<Grid, std::string>, Tokens> tokens_;  // by grid and device
 };
 TORCH_MODULE(Transformer);
 
+// The grid of the tokens of a latent [..., F, H, W], H and W even (TORCH_CHECK).
+Grid token_grid(const at::Tensor& latent);
 // Cuts a latent into patches of 2 x 2: b c f (h 2) (w 2) -> b (f h w) (c 2 2).
 // [B, C, F, 2h, 2w] -> [B, F·h·w, C·2·2]; tokens are row-major, the values of a patch are in the
 // order of the patch embedding's weight. C: latent channels.

@@ -14,16 +14,15 @@ void round_to_hif8(Transformer& transformer, const Hif8Rounding& rounding,
         linear != nullptr && rounding.linears && hif8::is_rounded_weight(weight)) {
       const auto scale = weight_scales.find(weight);
       TORCH_CHECK(scale != weight_scales.end(), weight, ": its HiF8 scale is not given");
-      linear->hif8 = LinearImpl::Hif8{scale->second, rounding.amax_to};
+      linear->hif8_scale = scale->second;
       if (rounding.tensor_cores() && linear->weight.scalar_type() != at::kFloat8_e4m3fn) {
         linear->weight.set_data(hif8::fp8_weight(linear->weight));
       }
     }
-    if (auto* attention = item.value()->as<AttentionImpl>();
-        attention != nullptr && rounding.attention) {
-      attention->hif8 = AttentionImpl::Hif8{rounding.amax_to, rounding.products};
-    }
   }
+  Numerics numerics = transformer->numerics();
+  numerics.hif8 = rounding;
+  transformer->set_numerics(numerics);
 }
 
 void round_to_hif8(Transformer& transformer, const Hif8Rounding& rounding) {

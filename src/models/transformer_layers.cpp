@@ -5,6 +5,7 @@
 #include "kernels/norm.h"
 #include "parallel/ring_attention.h"
 #include "parallel/ulysses.h"
+#include "quant/hif8_attention.h"
 #include "quant/hif8_linear.h"
 #include "quant/hif8_tensors.h"
 
@@ -16,124 +17,33 @@ at::Tensor amax_if(bool wanted, const at::Tensor& x) {
   return wanted ? at::zeros({x.size(0)}, x.options().dtype(at::kFloat)) : at::Tensor();
 }
 
-// layer_norm_modulate(), with amax if `next`, the linear that reads the result, runs on FP8.
+// layer_norm_modulate(), with amax if `wanted`.
 Measured modulated(const at::Tensor& x, const at::Tensor& shift, const at::Tensor& scale,
-                   double eps, const LinearImpl& next) {
-  const at::Tensor amax = amax_if(next.on_fp8(), x);
+                   double eps, bool wanted) {
+  const at::Tensor amax = amax_if(wanted, x);
   return {layer_norm_modulate(x, shift, scale, eps, amax), amax};
 }
 
-// The amax of each sample of several tensors, [B] each. With several ranks, which hold parts of the
-// samples, one all-reduce takes the maxima over all ranks. With one rank, the result is the amax
-// that comes with each tensor. It may be undefined: the function that needs it then computes it.
-std::vector<at::Tensor> joined_amax(const ProcessGroup& ranks, const std::vector<Measured>& parts) {
-  std::vector<at::Tensor> amax;
-  for (const Measured& part : parts) {
-    amax.push_back(part.amax.defined() || ranks.alone() ? part.amax
-                                                        : hif8::amax_of_samples(part.x));
+// Whether queries and keys become operands of FP8 tensor cores, which need their amax.
+bool heads_on_fp8(const Numerics& numerics) {
+  return numerics.hif8.attention && numerics.hif8.tensor_cores();
+}
+
+// The n vectors of a modulation, [B, 1, C] each, or [B, L, C] if `time` has a row for each frame.
+// table [1, n, C], time [B, n, C] or [B, F, n, C], frame [L] int64.
+std::vector<at::Tensor> vectors_of(const at::Tensor& table, const at::Tensor& time,
+                                   const at::Tensor& frame) {
+  if (time.dim() == 3) {
+    return (table + time).chunk(table.size(1), 1);  // n x [B, 1, C]
   }
-  return ranks.alone() ? amax : ranks.all_max(at::stack(amax), "amax").unbind();
-}
-
-// The same for the input of one linear; undefined without HiFloat8.
-at::Tensor joined_amax(const std::optional<LinearImpl::Hif8>& hif8, const Measured& part) {
-  return hif8 ? joined_amax(hif8->ranks, std::vector<Measured>{part})[0] : at::Tensor();
-}
-
-// Applies several linears to one input. For FP8 tensor cores the input is rounded only once.
-template <class... Linears>
-std::array<at::Tensor, sizeof...(Linears)> project(const Measured& in, Linears&... linears) {
-  const LinearImpl& first = *std::get<0>(std::tie(linears...));
-  const at::Tensor amax = joined_amax(first.hif8, in);
-  if (!first.on_fp8()) {
-    return {linears->multiply(in.x, amax)...};
+  std::vector<at::Tensor> vectors = (table + time).unbind(2);  // n x [B, F, C]
+  for (at::Tensor& one : vectors) {
+    one = one.index_select(1, frame);  // [B, L, C]
   }
-  const hif8::Fp8Input input = hif8::fp8_input(in.x, first.hif8->input_amax, amax);
-  return {hif8::fp8_linear(input, linears->weight, linears->hif8->weight_scale, linears->bias)...};
-}
-
-// Rounds heads x [B, L, H, D] to operands of FP8 tensor cores.
-ScaledHeads fp8_heads(const at::Tensor& x, double amax_to, const at::Tensor& amax) {
-  const hif8::Fp8Input input = hif8::fp8_input(x, amax_to, amax);
-  return {input.codes, input.scale};
-}
-
-// Rounds heads x [B, L, H, D] to HiFloat8 but keeps x's dtype, which holds the code values exactly.
-ScaledHeads rounded_heads(const at::Tensor& x, double amax_to, const at::Tensor& amax) {
-  const at::Tensor scale = hif8::scale_of_samples(x, amax_to, amax);
-  return {hif8::code_values(x, scale), scale};
-}
-
-bool heads_on_fp8(const std::optional<AttentionImpl::Hif8>& hif8) {
-  return hif8 && hif8->products != Hif8Products::kSimulated;
-}
-
-// Attention inside the segments of `shards`, or over all keys if it has no segments. query, key,
-// value [B, L, H, D] -> [B, L, H, D]. With `hif8`, query, key and value are rounded to HiFloat8
-// first. The result comes with its amax if `next`, the linear that reads it, runs on FP8 and the
-// attention kernel can compute it.
-Measured attend(const std::optional<AttentionImpl::Hif8>& hif8, const Measured& query,
-                const Measured& key, const at::Tensor& value, const AttentionShards& shards,
-                const at::Tensor& log_weight, const LinearImpl& next) {
-  const bool is_ring = shards.ranks.ring.size() > 1;
-  const bool is_whole = shards.segments.empty() || shards.segments.front().size() == 1;
-  const auto lengths = is_whole ? std::vector<int64_t>() : shards.segments.front();
-  const auto plain = [&](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
-    return is_ring           ? ring_attention(q, k, v, shards.segments, shards.ranks.ring)
-           : lengths.empty() ? attention(q, k, v, log_weight)
-                             : segmented_attention(q, k, v, lengths);
-  };
-  if (!hif8) {
-    return plain(query.x, key.x, value);
-  }
-  const auto amax = joined_amax(hif8->ranks, {query, key, value});  // 3 x [B]
-  if (hif8->products == Hif8Products::kSimulated) {
-    const auto rounded = [&](const at::Tensor& x, const at::Tensor& known) {
-      return hif8::round_samples(x, hif8->amax, known);
-    };
-    return plain(rounded(query.x, amax[0]), rounded(key.x, amax[1]), rounded(value, amax[2]));
-  }
-  const bool all = hif8->products == Hif8Products::kTensorCoresP8;
-  const ScaledHeads q = fp8_heads(query.x, hif8->amax, amax[0]);
-  const ScaledHeads k = fp8_heads(key.x, hif8->amax, amax[1]);
-  const ScaledHeads v =
-      all ? fp8_heads(value, hif8->amax, amax[2]) : rounded_heads(value, hif8->amax, amax[2]);
-  const auto dtype = value.scalar_type();
-  if (is_ring) {  // ring attention has no FP8 path: it gets the code values, divided by the scales
-    return plain(unscaled(q, dtype), unscaled(k, dtype), unscaled(v, dtype));
-  }
-  const at::Tensor of_output = amax_if(next.on_fp8(), query.x);
-  return {fp8_attention(q, k, v, dtype, lengths, log_weight, of_output), of_output};
-}
-
-// Whether bias and GELU run in the epilogue of the matrix product. Not with a gradient, which needs
-// the values before the GELU.
-bool takes_fused_gelu(const LinearImpl& linear, const at::Tensor& x) {
-  return x.is_cuda() && !linear.hif8 && !at::GradMode::is_enabled();
+  return vectors;
 }
 
 }  // namespace
-
-LinearImpl::LinearImpl(int64_t in, int64_t out, at::TensorOptions options)
-    : weight(register_parameter("weight", at::empty({out, in}, options))),
-      bias(register_parameter("bias", at::empty({out}, options))) {}
-
-at::Tensor LinearImpl::forward(const Measured& in, const Residual& residual) {
-  return multiply(in.x, joined_amax(hif8, in), residual);
-}
-
-at::Tensor LinearImpl::multiply(const at::Tensor& x, const at::Tensor& amax,
-                                const Residual& residual) {
-  if (on_fp8()) {
-    return hif8::fp8_linear(hif8::fp8_input(x, hif8->input_amax, amax), weight, hif8->weight_scale,
-                            bias, residual);
-  }
-  if (hif8) {
-    return add_branch(residual,
-                      hif8::linear(x, weight, hif8->weight_scale, bias, hif8->input_amax, amax));
-  }
-  return linear(residual, x, weight.to(x.scalar_type()), bias.to(x.scalar_type()));
-}
 
 MlpImpl::MlpImpl(int64_t in, int64_t hidden, int64_t out, Activation activation,
                  at::TensorOptions options)
@@ -141,33 +51,31 @@ MlpImpl::MlpImpl(int64_t in, int64_t hidden, int64_t out, Activation activation,
       second(register_module("2", Linear(hidden, out, options))),
       activation(activation) {}
 
-at::Tensor MlpImpl::forward(const Measured& in, const Residual& residual) {
-  const at::Tensor& x = in.x;
-  if (activation == Activation::kGeluTanh && takes_fused_gelu(*first, x)) {
-    const auto dtype = x.scalar_type();
-    const at::Tensor rows = x.reshape({-1, x.size(-1)});  // [rows, in]
+at::Tensor MlpImpl::forward(const Measured& in, const Execution& run, const Residual& residual,
+                            const ProcessGroup& ranks) const {
+  const Numerics& numerics = run.numerics;
+  const LinearInput input = first->prepare(joined(ranks, in, *first), numerics);
+  if (activation == Activation::kSilu) {
+    return (*second)(at::silu(first->forward(input, numerics)), numerics, residual);
+  }
+  if (second->on_fp8(numerics) && second->adapters.empty()) {  // the GELU is never stored
     const at::Tensor hidden =
-        at::_addmm_activation(first->bias.to(dtype), rows, first->weight.to(dtype).t(), 1, 1,
-                              /*use_gelu=*/true);  // [rows, hidden]
-    return second(hidden.unflatten(0, x.sizes().slice(0, x.dim() - 1)), residual);  // [..., out]
-  }
-  const at::Tensor hidden = first(in);
-  if (activation == Activation::kGeluTanh && second->on_fp8()) {
+        first->forward(input, numerics, {.overwrite = run.overwrite});  // [B, L, hidden]
     const Measured measured{hidden, hif8::amax_of_samples(hidden, hif8::Of::kGelu)};
-    const hif8::Fp8Input input = hif8::fp8_input_of_gelu(hidden, second->hif8->input_amax,
-                                                         joined_amax(second->hif8, measured));
-    return hif8::fp8_linear(input, second->weight, second->hif8->weight_scale, second->bias,
-                            residual);
+    const LinearInput of_gelu{
+        hidden, hif8::round_input(hidden, numerics.hif8.amax_to, numerics.hif8.products,
+                                  joined_amax(ranks, {measured})[0], hif8::Of::kGelu)};
+    return second->forward(of_gelu, numerics, residual);
   }
-  return second(activation == Activation::kSilu ? at::silu(hidden) : at::gelu(hidden, "tanh"),
-                residual);
+  const at::Tensor hidden = first->forward_gelu(input, run);  // [B, L, hidden]
+  return (*second)(joined(ranks, hidden, *second), numerics, residual);
 }
 
 TimeProjectionImpl::TimeProjectionImpl(int64_t dim, at::TensorOptions options)
     : linear(register_module("1", Linear(dim, 6 * dim, options))) {}
 
-at::Tensor TimeProjectionImpl::forward(const at::Tensor& x) {
-  return linear(at::silu(x)).unflatten(1, {6, -1});  // [B, 6, C]
+at::Tensor TimeProjectionImpl::forward(const at::Tensor& x, const Numerics& numerics) const {
+  return (*linear)(at::silu(x), numerics).unflatten(-1, {6, -1});  // [..., 6, C]
 }
 
 PatchEmbeddingImpl::PatchEmbeddingImpl(int64_t in_dim, int64_t dim, at::TensorOptions options)
@@ -175,7 +83,7 @@ PatchEmbeddingImpl::PatchEmbeddingImpl(int64_t in_dim, int64_t dim, at::TensorOp
                                 at::empty({dim, in_dim, 1, kPatchRows, kPatchColumns}, options))),
       bias(register_parameter("bias", at::empty({dim}, options))) {}
 
-at::Tensor PatchEmbeddingImpl::forward(const at::Tensor& patches) {
+at::Tensor PatchEmbeddingImpl::forward(const at::Tensor& patches) const {
   const auto dtype = patches.scalar_type();
   // the weight as a matrix [C, in_dim·2·2]
   return at::linear(patches, weight.flatten(1).to(dtype), bias.to(dtype));  // [B, L, C]
@@ -184,12 +92,12 @@ at::Tensor PatchEmbeddingImpl::forward(const at::Tensor& patches) {
 RmsNormImpl::RmsNormImpl(int64_t dim, double eps, at::TensorOptions options)
     : weight(register_parameter("weight", at::empty({dim}, options.dtype(at::kFloat)))), eps(eps) {}
 
-at::Tensor RmsNormImpl::forward(const at::Tensor& x, const at::Tensor& amax) {
+at::Tensor RmsNormImpl::forward(const at::Tensor& x, const at::Tensor& amax) const {
   return rms_norm(x, weight, eps, amax);
 }
 
 at::Tensor RmsNormImpl::forward_rotate(const at::Tensor& x, const at::Tensor& rotation,
-                                       const at::Tensor& amax) {
+                                       const at::Tensor& amax) const {
   return rms_norm_rotate(x, weight, rotation, eps, amax);
 }
 
@@ -198,7 +106,7 @@ LayerNormImpl::LayerNormImpl(int64_t dim, double eps, at::TensorOptions options)
       bias(register_parameter("bias", at::empty({dim}, options.dtype(at::kFloat)))),
       eps(eps) {}
 
-at::Tensor LayerNormImpl::forward(const at::Tensor& x) {
+at::Tensor LayerNormImpl::forward(const at::Tensor& x) const {
   return layer_norm(x, weight, bias, eps);
 }
 
@@ -212,10 +120,10 @@ AttentionImpl::AttentionImpl(const TransformerConfig& config, at::TensorOptions 
       num_heads(config.num_heads) {}
 
 at::Tensor AttentionImpl::attend_self(const Measured& x, const Placement& place, Pattern pattern,
-                                      const Residual& residual) {
-  const auto [q_x, k_x, v_x] = project(x, q, k, v);
-  const auto turned = [&](RmsNorm& norm, const at::Tensor& y) -> Measured {
-    const at::Tensor amax = amax_if(heads_on_fp8(hif8), y);
+                                      const Execution& run, const Residual& residual) const {
+  const auto [q_x, k_x, v_x] = project(joined(place.ranks, x, *q), run, q, k, v);
+  const auto turned = [&](const RmsNorm& norm, const at::Tensor& y) -> Measured {
+    const at::Tensor amax = amax_if(heads_on_fp8(run.numerics), y);
     // b l (h d) -> b l h d
     return {norm->forward_rotate(y, place.rotation, amax).unflatten(2, {num_heads, -1}),
             amax};  // [B, L, H, D]
@@ -226,26 +134,59 @@ at::Tensor AttentionImpl::attend_self(const Measured& x, const Placement& place,
   const auto [query, key, value] =
       tokens_to_heads({own_q.x, own_k.x, v_x.unflatten(2, {num_heads, -1})}, shards.tokens,
                       shards.ranks.ulysses);  // 3 x [B, L, H, D]
-  const Measured out = attend(hif8, {query, own_q.amax}, {key, own_k.amax}, value, shards, {}, *o);
+  const Measured out =
+      attend({query, own_q.amax}, {key, own_k.amax}, value, shards, {}, place.ranks, run);
   const at::Tensor own =
       heads_to_tokens(out.x, shards.tokens, shards.ranks.ulysses);  // [B, L, H, D]
-  return o(Measured{own.flatten(2), out.amax}, residual);           // [B, L, C]
+  return (*o)(joined(place.ranks, {own.flatten(2), out.amax}, *o), run.numerics,
+              residual);  // [B, L, C]
 }
 
 at::Tensor AttentionImpl::attend_text(const at::Tensor& x, const TextKeys& text,
-                                      const Residual& residual) {
-  const at::Tensor amax = amax_if(heads_on_fp8(hif8), x);
-  const Measured query{norm_q(q(x), amax).unflatten(2, {num_heads, -1}), amax};  // [B, L, H, D]
-  const Measured out = attend(hif8, query, text.key, text.value, {}, text.log_weight, *o);
-  return o(Measured{out.x.flatten(2), out.amax}, residual);  // [B, L, C]
+                                      const Execution& run, const Residual& residual,
+                                      const ProcessGroup& ranks) const {
+  const at::Tensor amax = amax_if(heads_on_fp8(run.numerics), x);
+  const at::Tensor q_x = std::get<0>(project(joined(ranks, x, *q), run, q));  // [B, L, C]
+  const Measured query{norm_q->forward(q_x, amax).unflatten(2, {num_heads, -1}),
+                       amax};  // [B, L, H, D]
+  const Measured out = attend(query, text.key, text.value, {}, text.log_weight, ranks, run);
+  return (*o)(joined(ranks, {out.x.flatten(2), out.amax}, *o), run.numerics,
+              residual);  // [B, L, C]
 }
 
-TextKeys AttentionImpl::text_keys(const TextRows& text) {
+TextKeys AttentionImpl::text_keys(const TextRows& text, const Execution& run) const {
   const auto heads = [&](const at::Tensor& y) {
     return y.unflatten(2, {num_heads, -1});  // [B, T, H, D]
   };
-  const auto [k_text, v_text] = project(text.rows, k, v);
-  return {heads(norm_k(k_text)), heads(v_text), text.log_weight};
+  const auto [k_text, v_text] = project(text.rows, run, k, v);
+  return {heads(norm_k->forward(k_text)), heads(v_text), text.log_weight};
+}
+
+Measured AttentionImpl::attend(const Measured& query, const Measured& key, const at::Tensor& value,
+                               const AttentionShards& shards, const at::Tensor& log_weight,
+                               const ProcessGroup& ranks, const Execution& run) const {
+  const Hif8Rounding& rounding = run.numerics.hif8;
+  const bool is_ring = shards.ranks.ring.size() > 1;
+  const bool is_whole = shards.segments.empty() || shards.segments.front().size() == 1;
+  const auto lengths = is_whole ? std::vector<int64_t>() : shards.segments.front();
+  const auto ring = [&](const hif8::Heads& heads) {
+    return ring_attention(heads.query, heads.key, heads.value, shards.segments, shards.ranks.ring);
+  };
+  hif8::Heads heads{query.x, key.x, value};
+  if (!rounding.attention) {
+    return is_ring           ? ring(heads)
+           : lengths.empty() ? attention(query.x, key.x, value, log_weight)
+                             : segmented_attention(query.x, key.x, value, lengths);
+  }
+  const auto amax = joined_amax(ranks, {query, key, value});  // 3 x [B]
+  heads.query_amax = amax[0], heads.key_amax = amax[1], heads.value_amax = amax[2];
+  if (is_ring) {  // ring attention has no FP8 path: it gets the code values, divided by the scales
+    return ring(hif8::rounded(heads, rounding.amax_to, rounding.products));
+  }
+  const at::Tensor of_output = amax_if(rounding.tensor_cores() && o->on_fp8(run.numerics), query.x);
+  return {
+      hif8::attention(heads, rounding.amax_to, rounding.products, lengths, log_weight, of_output),
+      of_output};
 }
 
 TransformerBlockImpl::TransformerBlockImpl(const TransformerConfig& config,
@@ -260,16 +201,17 @@ TransformerBlockImpl::TransformerBlockImpl(const TransformerConfig& config,
       eps(config.eps) {}
 
 at::Tensor TransformerBlockImpl::forward(at::Tensor x, const at::Tensor& time, const TextKeys& text,
-                                         const Placement& place, Pattern pattern, Spans* spans) {
-  const auto m = (modulation + time).chunk(6, 1);  // 6 x [B, 1, C]
-  Span part(spans, SpanKind::kPart, "self-attention");
-  auto y = modulated(x, /*shift=*/m[0], /*scale=*/m[1], eps, *self_attn->q);
-  x = self_attn->attend_self(y, place, pattern, {x, /*gate=*/m[2]});
+                                         const Placement& place, Pattern pattern,
+                                         const Execution& run) const {
+  const auto m = vectors_of(modulation, time, place.frame);  // 6 x [B, 1 or L, C]
+  Span part(run.spans, SpanKind::kPart, "self-attention");
+  auto y = modulated(x, /*shift=*/m[0], /*scale=*/m[1], eps, self_attn->q->on_fp8(run.numerics));
+  x = self_attn->attend_self(y, place, pattern, run, {x, /*gate=*/m[2], run.overwrite});
   part.next("text attention");
-  x = cross_attn->attend_text(norm3(x), text, {x});
+  x = cross_attn->attend_text(norm3->forward(x), text, run, {x, {}, run.overwrite}, place.ranks);
   part.next("feed-forward");
-  y = modulated(x, /*shift=*/m[3], /*scale=*/m[4], eps, *ffn->first);
-  return ffn(y, Residual{x, /*gate=*/m[5]});
+  y = modulated(x, /*shift=*/m[3], /*scale=*/m[4], eps, ffn->first->on_fp8(run.numerics));
+  return ffn->forward(y, run, {x, /*gate=*/m[5], run.overwrite}, place.ranks);
 }
 
 HeadImpl::HeadImpl(const TransformerConfig& config, at::TensorOptions options)
@@ -279,10 +221,11 @@ HeadImpl::HeadImpl(const TransformerConfig& config, at::TensorOptions options)
                                           options.dtype(at::kFloat)))),
       eps(config.eps) {}
 
-at::Tensor HeadImpl::forward(const at::Tensor& x, const at::Tensor& time) {
-  const auto m = (modulation + time.unsqueeze(1)).chunk(2, 1);  // 2 x [B, 1, C]
-  return head(layer_norm_modulate(x.to(at::kFloat), /*shift=*/m[0], /*scale=*/m[1],
-                                  eps));  // [B, L, 2·2·out_dim]
+at::Tensor HeadImpl::forward(const at::Tensor& x, const at::Tensor& time, const at::Tensor& frame,
+                             Epilogue epilogue) const {
+  const auto m = vectors_of(modulation, time.unsqueeze(-2), frame);  // 2 x [B, 1 or L, C]
+  const at::Tensor y = layer_norm_modulate(x.to(at::kFloat), /*shift=*/m[0], /*scale=*/m[1], eps);
+  return (*head)(y, {.dtype = at::kFloat, .epilogue = epilogue});  // [B, L, 2·2·out_dim]
 }
 
 at::Tensor time_sinusoid(const at::Tensor& timestep, int64_t freq_dim) {
@@ -290,8 +233,8 @@ at::Tensor time_sinusoid(const at::Tensor& timestep, int64_t freq_dim) {
   const int64_t half = freq_dim / 2;
   const auto exponents = at::arange(half, timestep.options().dtype(at::kDouble)) / half;  // [half]
   const auto angles =
-      timestep.to(at::kDouble).unsqueeze(1) * at::pow(kLongestPeriod, -exponents);  // [B, half]
-  return at::cat({angles.cos(), angles.sin()}, 1).to(at::kFloat);                   // [B, freq_dim]
+      timestep.to(at::kDouble).unsqueeze(1) * at::pow(kLongestPeriod, -exponents);  // [n, half]
+  return at::cat({angles.cos(), angles.sin()}, 1).to(at::kFloat);                   // [n, freq_dim]
 }
 
 }  // namespace ospnext

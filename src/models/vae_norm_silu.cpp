@@ -1,5 +1,5 @@
-// Channel norm with SiLU: one kernel without a gradient, else one autograd operation with few
-// passes over memory.
+// Channel norm with SiLU: one autograd operation with one kernel forward and few passes over memory
+// backward.
 // Letters: B batch, C channels, T frames, H x W rows and columns, M = B·T·H·W pixels.
 //
 // Pixels are the rows of a matrix [M, C], a view of channels-last memory. In bfloat16, sums along a
@@ -65,29 +65,31 @@ at::Tensor rows_of_samples(const at::Tensor& x) {
   return x.permute({0, 2, 3, 4, 1}).flatten(1, 3);  // [B, T·H·W, C]
 }
 
-// u = x·scale has mean square 1 in each row; y = u·gamma; the output is silu(y).
+// u = x·scale has mean square 1 in each row; y = u·gamma; the output is silu(y). u and scale are
+// computed again for the gradient.
 struct NormSilu : torch::autograd::Function<NormSilu> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x,
                             const at::Tensor& gamma, int64_t past_frames,
                             const std::optional<at::Tensor>& past) {
-    const double width = static_cast<double>(x.size(1));
-    const at::Tensor rows = to_rows(x);                              // [M, C]
-    const at::Tensor factors = gamma.flatten().to(x.scalar_type());  // [C]
-    const at::Tensor mean = at::full({x.size(1)}, 1 / width, x.options());
-    const at::Tensor scale = weighted_sum(rows.square(), mean, kMinSquare / width).rsqrt_();
-    const at::Tensor u = rows * scale;
-    at::Tensor out = behind_past(x, past_frames, past);
-    at::Tensor behind = out.narrow(2, past_frames, x.size(2));
-    at::silu_out(behind, from_rows(times_columns(u, factors), x));
-    context->save_for_backward({gamma, u, scale});
+    context->save_for_backward({gamma, x});
     context->saved_data["past_frames"] = past_frames;
+    const at::Tensor out = behind_past(x, past_frames, past);
+    at::Tensor rows =
+        rows_of_samples(out.narrow(2, past_frames, x.size(2)));  // [B, T·H·W, C], a view
+    rms_norm_silu_out(rows, rows_of_samples(x), gamma.flatten(),
+                      kMinSquare / static_cast<double>(x.size(1)));  // [B, T·H·W, C]
     return out;
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  const torch::autograd::variable_list& gradients) {
     const auto saved = context->get_saved_variables();
-    const at::Tensor &gamma = saved[0], &u = saved[1], &scale = saved[2];
+    const at::Tensor& gamma = saved[0];
+    const at::Tensor rows = to_rows(saved[1]);  // [M, C]
+    const double width = static_cast<double>(rows.size(1));
+    const at::Tensor mean = at::full({rows.size(1)}, 1 / width, rows.options());
+    const at::Tensor scale = weighted_sum(rows.square(), mean, kMinSquare / width).rsqrt_();
+    const at::Tensor u = rows * scale;
     const int64_t past_frames = context->saved_data["past_frames"].toInt();
     const at::Tensor by_out =
         gradients[0].narrow(2, past_frames, gradients[0].size(2) - past_frames);
@@ -111,16 +113,8 @@ struct NormSilu : torch::autograd::Function<NormSilu> {
 
 at::Tensor norm_silu(const at::Tensor& x, const at::Tensor& gamma, int64_t past_frames,
                      const at::Tensor& past) {
-  const auto some_past = past.defined() ? std::optional<at::Tensor>(past) : std::nullopt;
-  if (at::GradMode::is_enabled()) {
-    return NormSilu::apply(x, gamma, past_frames, some_past);
-  }
-  const at::Tensor out = behind_past(x, past_frames, some_past);
-  at::Tensor rows =
-      rows_of_samples(out.narrow(2, past_frames, x.size(2)));  // [B, T*H*W, C], a view
-  rms_norm_silu_out(rows, rows_of_samples(x), gamma.flatten(),
-                    kMinSquare / static_cast<double>(x.size(1)));  // [B, T·H·W, C]
-  return out;
+  return NormSilu::apply(x, gamma, past_frames,
+                         past.defined() ? std::make_optional(past) : std::nullopt);
 }
 
 }  // namespace ospnext::vae

@@ -10,8 +10,8 @@ namespace ospnext::vae {
 // x [B, C, T, H, W] float32, float64 or bfloat16, gamma [C, 1, 1, 1]
 // -> [B, C, past_frames + T, H, W] in the dtype of x, channels-last.
 // It is one operation for autograd: the causal convolution that follows needs no padded copy, and
-// no intermediate in a wider dtype is kept. Sums accumulate at least in float32. In bfloat16,
-// results are rounded after each step if a gradient is needed, else once or twice.
+// no intermediate is kept. Sums accumulate at least in float32. The result is the same whether a
+// gradient is wanted or not.
 // Source: Wan2.1 wan/modules/vae.py:RMS_norm and ResidualBlock.
 at::Tensor norm_silu(const at::Tensor& x, const at::Tensor& gamma, int64_t past_frames,
                      const at::Tensor& past);

@@ -72,12 +72,12 @@ nlohmann::json read_transformer_json(const std::filesystem::path& file) {
 struct Hif8Precision {
   const char* name;
   Hif8Use use;
-  Hif8Products products;
+  hif8::Products products;
 };
 constexpr Hif8Precision kHif8Precisions[] = {
-    {"hif8", Hif8Use::kTensorCores, Hif8Products::kTensorCores},
-    {"hif8-p8", Hif8Use::kTensorCoresP8, Hif8Products::kTensorCoresP8},
-    {"hif8-simulated", Hif8Use::kSimulated, Hif8Products::kSimulated},
+    {"hif8", Hif8Use::kTensorCores, hif8::Products::kTensorCores},
+    {"hif8-p8", Hif8Use::kTensorCoresP8, hif8::Products::kTensorCoresP8},
+    {"hif8-simulated", Hif8Use::kSimulated, hif8::Products::kSimulated},
 };
 
 Hif8Rounding rounding_of(const TransformerConfig& config, const ComputeOptions& compute,
@@ -92,7 +92,7 @@ Hif8Rounding rounding_of(const TransformerConfig& config, const ComputeOptions& 
   const Hif8Rounding rounding{.linears = everywhere || !config.quant.empty(),
                               .attention = everywhere || !config.quant_attn.empty(),
                               .amax_to = config.scale_max_forward,
-                              .products = everywhere.value_or(Hif8Products::kSimulated)};
+                              .products = everywhere.value_or(hif8::Products::kSimulated)};
   if (rounding.any()) {
     check_range<double>(path + ": scale_max_forward", rounding.amax_to, 1,
                         rounding.tensor_cores() ? hif8::kE4m3Amax : 32768);
@@ -177,7 +177,7 @@ EmptyTransformer empty_transformer(const TransformerConfig& config, const Comput
   using Blocks = TransformerImpl::Blocks;
   Transformer transformer = allocate_transformer(
       config, compute, eight_bits, ranks.group.alone() ? Blocks::kWhole : Blocks::kWithoutMemory);
-  transformer->set_compute_dtype(compute.dtype);
+  transformer->set_numerics({.dtype = compute.dtype});
   const auto shards = transformer->shard_blocks(ranks.group);
   WeightTargets targets = weight_targets(*transformer);
   for (const auto& [name, shard] : shards) {
@@ -191,9 +191,27 @@ EmptyTransformer empty_transformer(const TransformerConfig& config, const Comput
   return {transformer, targets};
 }
 
+bool is_live(LoraMode mode, const Hif8Rounding& rounding) {
+  return mode == LoraMode::kLive || (mode == LoraMode::kAuto && rounding.linears);
+}
+
+// Makes the changes adapters of their linears. Several of one linear are several adapters.
+void add_adapters(Transformer& transformer, const std::vector<LowRankChange>& changes,
+                  const ComputeOptions& compute) {
+  const auto options = at::TensorOptions().device(compute.device).dtype(compute.dtype);
+  for (const auto& item : transformer->named_modules("", /*include_self=*/false)) {
+    auto* linear = item.value()->as<LinearImpl>();
+    for (const LowRankChange& change : changes) {
+      if (linear != nullptr && change.parameter == item.key() + ".weight") {
+        linear->adapters.push_back({change.down.to(options), change.up.to(options), change.factor});
+      }
+    }
+  }
+}
+
 }  // namespace
 
-std::optional<Hif8Products> products_everywhere(Hif8Use use) {
+std::optional<hif8::Products> products_everywhere(Hif8Use use) {
   for (const Hif8Precision& precision : kHif8Precisions) {
     if (precision.use == use) {
       return precision.products;
@@ -216,7 +234,7 @@ ComputeOptions parse_transformer_compute(const std::string& device, const std::s
     if (precision == known.name) {
       ComputeOptions compute = parse_compute(device, "auto");
       compute.hif8 = known.use;
-      if (known.products != Hif8Products::kSimulated &&
+      if (known.products != hif8::Products::kSimulated &&
           !hif8::has_fp8_tensor_cores(compute.device)) {
         throw InputError("`precision`: found " + precision + " on " + compute.device.str() +
                          ", expected a CUDA GPU with FP8 tensor cores (compute capability 8.9 or "
@@ -305,10 +323,12 @@ Transformer load_transformer(const PartFiles& files, const ComputeOptions& compu
                              const WeightRanks& ranks) {
   const torch::NoGradGuard no_grad;
   const Checkpoint checkpoint = open_part(files);
-  const Loras loras = open_loras(files);
+  Loras loras = open_loras(files);
   loras.warn_of_remarks();
   const TransformerConfig config = read_transformer_config(files);
   const Hif8Rounding rounding = rounding_of(config, compute, checkpoint.path());
+  const std::vector<LowRankChange> live =
+      is_live(files.lora_mode, rounding) ? loras.take_low_rank() : std::vector<LowRankChange>();
   auto [transformer, targets] = empty_transformer(config, compute, rounding.tensor_cores(), ranks);
   const auto sources = hif8::decoded_sources(checkpoint, transformer_keys(checkpoint));
   std::map<std::string, float> scales;
@@ -323,6 +343,7 @@ Transformer load_transformer(const PartFiles& files, const ComputeOptions& compu
                                       : rounded_rows(rows, scale->second, rounding.tensor_cores());
        });
   round_to_hif8(transformer, rounding, scales);
+  add_adapters(transformer, live, compute);
   return transformer;
 }
 

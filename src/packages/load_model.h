@@ -17,12 +17,12 @@
 namespace ospnext {
 
 // Where the transformer rounds to HiFloat8 (docs/hif8.md): where `quant` and `quant_attn` of its
-// configuration say so; in all linears and attention (three values, one for each of Hif8Products);
-// or nowhere, as in training.
+// configuration say so; in all linears and attention (three values, one for each of
+// hif8::Products); or nowhere, as in training.
 enum class Hif8Use { kAsConfigured, kSimulated, kTensorCores, kTensorCoresP8, kNowhere };
 
 // The kind of products if `use` rounds everywhere; nothing for kAsConfigured and kNowhere.
-std::optional<Hif8Products> products_everywhere(Hif8Use use);
+std::optional<hif8::Products> products_everywhere(Hif8Use use);
 
 // The device and the arithmetic of a model.
 struct ComputeOptions {
@@ -32,7 +32,8 @@ struct ComputeOptions {
 
   // Whether HiF8 values are multiplied on FP8 tensor cores.
   bool on_fp8_tensor_cores() const {
-    return products_everywhere(hif8).value_or(Hif8Products::kSimulated) != Hif8Products::kSimulated;
+    return products_everywhere(hif8).value_or(hif8::Products::kSimulated) !=
+           hif8::Products::kSimulated;
   }
   // "float32", "bf16", "hif8", "hif8-p8" or "hif8-simulated", as `precision` takes it.
   std::string precision_name() const;

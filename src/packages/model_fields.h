@@ -8,7 +8,7 @@
 
 namespace ospnext {
 
-// For commands that run the transformer.
+// For commands that put LoRAs into files.
 struct LoraFields {
   std::vector<std::string> lora;
 
@@ -28,6 +28,23 @@ struct LoraFields {
   }
 };
 
+// For commands that run the transformer.
+struct LiveLoraFields : LoraFields {
+  std::string lora_mode = "auto";
+
+  // Throws InputError for another text.
+  LoraMode mode() const;
+
+  template <class Visitor>
+  void visit(Visitor&& field) {
+    LoraFields::visit(field);
+    field(
+        "lora_mode", lora_mode,
+        "merge: add LoRAs to the weights; live: compute them beside the weights; auto: merge, but "
+        "live beside HiF8 weights, so that LoRAs are not rounded");
+  }
+};
+
 struct ModelFields {
   std::string model;
   std::string transformer;
@@ -37,15 +54,8 @@ struct ModelFields {
   std::string transformer_config;
 
   // Throws InputError for a path that does not exist.
-  ModelFiles find(const LoraFields& loras = {}) const {
-    ModelFiles files =
-        find_model_files({model, transformer, text_encoder, vae, tokenizer, loras.choices()});
-    auto& found = files.parts[static_cast<size_t>(ModelPart::kTransformer)].files;
-    if (found && !transformer_config.empty()) {
-      found->config = transformer_config;
-    }
-    return files;
-  }
+  ModelFiles find(const LoraFields& loras = {}) const;
+  ModelFiles find(const LiveLoraFields& loras) const;
 
   template <class Visitor>
   void visit(Visitor&& field) {

@@ -295,6 +295,7 @@ ModelFiles find_model_files(const ModelPaths& paths) {
   take_from_transformer(files, paths);
   if (auto& transformer = files.parts[static_cast<size_t>(ModelPart::kTransformer)].files) {
     transformer->loras = paths.loras;
+    transformer->lora_mode = paths.lora_mode;
   }
   auto& tokenizer = files.parts[static_cast<size_t>(ModelPart::kTokenizer)];
   if (paths.tokenizer.empty() && files.has(ModelPart::kTextEncoder)) {

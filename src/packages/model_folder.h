@@ -21,6 +21,14 @@ const char* part_title(ModelPart part);
 // The layout of a package. kParts: no package, only one file per part, as ComfyUI uses them.
 enum class ModelFamily { kWanAi, kDiffusers, kOspNext, kParts };
 
+// How a transformer's LoRAs take part in its products. kAuto: merged, but live beside weights that
+// are rounded to HiF8, so that the LoRAs are not rounded with them.
+enum class LoraMode {
+  kAuto,
+  kMerge,  // added to the weights when these are loaded
+  kLive    // computed beside the weights; what is no change of low rank of a matrix is merged
+};
+
 // The paths given by the flags --model, --transformer, ...; empty if the flag was not given.
 struct ModelPaths {
   std::filesystem::path model{};
@@ -29,6 +37,7 @@ struct ModelPaths {
   std::filesystem::path vae{};
   std::filesystem::path tokenizer{};
   std::vector<LoraChoice> loras{};  // for the transformer
+  LoraMode lora_mode = LoraMode::kAuto;
 
   const std::filesystem::path& own(ModelPart part) const;
 };
@@ -38,7 +47,8 @@ struct PartFiles {
   ModelPart part;
   std::filesystem::path weights;                // for open_part() or read_tokenizer_bytes()
   std::optional<std::filesystem::path> config;  // config.json of this part
-  std::vector<LoraChoice> loras{};              // added to the transformer's weights when loaded
+  std::vector<LoraChoice> loras{};              // for the transformer
+  LoraMode lora_mode = LoraMode::kAuto;
 };
 
 struct ModelFiles {

@@ -1,5 +1,9 @@
 #include "quant/hif8_linear.h"
 
+#include <torch/autograd.h>
+
+#include <optional>
+
 #include "core/torch/shape_check.h"
 #include "quant/e4m3.h"
 #include "quant/hif8_tensors.h"
@@ -12,6 +16,9 @@
 namespace ospnext::hif8 {
 namespace {
 
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
 constexpr float kShifted =
     1 << e4m3::kForwardShift;  // factor between E4M3 operands and the codes' values
 
@@ -22,17 +29,138 @@ at::Tensor beside(const at::Tensor& scale, const at::Tensor& x) {
   return scale.view(shape);  // [B, 1, ...]
 }
 
-}  // namespace
+// A layer's operands.
+struct Layer {
+  const Input& in;
+  const at::Tensor& weight;
+  float weight_scale;
+  Epilogue epilogue;
+};
 
-at::Tensor linear(const at::Tensor& x, const at::Tensor& weight_values, float weight_scale,
-                  const at::Tensor& bias, double amax_to, const at::Tensor& amax) {
-  const at::Tensor scale = scale_of_samples(x, amax_to, amax);  // [B]
+at::Tensor simulated(const Layer& layer, const at::Tensor& bias, const Residual& residual) {
   const at::Tensor product =
-      at::linear(code_values(x, scale), weight_values.to(x.scalar_type()));  // [B, ..., out]
-  const at::Tensor factor = beside((scale * weight_scale).reciprocal(), x);  // [B, 1, ...]
+      at::linear(layer.in.codes, layer.weight.to(layer.in.codes.scalar_type()));  // [B, ..., out]
+  const at::Tensor factor =
+      beside((layer.in.scale * layer.weight_scale).reciprocal(), product);  // [B, 1, ...]
   at::Tensor out = at::empty_like(product);
-  return at::addcmul_out(out, bias.to(at::kFloat), product, factor);  // in float32, rounded once
+  at::addcmul_out(out, bias.to(at::kFloat), product, factor);  // in float32, rounded once
+  return add_branch(residual, out);
 }
+
+#ifdef OSPNEXT_CUDA
+// Products of cuBLASLt, one per sample: a product has one scale of x. bf16 alone.
+at::Tensor by_lt(const Layer& layer, const at::Tensor& factor, float weight_factor,
+                 const at::Tensor& bias, const Residual& residual) {
+  const Input& in = layer.in;
+  const bool adds =
+      layer.epilogue == Epilogue::kFused && residual.x.defined() && !residual.gate.defined();
+  std::vector<int64_t> shape = in.codes.sizes().vec();
+  shape.back() = layer.weight.size(0);
+  at::Tensor y = !adds                ? at::empty(shape, in.x.options())
+                 : residual.overwrite ? residual.x.contiguous()
+                                      : residual.x.clone(at::MemoryFormat::Contiguous);
+  const auto rows = [&](const at::Tensor& of_samples, int64_t b) {
+    return of_samples[b].view({-1, of_samples.size(-1)});  // [rows, in or out]
+  };
+  for (int64_t b = 0; b < in.codes.size(0) && y.numel() > 0; ++b) {
+    cuda::lt_product(rows(y, b), {.x = rows(in.codes, b),
+                                  .weight = layer.weight,
+                                  .bias = bias.to(at::kBFloat16),
+                                  .x_scale = factor[b],
+                                  .weight_scale = weight_factor,
+                                  .adds = adds});
+  }
+  return adds ? y : add_branch(residual, y);
+}
+#endif
+
+at::Tensor on_tensor_cores(const Layer& layer, const at::Tensor& bias, const Residual& residual) {
+  const Input& in = layer.in;
+  const int64_t B = in.codes.size(0), width = in.codes.size(-1), out = layer.weight.size(0);
+  const auto dtype = in.x.scalar_type();
+  constexpr int64_t kAligned = 4;  // floats: cuBLAS needs scales at multiples of 16 bytes
+  const at::Tensor factor = in.scale.reciprocal().unsqueeze(1).repeat({1, kAligned});  // [B, 4]
+  const float weight_factor = 1 / (kShifted * layer.weight_scale);
+#ifdef OSPNEXT_CUDA
+  if (in.codes.is_cuda() && dtype == at::kBFloat16) {
+    return by_lt(layer, factor, weight_factor, bias, residual);
+  }
+#endif
+  std::vector<int64_t> shape = in.codes.sizes().vec();
+  shape.back() = out;
+  const at::Tensor y = at::empty(shape, in.x.options());
+  if (y.numel() == 0) {
+    return y;
+  }
+  const at::Tensor of_weight = at::full({}, weight_factor, factor.options());
+  for (int64_t b = 0; b < B; ++b) {
+    at::Tensor rows = y[b].view({-1, out});  // [rows, out]
+    at::_scaled_mm_out(rows, in.codes[b].view({-1, width}), layer.weight.t(),
+                       /*scale_a=*/factor[b][0], /*scale_b=*/of_weight, bias.to(dtype),
+                       /*scale_result=*/{}, dtype,
+                       /*use_fast_accum=*/false);  // [rows, in] x [in, out] -> [rows, out]
+  }
+  return add_branch(residual, y);
+}
+
+at::Tensor computed(const Layer& layer, const at::Tensor& bias, const Residual& residual) {
+  CHECK_SHAPE(layer.weight, layer.weight.size(0), layer.in.codes.size(-1));
+  return layer.in.fp8 ? on_tensor_cores(layer, bias, residual) : simulated(layer, bias, residual);
+}
+
+// The values that codes stand for, in `dtype`. scale: [B, 1, ...] or a number, their factor in the
+// codes.
+template <class Scale>
+at::Tensor represented(const at::Tensor& codes, const Scale& scale, at::ScalarType dtype) {
+  return codes.to(at::kFloat).div(scale).to(dtype);
+}
+
+// computed() with the gradient of the layer of the represented values.
+struct StraightThrough : torch::autograd::Function<StraightThrough> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& bias,
+                            const std::optional<at::Tensor>& residual,
+                            const std::optional<at::Tensor>& gate, const Layer& layer) {
+    const bool keeps_x = layer.in.of == Of::kGelu;
+    context->save_for_backward({keeps_x ? x : at::Tensor(), layer.in.codes, layer.in.scale,
+                                layer.weight, bias, gate.value_or(at::Tensor())});
+    context->saved_data["weight_scale"] =
+        static_cast<double>(layer.in.fp8 ? kShifted * layer.weight_scale : layer.weight_scale);
+    return computed(layer, bias, {residual.value_or(at::Tensor()), gate.value_or(at::Tensor())});
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    const auto saved = context->get_saved_variables();
+    const at::Tensor &x = saved[0], &codes = saved[1], &scale = saved[2], &bias = saved[4],
+                     &gate = saved[5];
+    const at::Tensor& grad = gradients[0];  // [B, ..., out]
+    const at::Tensor weight =
+        represented(saved[3], context->saved_data["weight_scale"].toDouble(), grad.scalar_type());
+    const at::Tensor by_branch = gate.defined() ? (grad * gate).to(grad.scalar_type()) : grad;
+    at::Tensor by_x, by_bias, by_gate;
+    if (context->needs_input_grad(0)) {
+      const at::Tensor by_input = at::matmul(by_branch, weight);  // [B, ..., in]
+      by_x = x.defined() ? at::gelu_backward(by_input, x, "tanh") : by_input;
+    }
+    if (context->needs_input_grad(1)) {
+      by_bias = by_branch.flatten(0, -2).sum(0).to(bias.scalar_type());  // [out]
+    }
+    if (gate.defined() && context->needs_input_grad(3)) {
+      const at::Tensor input =
+          represented(codes, beside(scale, codes), grad.scalar_type());  // [B, L, in]
+      const at::Tensor product =
+          grad * at::linear(input, weight, bias.to(grad.scalar_type()));  // [B, L, out]
+      by_gate = gate.size(1) == 1 ? product.sum(1, /*keepdim=*/true, at::kFloat)
+                                  : product.to(at::kFloat);  // [B, 1 or L, out]
+    }
+    return {by_x, by_bias, grad, by_gate, {}};
+  }
+};
+
+std::optional<at::Tensor> if_defined(const at::Tensor& x) {
+  return x.defined() ? std::make_optional(x) : std::nullopt;
+}
+
+}  // namespace
 
 bool has_fp8_tensor_cores([[maybe_unused]] const at::Device& device) {
 #ifdef OSPNEXT_CUDA
@@ -49,60 +177,25 @@ at::Tensor fp8_weight(const at::Tensor& weight_values) {
   return (weight_values.to(at::kFloat) * kShifted).to(at::kFloat8_e4m3fn);
 }
 
-Fp8Input fp8_input(const at::Tensor& x, double amax_to, const at::Tensor& amax) {
-  const at::Tensor scale = scale_of_samples(x, amax_to, amax);  // [B]
-  return {encode_e4m3(x, scale), scale * kShifted, x.scalar_type()};
+Input round_input(const at::Tensor& x, double amax_to, Products products, const at::Tensor& amax,
+                  Of of) {
+  const torch::NoGradGuard no_grad;
+  const at::Tensor scale = scale_of_samples(x, amax_to, amax, of);  // [B]
+  if (products == Products::kSimulated) {
+    TORCH_CHECK(of == Of::kItself, "round_input: the GELU is rounded for tensor cores only");
+    return {x, code_values(x, scale), scale, of, /*fp8=*/false};
+  }
+  return {x, encode_e4m3(x, scale, of), scale * kShifted, of, /*fp8=*/true};
 }
 
-Fp8Input fp8_input_of_gelu(const at::Tensor& x, double amax_to, const at::Tensor& amax) {
-  const at::Tensor scale = scale_of_samples(x, amax_to, amax, Of::kGelu);  // [B]
-  return {encode_e4m3(x, scale, Of::kGelu), scale * kShifted, x.scalar_type()};
-}
-
-at::Tensor fp8_linear(const Fp8Input& x, const at::Tensor& weight, float weight_scale,
-                      const at::Tensor& bias, const Residual& residual) {
-  const int64_t B = x.codes.size(0), in = x.codes.size(-1), out = weight.size(0);
-  CHECK_SHAPE(weight, out, in);
-  std::vector<int64_t> shape = x.codes.sizes().vec();
-  shape.back() = out;
-  bool adds = false;  // in the product's epilogue
-#ifdef OSPNEXT_CUDA
-  const bool on_lt = x.codes.is_cuda() && x.dtype == at::kBFloat16;
-  adds = on_lt && residual.x.defined() && !residual.gate.defined() && !at::GradMode::is_enabled();
-#endif
-  at::Tensor y =
-      adds ? residual.x.contiguous() : at::empty(shape, x.codes.options().dtype(x.dtype));
-  if (y.numel() == 0) {
-    return y;
+at::Tensor linear(const Input& in, const at::Tensor& weight, float weight_scale,
+                  const at::Tensor& bias, Epilogue epilogue, const Residual& residual) {
+  const Layer layer{in, weight, weight_scale, epilogue};
+  if (residual.overwrite) {
+    return computed(layer, bias, residual);
   }
-  constexpr int64_t kAligned = 4;  // floats: cuBLAS needs scales at multiples of 16 bytes
-  const at::Tensor factor = x.scale.reciprocal().unsqueeze(1).repeat({1, kAligned});  // [B, 4]
-  const float weight_factor = 1 / (kShifted * weight_scale);
-  const at::Tensor bias_as_y = bias.to(x.dtype);
-#ifdef OSPNEXT_CUDA
-  if (on_lt) {
-    const auto rows = [&](const at::Tensor& of_samples, int64_t b) {
-      return of_samples[b].view({-1, of_samples.size(-1)});  // [rows, in or out]
-    };
-    for (int64_t b = 0; b < B; ++b) {  // one product per sample: a product has one scale of x
-      cuda::lt_product(rows(y, b), {.x = rows(x.codes, b),
-                                    .weight = weight,
-                                    .bias = bias_as_y,
-                                    .x_scale = factor[b],
-                                    .weight_scale = weight_factor,
-                                    .adds = adds});
-    }
-    return adds ? y : add_branch(residual, y);
-  }
-#endif
-  const at::Tensor of_weight = at::full({}, weight_factor, factor.options());
-  for (int64_t b = 0; b < B; ++b) {
-    at::Tensor rows = y[b].view({-1, out});  // [rows, out]
-    at::_scaled_mm_out(rows, x.codes[b].view({-1, in}), weight.t(), /*scale_a=*/factor[b][0],
-                       /*scale_b=*/of_weight, bias_as_y, /*scale_result=*/{}, x.dtype,
-                       /*use_fast_accum=*/false);  // [rows, in] x [in, out] -> [rows, out]
-  }
-  return add_branch(residual, y);
+  return StraightThrough::apply(in.x, bias, if_defined(residual.x), if_defined(residual.gate),
+                                layer);
 }
 
 }  // namespace ospnext::hif8

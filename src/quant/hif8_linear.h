@@ -1,50 +1,57 @@
-// Linear layers on HiFloat8 codes: simulated, as a matrix product of the codes' exact values in x's
-// dtype, or on the FP8 tensor cores of a GPU.
+// Linear layers on HiFloat8 codes: simulated, as a matrix product of the codes' exact values in the
+// input's dtype, or on the FP8 tensor cores of a GPU.
 #pragma once
 
 #include "core/torch/torch.h"
 #include "kernels/residual.h"
+#include "quant/hif8_of.h"
 
 namespace ospnext::hif8 {
 
-// (X Wᵀ) / (s_x s_w) + bias, where X and W are the values of the codes of x and of the weight. x
-// [B, ..., in] floating; weight_values [out, in] is W, not divided by s_w = weight_scale; bias
-// [out] -> [B, ..., out] of x's dtype. s_x scales the amax of each sample of x to amax_to. `amax`
-// [B] float32 replaces it if x holds only a part of each sample.
-//
-// X and W are exact in bf16. Two roundings to x's dtype remain: of the sum, and of the result,
-// which is scaled in float32. Not differentiable.
-at::Tensor linear(const at::Tensor& x, const at::Tensor& weight_values, float weight_scale,
-                  const at::Tensor& bias, double amax_to, const at::Tensor& amax = {});
+// How products of HiFloat8 codes are computed.
+enum class Products {
+  kSimulated,     // in the compute dtype
+  kTensorCores,   // on FP8 tensor cores, except attention weights times values: bf16, exact values
+  kTensorCoresP8  // all on FP8 tensor cores; attention weights are rounded to E4M3
+};
 
 // Whether the device computes in FP8: a CUDA GPU of compute capability 8.9 or higher.
 bool has_fp8_tensor_cores(const at::Device& device);
 
-// The input of a linear layer as an operand of FP8 tensor cores.
-struct Fp8Input {
-  at::Tensor codes;      // [B, ..., in] float8_e4m3fn (encode_e4m3())
-  at::Tensor scale;      // [B] float32, the factor of x in the codes, including 2^4
-  at::ScalarType dtype;  // dtype of x and of the layer's output
+// The rounded input of linear layers. Several layers share one.
+struct Input {
+  at::Tensor x;      // [B, ..., in] floating: what was rounded, or whose GELU was
+  at::Tensor codes;  // [B, ..., in]: the codes' values in x's dtype, or an operand in E4M3
+  at::Tensor scale;  // [B] float32: the factor of x in `codes`, 2^4 of an operand included
+  Of of = Of::kItself;
+  bool fp8 = false;  // whether `codes` is an operand of FP8 tensor cores
 };
 
-// Rounds x [B, ..., in] floating, or its GELU, with a scale for each sample that takes its amax to
-// amax_to <= kE4m3Amax. `amax` [B] float32 is the amax of x or of its GELU, of whole samples if x
-// holds only a part of each; if undefined, it is computed here.
-Fp8Input fp8_input(const at::Tensor& x, double amax_to, const at::Tensor& amax = {});
-Fp8Input fp8_input_of_gelu(const at::Tensor& x, double amax_to, const at::Tensor& amax = {});
+// Rounds x [B, ..., in] floating, or its GELU, for `products`, with a scale for each sample that
+// takes its amax to `amax_to`, at most kE4m3Amax on tensor cores. `amax` [B] float32 is the amax of
+// x or of its GELU, of whole samples if x holds only a part of each; if undefined, it is computed
+// here. The GELU is for tensor cores only.
+Input round_input(const at::Tensor& x, double amax_to, Products products,
+                  const at::Tensor& amax = {}, Of of = Of::kItself);
 
-// A weight as the other operand: values of codes [out, in], not divided by their scale ->
-// float8_e4m3fn [out, in], the values times 2^4.
+// A weight as an operand of FP8 tensor cores: values of codes [out, in], not divided by their scale
+// -> float8_e4m3fn [out, in], the values times 2^4.
 at::Tensor fp8_weight(const at::Tensor& weight_values);
 
-// The product of linear() on FP8 tensor cores, added to `residual` if there is one. `weight` comes
-// from fp8_weight(), bias [out]; in and out are multiples of 16 -> [B, ..., out] of x.dtype: bf16,
-// or float32 where the device supports it. For CUDA from sm_89; slow on the CPU.
+// (X Wᵀ) / (s_x s_w) + bias, added to `residual` if that has an x. X and W are the values of the
+// codes of the input and of the weight, s_x and s_w = weight_scale their scales. weight [out, in]
+// holds W, or fp8_weight(W) if in.fp8; bias [out] -> [B, ..., out] of x's dtype.
 //
-// Products are summed in float32 and rounded once. Hopper's tensor cores keep sums with about 14
-// bits, so these are added to a float32 sum every 128 products. In bf16 on CUDA, a residual without
-// a gate is added in the epilogue.
-at::Tensor fp8_linear(const Fp8Input& x, const at::Tensor& weight, float weight_scale,
-                      const at::Tensor& bias, const Residual& residual = {});
+// Simulated: X and W are exact in bf16. Two roundings to x's dtype remain: of the sum, and of the
+// result, which is scaled in float32.
+// On tensor cores: in and out are multiples of 16, x is bf16, or float32 where the device supports
+// it. Products are summed in float32 and rounded once. Hopper's tensor cores keep sums with about
+// 14 bits, so these are added to a float32 sum every 128 products. With Epilogue::kFused in bf16 on
+// CUDA, a residual without a gate is added in the epilogue. Slow on the CPU.
+//
+// Differentiable in x, bias and residual: the gradient passes through the rounding as if it were
+// not there (straight-through). The weight gets none.
+at::Tensor linear(const Input& in, const at::Tensor& weight, float weight_scale,
+                  const at::Tensor& bias, Epilogue epilogue, const Residual& residual = {});
 
 }  // namespace ospnext::hif8

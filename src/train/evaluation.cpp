@@ -9,73 +9,54 @@
 #include "core/number_check.h"
 #include "core/torch/random.h"
 #include "data/tiny_world/captions.h"
-#include "engine/prompts.h"
+#include "engine/video_model.h"
 #include "schedulers/flow_matching.h"
 #include "train/vae_training.h"
 
 namespace ospnext {
 namespace {
 
-// The parts of a model, all loaded at once.
+// A model with all parts loaded.
 struct Model {
-  Tokenizer tokenizer;
-  Umt5Encoder text_encoder;
-  Transformer transformer;
-  Vae vae;
-  at::Device device;
+  ModelFileSource source;
+  VideoModel parts;
+
+  Model(const ModelFiles& files, const ComputeOptions& compute)
+      : source(files), parts(source, compute) {
+    parts.load_text_encoder();
+    parts.load_transformer();
+    parts.load_vae(compute.dtype);
+  }
+  at::Device device() const { return parts.compute().device; }
 };
 
-Model load_model(const ModelFiles& files, const ComputeOptions& compute) {
-  return {.tokenizer = load_tokenizer(files.require(ModelPart::kTokenizer)),
-          .text_encoder = load_text_encoder(files.require(ModelPart::kTextEncoder), compute),
-          .transformer = load_transformer(files.require(ModelPart::kTransformer), compute),
-          .vae = load_vae(files.require(ModelPart::kVae), compute),
-          .device = compute.device};
-}
-
 // Samples latents for B captions; sample i starts from the noise of seed + i. -> [B, z, F, h, w]
-at::Tensor sample_latents(Model& model, const GenerationConfig& generation,
+at::Tensor sample_latents(Model& model, GenerationConfig generation,
                           const std::vector<std::string>& captions, uint64_t seed,
                           const CancellationToken& cancel) {
-  const auto batch = static_cast<int64_t>(captions.size());
+  generation.batch_guidance = true;
+  Progress silent(nullptr, false);
+  const JobControl job{silent, cancel};
   std::vector<std::string> texts = captions;
   texts.push_back(generation.negative_prompt);
-  const int64_t text_len = model.transformer->config().text_len;
-  const EncodedPrompts encoded =
-      encode_prompts(model.text_encoder, model.tokenizer, texts, text_len, cancel);
-  const int64_t longest = encoded.mask.sum(1).max().item<int64_t>();
-  const at::Tensor rows = encoded.embeddings.narrow(1, 0, longest);  // [B + 1, n, C]
-  const at::Tensor negative = rows.narrow(0, batch, 1).expand({batch, -1, -1});
-  const TextVectors text = model.transformer->embed_text(
-      pad_text(at::cat({rows.narrow(0, 0, batch), negative}), text_len));  // 2B texts
-
-  const LatentSize size = latent_size(generation, model.vae->config);
+  model.parts.forget_texts_if_many();
+  model.parts.embed(texts, job);
+  const VaeConfig& vae = model.parts.vae_config();
+  const LatentSize size = latent_size(generation, vae);
   std::vector<at::Tensor> noises;
-  for (int64_t i = 0; i < batch; ++i) {
-    noises.push_back(initial_noise(seed + static_cast<uint64_t>(i), model.vae->config.z_dim,
-                                   size.frames, size.height, size.width));
+  for (size_t i = 0; i < captions.size(); ++i) {
+    noises.push_back(initial_noise(seed + i, vae.z_dim, size.frames, size.height, size.width));
   }
-  at::Tensor latent = at::stack(noises).to(model.device);  // [B, z, F, h, w]
-  const auto sampler = generation.sampler();
-  for (int64_t step = 0; step < sampler->steps(); ++step) {
-    cancel.check();
-    const at::Tensor times =
-        sampler->schedule().timesteps[step].expand({2 * batch}).to(model.device);
-    const auto both =
-        model.transformer
-            ->forward(at::cat({latent, latent}), text, model.transformer->embed_time(times))
-            .chunk(2);
-    latent =
-        sampler->step(step, latent, guided_velocity(both[0], both[1], generation.guidance_scale));
-  }
-  return latent;
+  return model.parts.sample(captions, at::stack(noises), generation, job);  // [B, z, F, h, w]
 }
 
 // latent [B, z, F, h, w] -> [B, 3, T, H, W] on the CPU, T frames of H x W pixels
 at::Tensor decode_videos(Model& model, const at::Tensor& latent, const CancellationToken& cancel) {
   std::vector<at::Tensor> pieces;
-  model.vae->decode(
-      latent, [&](const at::Tensor& frames) { pieces.push_back(frames.cpu()); }, &cancel);
+  Progress silent(nullptr, false);
+  model.parts.decode(
+      latent, std::nullopt, [&](const at::Tensor& frames) { pieces.push_back(frames.cpu()); },
+      [] {}, {}, {silent, cancel});
   return at::cat(pieces, 2);
 }
 
@@ -166,11 +147,11 @@ std::vector<MeasuredClip> sample_and_measure(Model& model, const GenerationConfi
                                              const TaskBatch& batch, size_t num_objects,
                                              EvaluationSeconds& seconds,
                                              const CancellationToken& cancel) {
-  const at::Tensor latents = timed(seconds.sampling, model.device, [&] {
+  const at::Tensor latents = timed(seconds.sampling, model.device(), [&] {
     return sample_latents(model, generation, batch.captions, batch.noise_seed, cancel);
   });
-  const at::Tensor videos =
-      timed(seconds.decoding, model.device, [&] { return decode_videos(model, latents, cancel); });
+  const at::Tensor videos = timed(seconds.decoding, model.device(),
+                                  [&] { return decode_videos(model, latents, cancel); });
   return timed(seconds.measuring, at::kCPU, [&] { return measure_all(videos, num_objects); });
 }
 
@@ -196,9 +177,10 @@ struct ReferenceRows {
 void add_rendered(ReferenceRows& rows, const std::vector<ClipSpec>& clips, Model& model,
                   at::ScalarType precision, EvaluationSeconds& seconds) {
   const at::Tensor drawn =
-      timed(seconds.drawing, model.device, [&] { return render_clips(clips, model.device); });
-  const at::Tensor decoded = timed(seconds.drawing, model.device,
-                                   [&] { return reconstruct(model.vae, drawn, precision); });
+      timed(seconds.drawing, model.device(), [&] { return render_clips(clips, model.device()); });
+  const at::Tensor decoded = timed(seconds.drawing, model.device(), [&] {
+    return reconstruct(model.parts.vae(), drawn, precision);
+  });
   const auto read = [&](const at::Tensor& frames) {
     return timed(seconds.measuring, at::kCPU, [&] { return measure_all(frames.cpu(), 1); });
   };
@@ -255,8 +237,8 @@ EvaluationSeconds evaluate_prompt_following(const ModelFiles& files, const Compu
                                             const CancellationToken& cancel) {
   config.check();
   const at::NoGradGuard no_grad;
-  Model model = load_model(files, compute);
-  generation.check(model.vae->config);
+  Model model(files, compute);
+  generation.check(model.parts.vae_config());
   EvaluationSeconds seconds;
   ReferenceRows references;
   for (const Task& task : tasks_of(config)) {
@@ -301,8 +283,8 @@ std::vector<double> compare_precisions(const ModelFiles& files, const ComputeOpt
                                        int64_t batch_size, uint64_t seed, Progress& progress,
                                        const CancellationToken& cancel) {
   const at::NoGradGuard no_grad;
-  Model ours = load_model(files, compute), theirs = load_model(files, reference);
-  generation.check(ours.vae->config);
+  Model ours(files, compute), theirs(files, reference);
+  generation.check(ours.parts.vae_config());
   const Task task{"seen", ClipSplit::kSeen, 1};
   std::vector<double> all;
   progress.begin("comparing", clips);

@@ -93,7 +93,8 @@ Trainees initial_trainees(const FlowTrainingConfig& config, at::Device device,
       }
     }
   }
-  trainees.transformer->set_compute_dtype(precision);
+  // Products with epilogues of their own store what the gradient would compute again.
+  trainees.transformer->set_numerics({.dtype = precision, .epilogue = Epilogue::kSeparate});
   trainees.text_encoder->set_compute_dtype(precision);
   return trainees;
 }
@@ -186,6 +187,7 @@ bool train_flow(const FlowTrainingConfig& config, Progress& progress,
   config.check();
   const auto [device, precision, hif8] = parse_compute(config.device, config.precision);
   const SideStream stream(device);
+  const SideStream::Scope on_stream(stream);
   const std::vector<FrameSize> sizes = parse_frame_sizes("`sizes`", config.sizes);
   Trainees trainees = initial_trainees(config, device, precision);
   Transformer& transformer = trainees.transformer;
@@ -198,11 +200,16 @@ bool train_flow(const FlowTrainingConfig& config, Progress& progress,
   const at::Tensor empty_caption =
       at::tensor(tokenizer.encode("", groups[0].ids.size(2)).ids, at::kLong).to(device);  // [T]
   TrainingRun run(config, trainees.parameters(), progress, cancel);
+  TokenTablesByGrid tables(transformer->config(), device);
+  const Execution execution{transformer->numerics()};
   RecordedFunction add_gradients(
       [&](const std::vector<at::Tensor>& inputs) {
         const at::Tensor &noised = inputs[0], &sigma = inputs[1], &target = inputs[2];
         const TextRows text = encode_captions(encoder, /*ids=*/inputs[3], text_len);
-        const at::Tensor velocity = transformer->forward(noised, text, sigma * 1000.0);
+        const at::Tensor velocity = transformer->forward(
+            noised, transformer->embed_text(text, execution),
+            transformer->embed_time(sigma * 1000.0, execution.numerics.epilogue),
+            tables.of(token_grid(noised)), execution);
         const at::Tensor loss = (velocity - target).square().mean();
         loss.backward();
         return loss.detach();

@@ -2,6 +2,7 @@
 #include "kernels/residual.h"
 
 #include <gtest/gtest.h>
+#include <torch/autograd.h>
 
 #include "core/torch/random.h"
 #include "support/compare.h"
@@ -33,10 +34,10 @@ struct Case {
     return residual.to(dtype) + (gated ? y * gate.to(dtype) : y);
   }
 
-  at::Tensor found(at::Device device, at::ScalarType dtype, bool gated) const {
+  at::Tensor found(at::Device device, at::ScalarType dtype, bool gated, Epilogue epilogue) const {
     const auto on = [&](const at::Tensor& t) { return t.to(device, dtype); };
-    return linear({on(residual), gated ? gate.to(device) : at::Tensor()}, on(x), on(weight),
-                  on(bias));
+    return linear({on(residual).clone(), gated ? gate.to(device) : at::Tensor()}, on(x), on(weight),
+                  on(bias), epilogue);
   }
 };
 
@@ -52,14 +53,13 @@ TEST_P(LinearOntoResidual, EqualsTheSum) {
         std::array<int64_t, 4>{1, 1030, 1024, 264}}) {
     const Case it(B, L, in, out);
     for (const bool gated : {true, false}) {
-      for (const bool with_gradient : {false, true}) {
+      for (const Epilogue epilogue : {Epilogue::kFused, Epilogue::kSeparate}) {
         SCOPED_TRACE(testing::Message() << L << " x " << in << " -> " << out << ", gate " << gated
-                                        << ", gradient " << with_gradient);
-        const at::AutoGradMode mode(with_gradient);
+                                        << ", fused " << (epilogue == Epilogue::kFused));
         const at::Tensor expected = it.plain(at::kDouble, gated);
-        const at::Tensor in_float = it.found(device(), at::kFloat, gated);
+        const at::Tensor in_float = it.found(device(), at::kFloat, gated, epilogue);
         EXPECT_LE(relative_l2(in_float.cpu(), expected), 2e-6);  // sums of up to 1,024 products
-        const at::Tensor narrow = it.found(device(), at::kBFloat16, gated);
+        const at::Tensor narrow = it.found(device(), at::kBFloat16, gated, epilogue);
         EXPECT_EQ(narrow.scalar_type(), at::kBFloat16);
         EXPECT_LE(relative_l2(narrow.cpu(), expected),
                   1.1 * relative_l2(it.plain(at::kBFloat16, gated), expected));
@@ -72,7 +72,7 @@ TEST_P(LinearOntoResidual, EqualsTheSum) {
 TEST_P(LinearOntoResidual, WithoutOneIsTheLayerAlone) {
   const Case it(2, 9, 16, 24);
   const auto on = [&](const at::Tensor& t) { return t.to(device()); };
-  EXPECT_TRUE(torch::equal(linear({}, on(it.x), on(it.weight), on(it.bias)),
+  EXPECT_TRUE(torch::equal(linear({}, on(it.x), on(it.weight), on(it.bias), Epilogue::kFused),
                            at::linear(on(it.x), on(it.weight), on(it.bias))));
 }
 
@@ -81,8 +81,64 @@ TEST_P(LinearOntoResidual, TakesNoTokens) {
   const auto on = [&](const at::Tensor& t) { return t.to(device(), at::kBFloat16); };
   const at::Tensor none = at::empty({1, 0, 16}), rest = at::empty({1, 0, 24});
   const at::NoGradGuard no_gradient;
-  EXPECT_EQ(linear({on(rest), it.gate.to(device())}, on(none), on(it.weight), on(it.bias)).sizes(),
+  EXPECT_EQ(linear({on(rest), it.gate.to(device())}, on(none), on(it.weight), on(it.bias),
+                   Epilogue::kFused)
+                .sizes(),
             (at::IntArrayRef{1, 0, 24}));
+}
+
+// Both epilogues have the same gradients, and results do not depend on whether these are wanted.
+TEST_P(LinearOntoResidual, GradientsAreThoseOfPlainOperators) {
+  for (const auto& [B, L, in, out] :
+       {std::array<int64_t, 4>{2, 300, 64, 96}, std::array<int64_t, 4>{1, 33, 128, 40}}) {
+    const Case it(B, L, in, out);
+    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+      const auto leaf = [&](const at::Tensor& t) {
+        return t.to(device(), dtype).detach().clone().requires_grad_();
+      };
+      const at::Tensor residual = leaf(it.residual), x = leaf(it.x), weight = leaf(it.weight),
+                       bias = leaf(it.bias), gate = it.gate.to(device()).requires_grad_();
+      const at::Tensor by_sum = leaf(it.residual * it.residual);
+      const auto gradients = [&](const at::Tensor& sum) {
+        return torch::autograd::grad({sum}, {residual, x, weight, bias, gate}, {by_sum.detach()});
+      };
+      const at::Tensor fused = linear({residual, gate}, x, weight, bias, Epilogue::kFused);
+      const auto found = gradients(fused);
+      const auto expected =
+          gradients(linear({residual, gate}, x, weight, bias, Epilogue::kSeparate));
+      for (size_t i = 0; i < found.size(); ++i) {
+        EXPECT_LE(relative_l2(found[i].cpu(), expected[i].cpu()), dtype == at::kFloat ? 2e-6 : 1e-2)
+            << i;
+      }
+      const torch::NoGradGuard no_grad;
+      EXPECT_TRUE(torch::equal(linear({residual, gate}, x, weight, bias, Epilogue::kFused), fused));
+      const Residual overwritten{residual.detach().clone(), gate, /*overwrite=*/true};
+      EXPECT_TRUE(torch::equal(linear(overwritten, x, weight, bias, Epilogue::kFused), fused));
+    }
+  }
+}
+
+TEST_P(LinearOntoResidual, GeluHasTheGradientOfPlainOperators) {
+  const Case it(2, 70, 64, 96);
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+    const auto leaf = [&](const at::Tensor& t) {
+      return t.to(device(), dtype).detach().clone().requires_grad_();
+    };
+    const at::Tensor x = leaf(it.x), weight = leaf(it.weight), bias = leaf(it.bias);
+    const auto gradients = [&](const at::Tensor& y) {
+      return torch::autograd::grad({y}, {x, weight, bias}, {it.residual.to(device(), dtype)});
+    };
+    const at::Tensor fused = linear_gelu(x, weight, bias, Epilogue::kFused);
+    const at::Tensor plain = linear_gelu(x, weight, bias, Epilogue::kSeparate);
+    const double rounding = dtype == at::kFloat ? 2e-6 : 1e-2;
+    EXPECT_LE(relative_l2(fused.detach().cpu(), plain.detach().cpu()), rounding);
+    const auto found = gradients(fused), expected = gradients(plain);
+    for (size_t i = 0; i < found.size(); ++i) {
+      EXPECT_LE(relative_l2(found[i].cpu(), expected[i].cpu()), rounding) << i;
+    }
+    const torch::NoGradGuard no_grad;
+    EXPECT_TRUE(torch::equal(linear_gelu(x, weight, bias, Epilogue::kFused), fused));
+  }
 }
 
 }  // namespace

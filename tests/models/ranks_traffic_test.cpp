@@ -45,6 +45,7 @@ Figures measure(const ProcessGroup& all, const SequenceRanks& ranks, Journal& jo
   const Layout group(grid, Pattern::kGroup, 2, at::kCPU, spread);
   TokenExchange exchange(ranks);
   const int64_t own = token.tokens_of(all.rank());
+  exchange.add_switch(token, group);
   exchange.switch_layout(at::zeros({1, own, kWidth}), token, group);
   EXPECT_EQ(journal.traffic().at("switch").calls, 1);
 
@@ -128,9 +129,9 @@ TEST(TransformerTraffic, AForwardExchangesOncePerSparseBlockAndTwicePerFullOne) 
   const auto journal = std::make_shared<Journal>();
   run_ranks(kRanks,
             [&](const ProcessGroup& all) {
-              transformer->set_ranks(sequence_ranks(all, {kRanks, 1, 1}, config.num_heads));
               transformer->forward(at::zeros({1, 16, 2, 8, 8}), at::zeros({1, 3, 32}),
-                                   at::tensor({500.F}));
+                                   at::tensor({500.F}),
+                                   sequence_ranks(all, {kRanks, 1, 1}, config.num_heads));
               EXPECT_EQ(journal->traffic().at("switch").calls, 3);  // between 4 sparse blocks
               EXPECT_EQ(journal->traffic().at("ulysses in").calls, 4);
               EXPECT_EQ(journal->traffic().at("ulysses out").calls, 4);

@@ -63,10 +63,10 @@ void expect_equal_to_one_rank(const std::string& type, int size,
   run_ranks(size, [&](const ProcessGroup& all) {
     double worst = 0;
     for (const SequenceMesh& mesh : meshes) {
-      transformer->set_ranks(sequence_ranks(all, mesh, transformer->config().num_heads));
+      const SequenceRanks ranks = sequence_ranks(all, mesh, transformer->config().num_heads);
       for (size_t i = 0; i < kGrids.size(); ++i) {
         const Inputs in = inputs_on(kGrids[i]);
-        const at::Tensor velocity = transformer->forward(in.latent, in.text, in.timestep);
+        const at::Tensor velocity = transformer->forward(in.latent, in.text, in.timestep, ranks);
         const double error = relative_l2(velocity, expected[i]);
         EXPECT_LT(error, 1e-5) << name_of(mesh, kGrids[i]);
         worst = std::max(worst, error);
@@ -103,16 +103,18 @@ TEST(TransformerRanks, Hif8CodesDoNotDependOnTheRanks) {
   Linear linear(16, 8, at::kFloat);
   linear->weight.copy_(torch::randn({8, 16}, generator, at::kFloat).round());
   linear->bias.zero_();
-  linear->hif8 = LinearImpl::Hif8{/*weight_scale=*/1, /*input_amax=*/15};
+  linear->hif8_scale = 1;
+  const Numerics numerics{.hif8 = {.linears = true}};
   at::Tensor x = torch::randn({2, 12, 16}, generator, at::kFloat);
   x[0][0][0] = 11;
   x[1][11][3] = -7;
-  const at::Tensor expected = linear(x);
+  const at::Tensor expected = (*linear)(x, numerics);
   run_ranks(3, [&](const ProcessGroup& all) {
     const auto own = [&](const at::Tensor& y) { return y.narrow(1, 4 * all.rank(), 4); };
-    EXPECT_GT(relative_l2(linear(own(x).contiguous()), own(expected)), 1e-3);
-    linear->hif8->ranks = all;
-    EXPECT_LT(relative_l2(linear(own(x).contiguous()), own(expected)), 1e-6);
+    const at::Tensor part = own(x).contiguous();
+    EXPECT_GT(relative_l2((*linear)(part, numerics), own(expected)), 1e-3);
+    const Measured whole = joined(all, part, *linear);
+    EXPECT_LT(relative_l2((*linear)(whole, numerics), own(expected)), 1e-6);
   });
 }
 
@@ -127,8 +129,9 @@ TEST(TransformerRanks, Hif8OnFourIsNearOne) {
     // Sums of attention differ in their last bits. A value half way between two codes can then be
     // rounded to the other one.
     for (const SequenceMesh& mesh : {SequenceMesh{4, 1, 1}, {2, 2, 1}, {1, 4, 1}, {2, 1, 2}}) {
-      transformer->set_ranks(sequence_ranks(all, mesh, transformer->config().num_heads));
-      EXPECT_LT(relative_l2(transformer->forward(in.latent, in.text, in.timestep), expected), 1e-2)
+      const SequenceRanks ranks = sequence_ranks(all, mesh, transformer->config().num_heads);
+      EXPECT_LT(relative_l2(transformer->forward(in.latent, in.text, in.timestep, ranks), expected),
+                1e-2)
           << name_of(mesh, kGrids[1]);
     }
   });

@@ -52,11 +52,12 @@ void expect_equal_to_whole(int size, const std::vector<SequenceMesh>& meshes,
   const Inputs in = inputs();
   const auto journal = std::make_shared<Journal>();
   const auto work = [&](const ProcessGroup& all) {
-    const auto run = [&] { return transformer->forward(in.latent, in.text, in.timestep); };
+    const auto run = [&](const SequenceMesh& mesh) {
+      return transformer->forward(in.latent, in.text, in.timestep, sequence_ranks(all, mesh, 4));
+    };
     std::vector<at::Tensor> expected;
     for (const SequenceMesh& mesh : meshes) {
-      transformer->set_ranks(sequence_ranks(all, mesh, 4));
-      expected.push_back(run());
+      expected.push_back(run(mesh));
     }
     const int64_t whole = memory_of_blocks(*transformer);
     int64_t kept = 0;
@@ -66,8 +67,8 @@ void expect_equal_to_whole(int size, const std::vector<SequenceMesh>& meshes,
     EXPECT_NEAR(static_cast<double>(kept) / static_cast<double>(whole), 1.0 / size, 0.02);
     EXPECT_LT(memory_of_blocks(*transformer), whole / 100);  // their memory is freed
     for (size_t i = 0; i < meshes.size(); ++i) {
-      transformer->set_ranks(sequence_ranks(all, meshes[i], 4));
-      EXPECT_TRUE(at::equal(run(), expected[i])) << "mesh " << i << " of " << size << " ranks";
+      EXPECT_TRUE(at::equal(run(meshes[i]), expected[i]))
+          << "mesh " << i << " of " << size << " ranks";
     }
     // embed_text() uses every block once, and forward() does too.
     const Traffic gathered = journal->traffic().at("weights");

@@ -21,14 +21,17 @@ TEST(TransformerGraph, ReplaysAForwardAndBackward) {
   const TransformerFixture fixture("sparse.safetensors");
   const std::string name = "dual_end_2_3x5x7";
   Transformer model = fixture.model({{"sparse_ratio", 2}}, at::Device(at::kCUDA));
-  model->set_compute_dtype(at::kBFloat16);
+  model->set_numerics({.dtype = at::kBFloat16});
   const at::Tensor latent = fixture.tensor(name + ".latent").cuda();
   const at::Tensor text = fixture.tensor(name + ".text").cuda();
   const at::Tensor timestep = fixture.tensor(name + ".timestep").cuda();
+  const TokenTables tables(model->config(), token_grid(latent), latent.device());
+  const Execution execution{model->numerics()};
   at::Tensor velocity;
   const auto run = [&] {
     model->zero_grad();
-    velocity = model->forward(latent, text, timestep);
+    velocity = model->forward(latent, model->embed_text(text, execution),
+                              model->embed_time(timestep), tables, execution);
     velocity.square().mean().backward();
   };
   const c10::cuda::CUDAStream stream = c10::cuda::getStreamFromPool();

@@ -50,14 +50,14 @@ TEST(TransformerHif8, RoundsThePolicysLayersAndNoOthers) {
   int64_t linears = 0;
   for (const auto& item : both.transformer->named_modules("", false)) {
     if (auto* linear = item.value()->as<LinearImpl>()) {
-      EXPECT_EQ(linear->hif8.has_value(), hif8::is_rounded_weight(item.key() + ".weight"));
-      linears += linear->hif8.has_value();
-    }
-    if (auto* attention = item.value()->as<AttentionImpl>()) {
-      EXPECT_EQ(attention->hif8->amax, 15.0);
+      EXPECT_EQ(linear->hif8_scale.has_value(), hif8::is_rounded_weight(item.key() + ".weight"));
+      linears += linear->hif8_scale.has_value();
     }
   }
   EXPECT_EQ(linears, 20);  // 10 in each of two blocks
+  const Hif8Rounding& rounding = both.transformer->numerics().hif8;
+  EXPECT_TRUE(rounding.linears && rounding.attention);
+  EXPECT_EQ(rounding.amax_to, 15.0);
 }
 
 TEST(TransformerHif8, EachKindOfRoundingMovesTheOutputALittle) {
@@ -89,12 +89,13 @@ TEST(TransformerHif8, AttentionIsTheOneWrittenOut) {
       const at::Tensor split = y.unflatten(2, {1, -1});  // [B, L, H, D]
       return round_attention ? hif8::round_samples(split) : split;
     };
-    const at::Tensor out = attention(heads(layer->norm_q(linear(layer->q, "q", x))),
-                                     heads(layer->norm_k(linear(layer->k, "k", text))),
+    const at::Tensor out = attention(heads(layer->norm_q->forward(linear(layer->q, "q", x))),
+                                     heads(layer->norm_k->forward(linear(layer->k, "k", text))),
                                      heads(linear(layer->v, "v", text)));
     return linear(layer->o, "o", out.flatten(2));
   };
-  const at::Tensor found = layer->attend_text(x, layer->text_keys(text));
+  const Execution run{it.transformer->numerics()};
+  const at::Tensor found = layer->attend_text(x, layer->text_keys(text, run), run);
   EXPECT_LT(relative_l2(found, expected(true)), 1e-5);
   EXPECT_GT(relative_l2(found, expected(false)), 1e-3);  // planted mistake: no rounding
 }
@@ -123,7 +124,7 @@ TEST_P(TransformerHif8OnDevice, TensorCoresComputeWhatTheSimulationDoes) {
     Transformer transformer = random_transformer(tiny_transformer_config(), 1);
     transformer->to(device());
     transformer->to_inference_precision(at::kBFloat16);
-    transformer->set_compute_dtype(at::kBFloat16);
+    transformer->set_numerics({.dtype = at::kBFloat16});
     round_to_hif8(transformer, rounding);
     return transformer
         ->forward(random({2, 16, 2, 4, 6}, 4).to(device()), random({2, 512, 32}, 5).to(device()),
@@ -133,7 +134,7 @@ TEST_P(TransformerHif8OnDevice, TensorCoresComputeWhatTheSimulationDoes) {
   const at::Tensor simulated = run({.linears = true, .attention = true});
   const at::Tensor unrounded = run({});
   const double cost = relative_l2(simulated, unrounded);
-  for (const auto products : {Hif8Products::kTensorCores, Hif8Products::kTensorCoresP8}) {
+  for (const auto products : {hif8::Products::kTensorCores, hif8::Products::kTensorCoresP8}) {
     SCOPED_TRACE(static_cast<int>(products));
     const at::Tensor fast = run({.linears = true, .attention = true, .products = products});
     // If sums differ in the last bit, the next value may be rounded to another code. The total

@@ -65,9 +65,12 @@ TEST(Transformer, ItsSpansAreItsBlocksAndTheirParts) {
   expected.emplace_back("head");
   Spans spans(at::kCPU);
   const at::Tensor timestep = fixture.tensor(name + ".timestep");
-  const TextVectors text = model->embed_text(fixture.tensor(name + ".text"));
+  const at::Tensor latent = fixture.tensor(name + ".latent");
+  const Execution run = model->inference(&spans);
+  const TextVectors text = model->embed_text(fixture.tensor(name + ".text"), run);
+  const TokenTables tables(model->config(), token_grid(latent), at::kCPU);
   const at::Tensor velocity =
-      model->forward(fixture.tensor(name + ".latent"), text, model->embed_time(timestep), &spans);
+      model->forward(latent, text, model->embed_time(timestep), tables, run);
   std::vector<std::string> found;
   for (const SpanRecord& one : spans.records()) {
     found.push_back((one.kind == SpanKind::kPart ? "- " : "") + one.name);
@@ -103,13 +106,13 @@ TEST_P(TransformerOnDevice, Bf16IsAtMostTwiceAsWrongAsPlainBf16) {
     const double plain = relative_l2(fixture.tensor(name + ".plain_bf16"), exact);
     report(name + " plain", plain);
     Transformer model = fixture.model(item["settings"], device());
-    model->set_compute_dtype(at::kBFloat16);
+    model->set_numerics({.dtype = at::kBFloat16});
     const at::Tensor with_float_parameters = fixture.run(model, name);
     EXPECT_LE(report(name + " ours", relative_l2(with_float_parameters, exact)), 2 * plain);
     model->to_inference_precision(at::kBFloat16);
     EXPECT_TRUE(at::equal(fixture.run(model, name), with_float_parameters));
     Transformer loaded = fixture.model(item["settings"], at::dtype(at::kBFloat16).device(device()));
-    loaded->set_compute_dtype(at::kBFloat16);
+    loaded->set_numerics({.dtype = at::kBFloat16});
     EXPECT_TRUE(at::equal(fixture.run(loaded, name), with_float_parameters));
   }
 }
@@ -133,7 +136,7 @@ TEST_P(TransformerOnDevice, EveryParameterGetsAFiniteGradient) {
   const TransformerFixture fixture("sparse.safetensors");
   for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
     Transformer model = fixture.model({{"sparse_ratio", 2}}, device());
-    model->set_compute_dtype(dtype);
+    model->set_numerics({.dtype = dtype});
     fixture.run(model, "dual_end_2_3x5x7").square().mean().backward();
     for (const auto& parameter : model->named_parameters()) {
       const at::Tensor& gradient = parameter.value().grad();

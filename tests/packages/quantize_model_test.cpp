@@ -45,8 +45,9 @@ class Hif8Models : public ::testing::Test {
     }
     write_file(folder / "config.json", config.dump());
   }
-  static PartFiles files(const fs::path& model, const std::vector<LoraChoice>& loras = {}) {
-    return find_model_files({.transformer = model, .loras = loras})
+  static PartFiles files(const fs::path& model, const std::vector<LoraChoice>& loras = {},
+                         LoraMode mode = LoraMode::kMerge) {
+    return find_model_files({.transformer = model, .loras = loras, .lora_mode = mode})
         .require(ModelPart::kTransformer);
   }
   QuantizedModel quantize(const fs::path& from, const std::string& to,
@@ -74,8 +75,9 @@ class Hif8Models : public ::testing::Test {
     return transformer->forward(draw({1, 16, 1, 4, 6}), draw({1, 512, 32}), torch::tensor({700.F}));
   }
   static at::Tensor run(const fs::path& model, const ComputeOptions& compute,
-                        const std::vector<LoraChoice>& loras = {}) {
-    Transformer transformer = load_transformer(files(model, loras), compute);
+                        const std::vector<LoraChoice>& loras = {},
+                        LoraMode mode = LoraMode::kMerge) {
+    Transformer transformer = load_transformer(files(model, loras, mode), compute);
     return run(transformer);
   }
 
@@ -189,6 +191,25 @@ TEST_F(Hif8Models, ALoraIsAddedBeforeRounding) {
   const at::Tensor again = run(folder_ / "q", kSimulated, loras);
   EXPECT_FALSE(torch::equal(again, run(folder_ / "q", kSimulated)));
   EXPECT_LT(relative_l2(again, merged), 0.1);
+}
+
+TEST_F(Hif8Models, ALoraIsLiveBesideCodesUnlessMergedOnRequest) {
+  save_safetensors(folder_ / "lora.safetensors",
+                   {{"diffusion_model.blocks.1.ffn.2.lora_A.weight", torch::randn({8, 64}) * 0.1},
+                    {"diffusion_model.blocks.1.ffn.2.lora_B.weight", torch::randn({128, 8}) * 0.1},
+                    {"diffusion_model.blocks.0.norm3.diff", torch::randn({128})}});
+  const std::vector<LoraChoice> loras{{folder_ / "lora.safetensors", 0.5}};
+  const at::Tensor live = run(source_, kSimulated, loras, LoraMode::kLive);
+  EXPECT_TRUE(torch::equal(run(source_, kSimulated, loras, LoraMode::kAuto), live));
+  const at::Tensor merged = run(source_, kSimulated, loras);
+  EXPECT_FALSE(torch::equal(live, merged));
+  EXPECT_LT(relative_l2(live, merged), 0.1);
+  // Without HiFloat8, both are the same sum. The difference of the norm is merged either way.
+  const at::Tensor plain = run(source_, {}, loras);
+  EXPECT_TRUE(torch::equal(run(source_, {}, loras, LoraMode::kAuto), plain));
+  const at::Tensor plain_live = run(source_, {}, loras, LoraMode::kLive);
+  EXPECT_LT(relative_l2(plain_live, plain), 1e-5);
+  EXPECT_GT(relative_l2(run(source_, {}), plain), 1e-2);
 }
 
 TEST_F(Hif8Models, AreWrittenInShards) {

@@ -2,6 +2,7 @@
 #include "quant/hif8_linear.h"
 
 #include <gtest/gtest.h>
+#include <torch/autograd.h>
 
 #include "core/error.h"
 #include "core/torch/random.h"
@@ -34,6 +35,20 @@ struct Case {
     weight_scale = scale.item<float>();
   }
 
+  // The simulated layer.
+  at::Tensor simulated(const at::Tensor& input) const {
+    return hif8::linear(hif8::round_input(input, 15, hif8::Products::kSimulated), weight_values,
+                        weight_scale, bias, Epilogue::kFused);
+  }
+
+  // The layer on FP8 tensor cores of a device.
+  at::Tensor in_fp8(const at::Tensor& input, at::Device device,
+                    const Residual& residual = {}) const {
+    return hif8::linear(hif8::round_input(input.to(device), 15, hif8::Products::kTensorCores),
+                        hif8::fp8_weight(weight_values.to(device)), weight_scale, bias.to(device),
+                        Epilogue::kFused, residual);
+  }
+
   // The layer computed from decoded codes in float64, for an input of any dtype. -> [B, L, out]
   at::Tensor exact(const at::Tensor& input, double amax_to = 15) const {
     std::vector<at::Tensor> samples;
@@ -52,7 +67,7 @@ TEST(Hif8Linear, IsTheProductOfTheCodes) {
   for (const auto& [B, L, in, out] :
        {std::array<int64_t, 4>{3, 7, 96, 40}, std::array<int64_t, 4>{1, 1, 13824, 24}}) {
     const Case it(B, L, in, out);
-    const at::Tensor y = hif8::linear(it.x, it.weight_values, it.weight_scale, it.bias, 15);
+    const at::Tensor y = it.simulated(it.x);
     EXPECT_EQ(y.scalar_type(), torch::kFloat32);
     const double error = relative_max(y, it.exact(it.x));
     EXPECT_LT(error, 2e-6);
@@ -68,8 +83,7 @@ TEST(Hif8Linear, InBf16OnlySumAndResultAreRounded) {
   const Case it(2, 16, 1024, 64);
   const at::Tensor x = it.x.to(at::kBFloat16);
   const at::Tensor exact = it.exact(x);
-  const at::Tensor y = hif8::linear(x, it.weight_values.to(at::kBFloat16), it.weight_scale,
-                                    it.bias.to(at::kFloat), 15);
+  const at::Tensor y = it.simulated(x);
   EXPECT_EQ(y.scalar_type(), at::kBFloat16);
   const at::Tensor rounded_weight = (it.weight_values / it.weight_scale).to(at::kBFloat16);
   const at::Tensor plain = at::linear(hif8::round_samples(x), rounded_weight,
@@ -89,13 +103,8 @@ TEST_P(Hif8LinearOnDevice, InFp8IsTheProductOfTheCodes) {
         std::array<int64_t, 4>{2, 130, 512, 256}}) {
     const Case it(B, L, in, out);
     const at::Tensor x = it.x.to(at::kBFloat16);
-    const at::Tensor weight = hif8::fp8_weight(it.weight_values.to(device()));
-    EXPECT_EQ(weight.scalar_type(), at::kFloat8_e4m3fn);
-    const auto run = [&](const at::Tensor& input) {
-      return hif8::fp8_linear(hif8::fp8_input(input.to(device()), 15), weight, it.weight_scale,
-                              it.bias.to(device()))
-          .cpu();
-    };
+    EXPECT_EQ(hif8::fp8_weight(it.weight_values).scalar_type(), at::kFloat8_e4m3fn);
+    const auto run = [&](const at::Tensor& input) { return it.in_fp8(input, device()).cpu(); };
     const at::Tensor y = run(x);
     EXPECT_EQ(y.scalar_type(), at::kBFloat16);
     const at::Tensor exact = it.exact(x);
@@ -106,9 +115,7 @@ TEST_P(Hif8LinearOnDevice, InFp8IsTheProductOfTheCodes) {
     EXPECT_TRUE(torch::equal(run(x.narrow(0, 0, 1))[0], y[0]));  // the same alone
   }
   const Case it(2, 5, 64, 32);
-  const at::Tensor none = hif8::fp8_linear(
-      hif8::fp8_input(torch::zeros({2, 0, 64}, at::kBFloat16).to(device()), 15),
-      hif8::fp8_weight(it.weight_values.to(device())), it.weight_scale, it.bias.to(device()));
+  const at::Tensor none = it.in_fp8(torch::zeros({2, 0, 64}, at::kBFloat16), device());
   EXPECT_EQ(none.sizes(), (at::IntArrayRef{2, 0, 32}));
 }
 
@@ -122,15 +129,15 @@ TEST_P(Hif8LinearOnDevice, InFp8AddsToAResidual) {
     const at::Tensor residual = random({B, L, out}, 4).to(at::kBFloat16);
     const at::Tensor gate = random({B, 1, out}, 5);
     for (const bool gated : {false, true}) {
-      const at::NoGradGuard no_gradient;
-      const at::Tensor y =
-          hif8::fp8_linear(hif8::fp8_input(x.to(device()), 15),
-                           hif8::fp8_weight(it.weight_values.to(device())), it.weight_scale,
-                           it.bias.to(device()),
-                           {residual.to(device()), gated ? gate.to(device()) : at::Tensor()})
-              .cpu();
+      const auto run = [&](bool overwrite) {
+        return it.in_fp8(
+            x, device(),
+            {residual.to(device()).clone(), gated ? gate.to(device()) : at::Tensor(), overwrite});
+      };
+      const at::Tensor y = run(false);
       const at::Tensor exact = residual + (gated ? it.exact(x) * gate : it.exact(x));
-      EXPECT_LT(relative_l2(y, exact), 4e-3) << gated;  // two roundings of at most 2^-9
+      EXPECT_LT(relative_l2(y.cpu(), exact), 4e-3) << gated;  // two roundings of at most 2^-9
+      EXPECT_TRUE(torch::equal(run(true), y)) << gated;
     }
   }
 }
@@ -161,8 +168,9 @@ TEST_P(Hif8LinearOnDevice, TheInputOfGeluIsThatOfItsStoredResult) {
   const at::Tensor x = (random({2, 50, 96}, 8) * 4).to(device());
   for (const at::ScalarType dtype : {torch::kFloat32, torch::kBFloat16}) {
     const at::Tensor narrow = x.to(dtype);
-    const hif8::Fp8Input stored = hif8::fp8_input(at::gelu(narrow, "tanh"), 15);
-    const hif8::Fp8Input fused = hif8::fp8_input_of_gelu(narrow, 15);
+    const auto products = hif8::Products::kTensorCores;
+    const hif8::Input stored = hif8::round_input(at::gelu(narrow, "tanh"), 15, products);
+    const hif8::Input fused = hif8::round_input(narrow, 15, products, {}, hif8::Of::kGelu);
     EXPECT_LT(relative_max(fused.scale, stored.scale), 1e-5);
     // Between two codes, the last bit of GELU decides. The codes then differ by one step.
     const at::Tensor a = stored.codes.to(torch::kFloat32), b = fused.codes.to(torch::kFloat32);
@@ -173,15 +181,49 @@ TEST_P(Hif8LinearOnDevice, TheInputOfGeluIsThatOfItsStoredResult) {
 
 TEST(Hif8Linear, ASampleDoesNotDependOnItsBatch) {
   const Case it(3, 5, 64, 32);
-  const at::Tensor whole = hif8::linear(it.x, it.weight_values, it.weight_scale, it.bias, 15);
+  const at::Tensor whole = it.simulated(it.x);
   for (int64_t b = 0; b < 3; ++b) {
-    const at::Tensor alone =
-        hif8::linear(it.x.narrow(0, b, 1), it.weight_values, it.weight_scale, it.bias, 15);
+    const at::Tensor alone = it.simulated(it.x.narrow(0, b, 1));
     EXPECT_LT(relative_max(alone[0], whole[b]), 1e-6);
   }
-  const at::Tensor none =
-      hif8::linear(torch::zeros({2, 0, 64}), it.weight_values, it.weight_scale, it.bias, 15);
+  const at::Tensor none = it.simulated(torch::zeros({2, 0, 64}));
   EXPECT_EQ(none.sizes(), (at::IntArrayRef{2, 0, 32}));
+}
+
+// The gradient of a layer is that of the same layer on the values of the codes.
+void expect_straight_through(bool fp8, at::Device device) {
+  const Case it(2, 48, 96, 48);
+  const auto dtype = fp8 ? at::kBFloat16 : at::kFloat;
+  const auto leaf = [&](const at::Tensor& x) {
+    return x.to(device, dtype).detach().clone().requires_grad_();
+  };
+  const at::Tensor x = leaf(it.x), bias = leaf(it.bias), residual = leaf(random({2, 48, 48}, 4));
+  const at::Tensor gate =
+      random({2, 1, 48}, 5).to(device).requires_grad_();  // float32 in every dtype
+  const auto products = fp8 ? hif8::Products::kTensorCores : hif8::Products::kSimulated;
+  const at::Tensor values = it.weight_values.to(device);
+  const at::Tensor weight = fp8 ? hif8::fp8_weight(values) : values;
+  const auto gradients = [&](const at::Tensor& y) {
+    const at::Tensor by_y = random({2, 48, 48}, 6).to(device, dtype);
+    return torch::autograd::grad({y}, {x, bias, residual, gate}, {by_y});
+  };
+  const auto found =
+      gradients(hif8::linear(hif8::round_input(x, 15, products), weight, it.weight_scale, bias,
+                             Epilogue::kFused, {residual, gate}));
+  const at::Tensor rounded = x + (hif8::round_samples(x.detach()) - x).detach();
+  const at::Tensor plain = (values / it.weight_scale).to(dtype);
+  const auto expected = gradients(add_branch({residual, gate}, at::linear(rounded, plain, bias)));
+  for (size_t i = 0; i < found.size(); ++i) {
+    EXPECT_LT(relative_l2(found[i].cpu(), expected[i].cpu()), fp8 ? 1e-2 : 1e-5) << i;
+  }
+}
+
+TEST(Hif8Linear, ItsGradientPassesThroughTheRounding) {
+  expect_straight_through(false, at::kCPU);
+}
+
+TEST_P(Hif8LinearOnDevice, ItsGradientPassesThroughTheRounding) {
+  expect_straight_through(true, device());
 }
 
 TEST(Hif8Weights, ThePolicyNamesTheBlocksMatrices) {

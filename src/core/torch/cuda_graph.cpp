@@ -12,20 +12,26 @@ namespace ospnext {
 
 #ifdef OSPNEXT_CUDA
 
-struct SideStream::Guard {
-  c10::cuda::CUDAStream before;
+struct SideStream::Stream {
+  c10::cuda::CUDAStream stream;
+};
+
+SideStream::SideStream(at::Device device)
+    : stream_(device.is_cuda() ? std::make_unique<Stream>(Stream{c10::cuda::getStreamFromPool(
+                                     /*isHighPriority=*/false, device.index())})
+                               : nullptr) {}
+
+struct SideStream::Scope::Guard {
   c10::cuda::CUDAStreamGuard guard;
 
-  explicit Guard(at::Device device)
-      : before(c10::cuda::getCurrentCUDAStream(device.index())),
-        guard(c10::cuda::getStreamFromPool(/*isHighPriority=*/false, device.index())) {
-    before.synchronize();
+  explicit Guard(c10::cuda::CUDAStream stream) : guard(stream) {
+    guard.original_stream().synchronize();
   }
   ~Guard() { guard.current_stream().synchronize(); }
 };
 
-SideStream::SideStream(at::Device device)
-    : guard_(device.is_cuda() ? std::make_unique<Guard>(device) : nullptr) {}
+SideStream::Scope::Scope(const SideStream& stream)
+    : guard_(stream.stream_ ? std::make_unique<Guard>(stream.stream_->stream) : nullptr) {}
 
 struct RecordedFunction::Recordings {
   struct Recording {
@@ -76,8 +82,10 @@ RecordedFunction::RecordedFunction(Function function, bool record)
 
 #else
 
-struct SideStream::Guard {};
+struct SideStream::Stream {};
 SideStream::SideStream(at::Device /*device*/) {}
+struct SideStream::Scope::Guard {};
+SideStream::Scope::Scope(const SideStream& /*stream*/) {}
 
 struct RecordedFunction::Recordings {};
 at::Tensor RecordedFunction::operator()(const std::vector<at::Tensor>& inputs) {
@@ -89,6 +97,7 @@ RecordedFunction::RecordedFunction(Function function, bool /*record*/)
 #endif
 
 SideStream::~SideStream() = default;
+SideStream::Scope::~Scope() = default;
 RecordedFunction::~RecordedFunction() = default;
 
 }  // namespace ospnext

@@ -9,16 +9,28 @@
 
 namespace ospnext {
 
-// While this object lives, work of this thread on `device` runs on a stream of its own, as the
-// recording of a CUDA graph requires. On a CPU it does nothing.
+// A stream of its own, as the recording of a CUDA graph requires. On a CPU it does nothing.
 class SideStream {
  public:
   explicit SideStream(at::Device device);
   ~SideStream();
 
+  // While this object lives, work of this thread on the device runs on the stream.
+  class Scope {
+   public:
+    explicit Scope(const SideStream& stream);
+    ~Scope();
+    Scope(const Scope&) = delete;
+    Scope& operator=(const Scope&) = delete;
+
+   private:
+    struct Guard;
+    std::unique_ptr<Guard> guard_;
+  };
+
  private:
-  struct Guard;
-  std::unique_ptr<Guard> guard_;
+  struct Stream;
+  std::unique_ptr<Stream> stream_;  // null on a CPU
 };
 
 // A function of tensors that is called many times with few different shapes. With `record` and CUDA

@@ -52,7 +52,7 @@ std::vector<at::Tensor> contents(Transformer& transformer) {
   const torch::NoGradGuard no_grad;
   std::vector<at::Tensor> found;
   const at::Tensor rows = torch::randn({1, 3, 32}, seeded_generator(2, "sharded"), at::kFloat);
-  for (const TextKeys& keys : transformer->embed_text({rows, {}})) {
+  for (const TextKeys& keys : transformer->embed_text({rows, {}}, transformer->inference())) {
     found.insert(found.end(), {keys.key, keys.value});
   }
   for (const at::Tensor& parameter :

@@ -1,0 +1,227 @@
+// How a forward pass is computed is said and not guessed: gradients change no number, parts are the
+// whole, and adapters are the sum that they stand for.
+#include <gtest/gtest.h>
+
+#include "core/torch/random.h"
+#include "models/rope.h"
+#include "models/transformer_hif8.h"
+#include "support/compare.h"
+#include "support/on_device.h"
+#include "support/tiny_model.h"
+
+namespace ospnext {
+namespace {
+
+at::Tensor draw(at::IntArrayRef shape, const char* purpose) {
+  return at::randn(shape, seeded_generator(11, purpose), at::kFloat);
+}
+
+TransformerConfig config_of(const std::string& type) {
+  TransformerConfig config = tiny_transformer_config();
+  config.num_heads = config.dim / 64;
+  config.skiparse_model_type = type;
+  config.num_layers = type == "full" ? 2 : 8;
+  config.num_full_blocks = type == "full" ? 0 : 4;
+  return config;
+}
+
+// A pair of matrices of rank 4 for every linear, and what they add to the weight.
+void add_adapters(Transformer& transformer, bool trainable) {
+  for (const auto& item : transformer->named_modules("", /*include_self=*/false)) {
+    if (auto* linear = item.value()->as<LinearImpl>()) {
+      const int64_t out = linear->weight.size(0), in = linear->weight.size(1), r = 8;
+      const auto device = linear->bias.device();
+      LowRank change{draw({r, in}, "down").to(device) / std::sqrt(static_cast<double>(in)),
+                     draw({out, r}, "up").to(device) * 0.1, 0.5};
+      change.down.set_requires_grad(trainable);
+      change.up.set_requires_grad(trainable);
+      linear->adapters = {change};
+    }
+  }
+}
+
+struct Inputs {
+  at::Tensor latent, text, timestep;
+  explicit Inputs(at::Device device)
+      : latent(draw({2, 16, 3, 10, 14}, "latent").to(device)),
+        text(draw({2, 9, 32}, "text").to(device)),
+        timestep(at::tensor({900.F, 200.F}).to(device)) {}
+};
+
+class TransformerExecution : public OnDevice {};
+INSTANTIATE_ON_DEVICES(TransformerExecution);
+
+// What one case of the next test runs with.
+struct Case {
+  const char* type;
+  at::ScalarType dtype;
+  Epilogue epilogue;
+  bool hif8, adapters;
+};
+
+std::vector<Case> cases() {
+  std::vector<Case> all;
+  for (const char* type : {"full", "dual_end"}) {
+    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+      for (const Epilogue epilogue : {Epilogue::kFused, Epilogue::kSeparate}) {
+        for (const bool hif8 : {false, true}) {
+          for (const bool adapters : {false, true}) {
+            all.push_back({type, dtype, epilogue, hif8, adapters});
+          }
+        }
+      }
+    }
+  }
+  return all;
+}
+
+std::string name_of(const Case& it) {
+  return std::string(it.type) + ", " + at::toString(it.dtype) +
+         (it.epilogue == Epilogue::kFused ? ", fused" : "") + (it.hif8 ? ", hif8" : "") +
+         (it.adapters ? ", adapters" : "");
+}
+
+TEST_P(TransformerExecution, GradientsChangeNoNumber) {
+  const Inputs in(device());
+  for (const Case& it : cases()) {
+    SCOPED_TRACE(name_of(it));
+    Transformer model = random_transformer(config_of(it.type), 3);
+    model->to(device());
+    model->set_numerics({.dtype = it.dtype, .epilogue = it.epilogue});
+    if (it.hif8) {
+      round_to_hif8(model, {.linears = true, .attention = true});
+    }
+    if (it.adapters) {
+      add_adapters(model, /*trainable=*/true);
+    }
+    for (at::Tensor& parameter : model->parameters()) {
+      parameter.set_requires_grad(true);
+    }
+    const at::Tensor velocity = model->forward(in.latent, in.text, in.timestep);
+    EXPECT_TRUE(velocity.requires_grad());
+    const TokenTables tables(model->config(), token_grid(in.latent), device());
+    const torch::NoGradGuard no_grad;
+    for (const bool overwrite : {false, true}) {
+      const Execution run{model->numerics(), overwrite};
+      const at::Tensor again =
+          model->forward(in.latent, model->embed_text(in.text, run),
+                         model->embed_time(in.timestep, it.epilogue), tables, run);
+      EXPECT_TRUE(at::equal(again, velocity)) << "overwrite " << overwrite;
+    }
+  }
+}
+
+TEST_P(TransformerExecution, AdaptersAreTheirSumWithTheWeights) {
+  const torch::NoGradGuard no_grad;
+  const Inputs in(device());
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+    Transformer live = random_transformer(config_of("dual_end"), 3);
+    Transformer merged = random_transformer(config_of("dual_end"), 3);
+    for (Transformer* model : {&live, &merged}) {
+      (*model)->to(device());
+      (*model)->set_numerics({.dtype = dtype});
+    }
+    const at::Tensor without = live->forward(in.latent, in.text, in.timestep);
+    add_adapters(live, /*trainable=*/false);
+    add_adapters(merged, /*trainable=*/false);
+    for (const auto& item : merged->named_modules("", /*include_self=*/false)) {
+      if (auto* linear = item.value()->as<LinearImpl>()) {
+        const LowRank& change = linear->adapters.front();
+        linear->weight.add_(change.up.mm(change.down), change.factor);
+        linear->adapters.clear();
+      }
+    }
+    const at::Tensor expected = merged->forward(in.latent, in.text, in.timestep);
+    const double error = relative_l2(live->forward(in.latent, in.text, in.timestep), expected);
+    EXPECT_LE(error, dtype == at::kFloat ? 1e-5 : 2e-2);
+    EXPECT_GT(relative_l2(without, expected), 0.05);
+    std::printf("  live and merged in %s: relative L2 %.1e\n", at::toString(dtype), error);
+  }
+}
+
+// Two adapters of half the strength are one of the whole.
+TEST_P(TransformerExecution, SeveralAdaptersAreSummed) {
+  const torch::NoGradGuard no_grad;
+  const Inputs in(device());
+  Transformer model = random_transformer(config_of("full"), 3);
+  model->to(device());
+  add_adapters(model, /*trainable=*/false);
+  const at::Tensor expected = model->forward(in.latent, in.text, in.timestep);
+  for (const auto& item : model->named_modules("", /*include_self=*/false)) {
+    if (auto* linear = item.value()->as<LinearImpl>()) {
+      LowRank half = linear->adapters.front();
+      half.factor /= 2;
+      linear->adapters = {half, half};
+    }
+  }
+  EXPECT_LE(relative_l2(model->forward(in.latent, in.text, in.timestep), expected), 1e-5);
+}
+
+TEST(ForwardInParts, RangesOfBlocksAreTheWhole) {
+  const torch::NoGradGuard no_grad;
+  const Inputs in(at::kCPU);
+  Transformer model = random_transformer(config_of("dual_end"), 3);
+  const Execution run = model->inference();
+  const TokenTables tables(model->config(), token_grid(in.latent), at::kCPU);
+  const TextVectors text = model->embed_text(in.text, run);
+  const TimeVectors time = model->embed_time(in.timestep);
+  const at::Tensor whole = model->forward(in.latent, text, time, tables, run);
+  at::Tensor x = model->embed(in.latent, tables, run);
+  const auto& plan = model->plan();
+  for (size_t i = 0; i < plan.size(); i += 2) {
+    x = model->run_blocks(x, {i, i + 2}, text, time, tables, run);
+    const size_t next = std::min(i + 2, plan.size() - 1);
+    x = tables.exchange().switch_layout(x, tables.place(plan[i + 1].layout).layout,
+                                        tables.place(plan[next].layout).layout);
+  }
+  EXPECT_TRUE(at::equal(model->velocity(x, time, tables, run), whole));
+}
+
+TEST(ForwardInParts, ANoiseLevelForEachFrameIsThatOfItsTokens) {
+  const torch::NoGradGuard no_grad;
+  const Inputs in(at::kCPU);
+  Transformer model = random_transformer(config_of("dual_end"), 3);
+  const Execution run = model->inference();
+  const TokenTables tables(model->config(), token_grid(in.latent), at::kCPU);
+  const TextVectors text = model->embed_text(in.text, run);
+  const auto velocity = [&](const at::Tensor& timestep) {
+    return model->forward(in.latent, text, model->embed_time(timestep), tables, run);
+  };
+  const at::Tensor whole = velocity(in.timestep);
+  const at::Tensor by_frame = in.timestep.unsqueeze(1).repeat({1, 3});  // [B, F]
+  EXPECT_LE(relative_l2(velocity(by_frame), whole), 1e-6);
+  at::Tensor other = by_frame.clone();
+  other.select(1, 2).fill_(500);
+  EXPECT_GT(relative_l2(velocity(other), whole), 1e-3);
+  // Head and modulation of a frame see its own level alone.
+  const at::Tensor x = model->embed(in.latent, tables, run);
+  const TimeVectors time = model->embed_time(by_frame), changed = model->embed_time(other);
+  const at::Tensor one = model->velocity(x, time, tables, run);
+  const at::Tensor two = model->velocity(x, changed, tables, run);
+  EXPECT_TRUE(at::equal(one.narrow(2, 0, 2), two.narrow(2, 0, 2)));
+  EXPECT_GT(relative_l2(one.narrow(2, 2, 1), two.narrow(2, 2, 1)), 1e-3);
+}
+
+TEST(ForwardInParts, FramesMayBeginAnywhere) {
+  const Layout longer({7, 4, 6}, Pattern::kFull, 1), part({3, 4, 6}, Pattern::kFull, 1);
+  EXPECT_TRUE(at::equal(at::view_as_real(rope_table(64, part, 4)),
+                        at::view_as_real(rope_table(64, longer).narrow(0, 4 * 24, 3 * 24))));
+}
+
+// Full attention depends on differences of positions alone, so a later first frame changes nothing
+// but rounding.
+TEST(ForwardInParts, AVideoDoesNotDependOnItsFirstFrame) {
+  const torch::NoGradGuard no_grad;
+  const Inputs in(at::kCPU);
+  Transformer model = random_transformer(config_of("dual_end"), 3);
+  const Execution run = model->inference();
+  const auto velocity = [&](int64_t first_frame) {
+    const TokenTables tables(model->config(), token_grid(in.latent), at::kCPU, {}, first_frame);
+    return model->forward(in.latent, model->embed_text(in.text, run),
+                          model->embed_time(in.timestep), tables, run);
+  };
+  EXPECT_LE(relative_l2(velocity(5), velocity(0)), 1e-5);
+}
+
+}  // namespace
+}  // namespace ospnext
