@@ -11,6 +11,8 @@ const std::vector<Command>& stages() {
       {"encode-text", "prompts to token ids and embeddings", run_stage_encode_text},
       {"denoise", "latent, text and time to velocity: one pass of the transformer",
        run_stage_denoise},
+      {"gradients", "latent, noise, text and noise level to the training loss and its gradients",
+       run_stage_gradients},
       {"encode-video", "video to latent", run_stage_encode_video},
       {"decode-latent", "latent to video", run_stage_decode_latent},
       {"schedule", "noise levels of a run, and the sampler on given velocities",

@@ -7,6 +7,7 @@ namespace ospnext {
 
 void run_stage_encode_text(const Arguments& arguments, const CancellationToken& cancel);
 void run_stage_denoise(const Arguments& arguments, const CancellationToken& cancel);
+void run_stage_gradients(const Arguments& arguments, const CancellationToken& cancel);
 void run_stage_encode_video(const Arguments& arguments, const CancellationToken& cancel);
 void run_stage_decode_latent(const Arguments& arguments, const CancellationToken& cancel);
 void run_stage_schedule(const Arguments& arguments, const CancellationToken& cancel);
