@@ -58,10 +58,11 @@ struct AddedProduct : torch::autograd::Function<AddedProduct> {
     const auto saved = context->get_saved_variables();
     const at::Tensor &gate = saved[0], &weight = saved[2], &bias = saved[3];
     const at::Tensor grad = gradients[0].contiguous(), x = saved[1].contiguous();
+    const size_t input = gate.defined() ? 2 : 1;  // autograd does not count an absent gate
     const bool wants_gate = gate.defined() && context->needs_input_grad(1);
-    const bool wants_weight = context->needs_input_grad(3);
-    const bool wants_bias = bias.defined() && context->needs_input_grad(4);
-    at::Tensor by_x = context->needs_input_grad(2) ? at::empty_like(x) : at::Tensor();
+    const bool wants_weight = context->needs_input_grad(input + 1);
+    const bool wants_bias = bias.defined() && context->needs_input_grad(input + 2);
+    at::Tensor by_x = context->needs_input_grad(input) ? at::empty_like(x) : at::Tensor();
     at::Tensor by_gate = wants_gate ? at::empty_like(gate) : at::Tensor();
     at::Tensor by_weight, by_bias;
     const auto add = [](at::Tensor& sum, const at::Tensor& part) {
