@@ -13,6 +13,7 @@
 #include "models/rope.h"
 #include "models/token_tables.h"
 #include "models/vae_tiling.h"
+#include "packages/load_adapter.h"
 #include "packages/random_model.h"
 #include "quant/hif8_linear.h"
 #include "quant/hif8_tensors.h"
@@ -117,6 +118,23 @@ RandomModelSource random_parts(const BenchModel& model) {
 std::shared_ptr<const TokenTables> tables_of(const BenchModel& model,
                                              const TransformerConfig& config) {
   return std::make_shared<TokenTables>(config, model.grid(), model.compute.device);
+}
+
+// An adapter of rank 32 for all linears of self-attention and cross-attention.
+Adapter attention_adapter(const BenchModel& model) {
+  constexpr int64_t kRank = 32;
+  const int64_t C = model.transformer.dim;
+  std::vector<LowRankChange> changes;
+  for (int64_t i = 0; i < model.transformer.num_layers; ++i) {
+    for (const char* attention : {".self_attn.", ".cross_attn."}) {
+      for (const char* linear : {"q", "k", "v", "o"}) {
+        changes.push_back({"blocks." + std::to_string(i) + attention + linear + ".weight",
+                           at::zeros({kRank, C}), at::zeros({C, kRank}), 1.0});
+      }
+    }
+  }
+  return make_adapter(changes,
+                      at::TensorOptions().device(model.compute.device).dtype(model.compute.dtype));
 }
 
 // One case for each block of a model of `config`: the block alone, on random tokens.
@@ -295,10 +313,17 @@ std::vector<BenchCase> forward_cases(const BenchModel& model) {
   for (const BlockPlan& plan : transformer->plan()) {
     flops += block_flops(model, plan.pattern);
   }
+  const auto pass_with = [=](const AdapterChoices& adapters) {
+    Transformer open = transformer;  // the same module
+    set_adapters(open, adapters);
+    open->forward(latent, text, open->embed_time(time), *tables, run);
+  };
+  const auto adapter = std::make_shared<Adapter>(attention_adapter(model));
   return {{.name = std::string("forward, ").append(config.skiparse_model_type),
            .flops = flops,
-           .ours = [=]() mutable {
-             transformer->forward(latent, text, transformer->embed_time(time), *tables, run);
+           .ours = [=] { pass_with({}); }},
+          {.name = "  + live LoRA of rank 32", .flops = flops, .ours = [=]() mutable {
+             pass_with({{adapter.get(), 1.0}});
            }}};
 }
 

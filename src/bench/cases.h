@@ -56,7 +56,8 @@ std::vector<BenchCase> pointwise_cases(const BenchModel& model);
 // A block in each pattern of the model, attention over all tokens, and the same attention in two
 // parts, as a ring of two ranks computes it.
 std::vector<BenchCase> block_cases(const BenchModel& model);
-// One forward pass of the whole transformer.
+// One forward pass of the whole transformer, alone and with a live LoRA of rank 32 on all linears
+// of attention.
 std::vector<BenchCase> forward_cases(const BenchModel& model);
 // Wan's VAE as a stream: decoding the whole video, decoding it in tiles, and encoding it.
 std::vector<BenchCase> vae_cases(const BenchModel& model);
