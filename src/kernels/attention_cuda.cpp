@@ -8,6 +8,7 @@
 #include <functional>
 #include <optional>
 
+#include "core/torch/if_defined.h"
 #include "core/torch/shape_check.h"
 #include "kernels/attention_launch.h"
 #include "kernels/cuda_tensors.h"
@@ -105,10 +106,12 @@ bool takes(const at::Tensor& x, at::ScalarType dtype, const at::Device& device) 
 
 // Empty for no lengths: one segment of all tokens.
 std::vector<int64_t> offsets_of(const std::vector<int64_t>& lengths) {
-  std::vector<int64_t> offsets;
-  for (size_t i = 0; i < lengths.size(); ++i) {
-    offsets.resize(i + 2);
-    offsets[i + 1] = offsets[i] + lengths[i];
+  if (lengths.empty()) {
+    return {};
+  }
+  std::vector<int64_t> offsets{0};
+  for (const int64_t length : lengths) {
+    offsets.push_back(offsets.back() + length);
   }
   return offsets;
 }

@@ -29,11 +29,6 @@ inline Rows rows_of(const at::Tensor& x) {
   return {x.size(0), x.size(1), x.size(2)};
 }
 
-// nullopt for an undefined tensor, because autograd::Function takes no undefined tensors.
-inline std::optional<at::Tensor> if_defined(const at::Tensor& x) {
-  return x.defined() ? std::make_optional(x) : std::nullopt;
-}
-
 // The memory of `amax` (kernels/amax.h), checked against the samples of x. Null if there is none.
 inline float* amax_of(const std::optional<at::Tensor>& amax, const at::Tensor& x) {
   if (!amax) {

@@ -4,6 +4,7 @@
 
 #include <optional>
 
+#include "core/torch/if_defined.h"
 #include "core/torch/shape_check.h"
 #include "kernels/amax.h"
 #ifdef OSPNEXT_CUDA
@@ -137,7 +138,7 @@ at::Tensor layer_norm_modulate(const at::Tensor& x, const at::Tensor& shift,
   CHECK_SHAPE(scale, B, rows, C);
 #ifdef OSPNEXT_CUDA
   if (rows == 1 && cuda::takes(x)) {
-    return LayerNormModulate::apply(x, shift, scale, eps, cuda::if_defined(amax));
+    return LayerNormModulate::apply(x, shift, scale, eps, if_defined(amax));
   }
 #endif
   const at::Tensor out = MultiplyAdd::apply(shift, at::layer_norm(x, {C}, {}, {}, eps), 1 + scale);

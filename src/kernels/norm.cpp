@@ -4,6 +4,7 @@
 
 #include <optional>
 
+#include "core/torch/if_defined.h"
 #include "core/torch/shape_check.h"
 #include "kernels/amax.h"
 #include "kernels/rotate_pairs.h"
@@ -78,7 +79,7 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps,
     // Only amax needs separate samples.
     const at::Tensor rows =
         x.reshape({amax.defined() ? x.size(0) : 1, -1, x.size(-1)});  // [B or 1, rows, C]
-    return RmsNormRotate::apply(rows, weight, std::nullopt, eps, cuda::if_defined(amax))
+    return RmsNormRotate::apply(rows, weight, std::nullopt, eps, if_defined(amax))
         .view(x.sizes());  // [..., C]
   }
 #endif
@@ -97,8 +98,7 @@ at::Tensor rms_norm_rotate(const at::Tensor& x, const at::Tensor& weight,
               D);
 #ifdef OSPNEXT_CUDA
   if (cuda::takes(x) && weight.scalar_type() == at::kFloat && D % 8 == 0) {
-    return RmsNormRotate::apply(x, weight, std::make_optional(rotation), eps,
-                                cuda::if_defined(amax));
+    return RmsNormRotate::apply(x, weight, std::make_optional(rotation), eps, if_defined(amax));
   }
 #endif
   const at::Tensor out =

@@ -4,6 +4,7 @@
 
 #include <optional>
 
+#include "core/torch/if_defined.h"
 #include "kernels/modulate.h"
 #ifdef OSPNEXT_CUDA
 #include "kernels/cublas_lt.h"
@@ -138,7 +139,7 @@ at::Tensor linear(const Residual& residual, const at::Tensor& x, const at::Tenso
                   const at::Tensor& bias, [[maybe_unused]] Epilogue epilogue) {
 #ifdef OSPNEXT_CUDA
   if (epilogue == Epilogue::kFused && takes_residual(residual, x, weight)) {
-    const auto gate = cuda::if_defined(residual.gate), some_bias = cuda::if_defined(bias);
+    const auto gate = if_defined(residual.gate), some_bias = if_defined(bias);
     if (!residual.overwrite) {
       return AddedProduct::apply(residual.x, gate, x, weight, some_bias);
     }

@@ -12,6 +12,7 @@
 
 #include <optional>
 
+#include "core/torch/if_defined.h"
 #include "kernels/norm.h"
 
 namespace ospnext::vae {
@@ -113,8 +114,7 @@ struct NormSilu : torch::autograd::Function<NormSilu> {
 
 at::Tensor norm_silu(const at::Tensor& x, const at::Tensor& gamma, int64_t past_frames,
                      const at::Tensor& past) {
-  return NormSilu::apply(x, gamma, past_frames,
-                         past.defined() ? std::make_optional(past) : std::nullopt);
+  return NormSilu::apply(x, gamma, past_frames, if_defined(past));
 }
 
 }  // namespace ospnext::vae

@@ -4,6 +4,7 @@
 
 #include <optional>
 
+#include "core/torch/if_defined.h"
 #include "kernels/attention.h"
 #include "quant/hif8_tensors.h"
 
@@ -85,8 +86,7 @@ struct Fp8Attention : torch::autograd::Function<Fp8Attention> {
 
 Heads rounded(const Heads& heads, double amax_to, Products products) {
   const auto round = [&](const at::Tensor& x, const at::Tensor& amax, Products of) {
-    return RoundStraightThrough::apply(
-        x, amax_to, amax.defined() ? std::make_optional(amax) : std::nullopt, of);
+    return RoundStraightThrough::apply(x, amax_to, if_defined(amax), of);
   };
   return {round(heads.query, heads.query_amax, products),
           round(heads.key, heads.key_amax, products),

@@ -4,6 +4,7 @@
 
 #include <optional>
 
+#include "core/torch/if_defined.h"
 #include "core/torch/shape_check.h"
 #include "quant/e4m3.h"
 #include "quant/hif8_tensors.h"
@@ -155,10 +156,6 @@ struct StraightThrough : torch::autograd::Function<StraightThrough> {
     return {by_x, by_bias, grad, by_gate, {}};
   }
 };
-
-std::optional<at::Tensor> if_defined(const at::Tensor& x) {
-  return x.defined() ? std::make_optional(x) : std::nullopt;
-}
 
 }  // namespace
 
