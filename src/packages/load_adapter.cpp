@@ -26,8 +26,7 @@ Adapter make_adapter(const std::vector<LowRankChange>& changes, at::TensorOption
   for (const LowRankChange& change : changes) {
     const std::string linear = change.parameter.substr(0, change.parameter.size() - kWeight.size());
     const at::Tensor down = placed(change.down), up = placed(change.up);
-    const bool is_new = adapter.changes.emplace(linear, LowRank{down, up, change.factor}).second;
-    TORCH_CHECK(is_new, "adapter: ", linear, " is changed twice");
+    adapter.changes.emplace(linear, LowRank{down, up, change.factor});
   }
   return adapter;
 }
@@ -56,7 +55,11 @@ Adapter load_adapter(const std::filesystem::path& file, const TransformerConfig&
                      " by more than a product of two matrices, expected changes of low rank of "
                      "linear layers; the rest can only be merged when a model is loaded");
   }
-  return make_adapter(changes, options);
+  Adapter adapter = make_adapter(changes, options);
+  for (const auto& [linear, change] : adapter.changes) {
+    TORCH_CHECK(adapter.changes.count(linear) == 1, "adapter: ", linear, " is changed twice");
+  }
+  return adapter;
 }
 
 void set_adapters(Transformer& transformer, const AdapterChoices& adapters) {

@@ -13,9 +13,10 @@
 
 namespace ospnext {
 
-// The changes of one LoRA, by linear: "blocks.0.self_attn.q". Copies share their tensors.
+// The changes of one LoRA or of several, by linear: "blocks.0.self_attn.q". Copies share their
+// tensors.
 struct Adapter {
-  std::map<std::string, LowRank> changes;
+  std::multimap<std::string, LowRank> changes;
   at::Tensor values;  // [n]: all of the changes' tensors are views of it, so one copy moves them
 
   // The adapter on another device. From pinned host memory, the copy runs beside other work of the

@@ -13,6 +13,7 @@
 #include "io/readers/key_layouts.h"
 #include "io/weights.h"
 #include "models/transformer_hif8.h"
+#include "packages/load_adapter.h"
 #include "packages/part_layouts.h"
 #include "quant/hif8_linear.h"
 #include "quant/hif8_tensors.h"
@@ -195,20 +196,6 @@ bool is_live(LoraMode mode, const Hif8Rounding& rounding) {
   return mode == LoraMode::kLive || (mode == LoraMode::kAuto && rounding.linears);
 }
 
-// Makes the changes adapters of their linears. Several of one linear are several adapters.
-void add_adapters(Transformer& transformer, const std::vector<LowRankChange>& changes,
-                  const ComputeOptions& compute) {
-  const auto options = at::TensorOptions().device(compute.device).dtype(compute.dtype);
-  for (const auto& item : transformer->named_modules("", /*include_self=*/false)) {
-    auto* linear = item.value()->as<LinearImpl>();
-    for (const LowRankChange& change : changes) {
-      if (linear != nullptr && change.parameter == item.key() + ".weight") {
-        linear->adapters.push_back({change.down.to(options), change.up.to(options), change.factor});
-      }
-    }
-  }
-}
-
 }  // namespace
 
 std::optional<hif8::Products> products_everywhere(Hif8Use use) {
@@ -343,7 +330,9 @@ Transformer load_transformer(const PartFiles& files, const ComputeOptions& compu
                                       : rounded_rows(rows, scale->second, rounding.tensor_cores());
        });
   round_to_hif8(transformer, rounding, scales);
-  add_adapters(transformer, live, compute);
+  const Adapter adapter =
+      make_adapter(live, at::TensorOptions().device(compute.device).dtype(compute.dtype));
+  set_adapters(transformer, {{&adapter, 1.0}});
   return transformer;
 }
 
