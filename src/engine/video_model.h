@@ -90,7 +90,7 @@ class VideoModel {
   // Denoises a latent for each of the B prompts, which are embedded, as is the negative prompt.
   // noise [B, 16, F, h, w] float32 -> [B, 16, F, h, w] float32 on the device. Ranks that work on
   // other videos at the same time pass their own prompts and noise. One step of progress for each
-  // step. Throws RunError for a result that is NaN or infinite, Cancelled.
+  // step. Throws Cancelled.
   at::Tensor sample(const std::vector<std::string>& prompts, const at::Tensor& noise,
                     const GenerationConfig& config, const JobControl& job,
                     const EstimateWatcher& watch = {});
