@@ -157,13 +157,22 @@ TEST_P(TransformerExecution, SeveralAdaptersAreSummed) {
   EXPECT_LE(relative_l2(model->forward(in.latent, in.text, in.timestep), expected), 1e-5);
 }
 
-TEST(ForwardInParts, RangesOfBlocksAreTheWhole) {
+// A sparse model on the CPU and what a pass of it takes.
+class ForwardInParts : public testing::Test {
+ protected:
+  TokenTables tables_from(int64_t first_frame) const {
+    return {model->config(), token_grid(in.latent), at::kCPU, {}, first_frame};
+  }
+
   const torch::NoGradGuard no_grad;
-  const Inputs in(at::kCPU);
+  const Inputs in{at::kCPU};
   Transformer model = random_transformer(config_of("dual_end"), 3);
   const Execution run = model->inference();
-  const TokenTables tables(model->config(), token_grid(in.latent), at::kCPU);
+  const TokenTables tables = tables_from(0);
   const TextVectors text = model->embed_text(in.text, run);
+};
+
+TEST_F(ForwardInParts, RangesOfBlocksAreTheWhole) {
   const TimeVectors time = model->embed_time(in.timestep);
   const at::Tensor whole = model->forward(in.latent, text, time, tables, run);
   at::Tensor x = model->embed(in.latent, tables, run);
@@ -177,13 +186,7 @@ TEST(ForwardInParts, RangesOfBlocksAreTheWhole) {
   EXPECT_TRUE(at::equal(model->velocity(x, time, tables, run), whole));
 }
 
-TEST(ForwardInParts, ANoiseLevelForEachFrameIsThatOfItsTokens) {
-  const torch::NoGradGuard no_grad;
-  const Inputs in(at::kCPU);
-  Transformer model = random_transformer(config_of("dual_end"), 3);
-  const Execution run = model->inference();
-  const TokenTables tables(model->config(), token_grid(in.latent), at::kCPU);
-  const TextVectors text = model->embed_text(in.text, run);
+TEST_F(ForwardInParts, ANoiseLevelForEachFrameIsThatOfItsTokens) {
   const auto velocity = [&](const at::Tensor& timestep) {
     return model->forward(in.latent, text, model->embed_time(timestep), tables, run);
   };
@@ -202,7 +205,7 @@ TEST(ForwardInParts, ANoiseLevelForEachFrameIsThatOfItsTokens) {
   EXPECT_GT(relative_l2(one.narrow(2, 2, 1), two.narrow(2, 2, 1)), 1e-3);
 }
 
-TEST(ForwardInParts, FramesMayBeginAnywhere) {
+TEST_F(ForwardInParts, FramesMayBeginAnywhere) {
   const Layout longer({7, 4, 6}, Pattern::kFull, 1), part({3, 4, 6}, Pattern::kFull, 1);
   EXPECT_TRUE(at::equal(at::view_as_real(rope_table(64, part, 4)),
                         at::view_as_real(rope_table(64, longer).narrow(0, 4 * 24, 3 * 24))));
@@ -210,15 +213,10 @@ TEST(ForwardInParts, FramesMayBeginAnywhere) {
 
 // Full attention depends on differences of positions alone, so a later first frame changes nothing
 // but rounding.
-TEST(ForwardInParts, AVideoDoesNotDependOnItsFirstFrame) {
-  const torch::NoGradGuard no_grad;
-  const Inputs in(at::kCPU);
-  Transformer model = random_transformer(config_of("dual_end"), 3);
-  const Execution run = model->inference();
+TEST_F(ForwardInParts, AVideoDoesNotDependOnItsFirstFrame) {
   const auto velocity = [&](int64_t first_frame) {
-    const TokenTables tables(model->config(), token_grid(in.latent), at::kCPU, {}, first_frame);
-    return model->forward(in.latent, model->embed_text(in.text, run),
-                          model->embed_time(in.timestep), tables, run);
+    return model->forward(in.latent, text, model->embed_time(in.timestep), tables_from(first_frame),
+                          run);
   };
   EXPECT_LE(relative_l2(velocity(5), velocity(0)), 1e-5);
 }
