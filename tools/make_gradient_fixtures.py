@@ -27,14 +27,13 @@ from pathlib import Path
 from unittest.mock import patch
 
 import torch
-from diffusers import WanTransformer3DModel
-from make_transformer_fixtures import PreciseSinusoid, stored_weights, with_config
+from make_transformer_fixtures import diffusers_model, stored_weights, with_config
 from peft import LoraConfig, get_peft_model
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save
 from skiparse_reference import velocity
 from torch.func import functional_call
-from wan_weights import diffusers_name, diffusers_sizes, random_weights
+from wan_weights import diffusers_name, random_weights
 
 OUT = Path("tests/fixtures/gradients")
 SIZES = dict(
@@ -73,21 +72,8 @@ def float_means_double():
 # A model here is a function of parameters by our names, noisy latent, timestep and text.
 
 
-def diffusers_model(config: dict, weights: dict) -> WanTransformer3DModel:
-    model = WanTransformer3DModel(
-        **diffusers_sizes(config),
-        patch_size=(1, 2, 2),
-        cross_attn_norm=True,
-        qk_norm="rms_norm_across_heads",
-        rope_max_seq_len=16,
-    ).double()
-    model.load_state_dict({diffusers_name(key): value.double() for key, value in weights.items()})
-    model.condition_embedder.timesteps_proj = PreciseSinusoid(config["freq_dim"])
-    return model
-
-
 def dense_model(config: dict, weights: dict):
-    model = diffusers_model(config, weights)
+    model = diffusers_model(config, weights).double()
 
     def run(parameters, x, timestep, text):
         theirs = {diffusers_name(key): value for key, value in parameters.items()}
@@ -190,7 +176,7 @@ def adapter_names(saved: list, config: dict) -> dict:
 def make_lora() -> None:
     weights, given = random_weights(DENSE, seed=1), inputs(DENSE, DENSE_GRID, seed=2)
     settings = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=LORA_LAYERS)
-    model = get_peft_model(diffusers_model(DENSE, weights), settings)
+    model = get_peft_model(diffusers_model(DENSE, weights).double(), settings)
     saved = get_peft_model_state_dict(model)
     names = adapter_names(list(saved), DENSE)
     generator, adapter = torch.Generator().manual_seed(5), {}

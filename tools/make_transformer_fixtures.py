@@ -48,19 +48,25 @@ def stored_weights(weights: dict) -> dict:
     return {WEIGHT + name: tensor for name, tensor in weights.items()}
 
 
-@torch.no_grad()
-def make_dense(name: str, grids: list, seed: int, **sizes) -> None:
-    config = dict(freq_dim=32, text_dim=20, in_dim=16, out_dim=16, eps=1e-6, skiparse_model_type="full", **sizes)
-    weights = random_weights(config, seed)
+def diffusers_model(config: dict, weights: dict) -> WanTransformer3DModel:
+    """diffusers' model of `weights`, by our names, in float32 and with Wan's sinusoid."""
     model = WanTransformer3DModel(
         **diffusers_sizes(config),
         patch_size=(1, 2, 2),
         cross_attn_norm=True,
         qk_norm="rms_norm_across_heads",
         rope_max_seq_len=64,
-    ).eval()
+    )
     model.load_state_dict({diffusers_name(key): value.float() for key, value in weights.items()})
     model.condition_embedder.timesteps_proj = PreciseSinusoid(config["freq_dim"])
+    return model
+
+
+@torch.no_grad()
+def make_dense(name: str, grids: list, seed: int, **sizes) -> None:
+    config = dict(freq_dim=32, text_dim=20, in_dim=16, out_dim=16, eps=1e-6, skiparse_model_type="full", **sizes)
+    weights = random_weights(config, seed)
+    model = diffusers_model(config, weights).eval()
     tensors = stored_weights(weights)
     for i, grid in enumerate(grids):
         given = inputs(config, grid, batch=2, text_rows=7, seed=seed + 1 + i)
