@@ -120,8 +120,9 @@ std::shared_ptr<const TokenTables> tables_of(const BenchModel& model,
   return std::make_shared<TokenTables>(config, model.grid(), model.compute.device);
 }
 
-// An adapter of rank 32 for all linears of self-attention and cross-attention.
-Adapter attention_adapter(const BenchModel& model) {
+// An adapter of rank 32 for all linears of self-attention and cross-attention, in memory as of
+// `options`.
+Adapter attention_adapter(const BenchModel& model, at::TensorOptions options) {
   constexpr int64_t kRank = 32;
   const int64_t C = model.transformer.dim;
   std::vector<LowRankChange> changes;
@@ -133,8 +134,31 @@ Adapter attention_adapter(const BenchModel& model) {
       }
     }
   }
-  return make_adapter(changes,
-                      at::TensorOptions().device(model.compute.device).dtype(model.compute.dtype));
+  return make_adapter(changes, options.dtype(model.compute.dtype));
+}
+
+// Four adapters in pinned host memory become those of a transformer, as between two jobs.
+BenchCase swap_case(const BenchModel& model, const Transformer& transformer) {
+  constexpr size_t kCount = 4;
+  const auto pinned = at::TensorOptions().pinned_memory(true);
+  const auto host = std::make_shared<std::vector<Adapter>>();
+  for (size_t i = 0; i < kCount; ++i) {
+    host->push_back(attention_adapter(model, pinned));
+  }
+  const auto swap = [=, device = model.compute.device] {
+    std::vector<Adapter> copies;
+    AdapterChoices choices;
+    for (const Adapter& adapter : *host) {
+      copies.push_back(adapter.on(device));
+    }
+    for (const Adapter& adapter : copies) {
+      choices.emplace_back(&adapter, 1.0);
+    }
+    Transformer open = transformer;  // the same module
+    set_adapters(open, choices);
+  };
+  const auto bytes = static_cast<double>(kCount) * static_cast<double>(host->front().bytes());
+  return {.name = "  swap of four such LoRAs", .bytes = bytes, .ours = swap};
 }
 
 // One case for each block of a model of `config`: the block alone, on random tokens.
@@ -323,13 +347,18 @@ std::vector<BenchCase> forward_cases(const BenchModel& model) {
     }
     open->forward(latent, text, open->embed_time(time), *tables, run);
   };
-  const auto adapter = std::make_shared<Adapter>(attention_adapter(model));
-  return {{.name = std::string("forward, ").append(config.skiparse_model_type),
-           .flops = flops,
-           .ours = [=] { pass_with({}); }},
-          {.name = "  + live LoRA of rank 32", .flops = flops, .ours = [=]() mutable {
-             pass_with({{adapter.get(), 1.0}});
-           }}};
+  const auto adapter = std::make_shared<Adapter>(attention_adapter(model, latent.options()));
+  std::vector<BenchCase> cases = {
+      {.name = std::string("forward, ").append(config.skiparse_model_type),
+       .flops = flops,
+       .ours = [=] { pass_with({}); }},
+      {.name = "  + live LoRA of rank 32", .flops = flops, .ours = [=]() mutable {
+         pass_with({{adapter.get(), 1.0}});
+       }}};
+  if (model.compute.device.is_cuda()) {
+    cases.push_back(swap_case(model, transformer));
+  }
+  return cases;
 }
 
 std::vector<BenchCase> vae_cases(const BenchModel& model) {

@@ -39,9 +39,9 @@ HeadsOfTokens heads_of(const at::Tensor& x) {
   return {const_cast<void*>(x.const_data_ptr()), x.stride(0), x.stride(1), x.stride(2)};
 }
 
-// The factors of q·k and of v, [B] float32; undefined: 1.
-struct Factors {
-  at::Tensor score, value;
+// The scales [B] float32 of the operands; undefined: 1.
+struct Scales {
+  at::Tensor query, key, value;
 };
 
 // E4M3 values v [B, T, H, 128] -> [B, H, 128, columns], in the order of value_columns()
@@ -58,7 +58,7 @@ at::Tensor columns_of(const at::Tensor& v, const std::vector<int64_t>& offsets, 
 
 at::Tensor launch(const at::Tensor& q_in, const at::Tensor& k_in, const at::Tensor& v_in,
                   const at::Tensor& log_weight, const std::vector<int64_t>& offsets,
-                  const Factors& factors = {}, const at::Tensor& amax = {},
+                  const Scales& scales = {}, const at::Tensor& amax = {},
                   const at::Tensor& log_sum = {}) {
   const at::Tensor q = readable(q_in), k = readable(k_in), v = readable(v_in);
   const int64_t B = q.size(0), S = k.size(1), H = q.size(2);
@@ -78,11 +78,13 @@ at::Tensor launch(const at::Tensor& q_in, const at::Tensor& k_in, const at::Tens
   args.amax = amax_of(if_defined(amax), q);
   args.lse = log_sum.defined() ? log_sum.mutable_data_ptr<float>() : nullptr;
   args.bias = log_weight.defined() ? floats(log_weight) : nullptr;
-  if (factors.score.defined()) {
-    CHECK_SHAPE(factors.score, B);
-    CHECK_SHAPE(factors.value, B);
-    args.score_factor = floats(factors.score);
-    args.value_factor = floats(factors.value);
+  if (scales.query.defined()) {
+    CHECK_SHAPE(scales.query, B);
+    CHECK_SHAPE(scales.key, B);
+    CHECK_SHAPE(scales.value, B);
+    args.q_scale = floats(scales.query);
+    args.k_scale = floats(scales.key);
+    args.v_scale = floats(scales.value);
   }
   args.B = B;
   args.L = q.size(1);
@@ -286,7 +288,7 @@ at::Tensor fp8_attention(const ScaledHeads& q, const ScaledHeads& k, const Scale
                          const std::vector<int64_t>& lengths, const at::Tensor& log_weight,
                          const at::Tensor& amax) {
   return launch(q.values, k.values, v.values, log_weight, offsets_of(lengths),
-                {(q.scale * k.scale).reciprocal(), v.scale.reciprocal()}, amax);
+                {q.scale, k.scale, v.scale}, amax);
 }
 
 }  // namespace ospnext::cuda

@@ -134,8 +134,9 @@ cudaError_t launch_with(const AttentionArgs& args, cudaStream_t stream) {
   Params p;
   if (args.segments > kMaxAttentionSegments ||
       (args.segments > 0 && (args.bias || args.L != args.T)) || !can_be_stored(args.o) ||
-      (args.score_factor == nullptr) != (args.value_factor == nullptr) ||
-      (args.value_columns != nullptr && args.score_factor == nullptr) ||
+      (args.q_scale == nullptr) != (args.k_scale == nullptr) ||
+      (args.q_scale == nullptr) != (args.v_scale == nullptr) ||
+      (args.value_columns != nullptr && args.q_scale == nullptr) ||
       std::max(args.L, args.T) > kMost || !set_segments(p, args) ||
       args.B * args.H * p.tiles_a_head > kMost) {
     return cudaErrorInvalidValue;
@@ -147,8 +148,9 @@ cudaError_t launch_with(const AttentionArgs& args, cudaStream_t stream) {
   p.amax = args.amax;
   p.lse = args.lse;
   p.bias = args.bias;
-  p.score_factor = args.score_factor;
-  p.value_factor = args.value_factor;
+  p.q_scale = args.q_scale;
+  p.k_scale = args.k_scale;
+  p.v_scale = args.v_scale;
   p.H = static_cast<int>(args.H);
   p.L = static_cast<int>(args.L);
   const bool none = args.T == 0;  // no keys: maps of other tensors, which the kernel never uses
@@ -177,7 +179,7 @@ cudaError_t launch_attention(const AttentionArgs& args, cudaStream_t stream) {
     return args.bias != nullptr ? launch_with<WithBias<Fp8ValuesPlan>, true>(args, stream)
                                 : launch_with<Fp8ValuesPlan, false>(args, stream);
   }
-  if (args.score_factor != nullptr) {
+  if (args.q_scale != nullptr) {
     return args.bias != nullptr ? launch_with<WithBias<Fp8Plan>, true>(args, stream)
                                 : launch_with<Fp8Plan, false>(args, stream);
   }

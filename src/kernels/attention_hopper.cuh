@@ -341,7 +341,7 @@ __device__ __forceinline__ void last_values(const Block<Plan>& block, Group<Plan
 // multiplied while the weights of the previous tile are multiplied with their values.
 template <class Plan, bool kBias>
 __device__ __forceinline__ void compute_all(const Block<Plan>& block, const Params& p, int index) {
-  constexpr bool kFactors = !std::is_same_v<typename Plan::Scores, Bf16>;
+  constexpr bool kScaled = !std::is_same_v<typename Plan::Scores, Bf16>;
   const int warp_row = index * kGroupRows + static_cast<int>(threadIdx.x) % kWarpgroup / kWarp * 16;
   Group<Plan> group(block, index);
   if (Plan::kTurns && index == 1) {
@@ -349,7 +349,8 @@ __device__ __forceinline__ void compute_all(const Block<Plan>& block, const Para
   }
   for (int number = block.first_tile; number < p.tiles; number += block.tile_step) {
     const Work work = work_of(p, number);
-    const float to_logits = kFactors ? kScale * p.score_factor[work.sample] : kScale;
+    const float to_logits =
+        kScaled ? kScale * __frcp_rn(p.q_scale[work.sample] * p.k_scale[work.sample]) : kScale;
     const Tile tile{work, key_tiles<Plan>(work), to_logits, kBias ? 1.0F : to_logits};
     Fragments<Plan> f;
 #pragma unroll
@@ -366,7 +367,7 @@ __device__ __forceinline__ void compute_all(const Block<Plan>& block, const Para
       last_values(block, group, f);
     }
     store_rows(p, work, work.row + warp_row, f.o, f.rows, tile.scale,
-               kFactors ? p.value_factor[work.sample] : 1.0F, Plan::kShift);
+               kScaled ? __frcp_rn(p.v_scale[work.sample]) : 1.0F, Plan::kShift);
   }
   if (Plan::kTurns && index == 0) {
     named_sync(kTurn, kGroups * kWarpgroup);  // consumes the last arrival of the other group

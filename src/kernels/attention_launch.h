@@ -17,7 +17,7 @@ struct HeadsOfTokens {
 };
 
 struct AttentionArgs {
-  HeadsOfTokens q;            // [B, L, H, 128], bf16, or E4M3 if there is a score_factor
+  HeadsOfTokens q;            // [B, L, H, 128], bf16, or E4M3 if there is a q_scale
   HeadsOfTokens k, v;         // [B, T, H, 128], k of q's type, v bf16
   const void* value_columns;  // E4M3 values of launch_value_columns(), used instead of v; or null
   HeadsOfTokens o;            // [B, L, H, 128], bf16, written
@@ -30,9 +30,9 @@ struct AttentionArgs {
   // every query attends to all T keys.
   const int64_t* offsets;
   int64_t segments;
-  // [B] on the device: factors of q·k and of v of a sample, the inverses of the operands' scales.
-  // Both set or both null.
-  const float *score_factor, *value_factor;
+  // [B] on the device: the scales of a sample's operands, by which scores and values are divided. All
+  // set or all null.
+  const float *q_scale, *k_scale, *v_scale;
 };
 
 constexpr int64_t kMaxAttentionSegments = 128;

@@ -86,7 +86,7 @@ struct Params {
   int64_t o_sample, o_token, o_head;
   float *amax, *lse;
   const float* bias;
-  const float *score_factor, *value_factor;  // only for Fp8Plan and plans derived from it
+  const float *q_scale, *k_scale, *v_scale;  // only for Fp8Plan and plans derived from it
   int H, L, all_keys;  // all_keys: T if every query attends to all keys, else -1
   int tiles, tiles_a_head, segments;  // tiles: of kRows queries
   int offset[kMaxAttentionSegments + 1];       // first token of a segment

@@ -50,8 +50,8 @@ at::Tensor simulated(const Layer& layer, const at::Tensor& bias, const Residual&
 
 #ifdef OSPNEXT_CUDA
 // Products of cuBLASLt, one per sample: a product has one scale of x. bf16 alone.
-at::Tensor by_lt(const Layer& layer, const at::Tensor& factor, float weight_factor,
-                 const at::Tensor& bias, const Residual& residual) {
+at::Tensor by_lt(const Layer& layer, float weight_factor, const at::Tensor& bias,
+                 const Residual& residual) {
   const Input& in = layer.in;
   const bool adds =
       layer.epilogue == Epilogue::kFused && residual.x.defined() && !residual.gate.defined();
@@ -67,7 +67,7 @@ at::Tensor by_lt(const Layer& layer, const at::Tensor& factor, float weight_fact
     cuda::lt_product(rows(y, b), {.x = rows(in.codes, b),
                                   .weight = layer.weight,
                                   .bias = bias.to(at::kBFloat16),
-                                  .x_scale = factor[b],
+                                  .x_scale = in.inverse[b],
                                   .weight_scale = weight_factor,
                                   .adds = adds});
   }
@@ -79,12 +79,10 @@ at::Tensor on_tensor_cores(const Layer& layer, const at::Tensor& bias, const Res
   const Input& in = layer.in;
   const int64_t B = in.codes.size(0), width = in.codes.size(-1), out = layer.weight.size(0);
   const auto dtype = in.x.scalar_type();
-  constexpr int64_t kAligned = 4;  // floats: cuBLAS needs scales at multiples of 16 bytes
-  const at::Tensor factor = in.scale.reciprocal().unsqueeze(1).repeat({1, kAligned});  // [B, 4]
   const float weight_factor = 1 / (kShifted * layer.weight_scale);
 #ifdef OSPNEXT_CUDA
   if (in.codes.is_cuda() && dtype == at::kBFloat16) {
-    return by_lt(layer, factor, weight_factor, bias, residual);
+    return by_lt(layer, weight_factor, bias, residual);
   }
 #endif
   std::vector<int64_t> shape = in.codes.sizes().vec();
@@ -93,11 +91,11 @@ at::Tensor on_tensor_cores(const Layer& layer, const at::Tensor& bias, const Res
   if (y.numel() == 0) {
     return y;
   }
-  const at::Tensor of_weight = at::full({}, weight_factor, factor.options());
+  const at::Tensor of_weight = at::full({}, weight_factor, in.inverse.options());
   for (int64_t b = 0; b < B; ++b) {
     at::Tensor rows = y[b].view({-1, out});  // [rows, out]
     at::_scaled_mm_out(rows, in.codes[b].view({-1, width}), layer.weight.t(),
-                       /*scale_a=*/factor[b][0], /*scale_b=*/of_weight, bias.to(dtype),
+                       /*scale_a=*/in.inverse[b][0], /*scale_b=*/of_weight, bias.to(dtype),
                        /*scale_result=*/{}, dtype,
                        /*use_fast_accum=*/false);  // [rows, in] x [in, out] -> [rows, out]
   }
@@ -177,12 +175,15 @@ at::Tensor fp8_weight(const at::Tensor& weight_values) {
 Input round_input(const at::Tensor& x, double amax_to, Products products, const at::Tensor& amax,
                   Of of) {
   const torch::NoGradGuard no_grad;
-  const at::Tensor scale = scale_of_samples(x, amax_to, amax, of);  // [B]
+  const at::Tensor known = amax.defined() ? amax : amax_of_samples(x, of);  // [B]
   if (products == Products::kSimulated) {
     TORCH_CHECK(of == Of::kItself, "round_input: the GELU is rounded for tensor cores only");
-    return {x, code_values(x, scale), scale, of, /*fp8=*/false};
+    const at::Tensor scale = scale_to(amax_to, known);  // [B]
+    return {x, code_values(x, scale), scale, /*inverse=*/{}, of, /*fp8=*/false};
   }
-  return {x, encode_e4m3(x, scale, of), scale * kShifted, of, /*fp8=*/true};
+  const at::Tensor inverse = at::empty({x.size(0), 4}, known.options());  // [B, 4]
+  const at::Tensor scale = scale_to(kShifted * amax_to, known, inverse);  // [B]
+  return {x, encode_e4m3(x, scale, of), scale, inverse, of, /*fp8=*/true};
 }
 
 at::Tensor linear(const Input& in, const at::Tensor& weight, float weight_scale,

@@ -20,9 +20,10 @@ bool has_fp8_tensor_cores(const at::Device& device);
 
 // The rounded input of linear layers. Several layers share one.
 struct Input {
-  at::Tensor x;      // [B, ..., in] floating: what was rounded, or whose GELU was
-  at::Tensor codes;  // [B, ..., in]: the codes' values in x's dtype, or an operand in E4M3
-  at::Tensor scale;  // [B] float32: the factor of x in `codes`, 2^4 of an operand included
+  at::Tensor x;        // [B, ..., in] floating: what was rounded, or whose GELU was
+  at::Tensor codes;    // [B, ..., in]: the codes' values in x's dtype, or an operand in E4M3
+  at::Tensor scale;    // [B] float32: the factor of x in `codes`, 2^4 of an operand included
+  at::Tensor inverse;  // [B, 4] float32 for an operand: 1/scale, as scale_to() writes it
   Of of = Of::kItself;
   bool fp8 = false;  // whether `codes` is an operand of FP8 tensor cores
 };

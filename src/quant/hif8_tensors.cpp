@@ -26,6 +26,8 @@ constexpr std::array<float, 256> make_values() {
 }
 constexpr std::array<float, 256> kValues = make_values();
 
+constexpr float kShifted = 1 << e4m3::kForwardShift;
+
 struct Samples {
   int64_t B, size;
 };
@@ -146,9 +148,28 @@ at::Tensor amax_of_samples(const at::Tensor& x, Of of) {
       .amax(1);                                   // [B]
 }
 
-at::Tensor scale_to(double amax_to, const at::Tensor& amax) {
+at::Tensor scale_to(double amax_to, const at::Tensor& amax, const at::Tensor& inverse) {
   TORCH_CHECK(amax.scalar_type() == at::kFloat, "amax: expected float32, got ", amax.scalar_type());
-  return at::full_like(amax, amax_to).div_(amax.clamp_min(kAmaxFloor));
+  if (inverse.defined()) {
+    CHECK_SHAPE(inverse, amax.size(0), 4);
+  }
+#ifdef OSPNEXT_CUDA
+  if (amax.is_cuda()) {
+    at::Tensor scale = at::empty(amax.sizes(), amax.options());
+    launch_on(amax, amax, [&](const float* packed, cudaStream_t stream) {
+      cuda::hif8_scale(packed, static_cast<float>(amax_to), static_cast<float>(kAmaxFloor),
+                       scale.mutable_data_ptr<float>(),
+                       inverse.defined() ? inverse.mutable_data_ptr<float>() : nullptr,
+                       amax.numel(), stream);
+    });
+    return scale;
+  }
+#endif
+  at::Tensor scale = at::full_like(amax, amax_to).div_(amax.clamp_min(kAmaxFloor));
+  if (inverse.defined()) {
+    inverse.copy_(scale.reciprocal().unsqueeze(1));  // [n, 1] -> [n, 4]
+  }
+  return scale;
 }
 
 at::Tensor encode(const at::Tensor& x_in, const at::Tensor& scale, Overflow overflow) {
@@ -199,7 +220,8 @@ at::Tensor encode_e4m3(const at::Tensor& x_in, const at::Tensor& scale, Of of) {
     const T* from = x.const_data_ptr<T>();
     for_each_stretch(samples, scale, [=](int64_t begin, int64_t end, float factor) {
       for (int64_t i = begin; i < end; ++i) {
-        to[i] = e4m3::from_hif8(encode(static_cast<float>(from[i]) * factor), e4m3::kForwardShift);
+        const float shifted = static_cast<float>(from[i]) * factor;
+        to[i] = e4m3::from_hif8(encode(shifted / kShifted), e4m3::kForwardShift);
       }
     });
   });

@@ -8,7 +8,6 @@
 #include <algorithm>
 
 #include "kernels/cuda_math.cuh"
-#include "quant/e4m3.h"
 #include "quant/hif8_tensors_launch.h"
 
 namespace ospnext::cuda {
@@ -108,8 +107,8 @@ struct Decode {
   }
 };
 
-// The codes of x·scale / 2^4, at most 28, as E4M3 times 2^4. `scale` includes the factor 2^4: a
-// power of two does not change the rounding.
+// x·scale, at most 28·2^4, rounded to 2^4 times the values of codes. A power of two does not change
+// the rounding.
 template <hif8::Of kOf, class T, int kWidth>
 __device__ Pack<uint8_t, kWidth> encode_e4m3(const Pack<T, kWidth>& in, float scale) {
   float value[kWidth];
@@ -132,12 +131,10 @@ __device__ Pack<uint8_t, kWidth> encode_e4m3(const Pack<T, kWidth>& in, float sc
 
 template <int kWidth, hif8::Of kOf, class T>
 __global__ void encode_e4m3_kernel(const T* in, const float* scale, uint8_t* out, Samples samples) {
-  constexpr float kShifted = 1 << e4m3::kForwardShift;
   const int64_t packs = samples.B * samples.size / kWidth, packs_each = samples.size / kWidth;
   const int64_t step = int64_t{gridDim.x} * kThreads;
   for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < packs; i += step) {
-    const float factor =
-        kShifted * (scale == nullptr ? 1.0F : scale[samples.B == 1 ? 0 : i / packs_each]);
+    const float factor = scale == nullptr ? 1.0F : scale[samples.B == 1 ? 0 : i / packs_each];
     const auto from = reinterpret_cast<const Pack<T, kWidth>*>(in)[i];
     reinterpret_cast<Pack<uint8_t, kWidth>*>(out)[i] = encode_e4m3<kOf>(from, factor);
   }
@@ -229,6 +226,20 @@ __global__ void amax_kernel(const T* x, float* amax, int64_t size) {
   }
 }
 
+__global__ void scale_kernel(const float* amax, float amax_to, float floor, float* scale,
+                             float4* inverse, int64_t n) {
+  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (i >= n) {
+    return;
+  }
+  const float s = __fdiv_rn(amax_to, max_or_nan(amax[i], floor));
+  scale[i] = s;
+  if (inverse != nullptr) {
+    const float back = __frcp_rn(s);
+    inverse[i] = {back, back, back, back};
+  }
+}
+
 template <class Body>
 void with_element(HiF8Element element, Body&& body) {
   switch (element) {
@@ -288,6 +299,15 @@ void hif8_amax(const void* x, float* amax, Samples samples, HiF8Element element,
           static_cast<const T*>(x), amax, samples.size);
     });
   });
+}
+
+void hif8_scale(const float* amax, float amax_to, float floor, float* scale, float* inverse,
+                int64_t n, cudaStream_t stream) {
+  if (n > 0) {
+    const auto blocks = static_cast<unsigned>((n + kThreads - 1) / kThreads);
+    scale_kernel<<<blocks, kThreads, 0, stream>>>(amax, amax_to, floor, scale,
+                                                  reinterpret_cast<float4*>(inverse), n);
+  }
 }
 
 void hif8_encode(const void* x, const float* scale, uint8_t* out, Samples samples,

@@ -5,6 +5,7 @@
 #include "core/torch/random.h"
 #include "models/rope.h"
 #include "models/transformer_hif8.h"
+#include "quant/hif8_linear.h"
 #include "support/compare.h"
 #include "support/on_device.h"
 #include "support/tiny_model.h"
@@ -81,6 +82,24 @@ std::string name_of(const Case& it) {
          (it.adapters ? ", adapters" : "");
 }
 
+// Expects the same velocity with gradients and without, overwriting inputs or not.
+void expect_same_without_gradients(Transformer& model, const Inputs& in) {
+  for (at::Tensor& parameter : model->parameters()) {
+    parameter.set_requires_grad(true);
+  }
+  const at::Tensor velocity = model->forward(in.latent, in.text, in.timestep);
+  EXPECT_TRUE(velocity.requires_grad());
+  const TokenTables tables(model->config(), token_grid(in.latent), in.latent.device());
+  const torch::NoGradGuard no_grad;
+  for (const bool overwrite : {false, true}) {
+    const Execution run{model->numerics(), overwrite};
+    const at::Tensor again =
+        model->forward(in.latent, model->embed_text(in.text, run),
+                       model->embed_time(in.timestep, run.numerics.epilogue), tables, run);
+    EXPECT_TRUE(at::equal(again, velocity)) << "overwrite " << overwrite;
+  }
+}
+
 TEST_P(TransformerExecution, GradientsChangeNoNumber) {
   const Inputs in(device());
   for (const Case& it : cases()) {
@@ -94,19 +113,30 @@ TEST_P(TransformerExecution, GradientsChangeNoNumber) {
     if (it.adapters) {
       add_adapters(model, /*trainable=*/true);
     }
-    for (at::Tensor& parameter : model->parameters()) {
-      parameter.set_requires_grad(true);
-    }
-    const at::Tensor velocity = model->forward(in.latent, in.text, in.timestep);
-    EXPECT_TRUE(velocity.requires_grad());
-    const TokenTables tables(model->config(), token_grid(in.latent), device());
-    const torch::NoGradGuard no_grad;
-    for (const bool overwrite : {false, true}) {
-      const Execution run{model->numerics(), overwrite};
-      const at::Tensor again =
-          model->forward(in.latent, model->embed_text(in.text, run),
-                         model->embed_time(in.timestep, it.epilogue), tables, run);
-      EXPECT_TRUE(at::equal(again, velocity)) << "overwrite " << overwrite;
+    expect_same_without_gradients(model, in);
+  }
+}
+
+TEST(TransformerOnFp8TensorCores, GradientsChangeNoNumber) {
+  if (!torch::cuda::is_available() || !hif8::has_fp8_tensor_cores(at::kCUDA)) {
+    GTEST_SKIP() << "no GPU with FP8 tensor cores";
+  }
+  const Inputs in(at::kCUDA);
+  for (const char* type : {"full", "dual_end"}) {
+    for (const auto products : {hif8::Products::kTensorCores, hif8::Products::kTensorCoresP8}) {
+      for (const bool adapters : {false, true}) {
+        SCOPED_TRACE(std::string(type) + (adapters ? ", adapters" : ""));
+        TransformerConfig config = config_of(type);
+        config.num_heads = config.dim / 128;  // heads of the Hopper kernel
+        Transformer model = random_transformer(config, 3);
+        model->to(at::kCUDA);
+        model->set_numerics({.dtype = at::kBFloat16});
+        round_to_hif8(model, {.linears = true, .attention = true, .products = products});
+        if (adapters) {
+          add_adapters(model, /*trainable=*/true);
+        }
+        expect_same_without_gradients(model, in);
+      }
     }
   }
 }

@@ -136,10 +136,18 @@ TEST(Hif8Tensors, WrongKindsAreRefused) {
 TEST(Hif8Tensors, E4m3OperandsAreWorthTheCodes) {
   const at::Tensor x = random({2, 40, 33});
   const at::Tensor scale = hif8::scale_to(15, hif8::amax_of_samples(x));
-  const at::Tensor operands = hif8::encode_e4m3(x, scale).to(at::kFloat) / 16;
+  const at::Tensor operands = hif8::encode_e4m3(x, scale * 16).to(at::kFloat) / 16;
   const at::Tensor values = hif8::code_values(x, scale);
   EXPECT_LE((operands - values).abs().max().item<float>(), std::ldexp(1.F, -14));
   EXPECT_GT((operands == values).to(at::kFloat).mean().item<float>(), 0.99);
+}
+
+TEST(Hif8Tensors, InversesOfScalesComeInRowsOfFour) {
+  const at::Tensor inverse = torch::empty({2, 4});
+  const at::Tensor scale = hif8::scale_to(15, torch::tensor({3.F, 0.F}), inverse);
+  EXPECT_TRUE(torch::equal(inverse, scale.reciprocal().unsqueeze(1).expand({2, 4})));
+  EXPECT_TRUE(std::isnan(hif8::scale_to(15, torch::tensor({NAN})).item<float>()));
+  EXPECT_THROW(hif8::scale_to(15, torch::ones({2}), torch::empty({3, 4})), c10::Error);
 }
 
 TEST(Hif8Tensors, OnAGpuAmaxAndRoundingAreTheSame) {
@@ -153,7 +161,10 @@ TEST(Hif8Tensors, OnAGpuAmaxAndRoundingAreTheSame) {
       EXPECT_TRUE(torch::equal(hif8::amax_of_samples(there).cpu(), amax));
       EXPECT_EQ(hif8::amax_of_tensor(there).item<float>(), hif8::amax_of_tensor(x).item<float>());
       EXPECT_TRUE(torch::equal(hif8::round_samples(there).cpu(), hif8::round_samples(x)));
-      const at::Tensor scale = hif8::scale_to(15, amax);
+      const at::Tensor scale = hif8::scale_to(240, amax);
+      const at::Tensor inverse = torch::empty({3, 4}, there.options().dtype(at::kFloat));
+      EXPECT_TRUE(torch::equal(hif8::scale_to(240, amax.cuda(), inverse).cpu(), scale));
+      EXPECT_TRUE(torch::equal(inverse.cpu(), scale.reciprocal().unsqueeze(1).expand({3, 4})));
       EXPECT_TRUE(torch::equal(hif8::encode_e4m3(there, scale.cuda()).cpu().to(at::kFloat),
                                hif8::encode_e4m3(x, scale).to(at::kFloat)));
     }
