@@ -16,6 +16,6 @@ status=$?
 awk '/^\[  PASSED  \]/ {passed += $4}
      /^\[  SKIPPED \] [0-9]+ test/ {skipped += $4}
      /^\[  FAILED  \] [0-9]+ test/ {failed += $4}
-     END {printf "%d test cases passed, %d failed, %d skipped (those need a GPU or a part left out of this build)\n",
+     END {printf "%d test cases passed, %d failed, %d skipped (those need a GPU, TensorBoard or a part left out of this build)\n",
           passed, failed, skipped}' "build/$preset/Testing/Temporary/LastTest.log"
 exit "$status"
