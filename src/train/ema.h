@@ -9,27 +9,49 @@
 
 namespace ospnext {
 
-// After every step: shadow <- d·shadow + (1 - d)·parameter, in float32, with
-// d = min(decay, (1 + n)/(10 + n)) at step n. The smaller d at the start lets the average forget
-// the initial weights quickly.
+// The defaults are OSP-Next's.
+struct EmaConfig {
+  double decay = 0.9999;
+  int64_t every = 1;     // steps from one update to the next
+  bool warm_up = false;  // whether the decay begins smaller
+
+  // Throws InputError naming field, value and rule. `prefix` as in visit().
+  void check(const std::string& prefix = "") const;
+
+  // `prefix` stands before the names, as in "ema_decay".
+  template <class Visitor>
+  void visit(Visitor&& field, const std::string& prefix = "") {
+    field((prefix + "decay").c_str(), decay, "decay of the averaged weights");
+    field((prefix + "every").c_str(), every, "steps from one update of the averages to the next");
+    field((prefix + "warm_up").c_str(), warm_up,
+          "begin with a smaller decay, so that the averages forget the first weights quickly");
+  }
+};
+
+// After each `every`-th step: shadow <- d·shadow + (1 - d)·parameter, in float32, with d = decay,
+// or with warm_up d = min(decay, (1 + n)/(10 + n)) after n updates.
+// Source: OSP-Next ospnext/distributed/fsdp_ema.py:FSDPEMAModel (without warm-up);
+// TensorFlow tf.train.ExponentialMovingAverage (warm-up).
 class Ema {
  public:
-  Ema(const NamedTensors& parameters, double decay);
+  // The averages begin as copies of `parameters`: float32 tensors of any shapes, on any devices,
+  // whole or flat shards. Throws c10::Error for another dtype.
+  Ema(const NamedTensors& parameters, const EmaConfig& config);
 
-  // Adds the current parameters to the averages.
+  // Counts a step. If an update is due, adds the current parameters to the averages.
   void update();
   // The averages, by parameter name; shapes as the parameters, float32.
   std::map<std::string, at::Tensor> shadow() const;
-  // Restores the averages and the number of updates so far (n). Throws c10::Error for an entry that
-  // is missing or has another shape.
-  void load(const std::map<std::string, at::Tensor>& shadow, int64_t updates);
+  // Restores the averages and the number of steps so far. Throws c10::Error for an entry that is
+  // missing or has another shape.
+  void load(const std::map<std::string, at::Tensor>& shadow, int64_t steps);
   // Exchanges averages and parameters in place. Call it to evaluate or save the averaged weights,
   // and again to continue training.
   void swap();
 
  private:
-  double decay_;
-  int64_t updates_ = 0;
+  EmaConfig config_;
+  int64_t steps_ = 0;
   std::vector<std::string> names_;
   std::vector<at::Tensor> parameters_, shadow_;
 };

@@ -21,7 +21,6 @@ std::filesystem::path prepared_folder(const std::string& output) {
 
 void TrainingConfig::check() const {
   constexpr int64_t kMost = 1'000'000'000;
-  constexpr double kBelowOne = 0.9999999;
   if (output.empty()) {
     throw InputError("`output`: found nothing, expected a folder");
   }
@@ -31,7 +30,7 @@ void TrainingConfig::check() const {
   check_range("`warmup_steps`", warmup_steps, int64_t{0}, steps);
   adamw.check();
   check_range("`max_gradient_norm`", max_gradient_norm, 1e-6, 1e6);
-  check_range("`ema_decay`", ema_decay, 0.0, kBelowOne);
+  ema.check("ema_");
   check_range("`log_interval`", log_interval, int64_t{1}, kMost);
   check_range("`checkpoint_interval`", checkpoint_interval, int64_t{1}, kMost);
   check_range("`max_seconds`", max_seconds, 0.0, 1e9);
@@ -42,7 +41,7 @@ TrainingRun::TrainingRun(const TrainingConfig& config, const NamedTensors& param
     : config_(config),
       parameters_(parameters),
       optimizer_(parameters, config.adamw),
-      ema_(parameters, config.ema_decay),
+      ema_(parameters, config.ema),
       progress_(progress),
       cancel_(cancel) {
   load_checkpoint();

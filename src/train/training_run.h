@@ -28,10 +28,10 @@ struct TrainingConfig {
   int64_t warmup_steps = 100;
   AdamWConfig adamw;
   double max_gradient_norm = 1.0;
-  double ema_decay = 0.999;
-  int64_t log_interval = 20;          // steps
-  int64_t checkpoint_interval = 500;  // steps
-  double max_seconds = 0;             // stop with a checkpoint after this time; 0: never
+  EmaConfig ema{.decay = 0.999, .every = 1, .warm_up = true};  // its averages are what is saved
+  int64_t log_interval = 20;                                   // steps
+  int64_t checkpoint_interval = 500;                           // steps
+  double max_seconds = 0;  // stop with a checkpoint after this time; 0: never
 
   // Throws InputError naming flag, value and rule.
   void check() const;
@@ -49,7 +49,7 @@ struct TrainingConfig {
     field("warmup_steps", warmup_steps, "steps of linear warm-up");
     adamw.visit(field);
     field("max_gradient_norm", max_gradient_norm, "gradients are scaled down to this norm");
-    field("ema_decay", ema_decay, "decay of the averaged weights, which are what is saved");
+    ema.visit(field, "ema_");
     field("log_interval", log_interval, "steps between two lines of log.csv");
     field("checkpoint_interval", checkpoint_interval, "steps between two checkpoints");
     field("max_seconds", max_seconds, "stop with a checkpoint after so many seconds (0: never)");

@@ -4,7 +4,6 @@
 #include <torch/optim/adamw.h>
 
 #include "core/torch/random.h"
-#include "train/ema.h"
 
 namespace ospnext {
 namespace {
@@ -69,20 +68,6 @@ TEST(WarmupCosine, RisesThenFallsToItsLastFraction) {
   EXPECT_NEAR(warmup_cosine(60, 10, 110, 2.0, 0.1), 1.1, 1e-12);
   EXPECT_NEAR(warmup_cosine(110, 10, 110, 2.0, 0.1), 0.2, 1e-12);
   EXPECT_NEAR(warmup_cosine(500, 10, 110, 2.0, 0.1), 0.2, 1e-12);
-}
-
-TEST(Ema, AveragesWithTheWarmedUpDecayAndSwapsBothWays) {
-  at::Tensor parameter = at::zeros({3});
-  Ema ema({{"p", parameter}}, 0.5);
-  parameter.fill_(1);
-  ema.update();  // decay min(0.5, 1/10)
-  EXPECT_NEAR(ema.shadow().at("p")[0].item<double>(), 0.9, 1e-6);
-  ema.update();  // decay min(0.5, 2/11)
-  EXPECT_NEAR(ema.shadow().at("p")[0].item<double>(), 1 - 0.1 * 2 / 11, 1e-6);
-  ema.swap();
-  EXPECT_NEAR(parameter[0].item<double>(), 1 - 0.1 * 2 / 11, 1e-6);
-  ema.swap();
-  EXPECT_EQ(parameter[0].item<double>(), 1.0);
 }
 
 }  // namespace
