@@ -18,6 +18,14 @@ NamedTensors named_parameters(const torch::nn::Module& module, const std::string
   return named;
 }
 
+std::vector<TrainedTensor> with_decaying_weights(const NamedTensors& tensors) {
+  std::vector<TrainedTensor> trained;
+  for (const auto& [name, tensor] : tensors) {
+    trained.push_back({name, tensor, tensor.dim() >= 2});
+  }
+  return trained;
+}
+
 void AdamWConfig::check() const {
   constexpr double kBelowOne = 0.9999999;
   check_range("`beta1`", beta1, 0.0, kBelowOne);
@@ -26,7 +34,8 @@ void AdamWConfig::check() const {
   check_range("`weight_decay`", weight_decay, 0.0, 1.0);
 }
 
-AdamW::AdamW(NamedTensors parameters, const AdamWConfig& config) : config_(config) {
+AdamW::AdamW(const std::vector<TrainedTensor>& tensors, const AdamWConfig& config)
+    : config_(config) {
   groups_ = {Group{.weight_decay = config.weight_decay,
                    .names = {},
                    .parameters = {},
@@ -39,8 +48,8 @@ AdamW::AdamW(NamedTensors parameters, const AdamWConfig& config) : config_(confi
                    .first = {},
                    .second = {},
                    .steps = {}}};
-  for (auto& [name, parameter] : parameters) {
-    Group& group = groups_[parameter.dim() >= 2 ? 0 : 1];
+  for (const auto& [name, parameter, decays] : tensors) {
+    Group& group = groups_[decays ? 0 : 1];
     group.names.push_back(name);
     group.parameters.push_back(parameter);
     group.first.push_back(at::zeros_like(parameter));

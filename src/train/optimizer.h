@@ -15,11 +15,21 @@ using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
 // The parameters of `module` that require gradients. `prefix` is put before each name.
 NamedTensors named_parameters(const torch::nn::Module& module, const std::string& prefix);
 
+// A tensor that is trained, whole or a shard, and whether weight decay acts on it.
+struct TrainedTensor {
+  std::string name;
+  at::Tensor tensor;
+  bool decays;
+};
+
+// Tensors with two or more dimensions (weights) decay, the others (gains and biases) do not.
+std::vector<TrainedTensor> with_decaying_weights(const NamedTensors& tensors);
+
 struct AdamWConfig {
   double beta1 = 0.9;
   double beta2 = 0.99;
   double epsilon = 1e-8;
-  double weight_decay = 0.01;  // of tensors with two or more dimensions; gains and biases: none
+  double weight_decay = 0.01;  // of the tensors that decay
 
   // Throws InputError naming field, value and rule.
   void check() const;
@@ -29,7 +39,7 @@ struct AdamWConfig {
     field("beta1", beta1, "AdamW decay of the first moment");
     field("beta2", beta2, "AdamW decay of the second moment");
     field("epsilon", epsilon, "added to the root of AdamW's second moment");
-    field("weight_decay", weight_decay, "decoupled weight decay of matrices");
+    field("weight_decay", weight_decay, "decoupled weight decay; in trainings of matrices alone");
   }
 };
 
@@ -37,7 +47,10 @@ struct AdamWConfig {
 // Source: Loshchilov and Hutter 2019, arXiv 1711.05101.
 class AdamW {
  public:
-  AdamW(NamedTensors parameters, const AdamWConfig& config);
+  // float32 or float64 tensors of any shapes.
+  AdamW(const std::vector<TrainedTensor>& tensors, const AdamWConfig& config);
+  AdamW(const NamedTensors& tensors, const AdamWConfig& config)
+      : AdamW(with_decaying_weights(tensors), config) {}
 
   // Updates every parameter in place from its gradient. A missing gradient counts as zero.
   void step(double learning_rate);
