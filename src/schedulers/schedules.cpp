@@ -1,5 +1,7 @@
 #include "schedulers/schedules.h"
 
+#include <cmath>
+
 namespace ospnext {
 namespace {
 
@@ -19,6 +21,18 @@ at::Tensor even_levels(double first, double last, int64_t steps) {
 
 at::Tensor shifted_sigma(const at::Tensor& sigma, double shift) {
   return shift * sigma / (1.0 + (shift - 1.0) * sigma);
+}
+
+double dynamic_shift(int64_t height, int64_t width) {
+  constexpr double kFewTokens = 256, kManyTokens = 4096;
+  constexpr double kFewExponent = 0.5, kManyExponent = 1.15;
+  constexpr double kSlope = (kManyExponent - kFewExponent) / (kManyTokens - kFewTokens);
+  const int64_t tokens = height * width / 4;
+  return std::exp(kFewExponent + kSlope * (static_cast<double>(tokens) - kFewTokens));
+}
+
+at::Tensor logit_normal_sigma(const at::Tensor& normal, double shift) {
+  return shifted_sigma(normal.sigmoid(), shift);
 }
 
 at::Tensor euler_levels(int64_t steps, double shift) {

@@ -21,6 +21,18 @@ struct Schedule {
 // high noise levels; 0 and 1 do not change. sigma: any shape and float type.
 at::Tensor shifted_sigma(const at::Tensor& sigma, double shift);
 
+// OSP-Next's shift for training on latents of height × width (rows and columns of the latent, not
+// of pixels): e^(k·n + b), where n = floor(height·width/4) counts the tokens of a frame, and the
+// line k·n + b goes through (256, 0.5) and (4096, 1.15). 90 × 160 (720P) gives 2.904.
+// Source: OSP-Next ospnext/schedulers/flow_matching.py (use_dynamic_shifting).
+double dynamic_shift(int64_t height, int64_t width);
+
+// Noise levels for training: the sigmoid of draws of a standard normal, shifted. normal: any shape
+// and float type -> same shape and type. Uniform draws are levels themselves, before the shift.
+// Source: OSP-Next ospnext/schedulers/flow_matching.py (use_logitnorm_time_sampling); Esser et al.
+// 2024, arXiv 2403.03206, section 3.1.
+at::Tensor logit_normal_sigma(const at::Tensor& normal, double shift);
+
 // The following functions return the levels [N] of N = `steps` steps, without the 0 at the end.
 // euler_levels() returns float32, the others float64.
 

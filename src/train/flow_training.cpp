@@ -175,13 +175,6 @@ void FlowTrainingConfig::check() const {
   check_range("`text_dropout`", text_dropout, 0.0, 1.0);
 }
 
-at::Tensor logit_normal_sigmas(int64_t batch_size, double shift, at::Generator generator,
-                               at::Device device) {
-  const at::Tensor sigma =
-      at::randn({batch_size}, generator, at::TensorOptions().device(device)).sigmoid();
-  return shifted_sigma(sigma, shift);
-}
-
 bool train_flow(const FlowTrainingConfig& config, Progress& progress,
                 const CancellationToken& cancel) {
   config.check();
@@ -219,8 +212,8 @@ bool train_flow(const FlowTrainingConfig& config, Progress& progress,
     const FlowBatch batch = draw_batch(groups, sizes, config, empty_caption, step, device);
     at::Generator generator = seeded_generator(device, config.seed, "noise and noise level", step);
     const at::Tensor noise = at::randn(batch.latent.sizes(), generator, batch.latent.options());
-    const at::Tensor sigma =
-        logit_normal_sigmas(config.batch_size, config.shift, generator, device);
+    const at::Tensor normal = at::randn({config.batch_size}, generator, batch.latent.options());
+    const at::Tensor sigma = logit_normal_sigma(normal, config.shift);  // [B] float32
     const at::Tensor noised =
         at::lerp(batch.latent, noise, sigma.view({-1, 1, 1, 1, 1}));  // [B, z, F, h, w]
     return {{"loss", add_gradients({noised, sigma, noise - batch.latent, batch.ids})}};

@@ -62,9 +62,4 @@ struct FlowTrainingConfig : TrainingConfig {
 bool train_flow(const FlowTrainingConfig& config, Progress& progress,
                 const CancellationToken& cancel);
 
-// Noise levels of a batch: the sigmoid of a standard normal draw, shifted. -> [B] float32 in (0, 1)
-// Source: OSP-Next train_osp.py (logit-normal times); Esser et al. 2024, section 3.1.
-at::Tensor logit_normal_sigmas(int64_t batch_size, double shift, at::Generator generator,
-                               at::Device device);
-
 }  // namespace ospnext

@@ -4,7 +4,6 @@
 #include <fstream>
 #include <map>
 
-#include "core/torch/random.h"
 #include "data/tiny_world/captions.h"
 #include "io/readers/bounded_json.h"
 #include "io/weights.h"
@@ -230,13 +229,6 @@ TEST(FrameSizes, TheFirstTakesHalfAndBadOnesAreRefused) {
     EXPECT_THROW(parse_frame_sizes("sizes", {bad}), InputError) << bad;
   }
   EXPECT_THROW(parse_frame_sizes("sizes", {}), InputError);
-}
-
-TEST(LogitNormalSigmas, HaveTheShiftedMedianAndStayInside) {
-  const at::Tensor sigma = logit_normal_sigmas(20000, 3.0, seeded_generator(5, "test"), at::kCPU);
-  EXPECT_GT(sigma.min().item<double>(), 0.0);
-  EXPECT_LT(sigma.max().item<double>(), 1.0);
-  EXPECT_NEAR(sigma.median().item<double>(), 0.75, 0.01);  // sigmoid(0) = 1/2, shifted by 3
 }
 
 }  // namespace
