@@ -17,6 +17,8 @@ const std::vector<Command>& stages() {
       {"decode-latent", "latent to video", run_stage_decode_latent},
       {"schedule", "noise levels of a run, and the sampler on given velocities",
        run_stage_schedule},
+      {"optimizer", "gradient norms, parameters or gradients to what a training makes of them",
+       run_stage_optimizer},
       {"hif8", "numbers to HiFloat8 codes and values", run_stage_hif8},
       {"skiparse", "tokens from one layout into another", run_stage_skiparse},
   };
