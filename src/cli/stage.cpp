@@ -17,6 +17,7 @@ const std::vector<Command>& stages() {
       {"decode-latent", "latent to video", run_stage_decode_latent},
       {"schedule", "noise levels of a run, and the sampler on given velocities",
        run_stage_schedule},
+      {"noise-levels", "random draws to the noise levels of a training", run_stage_noise_levels},
       {"optimizer", "gradient norms, parameters or gradients to what a training makes of them",
        run_stage_optimizer},
       {"hif8", "numbers to HiFloat8 codes and values", run_stage_hif8},

@@ -11,6 +11,7 @@ void run_stage_gradients(const Arguments& arguments, const CancellationToken& ca
 void run_stage_encode_video(const Arguments& arguments, const CancellationToken& cancel);
 void run_stage_decode_latent(const Arguments& arguments, const CancellationToken& cancel);
 void run_stage_schedule(const Arguments& arguments, const CancellationToken& cancel);
+void run_stage_noise_levels(const Arguments& arguments, const CancellationToken& cancel);
 void run_stage_optimizer(const Arguments& arguments, const CancellationToken& cancel);
 void run_stage_hif8(const Arguments& arguments, const CancellationToken& cancel);
 void run_stage_skiparse(const Arguments& arguments, const CancellationToken& cancel);

@@ -1,4 +1,4 @@
-// ospnext stage optimizer against torch and OSP-Next's formulas
+// ospnext stage optimizer and noise-levels against torch and OSP-Next's formulas
 // (tools/make_training_fixtures.py), and their refusals.
 #include <gtest/gtest.h>
 
@@ -53,6 +53,11 @@ class TrainingStages : public testing::Test {
 class StageOptimizer : public TrainingStages {
  protected:
   StageOptimizer() { name_ = "optimizer"; }
+};
+
+class StageNoiseLevels : public TrainingStages {
+ protected:
+  StageNoiseLevels() { name_ = "noise-levels"; }
 };
 
 TEST_F(StageOptimizer, ClipsAsOspNext) {
@@ -199,6 +204,50 @@ TEST_F(StageOptimizer, RefusesBadFlags) {
   refused({"--mode", "adamw", "--beta1", "1"}, "--beta1: found 1.0");
   refused({"--mode", "clip", "--device", "tpu"}, "--device");
   refused({"--mode", "clip", "--precision", "fp7"}, "--precision");
+}
+
+TEST_F(StageNoiseLevels, FollowOspNext) {
+  const Tensors fixture = read_tensors(fixture_file("noise_levels"));
+  for (const std::string shift : {"1", "3", "7", "90x160", "60x104", "16x16", "2x6"}) {
+    const Arguments flags =
+        shift == "1" ? Arguments{}  // the default
+                     : Arguments{shift.size() > 1 ? "--dynamic-shift" : "--shift", shift};
+    for (const std::string kind : {"normal", "uniform"}) {
+      const Tensors out = result(flags, {{kind, fixture.at(kind)}});
+      ASSERT_EQ(out.size(), 2u) << kind << " " << shift;
+      EXPECT_EQ(out.at("sigma").scalar_type(), at::kFloat);
+      EXPECT_EQ(out.at("shift").scalar_type(), at::kFloat);
+      EXPECT_LE(relative_max(out.at("shift"), fixture.at("shift_" + shift)), kSingleOperation);
+      EXPECT_LE(relative_max(out.at("sigma"), fixture.at("sigma_" + kind + "_" + shift)),
+                kSingleOperation)
+          << kind << " " << shift;
+    }
+  }
+}
+
+TEST_F(StageNoiseLevels, RefuseBadInput) {
+  const at::Tensor draws = torch::rand({3});
+  const auto refused = [&](const std::string& part, const Tensors& tensors,
+                           const Arguments& flags = {}) { expect_refusal(flags, tensors, part); };
+  refused(input() + ": normal and uniform: found neither, expected one", {{"x", draws}});
+  refused(input() + ": normal and uniform: found both", {{"normal", draws}, {"uniform", draws}});
+  refused("normal: found shape [3, 2], expected [N]", {{"normal", torch::randn({3, 2})}});
+  refused("normal: holds NaN", {{"normal", torch::full({2}, NAN)}});
+  refused("uniform: found", {{"uniform", torch::ones({2}, at::kLong)}});
+  refused("uniform: found values outside of 0 to 1", {{"uniform", torch::tensor({0.5, 1.5})}});
+  refused("uniform: found values outside of 0 to 1", {{"uniform", torch::tensor({-0.5, 0.5})}});
+  refused("--shift and --dynamic-shift: found both", {{"normal", draws}},
+          {"--shift", "3", "--dynamic-shift", "90x160"});
+  refused("--shift: found 0.0", {{"normal", draws}}, {"--shift", "0"});
+  refused("--shift: found -1.0", {{"normal", draws}}, {"--shift", "-1"});
+  refused("--shift: found \"nan\"", {{"normal", draws}}, {"--shift", "nan"});
+  for (const std::string size : {"", "90", "90x", "x160", "90x160x3", "90*160", "-90x160", "0x160",
+                                 "90x161", "45x160", "99999999999999999999x2"}) {
+    refused("--dynamic-shift: found \"" + size + "\", expected height x width", {{"normal", draws}},
+            {"--dynamic-shift=" + size});
+  }
+  refused("--dynamic-shift: found 4096x4096, expected a latent whose shift is at most 1000",
+          {{"normal", draws}}, {"--dynamic-shift", "4096x4096"});
 }
 
 }  // namespace
