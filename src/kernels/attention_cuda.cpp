@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <limits>
 #include <optional>
 
 #include "core/torch/if_defined.h"
@@ -149,7 +150,8 @@ HeadGradients plain_gradients(const Attended& it) {
 
 // The same with log_weight [S] added to the scores. ATen takes weights of q's dtype for each query.
 HeadGradients weighted_gradients(const Attended& it, const at::Tensor& log_weight) {
-  constexpr int64_t kMultiple = 32;  // of the rows of log_sum
+  constexpr int64_t kMultiple = 32;                                      // of the rows of log_sum
+  constexpr double kNoWeight = std::numeric_limits<double>::infinity();  // of rows that fill up
   const double scale = 1 / std::sqrt(static_cast<double>(kHeadWidth));
   const int64_t B = it.q.size(0), L = it.q.size(1), H = it.q.size(2), S = it.k.size(1);
   const auto heads = [](const at::Tensor& x) { return x.transpose(1, 2); };  // [B, H, l, 128]
@@ -158,7 +160,7 @@ HeadGradients weighted_gradients(const Attended& it, const at::Tensor& log_weigh
   const auto [q, k, v, none] = at::_scaled_dot_product_efficient_attention_backward(
       heads(it.grad), heads(it.q), heads(it.k), heads(it.v),
       log_weight.to(it.q.scalar_type()).expand({B, H, L, S}), heads(it.out),
-      at::constant_pad_nd(it.log_sum, {0, missing}), seed, seed, /*dropout_p=*/0,
+      at::constant_pad_nd(it.log_sum, {0, missing}, kNoWeight), seed, seed, /*dropout_p=*/0,
       {true, true, true, false}, /*is_causal=*/false, scale);
   return {q, k, v};
 }
@@ -270,11 +272,24 @@ at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor&
 }
 
 std::pair<at::Tensor, at::Tensor> attention_and_log_sum(const at::Tensor& q, const at::Tensor& k,
-                                                        const at::Tensor& v) {
+                                                        const at::Tensor& v,
+                                                        const std::vector<int64_t>& lengths) {
   const at::Tensor log_sum =
       at::empty({q.size(0), q.size(2), q.size(1)}, q.options().dtype(at::kFloat));  // [B, H, L]
-  const at::Tensor out = launch(q, k, v, {}, {}, {}, {}, log_sum);
+  const at::Tensor out = launch(q, k, v, {}, offsets_of(lengths), {}, {}, log_sum);
   return {out, log_sum.transpose(1, 2)};  // [B, L, H, 128], [B, L, H]
+}
+
+AttentionGradients attention_gradients(const at::Tensor& grad, const at::Tensor& q,
+                                       const at::Tensor& k, const at::Tensor& v,
+                                       const at::Tensor& out, const at::Tensor& log_sum) {
+  const c10::cuda::CUDAGuard device(q.device());
+  const HeadGradients found = plain_gradients(
+      {grad.contiguous(), q, k, v, out, log_sum.transpose(1, 2)});  // log_sum [B, H, L]
+  const auto tokens_first = [](const at::Tensor& x) {
+    return x.transpose(1, 2);  // [B, l, H, 128]
+  };
+  return {tokens_first(found[0]), tokens_first(found[1]), tokens_first(found[2])};
 }
 
 at::Tensor segmented_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,

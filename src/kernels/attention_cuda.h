@@ -9,6 +9,7 @@
 
 #include "core/torch/torch.h"
 #include "kernels/attention.h"
+#include "kernels/partial_attention.h"
 
 namespace ospnext::cuda {
 
@@ -28,10 +29,18 @@ bool takes_segments(const std::vector<int64_t>& lengths);
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                      const at::Tensor& log_weight = {});
 
-// attention() without log_weight, and for each query log Σ exp(q·k / √128) over its keys.
-// -> [B, L, H, 128] bf16, [B, L, H] float32. Not differentiable.
+// attention() without log_weight, or segmented_attention() if there are `lengths`, and for each
+// query log Σ exp(q·k / √128) over its keys. -> [B, L, H, 128] bf16, [B, L, H] float32. Not
+// differentiable.
 std::pair<at::Tensor, at::Tensor> attention_and_log_sum(const at::Tensor& q, const at::Tensor& k,
-                                                        const at::Tensor& v);
+                                                        const at::Tensor& v,
+                                                        const std::vector<int64_t>& lengths = {});
+
+// The gradients of q, k and v from the gradient of attention, its result `out` [B, L, H, 128] bf16
+// and its log_sum [B, L, H], by ATen. Not empty.
+AttentionGradients attention_gradients(const at::Tensor& grad, const at::Tensor& q,
+                                       const at::Tensor& k, const at::Tensor& v,
+                                       const at::Tensor& out, const at::Tensor& log_sum);
 
 // q, k, v [B, L, H, 128] bf16, `lengths` as in attention.h -> [B, L, H, 128] bf16. Differentiable
 // as attention().

@@ -30,8 +30,8 @@ struct AttentionArgs {
   // every query attends to all T keys.
   const int64_t* offsets;
   int64_t segments;
-  // [B] on the device: the scales of a sample's operands, by which scores and values are divided. All
-  // set or all null.
+  // [B] on the device: the scales of a sample's operands, by which scores and values are divided.
+  // All set or all null.
   const float *q_scale, *k_scale, *v_scale;
 };
 

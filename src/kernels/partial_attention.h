@@ -24,6 +24,20 @@ PartialAttention partial_attention(const at::Tensor& q, const at::Tensor& k, con
                                    const std::vector<int64_t>& q_lengths,
                                    const std::vector<int64_t>& k_lengths);
 
+// The gradients of q, k and v, [B, L, H, D] and twice [B, S, H, D], of q's dtype.
+struct AttentionGradients {
+  at::Tensor query, key, value;
+};
+
+// The gradients of attention that come through a part of its keys. `out` [B, L, H, D] of q's dtype
+// and `log_sum` [B, L, H] float32 belong to attention to all keys; `grad` is the gradient of `out`.
+// The gradients of queries add up over the parts. All else as in partial_attention().
+AttentionGradients partial_attention_gradients(const at::Tensor& grad, const at::Tensor& q,
+                                               const at::Tensor& k, const at::Tensor& v,
+                                               const at::Tensor& out, const at::Tensor& log_sum,
+                                               const std::vector<int64_t>& q_lengths,
+                                               const std::vector<int64_t>& k_lengths);
+
 // Attention to the keys of a and those of b together, computed in float32. Source: Liu et al., Ring
 // Attention, 2023.
 PartialAttention join(const PartialAttention& a, const PartialAttention& b);

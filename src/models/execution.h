@@ -2,8 +2,12 @@
 // the same shapes gives the same numbers, with gradients or without.
 #pragma once
 
+#include <functional>
+#include <vector>
+
 #include "core/torch/spans.h"
 #include "core/torch/torch.h"
+#include "kernels/kept_attention.h"
 #include "kernels/residual.h"
 #include "quant/hif8_linear.h"
 
@@ -28,12 +32,33 @@ struct Numerics {
   Hif8Rounding hif8 = {};
 };
 
+class BlockRunner;
+
 struct Execution {
   Numerics numerics;
   // Whether blocks may write over their input, which saves one tensor of all tokens for each part
   // of a block. Only without gradients.
   bool overwrite = false;
   Spans* spans = nullptr;  // where blocks and their parts are recorded
+  // What runs the blocks; null: each runs once, with the gradients that its inputs ask for.
+  BlockRunner* blocks = nullptr;
+  // Where a block keeps its self-attention for a second run, and then finds it; null: nowhere.
+  // Attention that is rounded to HiFloat8 is never kept.
+  KeptAttention* attention = nullptr;
+};
+
+// A block as a function of all tensors that it reads, except its weights.
+using BlockFunction =
+    std::function<at::Tensor(const std::vector<at::Tensor>& inputs, const Execution& run)>;
+
+// Runs blocks when their weights are there, and again when a gradient needs what they computed.
+class BlockRunner {
+ public:
+  virtual ~BlockRunner() = default;
+  // -> function(inputs, run) of block i. The function may be called until the gradient is computed;
+  // what it refers to must last as long.
+  virtual at::Tensor run(size_t i, const BlockFunction& function,
+                         const std::vector<at::Tensor>& inputs, const Execution& run) = 0;
 };
 
 }  // namespace ospnext

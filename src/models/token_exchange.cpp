@@ -2,6 +2,7 @@
 
 #include "core/torch/shape_check.h"
 #include "kernels/permute_tokens.h"
+#include "parallel/exchanges.h"
 
 namespace ospnext {
 namespace {
@@ -22,11 +23,12 @@ std::vector<int64_t> count_by_rank(const at::Tensor& places, const Layout& layou
   return counts;
 }
 
-// Reorders received rows: l b c -> b l c. rows [l, B, C], index [l] -> [B, l, C]; token i of the
-// result is rows[index[i]].
-at::Tensor unpacked(const at::Tensor& rows, const at::Tensor& index) {
-  const at::Tensor picked = gather_tokens(rows.flatten(1).unsqueeze(0), index)[0];  // [l, B·C]
-  return picked.view(rows.sizes()).transpose(0, 1).contiguous();                    // [B, l, C]
+// Reorders received rows: l b c -> b l c. rows [l, B, C] -> [B, l, C]; token i of the result is
+// rows[index[i]]. `inverse` undoes `index` [l].
+at::Tensor unpacked(const at::Tensor& rows, const at::Tensor& index, const at::Tensor& inverse) {
+  const at::Tensor picked =
+      permute_tokens(rows.flatten(1).unsqueeze(0), index, inverse)[0];  // [l, B·C]
+  return picked.view(rows.sizes()).transpose(0, 1).contiguous();        // [B, l, C]
 }
 
 }  // namespace
@@ -52,8 +54,10 @@ at::Tensor TokenExchange::switch_layout(const at::Tensor& x, const Layout& from,
   }
   const Route& way = route(from, to);
   // b l c -> l b c, so that the rows for one rank are contiguous
-  const at::Tensor rows = gather_tokens(x, way.pack).transpose(0, 1).contiguous();  // [l, B, C]
-  return unpacked(all_.all_to_all(rows, way.sent, way.received, "switch"), way.unpack);
+  const at::Tensor rows =
+      permute_tokens(x, way.pack, way.pack_inverse).transpose(0, 1).contiguous();  // [l, B, C]
+  return unpacked(exchange_rows(all_, rows, way.sent, way.received, "switch"), way.unpack,
+                  way.unpack_inverse);
 }
 
 at::Tensor TokenExchange::gather(const at::Tensor& x, const Layout& layout) const {
@@ -67,8 +71,8 @@ at::Tensor TokenExchange::gather(const at::Tensor& x, const Layout& layout) cons
     rows.push_back(layout.tokens_of(rank));
   }
   const at::Tensor whole =
-      all_.all_gather(x.transpose(0, 1).contiguous(), rows, "gather");  // [L, B, C]
-  return unpacked(whole, layout.places());                              // [B, L, C]
+      gather_rows(all_, x.transpose(0, 1).contiguous(), rows, "gather");  // [L, B, C]
+  return unpacked(whole, layout.places(), layout.order());                // [B, L, C]
 }
 
 // In both layouts each rank holds a contiguous range of places. So tokens that are sorted by their
@@ -92,9 +96,13 @@ void TokenExchange::add_switch(const Layout& from, const Layout& to) {
   const at::Tensor source = at::searchsorted(cuts, coming, /*out_int32=*/false, /*right=*/true);
   // own place of the i-th received row; its inverse permutation unpacks
   const at::Tensor arrival = at::argsort(source, /*stable=*/true, /*dim=*/0, /*descending=*/false);
-  routes_[{from.pattern(), to.pattern()}] = {pack, at::argsort(arrival),
-                                             count_by_rank(sorted_leaving, to),
-                                             count_by_rank(std::get<0>(coming.sort()), from)};
+  routes_[{from.pattern(), to.pattern()}] = {
+      .pack = pack,
+      .pack_inverse = at::argsort(pack),
+      .unpack = at::argsort(arrival),
+      .unpack_inverse = arrival,
+      .sent = count_by_rank(sorted_leaving, to),
+      .received = count_by_rank(std::get<0>(coming.sort()), from)};
 }
 
 const TokenExchange::Route& TokenExchange::route(const Layout& from, const Layout& to) const {

@@ -14,8 +14,9 @@
 namespace ospnext {
 
 // Of a video [B, L, C] in some layout, each rank holds [B, l, C], l = layout.tokens_of(rank). All
-// ranks call the same functions in the same order. With one rank, everything is differentiable and
-// nothing is sent; with several ranks, nothing is differentiable. One object serves one grid.
+// ranks call the same functions in the same order. Everything is differentiable; the gradient is
+// that of the sum of what the ranks make of the results (parallel/exchanges.h). With one rank
+// nothing is sent. One object serves one grid.
 class TokenExchange {
  public:
   explicit TokenExchange(const SequenceRanks& ranks) : all_(ranks.all) {}
@@ -36,8 +37,8 @@ class TokenExchange {
  private:
   // How this rank takes part in a switch: it sends own[pack]; the result is received[unpack].
   struct Route {
-    at::Tensor pack;    // [l of from] int64: own tokens sorted by destination rank
-    at::Tensor unpack;  // [l of to] int64: the received row for each own place
+    at::Tensor pack, pack_inverse;      // [l of from] int64: own tokens sorted by destination rank
+    at::Tensor unpack, unpack_inverse;  // [l of to] int64: the received row for each own place
     std::vector<int64_t> sent, received;  // [R]: rows to and from each rank
   };
   const Route& route(const Layout& from, const Layout& to) const;

@@ -78,16 +78,22 @@ TransformerImpl::TransformerImpl(const TransformerConfig& config, at::TensorOpti
   head = register_module("head", Head(config, float_options));
 }
 
-TextVectors TransformerImpl::embed_text(const TextRows& text, const Execution& run) {
+TextVectors TransformerImpl::embed_words(const TextRows& text, const Execution& run) {
   CHECK_SHAPE(text.rows, -1, -1, config_.text_dim);
-  const TextRows words{text_embedding->forward(text.rows.to(run.numerics.dtype), run),
-                       text.log_weight};  // [B, T, C]
-  TextVectors keys;
+  const at::Tensor words =
+      text_embedding->forward(text.rows.to(run.numerics.dtype), run);  // [B, T, C]
+  return TextVectors(blocks->size(), TextKeys{{}, {}, text.log_weight, words});
+}
+
+TextVectors TransformerImpl::embed_text(const TextRows& text, const Execution& run) {
+  TextVectors vectors = embed_words(text, run);
   for (size_t i = 0; i < blocks->size(); ++i) {
-    weights_.ready(i);
-    keys.push_back(blocks->at<TransformerBlockImpl>(i).cross_attn->text_keys(words, run));
+    weights_.acquire(i, next_blocks(i));
+    vectors[i] = blocks->at<TransformerBlockImpl>(i).cross_attn->text_keys(
+        {vectors[i].words, vectors[i].log_weight}, run);
+    weights_.release(i);
   }
-  return keys;
+  return vectors;
 }
 
 TimeVectors TransformerImpl::embed_time(const at::Tensor& timestep, Epilogue epilogue) {
@@ -136,25 +142,50 @@ at::Tensor TransformerImpl::run_blocks(at::Tensor x, BlockRange range, const Tex
   const int64_t B = x.size(0);
   TORCH_CHECK(text.size() == plan_.size() && range.end <= plan_.size(), "blocks: expected up to ",
               plan_.size(), " and keys of text for each, got ", range.end, " and ", text.size());
-  CHECK_SHAPE(text.front().key, B, -1, config_.num_heads, config_.head_dim());
+  if (text.front().key.defined()) {
+    CHECK_SHAPE(text.front().key, B, -1, config_.num_heads, config_.head_dim());
+  } else {
+    CHECK_SHAPE(text.front().words, B, -1, config_.dim);
+  }
   TORCH_CHECK(time.embedding.size(0) == B && time.embedding.size(-1) == config_.dim,
               "time: expected vectors of ", B, " sample(s), got ",
               shape_text(time.embedding.sizes()));
   const Layout* layout = &tables.place(plan_.at(range.begin).layout).layout;
   for (size_t i = range.begin; i < range.end; ++i) {
     tables.ranks().all.at_block(static_cast<int64_t>(i));
-    weights_.ready(i);  // nothing, unless ranks divide the weights
     const Placement& place = tables.place(plan_[i].layout);  // layout and its rotary table
     x = tables.exchange().switch_layout(x, *layout, place.layout,
                                         run.spans);  // [B, l of the new layout, C]
     layout = &place.layout;
     const Span block(run.spans, SpanKind::kBlock, block_kind(plan_[i].pattern),
                      static_cast<int64_t>(i));
-    x = blocks->at<TransformerBlockImpl>(i).forward(x, time.modulation, text[i], place,
-                                                    plan_[i].pattern, run);  // [B, l, C]
+    x = run_block(i, x, time.modulation, text[i], place, run);  // [B, l, C]
   }
   tables.ranks().all.at_block(-1);
   return x;
+}
+
+at::Tensor TransformerImpl::run_block(size_t i, const at::Tensor& x, const at::Tensor& modulation,
+                                      const TextKeys& text, const Placement& place,
+                                      const Execution& run) {
+  auto& block = blocks->at<TransformerBlockImpl>(i);
+  const Pattern pattern = plan_[i].pattern;
+  if (run.blocks == nullptr) {
+    weights_.acquire(i, next_blocks(i));
+    const at::Tensor y = block.forward(x, modulation, text, place, pattern, run);  // [B, l, C]
+    weights_.release(i);
+    return y;
+  }
+  const BlockFunction function = [&block, &place, pattern, log_weight = text.log_weight](
+                                     const std::vector<at::Tensor>& in, const Execution& how) {
+    const TextKeys keys{in[2], in[3], log_weight, in[4]};
+    return block.forward(in[0], in[1], keys, place, pattern, how);  // [B, l, C]
+  };
+  return run.blocks->run(i, function, {x, modulation, text.key, text.value, text.words}, run);
+}
+
+std::vector<size_t> TransformerImpl::next_blocks(size_t i) const {
+  return {(i + 1) % plan_.size(), (i + 2) % plan_.size()};
 }
 
 at::Tensor TransformerImpl::velocity(const at::Tensor& x, const TimeVectors& time,
@@ -166,8 +197,19 @@ at::Tensor TransformerImpl::velocity(const at::Tensor& x, const TimeVectors& tim
   return unpatchify(tables.exchange().gather(patches, place.layout), tables.grid());
 }
 
-std::map<std::string, WeightShard> TransformerImpl::shard_blocks(const ProcessGroup& ranks) {
-  weights_ = ShardedWeights(ranks, {blocks->begin(), blocks->end()});
+std::map<std::string, WeightShard> TransformerImpl::shard_blocks(
+    const ProcessGroup& ranks, std::optional<at::ScalarType> linears) {
+  std::optional<ParameterTypes> gathered;
+  if (linears) {
+    gathered = types_of(*blocks[0]);
+    for (const auto& item : blocks[0]->named_modules("", /*include_self=*/false)) {
+      if (item.value()->as<LinearImpl>() != nullptr) {
+        gathered->at(item.key() + ".weight") = *linears;
+        gathered->at(item.key() + ".bias") = *linears;
+      }
+    }
+  }
+  weights_ = ShardedWeights(ranks, {blocks->begin(), blocks->end()}, gathered);
   std::map<std::string, WeightShard> shards;
   for (size_t i = 0; i < weights_.shards().size(); ++i) {
     for (const auto& [name, shard] : weights_.shards()[i]) {

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -50,8 +51,9 @@ struct TransformerImpl : torch::nn::Module {
   // One denoising pass. latent [B, in_dim, F, H, W], H and W even, of tables.grid(); text from
   // embed_text(); time from embed_time() -> velocity [B, out_dim, F, H, W] float32. With several
   // ranks in the tables, all of them call it with the same arguments and get the same velocity.
-  // Differentiable with one rank, unless run.overwrite. Each block is recorded in run.spans.
-  // It is embed(), run_blocks() of all blocks, and velocity().
+  // Differentiable, unless run.overwrite; with several ranks the gradient is that of the sum of
+  // what they make of the velocity. Each block is recorded in run.spans. It is embed(),
+  // run_blocks() of all blocks, and velocity().
   at::Tensor forward(const at::Tensor& latent, const TextVectors& text, const TimeVectors& time,
                      const TokenTables& tables, const Execution& run);
   // The tokens of a latent: [B, l, C], of this rank's l tokens in the layout of block 0.
@@ -65,6 +67,9 @@ struct TransformerImpl : torch::nn::Module {
                       const Execution& run);
   // text.rows [B, T, text_dim] -> the text input. Every row is attended to.
   TextVectors embed_text(const TextRows& text, const Execution& run);
+  // The same, but each block makes its keys and values itself: a block then runs with all that its
+  // weights are needed for, as training wants it.
+  TextVectors embed_words(const TextRows& text, const Execution& run);
   // timestep [B], or [B, F] for each frame: sigma·1000 -> the time input.
   TimeVectors embed_time(const at::Tensor& timestep, Epilogue epilogue = Epilogue::kFused);
   // embed_text(), embed_time() and forward() in one call, with tables for this call alone and the
@@ -84,7 +89,11 @@ struct TransformerImpl : torch::nn::Module {
   // has its weights while it runs; at other times they are NaN. Each rank keeps its part of the
   // current values. To load other values, write them into the returned shards, a map from parameter
   // name to shard. With one rank nothing changes and the map is empty.
-  std::map<std::string, WeightShard> shard_blocks(const ProcessGroup& ranks);
+  // With `linears`, for training, ranks keep their parts in float32, and the weights and biases of
+  // linears are gathered in this dtype.
+  std::map<std::string, WeightShard> shard_blocks(const ProcessGroup& ranks,
+                                                  std::optional<at::ScalarType> linears = {});
+  ShardedWeights& sharded_weights() { return weights_; }
 
   // Casts the weights of the linears that run in the compute dtype. Norms, modulation, time
   // embedding and head stay in float32.
@@ -110,6 +119,12 @@ struct TransformerImpl : torch::nn::Module {
   Head head{nullptr};
 
  private:
+  // Block i, whose input x lies in the layout of `place`.
+  at::Tensor run_block(size_t i, const at::Tensor& x, const at::Tensor& modulation,
+                       const TextKeys& text, const Placement& place, const Execution& run);
+  // The blocks after i, which are used next.
+  std::vector<size_t> next_blocks(size_t i) const;
+
   TransformerConfig config_;
   std::vector<BlockPlan> plan_;
   Numerics numerics_;

@@ -169,19 +169,23 @@ Measured AttentionImpl::attend(const Measured& query, const Measured& key, const
   const bool is_ring = shards.ranks.ring.size() > 1;
   const bool is_whole = shards.segments.empty() || shards.segments.front().size() == 1;
   const auto lengths = is_whole ? std::vector<int64_t>() : shards.segments.front();
-  const auto ring = [&](const hif8::Heads& heads) {
-    return ring_attention(heads.query, heads.key, heads.value, shards.segments, shards.ranks.ring);
+  const auto ring = [&](const hif8::Heads& heads, KeptAttention* kept) {
+    return ring_attention(heads.query, heads.key, heads.value, shards.segments, shards.ranks.ring,
+                          kept);
   };
+  const bool is_self = !shards.segments.empty();
   hif8::Heads heads{query.x, key.x, value};
   if (!rounding.attention) {
-    return is_ring           ? ring(heads)
+    return is_ring ? ring(heads, run.attention)
+           : is_self && run.attention != nullptr
+               ? attention_keeping(query.x, key.x, value, lengths, *run.attention)
            : lengths.empty() ? attention(query.x, key.x, value, log_weight)
                              : segmented_attention(query.x, key.x, value, lengths);
   }
   const auto amax = joined_amax(ranks, {query, key, value});  // 3 x [B]
   heads.query_amax = amax[0], heads.key_amax = amax[1], heads.value_amax = amax[2];
   if (is_ring) {  // ring attention has no FP8 path: it gets the code values, divided by the scales
-    return ring(hif8::rounded(heads, rounding.amax_to, rounding.products));
+    return ring(hif8::rounded(heads, rounding.amax_to, rounding.products), /*kept=*/nullptr);
   }
   const at::Tensor of_output = amax_if(rounding.tensor_cores() && o->on_fp8(run.numerics), query.x);
   return {
@@ -208,7 +212,9 @@ at::Tensor TransformerBlockImpl::forward(at::Tensor x, const at::Tensor& time, c
   auto y = modulated(x, /*shift=*/m[0], /*scale=*/m[1], eps, self_attn->q->on_fp8(run.numerics));
   x = self_attn->attend_self(y, place, pattern, run, {x, /*gate=*/m[2], run.overwrite});
   part.next("text attention");
-  x = cross_attn->attend_text(norm3->forward(x), text, run, {x, {}, run.overwrite}, place.ranks);
+  const TextKeys keys =
+      text.key.defined() ? text : cross_attn->text_keys({text.words, text.log_weight}, run);
+  x = cross_attn->attend_text(norm3->forward(x), keys, run, {x, {}, run.overwrite}, place.ranks);
   part.next("feed-forward");
   y = modulated(x, /*shift=*/m[3], /*scale=*/m[4], eps, ffn->first->on_fp8(run.numerics));
   return ffn->forward(y, run, {x, /*gate=*/m[5], run.overwrite}, place.ranks);

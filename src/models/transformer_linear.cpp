@@ -26,6 +26,7 @@ at::Tensor joined_up(const std::vector<LowRank>& adapters, at::ScalarType dtype)
 }  // namespace
 
 std::vector<at::Tensor> joined_amax(const ProcessGroup& ranks, const std::vector<Measured>& parts) {
+  const torch::NoGradGuard no_grad;
   std::vector<at::Tensor> amax;
   for (const Measured& part : parts) {
     amax.push_back(part.amax.defined() || ranks.alone() ? part.amax

@@ -19,10 +19,12 @@ struct TextRows {
   at::Tensor log_weight;  // [T] float32, or undefined: every row counts once
 };
 
-// Keys and values of the text for one block. They do not depend on the video or the step.
+// Keys and values of the text for one block, which do not depend on the video or the step; or the
+// text of which the block makes them itself.
 struct TextKeys {
-  at::Tensor key, value;  // [B, T, H, D]
+  at::Tensor key, value;  // [B, T, H, D], or undefined
   at::Tensor log_weight;  // as in TextRows
+  at::Tensor words = {};  // [B, T, C], or undefined
 };
 
 // Pads text to the `text_len` rows that Wan's transformers attend to. The rows past the prompt are

@@ -179,7 +179,7 @@ EmptyTransformer empty_transformer(const TransformerConfig& config, const Comput
   Transformer transformer = allocate_transformer(
       config, compute, eight_bits, ranks.group.alone() ? Blocks::kWhole : Blocks::kWithoutMemory);
   transformer->set_numerics({.dtype = compute.dtype});
-  const auto shards = transformer->shard_blocks(ranks.group);
+  const auto shards = transformer->shard_blocks(ranks.group, ranks.linears);
   WeightTargets targets = weight_targets(*transformer);
   for (const auto& [name, shard] : shards) {
     const auto write = [shard](int64_t first_row, const at::Tensor& rows) {

@@ -68,6 +68,8 @@ Loras open_loras(const PartFiles& files);
 struct WeightRanks {
   ProcessGroup group;
   std::function<void()> meet = [] {};
+  // for training: the dtype in which linears are gathered, while ranks keep their parts in float32
+  std::optional<at::ScalarType> linears = {};
 };
 
 // Each loads and checks one part, in evaluation mode and without gradients. Throw InputError for

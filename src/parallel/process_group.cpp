@@ -81,6 +81,11 @@ std::vector<int64_t> scaled(std::vector<int64_t> counts, int64_t factor) {
   return counts;
 }
 
+void refuse_gradient(const at::Tensor& x, const char* purpose) {
+  TORCH_CHECK(!at::GradMode::is_enabled() || !x.requires_grad(), purpose,
+              ": the tensor needs a gradient, which this collective does not have");
+}
+
 int64_t sum(const std::vector<int64_t>& counts) {
   return std::accumulate(counts.begin(), counts.end(), int64_t{0});
 }
@@ -269,6 +274,7 @@ at::Tensor ProcessGroup::all_to_all(const at::Tensor& x, const std::vector<int64
 Pending ProcessGroup::start_all_to_all(const at::Tensor& x, const std::vector<int64_t>& sent,
                                        const std::vector<int64_t>& received,
                                        const char* purpose) const {
+  refuse_gradient(x, purpose);
   TORCH_CHECK(std::ssize(sent) == size_ && std::ssize(received) == size_ && sum(sent) == x.size(0),
               "all_to_all: the counts do not fit ", shape_text(x.sizes()));
   if (alone()) {
@@ -296,6 +302,7 @@ Pending ProcessGroup::start_all_to_all(const at::Tensor& x, const std::vector<in
 
 Pending ProcessGroup::start_gather_into(const at::Tensor& whole, const at::Tensor& part,
                                         const char* purpose) const {
+  refuse_gradient(part, purpose);
   TORCH_CHECK(part.scalar_type() == at::kByte && whole.scalar_type() == at::kByte &&
                   whole.is_contiguous() && whole.numel() == size_ * part.numel(),
               "gather: expected ", size_, " parts of bytes like ", shape_text(part.sizes()),
@@ -321,6 +328,7 @@ Pending ProcessGroup::start_gather_into(const at::Tensor& whole, const at::Tenso
 
 at::Tensor ProcessGroup::all_gather(const at::Tensor& x, const std::vector<int64_t>& rows,
                                     const char* purpose) const {
+  refuse_gradient(x, purpose);
   TORCH_CHECK(std::ssize(rows) == size_ && rows[rank_] == x.size(0), "all_gather: expected ",
               rows[rank_], " rows, got ", shape_text(x.sizes()));
   if (alone()) {
@@ -335,6 +343,7 @@ at::Tensor ProcessGroup::all_gather(const at::Tensor& x, const std::vector<int64
 
 at::Tensor ProcessGroup::all_reduce(const at::Tensor& x, Reduction reduction,
                                     const char* purpose) const {
+  refuse_gradient(x, purpose);
   if (alone()) {
     return x;
   }
@@ -356,6 +365,7 @@ at::Tensor ProcessGroup::all_sum(const at::Tensor& x, const char* purpose) const
 }
 
 at::Tensor ProcessGroup::broadcast(const at::Tensor& x, int from, const char* purpose) const {
+  refuse_gradient(x, purpose);
   if (alone()) {
     return x;
   }
@@ -370,6 +380,7 @@ at::Tensor ProcessGroup::broadcast(const at::Tensor& x, int from, const char* pu
 }
 
 void ProcessGroup::send(const at::Tensor& x, int to, const char* purpose) const {
+  refuse_gradient(x, purpose);
   TORCH_CHECK(size_ > 1 && to != rank_, "send: rank ", to, " is this process");
   std::vector<at::Tensor> tensors = {
       engine_->staged(x).view({-1}).view(at::kByte)};  // [bytes of x]

@@ -76,7 +76,8 @@ class Pending {
 // Tensors have any dtype and lie on the CPU or a GPU; rows are slices along the first dimension.
 // For a single process every collective returns its input and nothing is counted. Collectives throw
 // RunError when another rank is gone or does not call them in time. Copies are the same group.
-// Not differentiable.
+// Not differentiable: a tensor that needs a gradient fails a TORCH_CHECK where gradients are
+// recorded (parallel/exchanges.h has collectives with gradients).
 class ProcessGroup {
  public:
   ProcessGroup() = default;  // this process alone

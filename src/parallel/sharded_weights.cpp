@@ -1,26 +1,8 @@
 #include "parallel/sharded_weights.h"
 
 #include <algorithm>
-#include <limits>
 
 namespace ospnext {
-namespace {
-
-constexpr int64_t kAlignment = 256;  // bytes; kernels load weights with vector instructions
-
-int64_t aligned(int64_t bytes) {
-  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
-}
-
-// One NaN, expanded to the shape, dtype and device of x.
-at::Tensor nothing_like(const at::Tensor& x) {
-  const auto options = at::TensorOptions().device(x.device());
-  return at::full({}, std::numeric_limits<float>::quiet_NaN(), options.dtype(at::kFloat))
-      .to(x.scalar_type())
-      .expand(x.sizes());
-}
-
-}  // namespace
 
 int64_t WeightShard::row_size() const {
   return shape.empty()
@@ -49,102 +31,178 @@ at::Tensor WeightShard::write(int64_t first_row, const at::Tensor& rows) const {
 void drop_memory(torch::nn::Module& module) {
   const torch::NoGradGuard no_grad;
   for (at::Tensor& parameter : module.parameters()) {
-    parameter.set_data(nothing_like(parameter));
+    parameter.set_data(nothing_like(parameter, parameter.scalar_type()));
   }
 }
 
 ShardedWeights::ShardedWeights(const ProcessGroup& ranks,
-                               std::vector<std::shared_ptr<torch::nn::Module>> blocks)
+                               std::vector<std::shared_ptr<torch::nn::Module>> blocks,
+                               const std::optional<ParameterTypes>& gathered)
     : ranks_(ranks), blocks_(std::move(blocks)) {
   if (ranks.alone()) {
     return;
   }
   const torch::NoGradGuard no_grad;
-  const int64_t part = aligned((lay_out(*blocks_.at(0)) + ranks.size() - 1) / ranks.size());
-  const auto bytes = at::TensorOptions().device(nothing_.at(0).device()).dtype(at::kByte);
+  const ParameterTypes types = gathered ? *gathered : types_of(*blocks_.at(0));
+  layout_ = ShardLayout(*blocks_.at(0), types, ranks.size());
+  for (const auto& item : blocks_[0]->named_parameters()) {
+    nothing_.push_back(nothing_like(item.value(), types.at(item.key())));
+  }
+  const at::TensorOptions options(nothing_.at(0).device());
   for (const auto& block : blocks_) {
-    parts_.push_back(at::zeros({part}, bytes));
-    shards_.push_back(shards_of(*block, parts_.back()));
-    for (const auto& item : block->named_parameters()) {
-      shards_.back().at(item.key()).write(0, item.value());
+    layout_.check(*block);
+    TORCH_CHECK(gathered || types_of(*block) == types, "weights: blocks differ in their dtypes");
+    if (!gathered) {
+      parts_.push_back(at::zeros({layout_.part_bytes()}, options.dtype(at::kByte)));
     }
-    drop_memory(*block);
-  }
-  for (Buffer& buffer : buffers_) {
-    buffer.bytes = at::empty({part * ranks.size()}, bytes);
-    for (const Piece& piece : pieces_) {
-      const at::Tensor flat = buffer.bytes.narrow(0, piece.begin, piece.bytes);
-      buffer.views.push_back(flat.view(piece.dtype).view(piece.shape));  // [piece.shape]
+    auto& shards = shards_.emplace_back();
+    const auto parameters = block->named_parameters();
+    for (const ShardLayout::Piece& piece : layout_.pieces()) {
+      const ShardLayout::Range own = layout_.range(piece, ranks.rank());
+      const WeightShard shard{piece.shape, own.first,
+                              gathered ? at::zeros({own.count}, options.dtype(at::kFloat))
+                                       : layout_.elements(piece, ranks.rank(), parts_.back())};
+      shard.write(0, parameters[piece.name]);
+      shards.emplace(piece.name, shard);
     }
+    point(shards_.size() - 1, nothing_);
   }
 }
 
-// Assigns each parameter of a block its range of bytes. Returns the end of the last one, aligned.
-int64_t ShardedWeights::lay_out(const torch::nn::Module& block) {
-  int64_t end = 0;
-  for (const auto& item : block.named_parameters()) {
-    const at::Tensor& x = item.value();
-    pieces_.push_back({item.key(), x.sizes().vec(), x.scalar_type(), end,
-                       static_cast<int64_t>(x.numel() * x.element_size())});
-    end = aligned(end + pieces_.back().bytes);
-    nothing_.push_back(nothing_like(x));
-  }
-  return end;
-}
-
-// The shards of a block's parameters: views of `part`, this rank's bytes of the block.
-std::map<std::string, WeightShard> ShardedWeights::shards_of(const torch::nn::Module& block,
-                                                             const at::Tensor& part) const {
-  const int64_t own = part.numel() * ranks_.rank(), end = own + part.numel();
-  const auto parameters = block.named_parameters();
-  TORCH_CHECK(parameters.size() == pieces_.size(), "weights: blocks differ");
-  std::map<std::string, WeightShard> shards;
-  for (const Piece& piece : pieces_) {
-    const at::Tensor& x = parameters[piece.name];
-    TORCH_CHECK(x.sizes() == piece.shape && x.scalar_type() == piece.dtype,
-                "weights: blocks differ in ", piece.name);
-    const int64_t begin = std::clamp(piece.begin, own, end);
-    const int64_t stop = std::clamp(piece.begin + piece.bytes, own, end);
-    const int64_t first =
-        std::max<int64_t>(0, begin - piece.begin) / static_cast<int64_t>(x.element_size());
-    shards.emplace(piece.name, WeightShard{piece.shape, first,
-                                           part.narrow(0, begin - own, stop - begin)
-                                               .view(piece.dtype)});  // [elements in the part]
-  }
-  return shards;
-}
-
-void ShardedWeights::ready(size_t i) {
+void ShardedWeights::acquire(size_t i, const std::vector<size_t>& ahead) {
   if (ranks_.alone()) {
     return;
   }
   const torch::NoGradGuard no_grad;
-  TORCH_CHECK(i == used_ % blocks_.size(), "weights: block ", i, " is used, expected block ",
-              used_ % blocks_.size());
-  while (started_ <= used_ + kAhead) {
-    start(started_++);
+  TORCH_CHECK(i < blocks_.size(), "weights: there is no block ", i);
+  Buffer& buffer = gathered(i);
+  for (const size_t next : ahead) {
+    gathered(next);
   }
-  Buffer& buffer = buffers_[used_ % buffers_.size()];
-  buffer.gathering.wait();
-  point(i, buffer.views);
-  ++used_;
+  ++buffer.leases;
+  if (!buffer.is_whole) {
+    buffer.gathering.wait();
+    buffer.is_whole = true;
+    point(i, buffer.views);
+  }
 }
 
-// Starts the all-gather of the block that is used as number `use`, counted from 0. Its buffer held
-// the block of use - 3, which is finished: the parameters of that block become NaN.
-void ShardedWeights::start(size_t use) {
-  if (use >= buffers_.size()) {
-    point((use - buffers_.size()) % blocks_.size(), nothing_);
+void ShardedWeights::release(size_t i) {
+  for (Buffer& buffer : buffers_) {
+    if (buffer.block == i && buffer.leases > 0 && --buffer.leases == 0) {
+      point(i, nothing_);
+      buffer.block.reset();
+      buffer.is_whole = false;
+    }
   }
-  Buffer& buffer = buffers_[use % buffers_.size()];
-  buffer.gathering =
-      ranks_.start_gather_into(buffer.bytes, parts_[use % blocks_.size()], "weights");
+}
+
+// The buffer of block i. Starts to gather the block if it is in none. A free buffer may still be
+// read by work that is queued on the GPU; a collective waits for that work.
+ShardedWeights::Buffer& ShardedWeights::gathered(size_t i) {
+  Buffer* free = nullptr;
+  for (Buffer& buffer : buffers_) {
+    if (buffer.block == i) {
+      return buffer;
+    }
+    free = buffer.block ? free : &buffer;
+  }
+  if (free == nullptr) {
+    free = &buffers_.emplace_back();
+    free->bytes = at::empty({layout_.part_bytes() * ranks_.size()},
+                            at::TensorOptions(nothing_[0].device()).dtype(at::kByte));
+    free->views = layout_.parameters(free->bytes);
+  }
+  free->block = i;
+  free->gathering = ranks_.start_gather_into(free->bytes, part_of(i), "weights");
+  return *free;
+}
+
+// This rank's part of block i as it is gathered: [bytes of a part] uint8.
+at::Tensor ShardedWeights::part_of(size_t i) const {
+  if (!parts_.empty()) {
+    return parts_[i];
+  }
+  const at::Tensor part =
+      at::empty({layout_.part_bytes()}, at::TensorOptions(nothing_[0].device()).dtype(at::kByte));
+  for (const ShardLayout::Piece& piece : layout_.pieces()) {
+    layout_.elements(piece, ranks_.rank(), part).copy_(shards_[i].at(piece.name).kept);
+  }
+  return part;
 }
 
 void ShardedWeights::point(size_t block, const std::vector<at::Tensor>& values) {
   std::vector<at::Tensor> parameters = blocks_[block]->parameters();
   for (size_t i = 0; i < parameters.size(); ++i) {
     parameters[i].set_data(values[i]);
+  }
+}
+
+void ShardedWeights::begin_training() {
+  for (size_t i = 0; i < shards_.size(); ++i) {
+    for (const auto& item : blocks_[i]->named_parameters()) {
+      WeightShard& shard = shards_[i].at(item.key());
+      if (item.value().requires_grad()) {
+        shard.gradient = at::zeros_like(shard.kept, at::kFloat);
+        shard.kept.mutable_grad() = shard.gradient;
+        trains_ = true;
+      }
+    }
+  }
+}
+
+void ShardedWeights::begin_gradients(size_t i) {
+  if (!trains_) {
+    return;
+  }
+  if (!gradients_.defined()) {
+    gradients_ = at::empty({layout_.part_bytes() * ranks_.size()},
+                           at::TensorOptions(nothing_[0].device()).dtype(at::kByte));
+  }
+  gradients_.zero_();
+  const std::vector<at::Tensor> views = layout_.parameters(gradients_);
+  std::vector<at::Tensor> parameters = blocks_[i]->parameters();
+  for (size_t p = 0; p < parameters.size(); ++p) {
+    if (parameters[p].requires_grad()) {
+      parameters[p].mutable_grad() = views[p];
+    }
+  }
+}
+
+void ShardedWeights::add_gradients(size_t i) {
+  if (!trains_) {
+    return;
+  }
+  const torch::NoGradGuard no_grad;
+  for (at::Tensor& parameter : blocks_[i]->parameters()) {
+    parameter.mutable_grad().reset();
+  }
+  const std::vector<int64_t> rows(static_cast<size_t>(ranks_.size()), 1);
+  const at::Tensor parts =
+      gradients_.view({ranks_.size(), layout_.part_bytes()});  // [ranks, bytes of a part]
+  gradients_.reset();  // the exchange reads it while the next block accumulates elsewhere
+  reductions_.push_back({i, ranks_.start_all_to_all(parts, rows, rows, "gradients")});
+  while (reductions_.size() > 1) {
+    finish(reductions_.front());
+    reductions_.pop_front();
+  }
+}
+
+void ShardedWeights::finish_gradients() {
+  while (!reductions_.empty()) {
+    finish(reductions_.front());
+    reductions_.pop_front();
+  }
+}
+
+void ShardedWeights::finish(Reduction& reduction) {
+  const torch::NoGradGuard no_grad;
+  const at::Tensor parts = reduction.parts.wait();  // [ranks, bytes of a part]
+  for (const ShardLayout::Piece& piece : layout_.pieces()) {
+    const WeightShard& shard = shards_[reduction.block].at(piece.name);
+    if (shard.gradient.defined()) {
+      shard.gradient.add_(layout_.elements(piece, ranks_.rank(), parts).sum(0, false, at::kFloat));
+    }
   }
 }
 

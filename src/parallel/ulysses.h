@@ -13,6 +13,8 @@
 
 namespace ospnext {
 
+// Both functions are differentiable: the gradient of one is the exchange of the other.
+
 // Exchanges queries, keys and values with one all-to-all. x: 3 tensors [B, l, H, D] ->
 // 3 tensors [B, L, h, D]. Rank r of the group holds tokens[r] of the L tokens, so l =
 // tokens[group.rank()]. H is a multiple of n.

@@ -26,21 +26,6 @@ TransformerConfig config_of(const std::string& type) {
   return config;
 }
 
-// A pair of matrices of rank 4 for every linear, and what they add to the weight.
-void add_adapters(Transformer& transformer, bool trainable) {
-  for (const auto& item : transformer->named_modules("", /*include_self=*/false)) {
-    if (auto* linear = item.value()->as<LinearImpl>()) {
-      const int64_t out = linear->weight.size(0), in = linear->weight.size(1), r = 8;
-      const auto device = linear->bias.device();
-      LowRank change{draw({r, in}, "down").to(device) / std::sqrt(static_cast<double>(in)),
-                     draw({out, r}, "up").to(device) * 0.1, 0.5};
-      change.down.set_requires_grad(trainable);
-      change.up.set_requires_grad(trainable);
-      linear->adapters = {change};
-    }
-  }
-}
-
 struct Inputs {
   at::Tensor latent, text, timestep;
   explicit Inputs(at::Device device)

@@ -52,15 +52,17 @@ TEST_P(Ranks, UseWholeBlocksInTurnAndKeepAPart) {
       ShardedWeights weights(all.twin("weights"), own);
       for (int64_t use = 0; use < 3 * count; ++use) {
         const int64_t i = use % count;
-        weights.ready(i);
+        weights.acquire(i, {static_cast<size_t>((i + 1) % count)});
         EXPECT_TRUE(equal(*own[i], *whole[i])) << "use " << use << " of " << count;
         if (count > 1) {  // the next block has no weights yet
           const auto& next = static_cast<const Block&>(*own[(i + 1) % count]);
           EXPECT_TRUE(at::isnan(next.weight).all().item<bool>());
           EXPECT_EQ(next.weight.storage().nbytes(), sizeof(float));
         }
+        weights.release(i);
+        EXPECT_TRUE(at::isnan(static_cast<const Block&>(*own[i]).weight).all().item<bool>());
       }
-      EXPECT_THROW(weights.ready(count), c10::Error);  // not the next block
+      EXPECT_THROW(weights.acquire(count), c10::Error);  // there is no such block
     });
   }
 }
@@ -94,8 +96,9 @@ TEST_P(Ranks, KeepRowsThatComeLater) {
     const int64_t bytes = kBlocks * (33 * 40 * 4 + 70 * 31 + 33 * 2 + 4);
     EXPECT_NEAR(static_cast<double>(kept), static_cast<double>(bytes) / n, 2048);
     for (int64_t i = 0; i < kBlocks; ++i) {
-      weights.ready(i);
+      weights.acquire(i);
       EXPECT_TRUE(equal(*own[i], *expected[i])) << i;
+      weights.release(i);
     }
   });
 }
@@ -103,7 +106,7 @@ TEST_P(Ranks, KeepRowsThatComeLater) {
 TEST(ShardedWeights, OfOneRankStayAsTheyAre) {
   const auto own = blocks(2);
   ShardedWeights weights(ProcessGroup(), own);
-  weights.ready(1);
+  weights.acquire(1);
   EXPECT_TRUE(equal(*own[1], *blocks(2)[1]));
   EXPECT_TRUE(weights.shards().empty());
 }

@@ -74,6 +74,23 @@ Transformer random_transformer(const TransformerConfig& config, uint64_t seed) {
   return transformer;
 }
 
+void add_adapters(Transformer& transformer, bool trainable) {
+  const auto draw = [](at::IntArrayRef shape, const char* purpose) {
+    return at::randn(shape, seeded_generator(11, purpose), at::kFloat);
+  };
+  for (const auto& item : transformer->named_modules("", /*include_self=*/false)) {
+    if (auto* linear = item.value()->as<LinearImpl>()) {
+      const int64_t out = linear->weight.size(0), in = linear->weight.size(1), r = 8;
+      const auto device = linear->bias.device();
+      LowRank change{draw({r, in}, "down").to(device) / std::sqrt(static_cast<double>(in)),
+                     draw({out, r}, "up").to(device) * 0.1, 0.5};
+      change.down.set_requires_grad(trainable);
+      change.up.set_requires_grad(trainable);
+      linear->adapters = {change};
+    }
+  }
+}
+
 void train_tiny_tokenizer(const std::filesystem::path& file) {
   train_tokenizer({"a red ball rolls to the left", "a blue cube spins over green grass",
                    "one yellow star moves up and down", "two small disks grow and shrink"},

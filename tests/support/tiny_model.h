@@ -23,6 +23,9 @@ std::map<std::string, at::Tensor> random_weights(torch::nn::Module& module, uint
 // A transformer with such weights, float32 on the CPU.
 Transformer random_transformer(const TransformerConfig& config, uint64_t seed);
 
+// Gives every linear an adapter of rank 8 with random matrices, which may need gradients.
+void add_adapters(Transformer& transformer, bool trainable);
+
 void train_tiny_tokenizer(const std::filesystem::path& file);
 
 // Writes transformer/, vae/ and text_encoder/, each with a config.json; tokenizer/; and

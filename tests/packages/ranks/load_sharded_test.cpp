@@ -46,8 +46,7 @@ class LoadSharded : public testing::Test {
   std::map<std::string, at::Tensor> weights_;
 };
 
-// The keys and values of a text, then all weights that the last block holds. Computing them uses
-// every block once.
+// The keys and values of a text, which every block computes, then all weights of the last block.
 std::vector<at::Tensor> contents(Transformer& transformer) {
   const torch::NoGradGuard no_grad;
   std::vector<at::Tensor> found;
@@ -55,10 +54,12 @@ std::vector<at::Tensor> contents(Transformer& transformer) {
   for (const TextKeys& keys : transformer->embed_text({rows, {}}, transformer->inference())) {
     found.insert(found.end(), {keys.key, keys.value});
   }
-  for (const at::Tensor& parameter :
-       transformer->blocks[transformer->blocks->size() - 1]->parameters()) {
-    found.push_back(parameter.to(at::kFloat));
+  const size_t last = transformer->blocks->size() - 1;
+  transformer->sharded_weights().acquire(last);
+  for (const at::Tensor& parameter : transformer->blocks[last]->parameters()) {
+    found.push_back(parameter.to(at::kFloat, /*non_blocking=*/false, /*copy=*/true));
   }
+  transformer->sharded_weights().release(last);
   return found;
 }
 
