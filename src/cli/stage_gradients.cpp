@@ -5,10 +5,13 @@
 #include "cli/stage.h"
 #include "cli/stage_files.h"
 #include "core/error.h"
+#include "engine/join_world.h"
 #include "io/weights.h"
 #include "packages/load_adapter.h"
 #include "packages/model_fields.h"
-#include "parallel/process_place.h"
+#include "train/flow_matching.h"
+#include "train/trained_parameters.h"
+#include "train/training_blocks.h"
 
 namespace ospnext {
 namespace {
@@ -17,6 +20,9 @@ struct GradientsStage {
   std::string input;
   ModelFields model;
   std::string lora;
+  TrainingMeshFields mesh;
+  CheckpointingFields checkpointing;
+  WorldFields world;
   StageOutput common;
 
   GradientsStage() { common.runs_transformer = true; }
@@ -30,6 +36,9 @@ struct GradientsStage {
     model.visit(field);
     field("lora", lora,
           "FILE or FILE:STRENGTH of a LoRA: its tensors are trained instead of the weights");
+    mesh.visit(field);
+    checkpointing.visit(field);
+    world.visit(field);
     common.visit(field);
   }
 };
@@ -45,18 +54,9 @@ void GradientsStage::check() const {
   if (!lora.empty()) {
     parse_lora_choice(lora);
   }
-  if (const ProcessPlace place = process_place(); place.size > 1) {
-    throw InputError("stage gradients: found " + std::to_string(place.size) +
-                     " processes, expected a single process");
-  }
+  checkpointing.parse();
+  world.check();
 }
-
-// What the loss is computed on: C latent channels, T text tokens of width D.
-struct FlowSamples {
-  at::Tensor latent, noise;  // [B, C, F, H, W] float32
-  at::Tensor sigma;          // [B] float32
-  at::Tensor text;           // [B, T, D] float32
-};
 
 FlowSamples read_samples(const std::string& file, const TransformerConfig& sizes,
                          at::Device device) {
@@ -82,48 +82,85 @@ FlowSamples read_samples(const std::string& file, const TransformerConfig& sizes
   return samples;
 }
 
-// A transformer, and the tensors of it or of its adapter that are trained, by name.
+// The samples begin, begin + 1, ..., begin + count - 1.
+FlowSamples part_of(const FlowSamples& all, int64_t begin, int64_t count) {
+  const auto own = [&](const at::Tensor& x) { return x.narrow(0, begin, count); };
+  return {own(all.latent), own(all.noise), own(all.sigma), TextRows(own(all.text.rows))};
+}
+
+// A transformer, and the trained tensors of its adapter, if it is one that is trained.
 struct Trainee {
   Transformer transformer{nullptr};
-  std::map<std::string, at::Tensor> trained = {};
-
-  void train(const std::string& name, const at::Tensor& tensor) {
-    trained.emplace(name, tensor.set_requires_grad(true));
-  }
+  NamedTensors adapter = {};
 };
 
 // Trains all weights, in the arithmetic of `ospnext train`: they stay in float32.
-Trainee train_weights(const PartFiles& files, const ComputeOptions& compute) {
+Trainee train_weights(const PartFiles& files, const ComputeOptions& compute,
+                      const TrainingRanks& ranks) {
   Trainee trainee{load_transformer(
-      files, {.device = compute.device, .dtype = at::kFloat, .hif8 = Hif8Use::kNowhere})};
+      files, {.device = compute.device, .dtype = at::kFloat, .hif8 = Hif8Use::kNowhere},
+      ranks.weights(compute.dtype))};
   trainee.transformer->set_numerics({.dtype = compute.dtype, .epilogue = Epilogue::kSeparate});
-  for (const auto& item : trainee.transformer->named_parameters()) {
-    trainee.train(item.key(), item.value());
+  for (at::Tensor& parameter : trainee.transformer->parameters()) {
+    parameter.set_requires_grad(true);
   }
   return trainee;
 }
 
 // Trains a LoRA beside frozen weights, in the arithmetic of `stage denoise`.
 Trainee train_adapter(const LoraChoice& choice, const TransformerConfig& sizes,
-                      const PartFiles& files, const ComputeOptions& compute) {
+                      const PartFiles& files, const ComputeOptions& compute,
+                      const TrainingRanks& ranks) {
   const Adapter adapter =
       load_adapter(choice.path, sizes, at::TensorOptions(compute.device).dtype(at::kFloat));
-  Trainee trainee{load_transformer(files, compute)};
+  WeightRanks frozen = ranks.weights(compute.dtype);
+  frozen.linears.reset();
+  Trainee trainee{load_transformer(files, compute, frozen)};
   for (const auto& [linear, change] : adapter.changes) {
     const std::string name = "base_model.model." + linear;  // as PEFT saves it
-    trainee.train(name + ".lora_A.weight", change.down);
-    trainee.train(name + ".lora_B.weight", change.up);
+    trainee.adapter.emplace_back(name + ".lora_A.weight", change.down);
+    trainee.adapter.emplace_back(name + ".lora_B.weight", change.up);
+  }
+  for (auto& [name, tensor] : trainee.adapter) {
+    tensor.set_requires_grad(true);
   }
   set_adapters(trainee.transformer, {{&adapter, choice.strength}});
   return trainee;
 }
 
-// The flow-matching loss, a scalar.
-at::Tensor loss_of(Transformer& transformer, const FlowSamples& samples) {
-  const at::Tensor level = samples.sigma.view({-1, 1, 1, 1, 1});             // [B, 1, 1, 1, 1]
-  const at::Tensor noised = at::lerp(samples.latent, samples.noise, level);  // [B, C, F, H, W]
-  const at::Tensor velocity = transformer->forward(noised, samples.text, samples.sigma * 1000.0);
-  return (velocity - (samples.noise - samples.latent)).square().mean();
+// The loss of all samples and its gradients, whole; on rank 0, others get nothing.
+std::map<std::string, at::Tensor> loss_and_gradients(Trainee& trainee, const FlowSamples& samples,
+                                                     const Checkpointing& checkpointing,
+                                                     const TrainingRanks& ranks,
+                                                     const CancellationToken& cancel) {
+  Transformer& transformer = trainee.transformer;
+  NamedTensors whole = whole_parameters(transformer, "");
+  whole.insert(whole.end(), trainee.adapter.begin(), trainee.adapter.end());
+  TrainedParameters parameters(whole, ranks, &transformer->sharded_weights());
+  TrainingBlocks blocks(transformer, checkpointing);
+  Execution run{transformer->numerics()};
+  run.blocks = &blocks;
+  const TokenTables tables(transformer->config(), token_grid(samples.latent),
+                           samples.latent.device(), ranks.work.sequence);
+  const int64_t own = samples.latent.size(0) / ranks.work.mesh.data;
+  const at::Tensor loss =
+      flow_matching_loss(transformer, part_of(samples, ranks.work.video * own, own), tables, run);
+  cancel.check();
+  loss.backward();
+  parameters.average_gradients(/*passes=*/1);
+  cancel.check();
+  std::map<std::string, at::Tensor> gradients;
+  for (const TrainedPart& part : parameters.parts()) {
+    const at::Tensor& gradient = part.tensor.grad();
+    gradients[part.name] = gradient.defined() ? gradient : at::zeros_like(part.tensor);
+  }
+  std::map<std::string, at::Tensor> result;
+  for (const auto& [name, gradient] : parameters.whole(gradients)) {
+    result["gradient." + name] = gradient;
+  }
+  result["loss"] =
+      ranks.all().all_sum(loss.detach().reshape({1}), "loss") / ranks.all().size();  // [1]
+  return result;
 }
 
 }  // namespace
@@ -139,24 +176,25 @@ void run_stage_gradients(const Arguments& arguments, const CancellationToken& ca
     return;
   }
   config.check();
-  const ComputeOptions compute = config.common.compute();
+  ComputeOptions compute = config.common.compute();
   const PartFiles files = config.model.find().require(ModelPart::kTransformer);
   const TransformerConfig sizes = read_transformer_config(files);
+  const ProcessPlace place = process_place();
+  compute.device = device_of_rank(compute.device, place);
+  const auto world =
+      join_world(place, config.world, compute.device, fields_to_json(config), cancel);
   const FlowSamples samples = read_samples(config.input, sizes, compute.device);
-  Trainee trainee = config.lora.empty()
-                        ? train_weights(files, compute)
-                        : train_adapter(parse_lora_choice(config.lora), sizes, files, compute);
+  const TrainingRanks ranks = training_ranks(world, config.mesh, sizes, samples.latent.size(0));
+  Trainee trainee = config.lora.empty() ? train_weights(files, compute, ranks)
+                                        : train_adapter(parse_lora_choice(config.lora), sizes,
+                                                        files, compute, ranks);
   cancel.check();
-  const at::Tensor loss = loss_of(trainee.transformer, samples);
-  cancel.check();
-  loss.backward();
-  cancel.check();
-  std::map<std::string, at::Tensor> result{{"loss", loss.reshape({1})}};  // [1]
-  for (const auto& [name, tensor] : trainee.trained) {
-    const at::Tensor& gradient = tensor.grad();
-    result["gradient." + name] = gradient.defined() ? gradient : at::zeros_like(tensor);
+  const auto result =
+      loss_and_gradients(trainee, samples, config.checkpointing.parse(), ranks, cancel);
+  if (ranks.work.leads()) {
+    save_safetensors(config.common.output, result);
   }
-  save_safetensors(config.common.output, result);
+  world->finish();
 }
 
 }  // namespace ospnext

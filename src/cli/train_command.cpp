@@ -5,19 +5,25 @@
 #include <iostream>
 
 #include "cli/commands.h"
+#include "parallel/process_place.h"
 #include "train/flow_training.h"
 #include "train/vae_training.h"
 
 namespace ospnext {
 namespace {
 
+bool leads() {
+  return process_place().rank == 0;
+}
+
+// Of several processes, only the first one shows progress.
 Progress terminal_progress() {
-  return Progress(&std::cerr, isatty(STDERR_FILENO) != 0);
+  return Progress(leads() ? &std::cerr : nullptr, isatty(STDERR_FILENO) != 0);
 }
 
 void say_paused(const TrainingConfig& config) {
   std::cout << "stopped after --max-seconds; the same command goes on from " << config.output
-            << "/checkpoint.safetensors\n";
+            << "/checkpoints\n";
 }
 
 }  // namespace
@@ -45,7 +51,11 @@ void run_train(const Arguments& arguments, const CancellationToken& cancel) {
     return;
   }
   Progress progress = terminal_progress();
-  if (!train_flow(config, progress, cancel)) {
+  const bool finished = train_flow(config, progress, cancel);
+  if (!leads()) {
+    return;
+  }
+  if (!finished) {
     say_paused(config);
     return;
   }

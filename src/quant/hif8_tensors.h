@@ -25,8 +25,8 @@ at::Tensor amax_of_tensor(const at::Tensor& x);
 at::Tensor amax_of_samples(const at::Tensor& x, Of of = Of::kItself);
 
 // amax_to / max(amax, kAmaxFloor), float32 of amax's shape. amax: float32. `inverse`, if defined,
-// [n, 4] float32 for amax [n], receives 1/scale four times a row: cuBLAS reads a scale at a multiple
-// of 16 bytes.
+// [n, 4] float32 for amax [n], receives 1/scale four times a row: cuBLAS reads a scale at a
+// multiple of 16 bytes.
 at::Tensor scale_to(double amax_to, const at::Tensor& amax, const at::Tensor& inverse = {});
 // The scale [B] of each sample of x [B, ...] or its GELU. `amax` [B] float32 is the amax of the
 // samples, of whole samples if x holds only a part of each; if undefined, it is computed here.
@@ -40,9 +40,9 @@ at::Tensor scale_of_samples(const at::Tensor& x, double amax_to, const at::Tenso
 at::Tensor encode(const at::Tensor& x, const at::Tensor& scale = {},
                   Overflow overflow = Overflow::kInfinity);
 
-// x·scale or GELU(x)·scale as an operand of FP8 tensor cores, float8_e4m3fn of x's shape: rounded to
-// 2^4 times the values of codes. `scale` includes this factor. e4m3.h says which codes are exact.
-// x·scale or GELU(x)·scale must be at most 2^4·kE4m3Amax.
+// x·scale or GELU(x)·scale as an operand of FP8 tensor cores, float8_e4m3fn of x's shape: rounded
+// to 2^4 times the values of codes. `scale` includes this factor. e4m3.h says which codes are
+// exact. x·scale or GELU(x)·scale must be at most 2^4·kE4m3Amax.
 at::Tensor encode_e4m3(const at::Tensor& x, const at::Tensor& scale, Of of = Of::kItself);
 
 // The values of the codes of x·scale, not divided by scale, in x's shape and dtype. Every dtype

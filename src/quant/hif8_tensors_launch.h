@@ -30,8 +30,8 @@ void hif8_encode(const void* x, const float* scale, uint8_t* out, Samples sample
 void hif8_scale(const float* amax, float amax_to, float floor, float* scale, float* inverse,
                 int64_t n, cudaStream_t stream);
 
-// out = x·scale or GELU(x)·scale in E4M3, rounded to 2^4 times the values of codes (e4m3.h). x·scale
-// or GELU(x)·scale must be at most 28·2^4.
+// out = x·scale or GELU(x)·scale in E4M3, rounded to 2^4 times the values of codes (e4m3.h).
+// x·scale or GELU(x)·scale must be at most 28·2^4.
 void hif8_encode_e4m3(const void* x, const float* scale, uint8_t* out, Samples samples,
                       HiF8Element element, hif8::Of of, cudaStream_t stream);
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/fields.h"
 #include "core/number_check.h"
 #include "core/torch/cuda_graph.h"
 #include "core/torch/random.h"
@@ -10,6 +11,7 @@
 #include "packages/load_model.h"
 #include "schedulers/schedules.h"
 #include "train/deepen.h"
+#include "train/flow_matching.h"
 #include "train/latent_cache.h"
 #include "train/model_folder_writer.h"
 
@@ -19,6 +21,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int64_t kTokenizerSentences = 20000;
+constexpr const char* kTransformer = "transformer.";
+constexpr const char* kTextEncoder = "text_encoder.";
 constexpr int64_t kExtraIds = 300;  // T5's special tokens; their ids follow the pieces
 
 // The clips and captions of one step.
@@ -45,58 +49,93 @@ FlowBatch draw_batch(const std::vector<LatentGroup>& groups, const std::vector<F
           .ids = at::where(dropped, empty_caption, ids)};
 }
 
+// Noise like the clips [B, z, F, h, w], and a noise level for each, [B] float32.
+std::pair<at::Tensor, at::Tensor> draw_noise(const at::Tensor& latent,
+                                             const FlowTrainingConfig& config, int64_t pass) {
+  at::Generator generator =
+      seeded_generator(latent.device(), config.seed, "noise and noise level", pass);
+  const at::Tensor noise = at::randn(latent.sizes(), generator, latent.options());
+  const at::Tensor normal = at::randn({latent.size(0)}, generator, latent.options());
+  return {noise, logit_normal_sigma(normal, config.shift)};
+}
+
 // Encodes captions for the transformer, padded with zeros to `text_len` rows. ids [B, T] int64
 TextRows encode_captions(Umt5Encoder& encoder, const at::Tensor& ids, int64_t text_len) {
   return pad_text(encoder->forward(ids, (ids != 0).to(at::kLong)), text_len);
 }
 
 // The two models that are trained: float32 master weights, computation in the precision of the run.
+// The blocks of the transformer may be sharded.
 struct Trainees {
   Transformer transformer{nullptr};
   Umt5Encoder text_encoder{nullptr};
 
-  NamedTensors parameters() const {
-    NamedTensors named = named_parameters(*transformer, "transformer.");
-    const NamedTensors more = named_parameters(*text_encoder, "text_encoder.");
+  NamedTensors whole_parameters() {
+    NamedTensors named = ospnext::whole_parameters(transformer, kTransformer);
+    const NamedTensors more = named_parameters(*text_encoder, kTextEncoder);
     named.insert(named.end(), more.begin(), more.end());
     return named;
   }
 };
 
-// With random weights, or with the weights of config.initial_model.
+// With random weights.
+Trainees new_trainees(const FlowTrainingConfig& config, at::Device device) {
+  Trainees trainees{Transformer(transformer_config_from_json(
+                        read_json_file(config.transformer_config), config.transformer_config)),
+                    Umt5Encoder(umt5_config_from_json(read_json_file(config.text_encoder_config),
+                                                      config.text_encoder_config))};
+  trainees.transformer->reset_parameters(
+      seeded_generator(config.seed, "transformer initial weights"));
+  trainees.text_encoder->reset_parameters(
+      seeded_generator(config.seed, "text encoder initial weights"));
+  trainees.transformer->to(device);
+  trainees.text_encoder->to(device);
+  return trainees;
+}
+
+// With the weights of config.initial_model.
+Trainees loaded_trainees(const FlowTrainingConfig& config, at::Device device,
+                         const WeightRanks& weights) {
+  const ModelFiles files = find_model_files({.model = config.initial_model});
+  const ComputeOptions masters{.device = device, .dtype = at::kFloat, .hif8 = Hif8Use::kNowhere};
+  const bool deepens = !config.insert_blocks.empty();
+  Trainees trainees{load_transformer(files.require(ModelPart::kTransformer), masters,
+                                     deepens ? WeightRanks() : weights),
+                    load_text_encoder(files.require(ModelPart::kTextEncoder), masters)};
+  if (deepens) {
+    trainees.transformer = deepen(trainees.transformer, config.insert_blocks);
+  }
+  for (torch::nn::Module* part : std::initializer_list<torch::nn::Module*>{
+           trainees.transformer.get(), trainees.text_encoder.get()}) {
+    for (at::Tensor& parameter : part->parameters()) {
+      parameter.set_requires_grad(true);
+    }
+  }
+  return trainees;
+}
+
 Trainees initial_trainees(const FlowTrainingConfig& config, at::Device device,
-                          at::ScalarType precision) {
-  Trainees trainees;
-  if (config.initial_model.empty()) {
-    trainees.transformer = Transformer(transformer_config_from_json(
-        read_json_file(config.transformer_config), config.transformer_config));
-    trainees.text_encoder = Umt5Encoder(umt5_config_from_json(
-        read_json_file(config.text_encoder_config), config.text_encoder_config));
-    trainees.transformer->reset_parameters(
-        seeded_generator(config.seed, "transformer initial weights"));
-    trainees.text_encoder->reset_parameters(
-        seeded_generator(config.seed, "text encoder initial weights"));
-    trainees.transformer->to(device);
-    trainees.text_encoder->to(device);
-  } else {
-    const ModelFiles files = find_model_files({.model = config.initial_model});
-    const ComputeOptions masters{.device = device, .dtype = at::kFloat, .hif8 = Hif8Use::kNowhere};
-    trainees.transformer = load_transformer(files.require(ModelPart::kTransformer), masters);
-    if (!config.insert_blocks.empty()) {
-      trainees.transformer = deepen(trainees.transformer, config.insert_blocks);
-    }
-    trainees.text_encoder = load_text_encoder(files.require(ModelPart::kTextEncoder), masters);
-    for (torch::nn::Module* part : std::initializer_list<torch::nn::Module*>{
-             trainees.transformer.get(), trainees.text_encoder.get()}) {
-      for (at::Tensor& parameter : part->parameters()) {
-        parameter.set_requires_grad(true);
-      }
-    }
+                          at::ScalarType precision, const TrainingRanks& ranks) {
+  const WeightRanks weights = ranks.weights(precision);
+  Trainees trainees = config.initial_model.empty() ? new_trainees(config, device)
+                                                   : loaded_trainees(config, device, weights);
+  if (trainees.transformer->sharded_weights().size() == 0) {
+    trainees.transformer->shard_blocks(weights.group, weights.linears);
   }
   // Products with epilogues of their own store what the gradient would compute again.
   trainees.transformer->set_numerics({.dtype = precision, .epilogue = Epilogue::kSeparate});
   trainees.text_encoder->set_compute_dtype(precision);
   return trainees;
+}
+
+// The transformer that is trained, which insert_blocks may have deepened: the mesh depends only on
+// what that does not change.
+TransformerConfig configured_transformer(const FlowTrainingConfig& config) {
+  return config.initial_model.empty()
+             ? transformer_config_from_json(read_json_file(config.transformer_config),
+                                            config.transformer_config)
+             : read_transformer_config(find_model_files({.model = config.initial_model})
+                                           .require(ModelPart::kTransformer));
 }
 
 ShapeShares shares_of(const FlowTrainingConfig& config) {
@@ -139,23 +178,51 @@ std::vector<LatentGroup> encode_clips(const FlowTrainingConfig& config,
                       vae, precision, tokenizer, device, config.latent_cache, progress, cancel);
 }
 
+// Gives the parameters of `module` the values of `tensors`, whose names have `prefix` in front.
+void fill_from(torch::nn::Module& module, const std::string& prefix,
+               const std::map<std::string, at::Tensor>& tensors) {
+  const torch::NoGradGuard no_grad;
+  for (auto& item : module.named_parameters()) {
+    item.value().copy_(tensors.at(prefix + item.key()));
+  }
+}
+
 // Writes the trained parts, the VAE and the tokenizer as a model folder.
-void write_model(const FlowTrainingConfig& config, const Trainees& trainees) {
+void write_model(const FlowTrainingConfig& config, const TransformerConfig& transformer_config,
+                 const Umt5Config& text_encoder_config,
+                 const std::map<std::string, at::Tensor>& averages) {
   const fs::path folder = fs::path(config.output) / "model";
-  write_transformer_folder(folder / "transformer", trainees.transformer,
-                           trainees.transformer->config());
-  write_text_encoder_folder(folder / "text_encoder", trainees.text_encoder,
-                            trainees.text_encoder->config());
+  Transformer transformer(transformer_config);
+  fill_from(*transformer, kTransformer, averages);
+  write_transformer_folder(folder / "transformer", transformer, transformer_config);
+  Umt5Encoder text_encoder(text_encoder_config);
+  fill_from(*text_encoder, kTextEncoder, averages);
+  write_text_encoder_folder(folder / "text_encoder", text_encoder, text_encoder_config);
   fs::create_directories(folder / "vae");
   fs::copy(config.vae, folder / "vae",
            fs::copy_options::overwrite_existing | fs::copy_options::recursive);
   write_model_index(folder, config.tokenizer, config.generation_config);
 }
 
+// Calls `work` on rank 0 first, which may write files that it reads on the other ranks.
+template <class Work>
+auto leader_first(const TrainingRanks& ranks, const Work& work) {
+  if (!ranks.work.leads()) {
+    ranks.work.world->meet();
+  }
+  auto result = work();
+  if (ranks.work.leads()) {
+    ranks.work.world->meet();
+  }
+  return result;
+}
+
 }  // namespace
 
 void FlowTrainingConfig::check() const {
   TrainingConfig::check();
+  checkpointing.parse();
+  world.check();
   parse_frame_sizes("`sizes`", sizes);
   if (!insert_blocks.empty() && initial_model.empty()) {
     throw InputError("`insert_blocks`: found no `initial_model`, expected the model to deepen");
@@ -178,52 +245,61 @@ void FlowTrainingConfig::check() const {
 bool train_flow(const FlowTrainingConfig& config, Progress& progress,
                 const CancellationToken& cancel) {
   config.check();
-  const auto [device, precision, hif8] = parse_compute(config.device, config.precision);
+  const auto [any_device, precision, hif8] = parse_compute(config.device, config.precision);
+  const ProcessPlace place = process_place();
+  const at::Device device = device_of_rank(any_device, place);
   const SideStream stream(device);
   const SideStream::Scope on_stream(stream);
+  const auto world = join_world(place, config.world, device, fields_to_json(config), cancel);
   const std::vector<FrameSize> sizes = parse_frame_sizes("`sizes`", config.sizes);
-  Trainees trainees = initial_trainees(config, device, precision);
+  const TrainingRanks ranks =
+      training_ranks(world, config.mesh, configured_transformer(config), config.batch_size);
+  Trainees trainees = initial_trainees(config, device, precision, ranks);
   Transformer& transformer = trainees.transformer;
   Umt5Encoder& encoder = trainees.text_encoder;
-  const Tokenizer tokenizer = tokenizer_of(config, encoder->config().vocab_size);
-
   const int64_t text_len = transformer->config().text_len;
-  const std::vector<LatentGroup> groups =
-      encode_clips(config, sizes, tokenizer, text_len, device, precision, progress, cancel);
+  const auto [tokenizer, groups] = leader_first(ranks, [&] {
+    Tokenizer words = tokenizer_of(config, encoder->config().vocab_size);
+    return std::pair(std::move(words), encode_clips(config, sizes, words, text_len, device,
+                                                    precision, progress, cancel));
+  });
   const at::Tensor empty_caption =
       at::tensor(tokenizer.encode("", groups[0].ids.size(2)).ids, at::kLong).to(device);  // [T]
-  TrainingRun run(config, trainees.parameters(), progress, cancel);
-  TokenTablesByGrid tables(transformer->config(), device);
-  const Execution execution{transformer->numerics()};
+  TrainedParameters parameters(trainees.whole_parameters(), ranks, &transformer->sharded_weights(),
+                               kTransformer);
+  TrainingRun run(config, parameters, progress, cancel);
+  TokenTablesByGrid tables(transformer->config(), device, ranks.work.sequence);
+  TrainingBlocks blocks(transformer, config.checkpointing.parse());
+  Execution execution{transformer->numerics()};
+  execution.blocks = &blocks;
   RecordedFunction add_gradients(
-      [&](const std::vector<at::Tensor>& inputs) {
-        const at::Tensor &noised = inputs[0], &sigma = inputs[1], &target = inputs[2];
-        const TextRows text = encode_captions(encoder, /*ids=*/inputs[3], text_len);
-        const at::Tensor velocity = transformer->forward(
-            noised, transformer->embed_text(text, execution),
-            transformer->embed_time(sigma * 1000.0, execution.numerics.epilogue),
-            tables.of(token_grid(noised)), execution);
-        const at::Tensor loss = (velocity - target).square().mean();
+      [&](const std::vector<at::Tensor>& in) {
+        const FlowSamples samples{.latent = in[0],
+                                  .noise = in[1],
+                                  .sigma = in[2],
+                                  .text = encode_captions(encoder, /*ids=*/in[3], text_len)};
+        const at::Tensor loss =
+            flow_matching_loss(transformer, samples, tables.of(token_grid(in[0])), execution);
         loss.backward();
         return loss.detach();
       },
-      config.cuda_graph);
-  const bool finished = run.run([&](int64_t step) -> Losses {
-    const FlowBatch batch = draw_batch(groups, sizes, config, empty_caption, step, device);
-    at::Generator generator = seeded_generator(device, config.seed, "noise and noise level", step);
-    const at::Tensor noise = at::randn(batch.latent.sizes(), generator, batch.latent.options());
-    const at::Tensor normal = at::randn({config.batch_size}, generator, batch.latent.options());
-    const at::Tensor sigma = logit_normal_sigma(normal, config.shift);  // [B] float32
-    const at::Tensor noised =
-        at::lerp(batch.latent, noise, sigma.view({-1, 1, 1, 1, 1}));  // [B, z, F, h, w]
-    return {{"loss", add_gradients({noised, sigma, noise - batch.latent, batch.ids})}};
+      config.cuda_graph && world->all().alone());
+  const int64_t own = config.batch_size / ranks.work.mesh.data;
+  const bool finished = run.run([&](int64_t pass) -> Losses {
+    const FlowBatch batch = draw_batch(groups, sizes, config, empty_caption, pass, device);
+    const auto [noise, sigma] = draw_noise(batch.latent, config, pass);
+    const auto part = [&](const at::Tensor& x) { return x.narrow(0, ranks.work.video * own, own); };
+    return {
+        {"loss", add_gradients({part(batch.latent), part(noise), part(sigma), part(batch.ids)})}};
   });
-  if (!finished) {
-    return false;
+  if (finished) {
+    const auto averages = parameters.whole(run.ema().shadow());
+    if (ranks.work.leads()) {
+      write_model(config, transformer->config(), encoder->config(), averages);
+    }
   }
-  run.ema().swap();
-  write_model(config, trainees);
-  return true;
+  world->finish();
+  return finished;
 }
 
 }  // namespace ospnext

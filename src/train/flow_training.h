@@ -1,6 +1,9 @@
 // Flow-matching training of a transformer and its text encoder on procedural clips.
 #pragma once
 
+#include "engine/join_world.h"
+#include "train/training_blocks.h"
+#include "train/training_ranks.h"
 #include "train/training_run.h"
 
 namespace ospnext {
@@ -25,7 +28,10 @@ struct FlowTrainingConfig : TrainingConfig {
   int64_t batch_size = 256;
   double shift = 3.0;         // of the noise level; a larger shift trains more at high noise
   double text_dropout = 0.1;  // share of captions replaced by the empty one, for guidance
-  bool cuda_graph = true;     // on a GPU, record a step once per frame size and replay it
+  bool cuda_graph = true;     // on one GPU, record a step once per frame size and replay it
+  TrainingMeshFields mesh;
+  CheckpointingFields checkpointing;
+  WorldFields world;
 
   // Throws InputError naming flag, value and rule.
   void check() const;
@@ -49,16 +55,19 @@ struct FlowTrainingConfig : TrainingConfig {
     field("shape_shares", shape_shares,
           "how often circle, square, triangle, star, cross and ring are shown, relative to each "
           "other");
-    field("batch_size", batch_size, "clips of a step");
+    field("batch_size", batch_size, "clips of a pass, of all processes together");
     field("shift", shift, "shift of the noise level; larger trains more at high noise");
     field("text_dropout", text_dropout, "share of captions replaced by the empty one");
-    field("cuda_graph", cuda_graph, "on a GPU, record a step's kernels and replay them");
+    field("cuda_graph", cuda_graph, "on one GPU, record a step's kernels and replay them");
+    mesh.visit(field);
+    checkpointing.visit(field);
+    world.visit(field);
   }
 };
 
 // Trains, then writes the model folder `output`/model/ that generate reads. Returns true when all
-// steps are done, false when max_seconds ended the run with a checkpoint. Throws InputError,
-// RunError and Cancelled.
+// steps are done, false when max_seconds ended the run with a checkpoint. All processes of the run
+// (ospnext launch) call it. Throws InputError, RunError and Cancelled.
 bool train_flow(const FlowTrainingConfig& config, Progress& progress,
                 const CancellationToken& cancel);
 

@@ -93,44 +93,20 @@ void AdamW::zero_grad() {
   }
 }
 
-at::Tensor AdamW::clip_gradients(double limit) {
-  const at::NoGradGuard no_grad;
-  std::vector<at::Tensor> all;
-  for (const Group& group : groups_) {
-    for (const at::Tensor& gradient : gradients(group)) {
-      all.push_back(gradient);
-    }
-  }
-  const at::Tensor norm = at::stack(at::_foreach_norm(all)).norm();
-  at::_foreach_mul_(all, (limit / (norm + 1e-6)).clamp_max(1.0));
-  return norm;
-}
-
-std::map<std::string, at::Tensor> AdamW::state() const {
-  std::map<std::string, at::Tensor> state;
+std::map<std::string, at::Tensor> AdamW::moments(std::vector<at::Tensor> Group::*which) const {
+  std::map<std::string, at::Tensor> moments;
   for (const Group& group : groups_) {
     for (size_t i = 0; i < group.names.size(); ++i) {
-      state["first." + group.names[i]] = group.first[i];
-      state["second." + group.names[i]] = group.second[i];
-      state["step"] = group.steps[i];
+      moments[group.names[i]] = (group.*which)[i];
     }
   }
-  return state;
+  return moments;
 }
 
-void AdamW::load_state(const std::map<std::string, at::Tensor>& state) {
-  const auto copy_into = [&](at::Tensor& destination, const std::string& name) {
-    const auto found = state.find(name);
-    TORCH_CHECK(found != state.end(), "optimizer state: ", name, " is missing");
-    TORCH_CHECK(found->second.sizes() == destination.sizes(), "optimizer state: ", name,
-                ": expected shape ", destination.sizes(), ", got ", found->second.sizes());
-    destination.copy_(found->second);
-  };
+void AdamW::set_steps(int64_t steps) {
   for (Group& group : groups_) {
-    for (size_t i = 0; i < group.names.size(); ++i) {
-      copy_into(group.first[i], "first." + group.names[i]);
-      copy_into(group.second[i], "second." + group.names[i]);
-      copy_into(group.steps[i], "step");
+    for (at::Tensor& count : group.steps) {
+      count.fill_(steps);
     }
   }
 }

@@ -55,14 +55,12 @@ class AdamW {
   // Updates every parameter in place from its gradient. A missing gradient counts as zero.
   void step(double learning_rate);
   void zero_grad();
-  // Scales all gradients in place so that their joint L2 norm is at most `limit`. Returns the norm
-  // before scaling, a scalar on the parameters' device.
-  at::Tensor clip_gradients(double limit);
 
-  // Moments and step count, under "first.<name>", "second.<name>" and "step".
-  std::map<std::string, at::Tensor> state() const;
-  // Throws c10::Error for an entry that is missing or has another shape.
-  void load_state(const std::map<std::string, at::Tensor>& state);
+  // The moments by the tensors' names: the tensors themselves, so a checkpoint is read into them.
+  std::map<std::string, at::Tensor> first_moments() const { return moments(&Group::first); }
+  std::map<std::string, at::Tensor> second_moments() const { return moments(&Group::second); }
+  // The number of steps that the moments stand for.
+  void set_steps(int64_t steps);
 
  private:
   struct Group {
@@ -71,6 +69,7 @@ class AdamW {
     std::vector<at::Tensor> parameters, first, second, steps;
   };
   std::vector<at::Tensor> gradients(const Group& group) const;
+  std::map<std::string, at::Tensor> moments(std::vector<at::Tensor> Group::*which) const;
 
   AdamWConfig config_;
   std::vector<Group> groups_;

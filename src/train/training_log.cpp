@@ -1,16 +1,22 @@
 #include "train/training_log.h"
 
+#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <fstream>
+#include <sstream>
 
 #include "core/error.h"
 
 namespace ospnext {
 
-TrainingLog::TrainingLog(std::filesystem::path file, int64_t first_step) : file_(std::move(file)) {
+TrainingLog::TrainingLog(std::filesystem::path file, int64_t first_step, const ProcessGroup& ranks)
+    : file_(std::move(file)), ranks_(ranks) {
+  if (ranks.rank() == 0) {
+    events_.emplace(file_.parent_path(), first_step);
+  }
   std::ifstream old(file_);
-  if (!old) {
+  if (!old || ranks.rank() != 0) {
     return;
   }
   std::string kept, line;
@@ -41,6 +47,43 @@ void TrainingLog::add(const std::vector<std::pair<std::string, at::Tensor>>& los
 }
 
 std::string TrainingLog::write(int64_t step, double learning_rate, double seconds_per_step) {
+  const double count = static_cast<double>(count_) * ranks_.size();
+  const at::Tensor means = (ranks_.all_sum(at::stack(sums_), "losses") / count).cpu();
+  std::ostringstream row;
+  row << step << "," << learning_rate << "," << seconds_per_step;
+  std::string text;
+  for (size_t i = 0; i < names_.size(); ++i) {
+    const double mean = means[static_cast<int64_t>(i)].item<double>();
+    if (!std::isfinite(mean)) {
+      throw RunError("training: " + names_[i] + " is not finite before step " +
+                     std::to_string(step) + "; lower `learning_rate` and resume");
+    }
+    row << "," << mean;
+    char number[64];
+    std::snprintf(number, sizeof number, "%s%s %.4g", i == 0 ? "" : ", ", names_[i].c_str(), mean);
+    text += number;
+  }
+  if (ranks_.rank() == 0) {
+    write_row(row.str());
+    write_events(step, learning_rate, seconds_per_step, means);
+  }
+  sums_.clear();
+  count_ = 0;
+  return text;
+}
+
+void TrainingLog::write_events(int64_t step, double learning_rate, double seconds_per_step,
+                               const at::Tensor& means) {
+  std::vector<std::pair<std::string, double>> scalars{{"learning_rate", learning_rate},
+                                                      {"seconds_per_step", seconds_per_step}};
+  for (size_t i = 0; i < names_.size(); ++i) {
+    scalars.emplace_back(names_[i], means[static_cast<int64_t>(i)].item<double>());
+  }
+  const std::chrono::duration<double> now = std::chrono::system_clock::now().time_since_epoch();
+  events_->add(step, now.count(), scalars);
+}
+
+void TrainingLog::write_row(const std::string& row) const {
   const bool is_new = !std::filesystem::exists(file_) || std::filesystem::file_size(file_) == 0;
   std::ofstream out(file_, std::ios::app);
   if (is_new) {
@@ -50,27 +93,10 @@ std::string TrainingLog::write(int64_t step, double learning_rate, double second
     }
     out << "\n";
   }
-  out << step << "," << learning_rate << "," << seconds_per_step;
-  std::string text;
-  const at::Tensor means = (at::stack(sums_) / static_cast<double>(count_)).cpu();
-  for (size_t i = 0; i < names_.size(); ++i) {
-    const double mean = means[static_cast<int64_t>(i)].item<double>();
-    if (!std::isfinite(mean)) {
-      throw RunError("training: " + names_[i] + " is not finite before step " +
-                     std::to_string(step) + "; lower `learning_rate` and resume");
-    }
-    out << "," << mean;
-    char number[64];
-    std::snprintf(number, sizeof number, "%s%s %.4g", i == 0 ? "" : ", ", names_[i].c_str(), mean);
-    text += number;
-  }
-  out << "\n";
+  out << row << "\n";
   if (!out.flush()) {
     throw RunError(file_.string() + ": cannot be written");
   }
-  sums_.clear();
-  count_ = 0;
-  return text;
 }
 
 }  // namespace ospnext

@@ -3,10 +3,11 @@
 #include <chrono>
 
 #include "core/number_check.h"
-#include "io/weights.h"
 
 namespace ospnext {
 namespace {
+
+namespace fs = std::filesystem;
 
 std::filesystem::path prepared_folder(const std::string& output) {
   std::error_code error;
@@ -33,19 +34,24 @@ void TrainingConfig::check() const {
   ema.check("ema_");
   check_range("`log_interval`", log_interval, int64_t{1}, kMost);
   check_range("`checkpoint_interval`", checkpoint_interval, int64_t{1}, kMost);
+  check_range("`keep_checkpoints`", keep_checkpoints, int64_t{1}, kMost);
+  check_range("`accumulate`", accumulate, int64_t{1}, kMost);
   check_range("`max_seconds`", max_seconds, 0.0, 1e9);
 }
 
-TrainingRun::TrainingRun(const TrainingConfig& config, const NamedTensors& parameters,
+TrainingRun::TrainingRun(const TrainingConfig& config, TrainedParameters& parameters,
                          Progress& progress, const CancellationToken& cancel)
     : config_(config),
       parameters_(parameters),
-      optimizer_(parameters, config.adamw),
-      ema_(parameters, config.ema),
+      optimizer_(parameters.tensors(), config.adamw),
+      ema_(parameters.named(), config.ema),
+      adaptive_clip_(config.max_gradient_norm),
+      checkpoints_(prepared_folder(config.output) / "checkpoints", parameters,
+                   config.keep_checkpoints),
       progress_(progress),
       cancel_(cancel) {
   load_checkpoint();
-  log_.emplace(prepared_folder(config.output) / "log.csv", step_);
+  log_.emplace(fs::path(config.output) / "log.csv", step_, parameters.ranks().all());
 }
 
 bool TrainingRun::run(const std::function<Losses(int64_t)>& add_gradients) {
@@ -58,13 +64,11 @@ bool TrainingRun::run(const std::function<Losses(int64_t)>& add_gradients) {
   int64_t logged_step = step_;
   std::string note;
   progress_.begin("training", config_.steps - step_);
-  while (step_ < config_.steps) {
-    if (cancel_.cancelled()) {
-      save_checkpoint();
-      throw Cancelled();
-    }
-    Losses losses = add_gradients(step_);
-    losses.emplace_back("gradient_norm", optimizer_.clip_gradients(config_.max_gradient_norm));
+  End end = end_of_time(false);
+  while (step_ < config_.steps && end == End::kNot) {
+    parameters_.ranks().work.world->journal().at_step(step_);
+    Losses losses = accumulate(add_gradients);
+    losses.emplace_back("gradient_norm", clip());
     const double learning_rate = warmup_cosine(step_, config_.warmup_steps, config_.steps,
                                                config_.learning_rate, config_.final_learning_rate);
     optimizer_.step(learning_rate);
@@ -79,60 +83,94 @@ bool TrainingRun::run(const std::function<Losses(int64_t)>& add_gradients) {
       logged_step = step_;
     }
     progress_.step(note);
-    const bool out_of_time = config_.max_seconds > 0 && seconds_since(began) > config_.max_seconds;
-    if (step_ % config_.checkpoint_interval == 0 || step_ == config_.steps || out_of_time) {
+    end = end_of_time(config_.max_seconds > 0 && seconds_since(began) > config_.max_seconds);
+    if (step_ % config_.checkpoint_interval == 0 || step_ == config_.steps || end != End::kNot) {
       save_checkpoint();
     }
-    if (out_of_time && step_ < config_.steps) {
-      progress_.end();
-      return false;
-    }
+  }
+  if (end == End::kCancelled && step_ < config_.steps) {
+    throw Cancelled();
   }
   progress_.end();
-  return true;
+  return step_ == config_.steps;
 }
 
-std::filesystem::path TrainingRun::checkpoint_path() const {
-  return std::filesystem::path(config_.output) / "checkpoint.safetensors";
+// Whether the run ends before its last step, which all processes decide together.
+TrainingRun::End TrainingRun::end_of_time(bool out_of_time) const {
+  End end = cancel_.cancelled() ? End::kCancelled : out_of_time ? End::kOutOfTime : End::kNot;
+  const ProcessGroup& all = parameters_.ranks().all();
+  if (all.alone()) {
+    return end;
+  }
+  const auto device = parameters_.parts().front().tensor.device();
+  const at::Tensor own = at::full({1}, static_cast<int64_t>(end), at::kLong).to(device);
+  return static_cast<End>(all.all_max(own, "end").item<int64_t>());
+}
+
+// The gradients of a step, and the mean losses of its passes.
+Losses TrainingRun::accumulate(const std::function<Losses(int64_t)>& add_gradients) {
+  Losses sums;
+  for (int64_t i = 0; i < config_.accumulate; ++i) {
+    Losses losses = add_gradients(step_ * config_.accumulate + i);
+    for (size_t k = 0; k < losses.size(); ++k) {
+      const at::Tensor share = config_.accumulate == 1
+                                   ? losses[k].second
+                                   : losses[k].second.detach() / config_.accumulate;
+      if (i == 0) {
+        sums.emplace_back(losses[k].first, share);
+      } else {
+        sums[k].second = sums[k].second + share;
+      }
+    }
+  }
+  parameters_.average_gradients(config_.accumulate);
+  return sums;
+}
+
+// Scales the gradients down if their joint norm is too large. Returns the norm before.
+at::Tensor TrainingRun::clip() {
+  const torch::NoGradGuard no_grad;
+  const at::Tensor norm = parameters_.gradient_norm();
+  if (config_.adaptive_clip) {
+    const double factor = adaptive_clip_.coefficient(norm.item<double>());
+    parameters_.scale_gradients(at::scalar_tensor(factor, at::kFloat));
+  } else {
+    constexpr double kFloor = 1e-6;
+    parameters_.scale_gradients((config_.max_gradient_norm / (norm + kFloor)).clamp_max(1.0));
+  }
+  return norm;
+}
+
+TrainingTensors TrainingRun::tensors() const {
+  TrainingTensors tensors{{"first", optimizer_.first_moments()},
+                          {"second", optimizer_.second_moments()},
+                          {"ema", ema_.shadow()}};
+  for (const TrainedTensor& one : parameters_.tensors()) {
+    tensors["parameter"][one.name] = one.tensor;
+  }
+  return tensors;
 }
 
 void TrainingRun::save_checkpoint() const {
-  std::map<std::string, at::Tensor> tensors = optimizer_.state();
-  for (const auto& [name, parameter] : parameters_) {
-    tensors["parameter." + name] = parameter.detach();
-  }
-  for (const auto& [name, shadow] : ema_.shadow()) {
-    tensors["ema." + name] = shadow;
-  }
-  save_safetensors(checkpoint_path(), tensors, {{"step", std::to_string(step_)}});
+  TrainingState state{.step = step_, .numbers = {}};
+  AdaptiveClipState clip = adaptive_clip_.state();
+  clip.visit([&](const char* name, double value, const char*) { state.numbers[name] = value; });
+  checkpoints_.save(state, tensors());
 }
 
 void TrainingRun::load_checkpoint() {
-  if (!std::filesystem::exists(checkpoint_path())) {
+  const auto state = checkpoints_.load_newest(tensors());
+  if (!state) {
     return;
   }
-  const std::string where = checkpoint_path().string();
-  const std::map<std::string, at::Tensor> tensors = read_tensors(checkpoint_path());
-  std::map<std::string, at::Tensor> shadow;
-  const at::NoGradGuard no_grad;
-  for (auto& [name, parameter] : parameters_) {
-    const auto found = tensors.find("parameter." + name);
-    const auto averaged = tensors.find("ema." + name);
-    if (found == tensors.end() || averaged == tensors.end() ||
-        found->second.sizes() != parameter.sizes()) {
-      throw InputError(where + ": " + name +
-                       " is missing or has another shape; the checkpoint is of another model");
-    }
-    parameter.copy_(found->second);
-    shadow[name] = averaged->second;
-  }
-  const auto steps = tensors.find("step");
-  if (steps == tensors.end()) {
-    throw InputError(where + ": \"step\" is missing; this is no training checkpoint");
-  }
-  step_ = steps->second.item<int64_t>();
-  optimizer_.load_state(tensors);
-  ema_.load(shadow, step_);
+  step_ = state->step;
+  optimizer_.set_steps(step_);
+  ema_.load(ema_.shadow(), step_);
+  AdaptiveClipState clip;
+  clip.visit([&](const char* name, double& value, const char*) {
+    value = state->numbers.contains(name) ? state->numbers.at(name) : 0;
+  });
+  adaptive_clip_.restore(clip);
 }
 
 }  // namespace ospnext

@@ -10,8 +10,11 @@
 
 #include "core/cancel.h"
 #include "core/progress.h"
+#include "train/adaptive_clip.h"
 #include "train/ema.h"
 #include "train/optimizer.h"
+#include "train/trained_parameters.h"
+#include "train/training_checkpoint.h"
 #include "train/training_log.h"
 
 namespace ospnext {
@@ -28,9 +31,12 @@ struct TrainingConfig {
   int64_t warmup_steps = 100;
   AdamWConfig adamw;
   double max_gradient_norm = 1.0;
+  bool adaptive_clip = false;
+  int64_t accumulate = 1;
   EmaConfig ema{.decay = 0.999, .every = 1, .warm_up = true};  // its averages are what is saved
   int64_t log_interval = 20;                                   // steps
   int64_t checkpoint_interval = 500;                           // steps
+  int64_t keep_checkpoints = 2;
   double max_seconds = 0;  // stop with a checkpoint after this time; 0: never
 
   // Throws InputError naming flag, value and rule.
@@ -48,10 +54,15 @@ struct TrainingConfig {
           "last learning rate as a fraction of the peak");
     field("warmup_steps", warmup_steps, "steps of linear warm-up");
     adamw.visit(field);
-    field("max_gradient_norm", max_gradient_norm, "gradients are scaled down to this norm");
+    field("max_gradient_norm", max_gradient_norm,
+          "gradients are scaled down to this norm; the first one of adaptive_clip");
+    field("adaptive_clip", adaptive_clip,
+          "let the largest norm follow the norms of the gradients, as OSP-Next does");
+    field("accumulate", accumulate, "passes whose gradients a step averages");
     ema.visit(field, "ema_");
     field("log_interval", log_interval, "steps between two lines of log.csv");
     field("checkpoint_interval", checkpoint_interval, "steps between two checkpoints");
+    field("keep_checkpoints", keep_checkpoints, "number of checkpoints that stay");
     field("max_seconds", max_seconds, "stop with a checkpoint after so many seconds (0: never)");
   }
 };
@@ -59,33 +70,41 @@ struct TrainingConfig {
 // Named scalars of one step, for the log. The first is the loss that is minimised.
 using Losses = std::vector<std::pair<std::string, at::Tensor>>;
 
-// Trains `parameters`. Resumes from `output`/checkpoint.safetensors if the file exists.
+// Trains parameters. Goes on from the newest checkpoint in `output`/checkpoints, if there is one.
 class TrainingRun {
  public:
-  // Throws InputError for a checkpoint of other parameters, RunError when the output folder cannot
-  // be created. `progress` and `cancel` must outlive the object.
-  TrainingRun(const TrainingConfig& config, const NamedTensors& parameters, Progress& progress,
+  // All processes of the parameters make one, at the same time. Throws InputError for a checkpoint
+  // of other parameters, RunError when the output folder cannot be created. `parameters`,
+  // `progress` and `cancel` must outlive the object.
+  TrainingRun(const TrainingConfig& config, TrainedParameters& parameters, Progress& progress,
               const CancellationToken& cancel);
 
-  // Runs steps until all are done (returns true) or max_seconds have passed (returns false).
-  // add_gradients(step) adds the gradients of a step to those of the parameters and returns the
-  // scalars to log. It must depend only on the parameters and on `step`; then a resumed run equals
-  // an uninterrupted one. Writes a checkpoint before it returns and before it throws Cancelled.
-  // Throws RunError when a loss is not finite.
-  bool run(const std::function<Losses(int64_t step)>& add_gradients);
+  // Runs steps until all are done (returns true) or max_seconds have passed (returns false). Calls
+  // add_gradients(pass) for each pass of a step, config.accumulate of them; `pass` counts over all
+  // steps. It adds the gradients of a pass to those of the parameters and returns the scalars to
+  // log. It must depend only on the parameters and on `pass`; then a resumed run equals an
+  // uninterrupted one. Writes a checkpoint before it returns and before it throws Cancelled. Throws
+  // RunError when a loss is not finite.
+  bool run(const std::function<Losses(int64_t pass)>& add_gradients);
 
   Ema& ema() { return ema_; }
   int64_t step() const { return step_; }
 
  private:
+  enum class End { kNot, kOutOfTime, kCancelled };
+  End end_of_time(bool out_of_time) const;
+  Losses accumulate(const std::function<Losses(int64_t)>& add_gradients);
+  at::Tensor clip();
+  TrainingTensors tensors() const;
   void save_checkpoint() const;
   void load_checkpoint();
-  std::filesystem::path checkpoint_path() const;
 
   TrainingConfig config_;
-  NamedTensors parameters_;
+  TrainedParameters& parameters_;
   AdamW optimizer_;
   Ema ema_;
+  AdaptiveClip adaptive_clip_;
+  TrainingCheckpoints checkpoints_;
   Progress& progress_;
   const CancellationToken& cancel_;
   std::optional<TrainingLog> log_;  // opened when the checkpoint has given the step

@@ -205,7 +205,8 @@ std::optional<VaeQuality> train_vae(const VaeTrainingConfig& config, Progress& p
   Vae vae = initial_vae(config, device);
 
   TrainingClips clips(config, sizes, device);
-  TrainingRun run(config, named_parameters(*vae, ""), progress, cancel);
+  TrainedParameters parameters(named_parameters(*vae, ""));
+  TrainingRun run(config, parameters, progress, cancel);
   const bool finished = run.run([&](int64_t step) {
     const at::Tensor video = clips.take(step);
     const Losses losses =

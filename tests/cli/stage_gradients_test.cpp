@@ -280,15 +280,37 @@ TEST_F(StageGradients, RefusesBadFlags) {
   refused("fit no layer of the transformer", {"--lora", path("other.safetensors")});
 }
 
-TEST_F(StageGradients, NeedASingleProcess) {
-  const Arguments arguments = command(inputs(use_model("dense")));
-  const Outcome outcome = run_binary(arguments, {}, [] {
-    for (const auto& [name, value] : {std::pair("RANK", "0"), std::pair("WORLD_SIZE", "2"),
-                                      std::pair("MASTER_ADDR", "127.0.0.1")}) {
-      ::setenv(name, value, 1);
-    }
-  });
-  EXPECT_TRUE(refuses(outcome, "found 2 processes, expected a single process"));
+TEST_F(StageGradients, OnAnyMeshAreThoseOfTheReferences) {
+  const auto on_mesh = [&](int processes, const Tensors& in, const Arguments& flags) {
+    Arguments arguments = command(in, flags);
+    arguments.insert(arguments.begin(), {"launch", "-n", std::to_string(processes), "--"});
+    const Outcome outcome =
+        run_binary(arguments, {}, [] { ::setenv("OMP_NUM_THREADS", "1", /*overwrite=*/1); });
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+    return outcome.status == 0 ? read_tensors(path("out.safetensors")) : Tensors();
+  };
+  const Tensors sparse = use_model("sparse");
+  expect_equal(on_mesh(2, inputs(sparse), {"--data-parallel", "2", "--recompute", "attention"}),
+               sparse, "data 2");
+  expect_equal(on_mesh(3, inputs(sparse), {"--ring", "3", "--data-parallel", "1"}), sparse,
+               "ring 3");
+  expect_equal(
+      on_mesh(4, inputs(sparse),
+              {"--data-parallel", "2", "--ssp", "2", "--shard-group", "4", "--recompute", "1"}),
+      sparse, "data 2 x SSP 2, 4 shards");
+  const Tensors dense = use_model("dense"), lora = read_tensors(fixture_file("lora"));
+  expect_equal(on_mesh(2, inputs(dense),
+                       {"--lora", write_adapter(lora, 8), "--shard-group", "2", "--recompute",
+                        "all", "--data-parallel", "1"}),
+               lora, "lora, 2 shards");
+}
+
+TEST_F(StageGradients, RefuseMeshesThatDoNotFit) {
+  const Tensors in = inputs(use_model("sparse"));
+  EXPECT_TRUE(refuses(run_here(command(in, {"--ssp", "3"})), "mesh: found"));
+  EXPECT_TRUE(refuses(run_here(command(in, {"--shard-group", "2"})), "--shard-group: found 2"));
+  EXPECT_TRUE(refuses(run_here(command(in, {"--recompute", "some"})), "--recompute: found"));
+  EXPECT_TRUE(refuses(run_here(command(in, {"--offload-activations"})), "--offload-activations"));
   EXPECT_FALSE(fs::exists(folder_ / "out.safetensors"));
 }
 

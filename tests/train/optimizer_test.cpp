@@ -59,7 +59,7 @@ TEST(AdamW, DecaysTheTensorsThatSaySo) {
   optimizer.step(0.1);
   EXPECT_TRUE(at::allclose(flat, at::full({3}, 0.95 * 0.95), 1e-6, 0));
   EXPECT_TRUE(at::equal(matrix, at::ones({2, 2})));
-  EXPECT_EQ(optimizer.state().size(), 5u);
+  EXPECT_EQ(optimizer.first_moments().size(), 2u);
 }
 
 TEST(AdamW, OfWeightsDecaysMatricesAlone) {
@@ -90,20 +90,6 @@ TEST(AdamW, TakesFlatShards) {
     of_shards.step(1e-2);
   }
   EXPECT_LE(relative_max(flat, whole.flatten()), 1e-6);
-}
-
-TEST(AdamW, ClipsTheNormOfAllGradientsTogether) {
-  Toy toy(2);
-  AdamW optimizer(toy.named(), {});
-  toy.loss().backward();
-  const auto norm_of = [&] {
-    return at::cat({toy.weight.grad().flatten(), toy.bias.grad()}).norm().item<double>();
-  };
-  const double before = norm_of();
-  EXPECT_NEAR(optimizer.clip_gradients(1e3).item<double>(), before, 1e-5 * before);
-  EXPECT_NEAR(norm_of(), before, 1e-5 * before);
-  optimizer.clip_gradients(before / 4);
-  EXPECT_NEAR(norm_of(), before / 4, 1e-4 * before);
 }
 
 TEST(WarmupCosine, RisesThenFallsToItsLastFraction) {

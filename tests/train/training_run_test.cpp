@@ -36,7 +36,8 @@ class TrainingRunTest : public testing::Test {
                    const std::function<void(int64_t)>& before_step = {}) {
     at::Tensor weight = at::ones({4}).requires_grad_(true);
     Progress progress(nullptr, false);
-    TrainingRun run(config, {{"weight", weight}}, progress, *cancel_);
+    TrainedParameters parameters({{"weight", weight}});
+    TrainingRun run(config, parameters, progress, *cancel_);
     run.run([&](int64_t step) -> Losses {
       if (before_step) {
         before_step(step);
@@ -93,14 +94,16 @@ TEST_F(TrainingRunTest, LogHasARowAnIntervalAlsoAfterResuming) {
 TEST_F(TrainingRunTest, RefusesACheckpointOfAnotherModel) {
   train(config("other"));
   at::Tensor weight = at::ones({5}).requires_grad_(true);
+  TrainedParameters parameters({{"weight", weight}});
   Progress progress(nullptr, false);
-  EXPECT_THROW(TrainingRun(config("other"), {{"weight", weight}}, progress, *cancel_), InputError);
+  EXPECT_THROW(TrainingRun(config("other"), parameters, progress, *cancel_), InputError);
 }
 
 TEST_F(TrainingRunTest, StopsWithARunErrorWhenTheLossIsNotFinite) {
   at::Tensor weight = at::ones({4}).requires_grad_(true);
+  TrainedParameters parameters({{"weight", weight}});
   Progress progress(nullptr, false);
-  TrainingRun run(config("nan"), {{"weight", weight}}, progress, *cancel_);
+  TrainingRun run(config("nan"), parameters, progress, *cancel_);
   EXPECT_THROW(run.run([&](int64_t) -> Losses {
     const at::Tensor loss = (weight / 0.0).sum();
     loss.backward();

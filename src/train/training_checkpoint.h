@@ -1,0 +1,50 @@
+// Checkpoints of a training: folders "step-00000123", each with a safetensors file of every process
+// that keeps something of its own, and index.json, which is written last. A folder without it is
+// incomplete and counts as nothing.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "core/torch/torch.h"
+#include "train/trained_parameters.h"
+
+namespace ospnext {
+
+// Float32 tensors of a training by kind ("parameter", "first", ...) and then by the name of a
+// trained part that is not empty; each is like the part's tensor.
+using TrainingTensors = std::map<std::string, std::map<std::string, at::Tensor>>;
+
+// What else a training goes on from.
+struct TrainingState {
+  int64_t step = 0;                       // finished steps
+  std::map<std::string, double> numbers;  // for example, of the clipping
+};
+
+class TrainingCheckpoints {
+ public:
+  // Checkpoints of these parameters in `folder`, of which the last `keep` stay.
+  TrainingCheckpoints(std::filesystem::path folder, const TrainedParameters& parameters,
+                      int64_t keep);
+
+  // Writes one; all processes call it. Throws RunError and InputError, and then leaves those of
+  // before as they are.
+  void save(const TrainingState& state, const TrainingTensors& tensors) const;
+
+  // Reads the newest complete one into `tensors`; nothing if there is none. It may come from a
+  // training on another mesh. Throws InputError for files that are broken or of another model.
+  std::optional<TrainingState> load_newest(const TrainingTensors& tensors) const;
+
+ private:
+  std::filesystem::path folder_;
+  const TrainedParameters& parameters_;
+  int64_t keep_;
+};
+
+// The folder of the newest complete checkpoint in `folder`; nothing if there is none.
+std::optional<std::filesystem::path> newest_checkpoint(const std::filesystem::path& folder);
+
+}  // namespace ospnext
