@@ -14,8 +14,8 @@ LEVELS = {
     "models": 3, "text": 3, "schedulers": 3, "data": 3,
     "packages": 4,
     "engine": 5,
-    "train": 6, "server": 6, "bench": 6,
-    "rl": 7,
+    "train": 6, "server": 6,
+    "rl": 7, "bench": 7,
     "cli": 8,
 }
 MAX_LINES = 500

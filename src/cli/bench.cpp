@@ -4,6 +4,7 @@
 #include "bench/exchange.h"
 #include "bench/generation.h"
 #include "bench/pieces.h"
+#include "bench/training.h"
 #include "cli/commands.h"
 
 namespace ospnext {
@@ -43,6 +44,17 @@ void run_exchange(const Arguments& arguments, const CancellationToken& cancel) {
   }
 }
 
+void run_training(const Arguments& arguments, const CancellationToken& cancel) {
+  TrainingBenchConfig config;
+  if (parse_flags("bench train",
+                  "Run steps of training with random weights and data, and print the seconds of a "
+                  "step, samples/s, model TFLOP/s and memory. With several processes also print "
+                  "the data that they exchanged.",
+                  arguments, config)) {
+    bench_training(config, std::cout, cancel);
+  }
+}
+
 std::vector<Command> bench_commands() {
   std::vector<Command> commands;
   for (const BenchPiece& piece : bench_pieces()) {
@@ -54,6 +66,8 @@ std::vector<Command> bench_commands() {
   commands.push_back(
       {"generate", "a whole generation: seconds and memory of each stage, and the GPU's idle time",
        run_generation});
+  commands.push_back(
+      {"train", "steps of training: seconds, samples/s, model TFLOP/s and memory", run_training});
   commands.push_back({"exchange",
                       "the exchange between several processes when a video's tokens change owners",
                       run_exchange});
