@@ -30,6 +30,16 @@ struct MeshSubject {
   int64_t segments = 1;  // of a sparse layout, P²; 1 for a dense model
 };
 
+// The flags of the ranks that share a video's tokens, for generation and for training.
+template <class Visitor>
+void visit_sequence_fields(Visitor&& field, int64_t& ssp, int64_t& ulysses, int64_t& ring) {
+  field("ssp", ssp,
+        "number of processes that divide the segments of the sparse layouts, at most P*P; "
+        "0: automatic");
+  field("ulysses", ulysses, "number of processes that divide the attention heads; 0: automatic");
+  field("ring", ring, "number of processes that pass keys and values around a ring; 0: automatic");
+}
+
 // The user's wishes: the sides of the mesh, 0 for any value that fits, and whether its processes
 // shard the weights.
 struct MeshFields {
@@ -47,12 +57,7 @@ struct MeshFields {
     field("cfg_parallel", cfg_parallel,
           "2: half of the processes run the prompt, half the negative prompt; 1: all run both; "
           "0: automatic");
-    field("ssp", ssp,
-          "number of processes that divide the segments of the sparse layouts, at most P*P; "
-          "0: automatic");
-    field("ulysses", ulysses, "number of processes that divide the attention heads; 0: automatic");
-    field("ring", ring,
-          "number of processes that pass keys and values around a ring; 0: automatic");
+    visit_sequence_fields(field, ssp, ulysses, ring);
     field("shard_weights", shard_weights,
           "each process stores a part of the weights of the transformer's blocks; they are "
           "all-gathered block by block, ahead of use");

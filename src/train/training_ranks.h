@@ -21,12 +21,7 @@ struct TrainingMeshFields {
   void visit(Visitor&& field) {
     field("data_parallel", data_parallel,
           "number of parts of a batch that groups of processes work on; 0: automatic");
-    field("ssp", ssp,
-          "number of processes that divide the segments of the sparse layouts, at most P*P; "
-          "0: automatic");
-    field("ulysses", ulysses, "number of processes that divide the attention heads; 0: automatic");
-    field("ring", ring,
-          "number of processes that pass keys and values around a ring; 0: automatic");
+    visit_sequence_fields(field, ssp, ulysses, ring);
     field("shard_group", shard_group,
           "so many processes in a row divide the weights, gradients and optimizer state of the "
           "transformer's blocks; 0: each process has all");
