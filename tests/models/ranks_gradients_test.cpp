@@ -10,6 +10,7 @@
 
 #include "core/torch/random.h"
 #include "models/transformer.h"
+#include "support/case_name.h"
 #include "support/compare.h"
 #include "support/run_ranks.h"
 #include "support/tiny_model.h"
@@ -20,22 +21,6 @@ namespace {
 constexpr double kTolerance = 1e-4;  // relative L2 of each gradient
 constexpr double kSmallNorm = 1e-6;  // shorter gradients count as this share of the longest
 
-TransformerConfig config_of(const std::string& type) {
-  TransformerConfig config = tiny_transformer_config();
-  config.dim = 64;
-  config.num_heads = 4;
-  config.num_layers = 8;
-  config.skiparse_model_type = type;
-  config.num_full_blocks = type == "dual_end" ? 4 : 0;
-  return config;
-}
-
-std::string name_of(const SequenceMesh& mesh, const Grid& grid) {
-  return "ssp " + std::to_string(mesh.ssp) + " ulysses " + std::to_string(mesh.ulysses) + " ring " +
-         std::to_string(mesh.ring) + " on " + std::to_string(grid.T) + "x" +
-         std::to_string(grid.H) + "x" + std::to_string(grid.W);
-}
-
 // A grid with equal segments, one with unequal segments, and one with empty segments.
 const std::vector<Grid> kGrids = {{3, 8, 4}, {2, 5, 7}, {3, 1, 4}};
 
@@ -45,7 +30,7 @@ struct Trainee {
   std::vector<at::Tensor> trained;
 
   Trainee(const std::string& type, bool adapters)
-      : transformer(random_transformer(config_of(type), 3)) {
+      : transformer(random_transformer(ranks_transformer_config(type), 3)) {
     if (!adapters) {
       for (at::Tensor& parameter : transformer->parameters()) {
         trained.push_back(parameter.set_requires_grad(true));
@@ -112,7 +97,7 @@ void expect_gradients_of_one_rank(const std::string& type, int size,
           one = all.all_sum(one, "gradients") / size;
         }
         const double error = worst(actual, expected);
-        EXPECT_LT(error, kTolerance) << name_of(mesh, grid);
+        EXPECT_LT(error, kTolerance) << case_name(mesh, grid);
         most = std::max(most, error);
       }
     }

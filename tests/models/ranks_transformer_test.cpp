@@ -10,22 +10,13 @@
 #include "core/torch/random.h"
 #include "models/transformer.h"
 #include "models/transformer_hif8.h"
+#include "support/case_name.h"
 #include "support/compare.h"
 #include "support/run_ranks.h"
 #include "support/tiny_model.h"
 
 namespace ospnext {
 namespace {
-
-TransformerConfig config_of(const std::string& type) {
-  TransformerConfig config = tiny_transformer_config();
-  config.dim = 64;
-  config.num_heads = 4;
-  config.num_layers = 8;
-  config.skiparse_model_type = type;
-  config.num_full_blocks = type == "dual_end" ? 4 : 0;
-  return config;
-}
 
 struct Inputs {
   at::Tensor latent, text, timestep;
@@ -41,12 +32,6 @@ Inputs inputs_on(const Grid& grid) {
           at::tensor({750.F, 20.F})};
 }
 
-std::string name_of(const SequenceMesh& mesh, const Grid& grid) {
-  return "ssp " + std::to_string(mesh.ssp) + " ulysses " + std::to_string(mesh.ulysses) + " ring " +
-         std::to_string(mesh.ring) + " on " + std::to_string(grid.T) + "x" +
-         std::to_string(grid.H) + "x" + std::to_string(grid.W);
-}
-
 // A grid with equal segments, one with unequal segments, and one with empty segments.
 const std::vector<Grid> kGrids = {{3, 8, 4}, {2, 5, 7}, {1, 2, 2}};
 
@@ -54,7 +39,7 @@ void expect_equal_to_one_rank(const std::string& type, int size,
                               const std::vector<SequenceMesh>& meshes) {
   at::set_num_threads(1);
   const torch::NoGradGuard no_grad;
-  Transformer transformer = random_transformer(config_of(type), 3);
+  Transformer transformer = random_transformer(ranks_transformer_config(type), 3);
   std::vector<at::Tensor> expected;
   for (const Grid& grid : kGrids) {
     const Inputs in = inputs_on(grid);
@@ -68,7 +53,7 @@ void expect_equal_to_one_rank(const std::string& type, int size,
         const Inputs in = inputs_on(kGrids[i]);
         const at::Tensor velocity = transformer->forward(in.latent, in.text, in.timestep, ranks);
         const double error = relative_l2(velocity, expected[i]);
-        EXPECT_LT(error, 1e-5) << name_of(mesh, kGrids[i]);
+        EXPECT_LT(error, 1e-5) << case_name(mesh, kGrids[i]);
         worst = std::max(worst, error);
       }
     }
@@ -121,7 +106,7 @@ TEST(TransformerRanks, Hif8CodesDoNotDependOnTheRanks) {
 TEST(TransformerRanks, Hif8OnFourIsNearOne) {
   at::set_num_threads(1);
   const torch::NoGradGuard no_grad;
-  Transformer transformer = random_transformer(config_of("dual_end"), 3);
+  Transformer transformer = random_transformer(ranks_transformer_config("dual_end"), 3);
   round_to_hif8(transformer, {.linears = true, .attention = true});
   const Inputs in = inputs_on(kGrids[1]);
   const at::Tensor expected = transformer->forward(in.latent, in.text, in.timestep);
@@ -132,7 +117,7 @@ TEST(TransformerRanks, Hif8OnFourIsNearOne) {
       const SequenceRanks ranks = sequence_ranks(all, mesh, transformer->config().num_heads);
       EXPECT_LT(relative_l2(transformer->forward(in.latent, in.text, in.timestep, ranks), expected),
                 1e-2)
-          << name_of(mesh, kGrids[1]);
+          << case_name(mesh, kGrids[1]);
     }
   });
 }

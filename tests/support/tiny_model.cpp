@@ -28,6 +28,16 @@ TransformerConfig tiny_transformer_config() {
   return config;
 }
 
+TransformerConfig ranks_transformer_config(const std::string& type) {
+  TransformerConfig config = tiny_transformer_config();
+  config.dim = 64;
+  config.num_heads = 4;
+  config.num_layers = 8;
+  config.skiparse_model_type = type;
+  config.num_full_blocks = type == "dual_end" ? 4 : 0;
+  return config;
+}
+
 Umt5Config tiny_text_encoder_config() {
   Umt5Config config;
   config.vocab_size = 512;

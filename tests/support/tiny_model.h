@@ -14,6 +14,8 @@ namespace ospnext {
 
 // Small sizes that can also be derived from tensor shapes alone.
 TransformerConfig tiny_transformer_config();
+// Eight blocks with four heads, for meshes of ranks. `type`: full, dual_end or uniform.
+TransformerConfig ranks_transformer_config(const std::string& type);
 Umt5Config tiny_text_encoder_config();
 VaeConfig tiny_vae_config();
 

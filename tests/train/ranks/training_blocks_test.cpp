@@ -20,16 +20,6 @@ constexpr int64_t kSamples = 4, kPasses = 2;
 
 using Gradients = std::map<std::string, at::Tensor>;
 
-TransformerConfig sparse_config() {
-  TransformerConfig config = tiny_transformer_config();
-  config.dim = 64;
-  config.num_heads = 4;
-  config.num_layers = 8;
-  config.skiparse_model_type = "dual_end";
-  config.num_full_blocks = 4;
-  return config;
-}
-
 // The gradients of the mean loss of the samples begin, begin + 1, ...; `runner` may be null.
 void add_gradients(Transformer& model, BlockRunner* runner, const Grid& grid, int64_t begin,
                    int64_t count, const SequenceRanks& ranks) {
@@ -52,7 +42,7 @@ void add_gradients(Transformer& model, BlockRunner* runner, const Grid& grid, in
 }
 
 Transformer trainee() {
-  Transformer model = random_transformer(sparse_config(), 3);
+  Transformer model = random_transformer(ranks_transformer_config("dual_end"), 3);
   for (at::Tensor& parameter : model->parameters()) {
     parameter.set_requires_grad(true);
   }
@@ -116,7 +106,8 @@ void expect_same_gradients(int size, const std::vector<Setting>& settings) {
     for (const Grid& grid : {Grid{2, 5, 7}, Grid{3, 1, 4}}) {
       const Gradients expected = one_process(grid);
       for (const Setting& it : settings) {
-        const WorkRanks ranks = work_ranks(world, it.mesh, sparse_config().num_heads, false);
+        const WorkRanks ranks =
+            work_ranks(world, it.mesh, ranks_transformer_config("dual_end").num_heads, false);
         Transformer model = trainee();
         model->shard_blocks(it.shards ? shards : ProcessGroup(), at::kFloat);
         model->sharded_weights().begin_training();
