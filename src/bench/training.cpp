@@ -58,7 +58,7 @@ class Training {
     }
     parameters_.average_gradients(config_.accumulate);
     constexpr double kMostNorm = 1, kLearningRate = 1e-5;
-    parameters_.scale_gradients((kMostNorm / parameters_.gradient_norm()).clamp_max(1.0));
+    parameters_.clip_gradients(kMostNorm);
     optimizer_.step(kLearningRate);
     optimizer_.zero_grad();
     if (ema_) {
@@ -72,10 +72,7 @@ class Training {
     ComputeOptions masters = model.compute;
     masters.dtype = at::kFloat;
     Transformer transformer = source.transformer(masters, ranks.weights(model.compute.dtype));
-    transformer->set_numerics({.dtype = model.compute.dtype, .epilogue = Epilogue::kSeparate});
-    for (at::Tensor& parameter : transformer->parameters()) {
-      parameter.set_requires_grad(true);
-    }
+    train_all_weights(transformer, model.compute.dtype);
     return transformer;
   }
 

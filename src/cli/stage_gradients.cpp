@@ -100,10 +100,7 @@ Trainee train_weights(const PartFiles& files, const ComputeOptions& compute,
   Trainee trainee{load_transformer(
       files, {.device = compute.device, .dtype = at::kFloat, .hif8 = Hif8Use::kNowhere},
       ranks.weights(compute.dtype))};
-  trainee.transformer->set_numerics({.dtype = compute.dtype, .epilogue = Epilogue::kSeparate});
-  for (at::Tensor& parameter : trainee.transformer->parameters()) {
-    parameter.set_requires_grad(true);
-  }
+  train_all_weights(trainee.transformer, compute.dtype);
   return trainee;
 }
 
@@ -150,9 +147,8 @@ std::map<std::string, at::Tensor> loss_and_gradients(Trainee& trainee, const Flo
   parameters.average_gradients(/*passes=*/1);
   cancel.check();
   std::map<std::string, at::Tensor> gradients;
-  for (const TrainedPart& part : parameters.parts()) {
-    const at::Tensor& gradient = part.tensor.grad();
-    gradients[part.name] = gradient.defined() ? gradient : at::zeros_like(part.tensor);
+  for (const auto& [name, tensor] : parameters.named()) {
+    gradients[name] = tensor.grad();
   }
   std::map<std::string, at::Tensor> result;
   for (const auto& [name, gradient] : parameters.whole(gradients)) {

@@ -78,10 +78,19 @@ struct Trainees {
   }
 };
 
+// The transformer that is trained, which insert_blocks may have deepened: the mesh depends only on
+// what that does not change.
+TransformerConfig configured_transformer(const FlowTrainingConfig& config) {
+  return config.initial_model.empty()
+             ? transformer_config_from_json(read_json_file(config.transformer_config),
+                                            config.transformer_config)
+             : read_transformer_config(find_model_files({.model = config.initial_model})
+                                           .require(ModelPart::kTransformer));
+}
+
 // With random weights.
 Trainees new_trainees(const FlowTrainingConfig& config, at::Device device) {
-  Trainees trainees{Transformer(transformer_config_from_json(
-                        read_json_file(config.transformer_config), config.transformer_config)),
+  Trainees trainees{Transformer(configured_transformer(config)),
                     Umt5Encoder(umt5_config_from_json(read_json_file(config.text_encoder_config),
                                                       config.text_encoder_config))};
   trainees.transformer->reset_parameters(
@@ -105,11 +114,8 @@ Trainees loaded_trainees(const FlowTrainingConfig& config, at::Device device,
   if (deepens) {
     trainees.transformer = deepen(trainees.transformer, config.insert_blocks);
   }
-  for (torch::nn::Module* part : std::initializer_list<torch::nn::Module*>{
-           trainees.transformer.get(), trainees.text_encoder.get()}) {
-    for (at::Tensor& parameter : part->parameters()) {
-      parameter.set_requires_grad(true);
-    }
+  for (at::Tensor& parameter : trainees.text_encoder->parameters()) {
+    parameter.set_requires_grad(true);
   }
   return trainees;
 }
@@ -122,20 +128,9 @@ Trainees initial_trainees(const FlowTrainingConfig& config, at::Device device,
   if (trainees.transformer->sharded_weights().size() == 0) {
     trainees.transformer->shard_blocks(weights.group, weights.linears);
   }
-  // Products with epilogues of their own store what the gradient would compute again.
-  trainees.transformer->set_numerics({.dtype = precision, .epilogue = Epilogue::kSeparate});
+  train_all_weights(trainees.transformer, precision);
   trainees.text_encoder->set_compute_dtype(precision);
   return trainees;
-}
-
-// The transformer that is trained, which insert_blocks may have deepened: the mesh depends only on
-// what that does not change.
-TransformerConfig configured_transformer(const FlowTrainingConfig& config) {
-  return config.initial_model.empty()
-             ? transformer_config_from_json(read_json_file(config.transformer_config),
-                                            config.transformer_config)
-             : read_transformer_config(find_model_files({.model = config.initial_model})
-                                           .require(ModelPart::kTransformer));
 }
 
 ShapeShares shares_of(const FlowTrainingConfig& config) {

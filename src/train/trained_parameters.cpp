@@ -118,13 +118,12 @@ void TrainedParameters::scale_gradients(const at::Tensor& factor) {
   }
 }
 
-void TrainedParameters::zero_gradients() {
+at::Tensor TrainedParameters::clip_gradients(double limit) {
+  constexpr double kFloor = 1e-6;
   const torch::NoGradGuard no_grad;
-  for (const bool of_shards : {false, true}) {
-    if (const auto all = gradients(of_shards); !all.empty()) {
-      at::_foreach_zero_(all);
-    }
-  }
+  const at::Tensor norm = gradient_norm();
+  scale_gradients((limit / (norm + kFloor)).clamp_max(1.0));
+  return norm;
 }
 
 std::map<std::string, at::Tensor> TrainedParameters::whole(
@@ -148,11 +147,10 @@ std::map<std::string, at::Tensor> TrainedParameters::whole(
 
 NamedTensors whole_parameters(Transformer& transformer, const std::string& prefix) {
   NamedTensors whole;
-  for (const auto& item : transformer->named_parameters()) {
-    const bool sharded =
-        transformer->sharded_weights().size() > 0 && item.key().starts_with("blocks.");
-    if (item.value().requires_grad() && !sharded) {
-      whole.emplace_back(prefix + item.key(), item.value());
+  const bool sharded = transformer->sharded_weights().size() > 0;
+  for (const auto& [name, tensor] : named_parameters(*transformer, "")) {
+    if (!sharded || !name.starts_with("blocks.")) {
+      whole.emplace_back(prefix + name, tensor);
     }
   }
   return whole;

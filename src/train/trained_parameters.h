@@ -44,7 +44,8 @@ class TrainedParameters {
   at::Tensor gradient_norm() const;
   // Multiplies all gradients. factor: a scalar on their device.
   void scale_gradients(const at::Tensor& factor);
-  void zero_gradients();
+  // Scales all gradients down so that their joint norm is at most `limit`. Returns the norm before.
+  at::Tensor clip_gradients(double limit);
 
   // `tensors` by name, each like a part's tensor that is not empty -> whole tensors, on rank 0;
   // other processes get nothing. All processes call it.

@@ -37,6 +37,14 @@ Checkpointing CheckpointingFields::parse() const {
   return parsed;
 }
 
+void train_all_weights(Transformer& transformer, at::ScalarType dtype) {
+  // Products with epilogues of their own store what the gradient would compute again.
+  transformer->set_numerics({.dtype = dtype, .epilogue = Epilogue::kSeparate});
+  for (at::Tensor& parameter : transformer->parameters()) {
+    parameter.set_requires_grad(true);
+  }
+}
+
 TrainingBlocks::TrainingBlocks(Transformer& transformer, const Checkpointing& checkpointing)
     : transformer_(transformer),
       checkpointing_(checkpointing),
@@ -49,13 +57,6 @@ bool TrainingBlocks::keeps_everything(size_t i) const {
 
 at::Tensor TrainingBlocks::run(size_t i, const BlockFunction& function,
                                const std::vector<at::Tensor>& inputs, const Execution& run) {
-  ShardedWeights& weights = transformer_->sharded_weights();
-  if (!at::GradMode::is_enabled()) {  // a pass for validation
-    weights.acquire(i, after(i));
-    const at::Tensor y = function(inputs, run);
-    weights.release(i);
-    return y;
-  }
   return keeps_everything(i) ? run_once(i, function, inputs, run)
                              : run_twice(i, function, inputs, run);
 }

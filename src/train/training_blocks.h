@@ -41,8 +41,12 @@ struct CheckpointingFields {
   Checkpointing parse() const;
 };
 
-// Runs the blocks of one transformer, which is one rank's among those that shard its weights, if
-// any do. Gradients of sharded weights are summed over these ranks after each block.
+// Makes all weights of a transformer need gradients, for products in `dtype`. They stay in float32.
+void train_all_weights(Transformer& transformer, at::ScalarType dtype);
+
+// Runs the blocks of one transformer in passes with gradients; a pass without, as for validation,
+// needs no runner. The transformer is one rank's among those that shard its weights, if any do.
+// Gradients of sharded weights are summed over these ranks after each block.
 class TrainingBlocks : public BlockRunner {
  public:
   // The transformer must outlive the object, and the object all gradients of what it ran.

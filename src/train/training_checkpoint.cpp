@@ -75,7 +75,8 @@ class StoredParts {
   // Fills `tensor` with the elements first, first + 1, ... of `kind` of the trained tensor `name`.
   void read(const std::string& kind, const std::string& name, int64_t first,
             const at::Tensor& tensor) const {
-    const at::Tensor own = tensor.detach().view({-1});  // [n]
+    const at::Tensor own = tensor.detach().view({-1});          // [n]
+    const WeightShard part{{first + own.numel()}, first, own};  // of a row of elements
     int64_t filled = 0;
     for (size_t i = 0; i < files_.size(); ++i) {
       const auto found = files_[i].tensors().find(kind + "." + name);
@@ -84,11 +85,8 @@ class StoredParts {
       }
       const at::Tensor stored = to_tensor(found->second);
       const auto begin_there = firsts_[i].at(name).get<int64_t>();
-      const int64_t begin = std::max(first, begin_there);
-      const int64_t count = std::min(first + own.numel(), begin_there + stored.numel()) - begin;
-      if (stored.dim() == 1 && begin_there >= 0 && count > 0) {
-        own.narrow(0, begin - first, count).copy_(stored.narrow(0, begin - begin_there, count));
-        filled += count;
+      if (stored.dim() == 1 && begin_there >= 0 && begin_there < first + own.numel()) {
+        filled += part.write(begin_there, stored).numel();
       }
     }
     if (filled != own.numel()) {

@@ -113,9 +113,7 @@ Losses TrainingRun::accumulate(const std::function<Losses(int64_t)>& add_gradien
   for (int64_t i = 0; i < config_.accumulate; ++i) {
     Losses losses = add_gradients(step_ * config_.accumulate + i);
     for (size_t k = 0; k < losses.size(); ++k) {
-      const at::Tensor share = config_.accumulate == 1
-                                   ? losses[k].second
-                                   : losses[k].second.detach() / config_.accumulate;
+      const at::Tensor share = losses[k].second.detach() / config_.accumulate;
       if (i == 0) {
         sums.emplace_back(losses[k].first, share);
       } else {
@@ -129,15 +127,12 @@ Losses TrainingRun::accumulate(const std::function<Losses(int64_t)>& add_gradien
 
 // Scales the gradients down if their joint norm is too large. Returns the norm before.
 at::Tensor TrainingRun::clip() {
-  const torch::NoGradGuard no_grad;
-  const at::Tensor norm = parameters_.gradient_norm();
-  if (config_.adaptive_clip) {
-    const double factor = adaptive_clip_.coefficient(norm.item<double>());
-    parameters_.scale_gradients(at::scalar_tensor(factor, at::kFloat));
-  } else {
-    constexpr double kFloor = 1e-6;
-    parameters_.scale_gradients((config_.max_gradient_norm / (norm + kFloor)).clamp_max(1.0));
+  if (!config_.adaptive_clip) {
+    return parameters_.clip_gradients(config_.max_gradient_norm);
   }
+  const at::Tensor norm = parameters_.gradient_norm();
+  const double factor = adaptive_clip_.coefficient(norm.item<double>());
+  parameters_.scale_gradients(at::scalar_tensor(factor, at::kFloat));
   return norm;
 }
 

@@ -18,8 +18,16 @@ TEST(TrainedParameters, HaveOneNormTogether) {
   EXPECT_DOUBLE_EQ(parameters.gradient_norm().item<double>(), 5);
   parameters.scale_gradients(at::scalar_tensor(0.5));
   EXPECT_DOUBLE_EQ(parameters.gradient_norm().item<double>(), 2.5);
-  parameters.zero_gradients();
+  parameters.scale_gradients(at::scalar_tensor(0.0));
   EXPECT_DOUBLE_EQ(parameters.gradient_norm().item<double>(), 0);
+}
+
+TEST(TrainedParameters, AreClippedTogether) {
+  TrainedParameters parameters = two_tensors();
+  EXPECT_NEAR(parameters.clip_gradients(1e3).item<double>(), 5, 5e-5);
+  EXPECT_NEAR(parameters.gradient_norm().item<double>(), 5, 5e-5);
+  parameters.clip_gradients(1.25);
+  EXPECT_NEAR(parameters.gradient_norm().item<double>(), 1.25, 5e-4);
 }
 
 TEST(TrainedParameters, AverageTheirGradientsOverPasses) {
