@@ -1,147 +1,62 @@
 #include "engine/plan.h"
 
 #include <algorithm>
-#include <numeric>
 
+#include "engine/pass_work.h"
 #include "packages/random_model.h"
 
 namespace ospnext {
 namespace {
 
-using Counts = std::vector<int64_t>;
-
-int64_t pairs_in(const Counts& lengths) {
-  return std::inner_product(lengths.begin(), lengths.end(), lengths.begin(), int64_t{0});
-}
-
-int64_t largest(const Counts& counts) {
-  return *std::max_element(counts.begin(), counts.end());
-}
-
-Counts tokens_by_rank(const Layout& layout) {
-  Counts tokens;
-  for (int64_t rank = 0; rank < layout.spread().ranks(); ++rank) {
-    tokens.push_back(layout.tokens_of(rank));
-  }
-  return tokens;
-}
-
-// The number of tokens that each rank sends in a switch of layouts.
-Counts leaving(const Layout& from, const Layout& to) {
-  Counts counts;
-  for (int64_t rank = 0; rank < from.spread().ranks(); ++rank) {
-    const at::Tensor places = to.places().index_select(
-        0, from.order().narrow(0, from.cuts()[rank], from.tokens_of(rank)));
-    const at::Tensor stays = (places >= to.cuts()[rank]).logical_and(places < to.cuts()[rank + 1]);
-    counts.push_back(from.tokens_of(rank) - stays.sum().item<int64_t>());
-  }
-  return counts;
-}
-
 // Sums up one forward pass, block by block.
 class Pass {
  public:
   Pass(const PlanSubject& subject, const SequenceMesh& mesh)
-      : subject_(subject), mesh_(mesh), bytes_(mesh.size(), 0) {
-    const TransformerConfig& model = subject.transformer;
-    const auto plan = plan_blocks(model.skiparse_type(), model.num_layers, model.num_full_blocks);
-    const Spread spread{mesh.ssp, mesh.sharers()};
-    const auto layout_of = [&](Pattern pattern) {
-      return Layout(subject.grid, pattern, model.sparse_ratio, at::kCPU, spread);
-    };
-    const Layout first = layout_of(plan.front().layout);
-    const Layout other = layout_of(first.pattern() == Pattern::kToken   ? Pattern::kGroup
-                                   : first.pattern() == Pattern::kGroup ? Pattern::kToken
-                                                                        : Pattern::kFull);
-    const Counts there = leaving(first, other), back = leaving(other, first);
-    Pattern at = first.pattern();
-    for (const BlockPlan& block : plan) {
-      if (block.layout != at) {
-        send(block.layout == first.pattern() ? back : there, model.dim * subject.value_bytes);
-        at = block.layout;
+      : subject_(subject), sent_(mesh.size()) {
+    const int64_t row = subject.transformer.dim * subject.value_bytes;
+    const std::vector<BlockWork> blocks = pass_work(subject.transformer, subject.grid, mesh);
+    for (const BlockWork& block : blocks) {
+      if (!block.switched.empty()) {
+        sent_.add(block.switched, row);
       }
-      add_block(block.layout == first.pattern() ? first : other, block.pattern);
+      add_block(block, row);
     }
-    send_to_all(at == first.pattern() ? first : other);
+    RankCounts gathered = blocks.back().tokens;  // the output of the head
+    for (int64_t& count : gathered) {
+      count *= mesh.size() - 1;
+    }
+    sent_.add(gathered, subject.transformer.out_dim * kPatchRows * kPatchColumns *
+                            static_cast<int64_t>(sizeof(float)));
   }
 
   double compute() const { return compute_; }
   // Seconds of exchanges that overlap with computation.
   double hidden() const { return hidden_; }
-  int64_t bytes() const { return largest(bytes_); }
-  int64_t exchanges() const { return exchanges_; }
+  int64_t bytes() const { return sent_.bytes(); }
+  int64_t exchanges() const { return sent_.exchanges(); }
 
  private:
-  void send(const Counts& rows, int64_t row_bytes) {
-    if (mesh_.size() == 1) {
-      return;
+  void add_block(const BlockWork& block, int64_t row) {
+    const auto tokens = static_cast<double>(block.most_tokens());
+    const BlockCosts& costs = subject_.costs;
+    compute_ += costs.token * tokens + costs.pair * block.pairs;
+    if (block.ulysses > 1) {
+      sent_.add(block.to_heads(), 3 * row / block.ulysses);
+      sent_.add(block.to_tokens(), row / block.ulysses);
     }
-    ++exchanges_;
-    for (size_t rank = 0; rank < rows.size(); ++rank) {
-      bytes_[rank] += rows[rank] * row_bytes;
-    }
-  }
-
-  // All-gathers the output of the head.
-  void send_to_all(const Layout& layout) {
-    Counts rows = tokens_by_rank(layout);
-    for (int64_t& count : rows) {
-      count *= mesh_.size() - 1;
-    }
-    send(rows, subject_.transformer.out_dim * kPatchRows * kPatchColumns *
-                   static_cast<int64_t>(sizeof(float)));
-  }
-
-  void add_block(const Layout& layout, Pattern pattern) {
-    const bool full = pattern == Pattern::kFull;
-    const int ulysses = full ? full_ulysses(mesh_, subject_.transformer.num_heads) : mesh_.ulysses;
-    const int ring = (full ? mesh_.size() : mesh_.sharers()) / ulysses;
-    double pairs = 0;
-    if (full) {
-      const auto L = static_cast<double>(subject_.grid.tokens());
-      pairs = L * L / mesh_.size();
-    } else {
-      Counts of_owner;
-      for (int owner = 0; owner < mesh_.ssp; ++owner) {
-        of_owner.push_back(
-            pairs_in(layout.pieces(owner * mesh_.sharers(), (owner + 1) * mesh_.sharers())));
-      }
-      pairs = static_cast<double>(largest(of_owner)) / mesh_.sharers();
-    }
-    const Counts tokens = tokens_by_rank(layout);
-    compute_ +=
-        subject_.costs.token * static_cast<double>(largest(tokens)) + subject_.costs.pair * pairs;
-    const int64_t row = subject_.transformer.dim * subject_.value_bytes;
-    if (ulysses > 1) {
-      Counts in, out;
-      for (size_t rank = 0; rank < tokens.size(); ++rank) {
-        const auto group = tokens.begin() + static_cast<int64_t>(rank) / ulysses * ulysses;
-        in.push_back(tokens[rank] * (ulysses - 1));
-        out.push_back(std::accumulate(group, group + ulysses, int64_t{0}) - tokens[rank]);
-      }
-      send(in, 3 * row / ulysses);
-      send(out, row / ulysses);
-    }
-    if (ring > 1) {
-      compute_ += subject_.costs.turn * ring * static_cast<double>(largest(tokens));
-    }
-    for (int turn = 1; turn < ring; ++turn) {
-      Counts held;
-      for (size_t rank = 0; rank < tokens.size(); ++rank) {  // about what each holds itself
-        const auto group = tokens.begin() + static_cast<int64_t>(rank) / ulysses * ulysses;
-        held.push_back(std::accumulate(group, group + ulysses, int64_t{0}));
-      }
-      send(held, 2 * row / ulysses);
-      hidden_ += std::min(subject_.seconds(largest(held) * 2 * row / ulysses, 1),
-                          subject_.costs.pair * pairs / ring);
+    if (block.ring > 1) {
+      const RankCounts held = block.held();
+      const int64_t bytes = *std::max_element(held.begin(), held.end()) * 2 * row / block.ulysses;
+      compute_ += costs.turn * block.ring * tokens;
+      sent_.add(held, 2 * row / block.ulysses, block.ring - 1);
+      hidden_ += (block.ring - 1) *
+                 std::min(subject_.seconds(bytes, 1), costs.pair * block.pairs / block.ring);
     }
   }
 
   const PlanSubject& subject_;
-  SequenceMesh mesh_;
-  Counts bytes_;  // that each rank sends
+  SentBytes sent_;
   double compute_ = 0, hidden_ = 0;
-  int64_t exchanges_ = 0;
 };
 
 // Bytes of the weights of one block.
@@ -191,9 +106,18 @@ double turn_cost(double longer_seconds, const Grid& grid) {
 BlockCosts h200_block_costs(const TransformerConfig& transformer, bool hif8) {
   const Grid hd{21, 45, 80};
   const TransformerConfig large = released_transformer("14b", "plan");
-  const BlockCosts costs =
-      hif8 ? block_costs(0.1834, 0.0811, hd, large) : block_costs(0.2362, 0.1070, hd, large);
-  return {.token = costs.token * linear_flops(transformer) / linear_flops(large),
+  const TransformerConfig narrow = released_transformer("1.3b", "plan");
+  const BlockCosts bf16 = block_costs(0.2362, 0.1070, hd, large);
+  const BlockCosts costs = hif8 ? block_costs(0.1834, 0.0811, hd, large) : bf16;
+  // Seconds per token are operation·linear_flops + channel·dim; two measured widths give both.
+  constexpr double kNarrowToken = 1.57e-7;
+  const double ratio = linear_flops(narrow) / linear_flops(large);
+  const double channel = (kNarrowToken - ratio * bf16.token) /
+                         (static_cast<double>(narrow.dim) - ratio * static_cast<double>(large.dim));
+  const double operation =
+      (costs.token - channel * static_cast<double>(large.dim)) / linear_flops(large);
+  return {.token = operation * linear_flops(transformer) +
+                   channel * static_cast<double>(transformer.dim),
           .pair = costs.pair * pair_flops(transformer) / pair_flops(large),
           .turn = turn_cost(0.0033, hd) * static_cast<double>(transformer.dim) /
                   static_cast<double>(large.dim)};

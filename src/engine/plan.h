@@ -27,8 +27,9 @@ BlockCosts block_costs(double full_seconds, double sparse_seconds, const Grid& g
 double turn_cost(double longer_seconds, const Grid& grid);
 
 // Costs on an H200, from whole passes of the 14B model at 720P in bf16 or HiF8
-// (docs/performance.md). For a transformer of other widths they are scaled by floating-point
-// operations.
+// (docs/performance.md). For other widths, pairs are scaled by floating-point operations; the cost
+// of a token is a part by operations and a part by the width, so that the 1.3B model has its
+// measured cost too: that of an H100 at 720P, times the ratio of both cards for the 14B model.
 BlockCosts h200_block_costs(const TransformerConfig& transformer, bool hif8);
 
 // Floating-point operations of a block: of its linear layers per token (without those for text),

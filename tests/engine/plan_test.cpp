@@ -103,13 +103,14 @@ TEST(Plan, ChoosesTheMesh) {
   EXPECT_LT(chosen(4, uneven).sequence.ssp, 4);
 }
 
-TEST(Plan, TakesTheCostsOfAnH200ForOtherWidthsByTheirOperations) {
+TEST(Plan, TakesTheCostsOfAnH200ForOtherWidths) {
   const PlanSubject large = subject();
   const BlockCosts measured = h200_block_costs(large.transformer, false);
   EXPECT_DOUBLE_EQ(measured.token, large.costs.token);
   EXPECT_DOUBLE_EQ(measured.pair, large.costs.pair);
   const BlockCosts narrow = h200_block_costs(released_transformer("1.3b", "test"), false);
   EXPECT_DOUBLE_EQ(narrow.pair, measured.pair * 1536 / 5120);
+  EXPECT_NEAR(narrow.token, 1.57e-7, 1e-12);
   EXPECT_LT(h200_block_costs(large.transformer, true).token, measured.token);
 }
 
