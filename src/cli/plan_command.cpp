@@ -6,6 +6,7 @@
 
 #include "bench/bench_config.h"
 #include "cli/commands.h"
+#include "cli/plan_training.h"
 #include "core/choice.h"
 #include "core/number_check.h"
 #include "engine/plan.h"
@@ -30,6 +31,8 @@ struct PlanFlags {
   double latency = PlanSubject().latency * kMicros;
   int64_t videos = 1;
   MeshFields mesh;
+  bool train = false;
+  TrainingPlanFlags training;
 
   template <class Visitor>
   void visit(Visitor&& field) {
@@ -50,8 +53,29 @@ struct PlanFlags {
     field("latency", latency, "microseconds of an exchange without data");
     field("videos", videos, "videos to make");
     mesh.visit(field);
+    field("train", train,
+          "predict a step of training: which settings fit the GPUs' memory, and how fast they are");
+    training.visit(field);
   }
 };
+
+// Refuses flags that the other kind of plan has.
+void check_kind(const GivenFlags& given, bool train) {
+  const auto refuse = [&](const std::string& name, const char* how) {
+    if (given.has(name)) {
+      throw InputError("`" + name + "`: found " + how + " `train`, expected it only " +
+                       (train ? "without" : "with") + " that flag");
+    }
+  };
+  if (train) {
+    for (const char* const name : {"videos", "cfg_parallel", "shard_weights"}) {
+      refuse(name, "with");
+    }
+    return;
+  }
+  TrainingPlanFlags().visit(
+      [&](const char* name, const auto&, const char*) { refuse(name, "without"); });
+}
 
 struct Resolution {
   int64_t width, height;
@@ -141,14 +165,25 @@ void print(const Plan& plan, double alone, int videos) {
 
 void run_plan(const Arguments& arguments, const CancellationToken& /*cancel*/) {
   PlanFlags flags;
-  if (!parse_flags(
-          "plan",
-          "Predict the seconds per denoising step of meshes of GPUs, from measured blocks, "
-          "counted bytes and the speed of a link.",
-          arguments, flags)) {
+  const auto given = read_flags(
+      "plan",
+      "Predict the seconds per denoising step of meshes of GPUs, or with --train seconds and "
+      "memory "
+      "of a step of training, from measured blocks, counted bytes and the speed of a link.",
+      flags_of(flags), arguments);
+  if (!given) {
     return;
   }
+  given->apply(flags);
+  check_kind(*given, flags.train);
   const PlanSubject subject = subject_of(flags);
+  if (flags.train) {
+    if (flags.precision == "hif8") {
+      throw InputError("--precision: found hif8 with --train, expected bf16 or float32");
+    }
+    plan_training(flags.training, subject, flags.mesh, static_cast<int>(flags.gpus));
+    return;
+  }
   const auto gpus = static_cast<int>(flags.gpus);
   const MeshSubject meshes = mesh_subject(subject.transformer, flags.videos, subject.two_passes);
   const Mesh chosen = fastest_mesh(gpus, flags.mesh, meshes, subject);

@@ -43,5 +43,32 @@ TEST(PlanCommand, RefusesWhatItCannotPredict) {
   EXPECT_TRUE(refuses(run_here({"plan", "--size=2b"}), "--size"));
 }
 
+TEST(PlanCommand, NamesTheFlagsOfTheFastestTraining) {
+  const Outcome outcome =
+      run_binary({"plan", "--train", "--gpus=2", "--size=1.3b", "--resolution=480p", "--ssp=2",
+                  "--shard-group=2", "--recompute=attention"});
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_NE(outcome.out.find("1 clip(s) of 32760 tokens"), std::string::npos) << outcome.out;
+  EXPECT_NE(outcome.out.find("--recompute attention --data-parallel 1 --ssp 2 --ulysses 1 --ring 1 "
+                             "--shard-group 2\n"),
+            std::string::npos)
+      << outcome.out;
+}
+
+TEST(PlanCommand, SaysWhatToChangeIfNoTrainingFits) {
+  const Outcome outcome = run_binary(
+      {"plan", "--train", "--gpus=1", "--size=14b", "--resolution=480p", "--gpu-memory=80"});
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_NE(outcome.out.find("nothing fits"), std::string::npos) << outcome.out;
+  EXPECT_NE(outcome.out.find("--lora-rank 32, which fits"), std::string::npos) << outcome.out;
+}
+
+TEST(PlanCommand, RefusesFlagsOfTheOtherKindOfPlan) {
+  EXPECT_TRUE(refuses(run_here({"plan", "--batch-size=2"}), "--batch-size: found without --train"));
+  EXPECT_TRUE(refuses(run_here({"plan", "--train", "--videos=2"}), "--videos: found with --train"));
+  EXPECT_TRUE(refuses(run_here({"plan", "--train", "--precision=hif8"}), "expected bf16"));
+  EXPECT_TRUE(refuses(run_here({"plan", "--train", "--gpu-memory=0"}), "--gpu-memory"));
+}
+
 }  // namespace
 }  // namespace ospnext
