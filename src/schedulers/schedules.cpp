@@ -1,5 +1,6 @@
 #include "schedulers/schedules.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace ospnext {
@@ -63,6 +64,16 @@ at::Tensor diffusers_euler_levels(int64_t steps, double shift) {
   const at::Tensor times =
       steps == 1 ? torch::full({1}, first, torch::kFloat64) : even_levels(first, last, steps - 1);
   return shifted_sigma(times / kTrainSteps, shift);
+}
+
+at::Tensor flash_levels(int64_t steps, double shift, int64_t last, double ratio) {
+  TORCH_CHECK(0 <= last && last < steps && 0 < ratio && ratio <= 1, "flash_levels: level ", last,
+              " of ", steps, ", ratio ", ratio);
+  const auto count = std::max(static_cast<int64_t>(static_cast<double>(steps - last) * ratio),
+                              int64_t{1});  // the final 0 included
+  const auto start = torch::linspace(1, 0, steps + 1, torch::kFloat32)[last + 1].item<float>();
+  const at::Tensor rest = torch::linspace(start, 0, count, torch::kFloat32).slice(0, 0, count - 1);
+  return at::cat({euler_levels(steps, shift).slice(0, 0, last + 1), shifted_sigma(rest, shift)});
 }
 
 Schedule exact_schedule(const at::Tensor& levels) {

@@ -53,6 +53,13 @@ at::Tensor diffusers_unipc_036_levels(int64_t steps, double shift);
 // shifted. So the last level is shifted twice.
 // Source: diffusers schedulers/scheduling_flow_match_euler_discrete.py.
 at::Tensor diffusers_euler_levels(int64_t steps, double shift);
+// MixGRPO-Flash: the levels of euler_levels() up to level `last`, that of the last step with noise.
+// Then max(int((N - last)·ratio), 1) levels that are even before the shift, from that of level last
+// + 1 down to 0, without the 0 itself as everywhere here; a single one would be the 0. 0 <= last <
+// N = steps, 0 < ratio <= 1. -> [last + max(int((N - last)·ratio), 1)] float32
+// Source: MixGRPO fastvideo/utils/sampling_utils.py:run_sample_step. Where its rule gives a single
+// level, it ends at that of last + 1 and leaves noise in the result; here it is the final 0.
+at::Tensor flash_levels(int64_t steps, double shift, int64_t last, double ratio);
 
 // The following functions turn levels [N] into a schedule.
 
