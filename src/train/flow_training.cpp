@@ -7,13 +7,11 @@
 #include "core/torch/cuda_graph.h"
 #include "core/torch/random.h"
 #include "data/tiny_world/captions.h"
-#include "io/readers/bounded_json.h"
 #include "packages/load_model.h"
 #include "schedulers/schedules.h"
-#include "train/deepen.h"
 #include "train/flow_matching.h"
+#include "train/flow_trainees.h"
 #include "train/latent_cache.h"
-#include "train/model_folder_writer.h"
 
 namespace ospnext {
 namespace {
@@ -21,8 +19,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int64_t kTokenizerSentences = 20000;
-constexpr const char* kTransformer = "transformer.";
-constexpr const char* kTextEncoder = "text_encoder.";
 constexpr int64_t kExtraIds = 300;  // T5's special tokens; their ids follow the pieces
 
 // The clips and captions of one step.
@@ -64,75 +60,6 @@ TextRows encode_captions(Umt5Encoder& encoder, const at::Tensor& ids, int64_t te
   return pad_text(encoder->forward(ids, (ids != 0).to(at::kLong)), text_len);
 }
 
-// The two models that are trained: float32 master weights, computation in the precision of the run.
-// The blocks of the transformer may be sharded.
-struct Trainees {
-  Transformer transformer{nullptr};
-  Umt5Encoder text_encoder{nullptr};
-
-  NamedTensors whole_parameters() {
-    NamedTensors named = ospnext::whole_parameters(transformer, kTransformer);
-    const NamedTensors more = named_parameters(*text_encoder, kTextEncoder);
-    named.insert(named.end(), more.begin(), more.end());
-    return named;
-  }
-};
-
-// The transformer that is trained, which insert_blocks may have deepened: the mesh depends only on
-// what that does not change.
-TransformerConfig configured_transformer(const FlowTrainingConfig& config) {
-  return config.initial_model.empty()
-             ? transformer_config_from_json(read_json_file(config.transformer_config),
-                                            config.transformer_config)
-             : read_transformer_config(find_model_files({.model = config.initial_model})
-                                           .require(ModelPart::kTransformer));
-}
-
-// With random weights.
-Trainees new_trainees(const FlowTrainingConfig& config, at::Device device) {
-  Trainees trainees{Transformer(configured_transformer(config)),
-                    Umt5Encoder(umt5_config_from_json(read_json_file(config.text_encoder_config),
-                                                      config.text_encoder_config))};
-  trainees.transformer->reset_parameters(
-      seeded_generator(config.seed, "transformer initial weights"));
-  trainees.text_encoder->reset_parameters(
-      seeded_generator(config.seed, "text encoder initial weights"));
-  trainees.transformer->to(device);
-  trainees.text_encoder->to(device);
-  return trainees;
-}
-
-// With the weights of config.initial_model.
-Trainees loaded_trainees(const FlowTrainingConfig& config, at::Device device,
-                         const WeightRanks& weights) {
-  const ModelFiles files = find_model_files({.model = config.initial_model});
-  const ComputeOptions masters{.device = device, .dtype = at::kFloat, .hif8 = Hif8Use::kNowhere};
-  const bool deepens = !config.insert_blocks.empty();
-  Trainees trainees{load_transformer(files.require(ModelPart::kTransformer), masters,
-                                     deepens ? WeightRanks() : weights),
-                    load_text_encoder(files.require(ModelPart::kTextEncoder), masters)};
-  if (deepens) {
-    trainees.transformer = deepen(trainees.transformer, config.insert_blocks);
-  }
-  for (at::Tensor& parameter : trainees.text_encoder->parameters()) {
-    parameter.set_requires_grad(true);
-  }
-  return trainees;
-}
-
-Trainees initial_trainees(const FlowTrainingConfig& config, at::Device device,
-                          at::ScalarType precision, const TrainingRanks& ranks) {
-  const WeightRanks weights = ranks.weights(precision);
-  Trainees trainees = config.initial_model.empty() ? new_trainees(config, device)
-                                                   : loaded_trainees(config, device, weights);
-  if (trainees.transformer->sharded_weights().size() == 0) {
-    trainees.transformer->shard_blocks(weights.group, weights.linears);
-  }
-  train_all_weights(trainees.transformer, precision);
-  trainees.text_encoder->set_compute_dtype(precision);
-  return trainees;
-}
-
 ShapeShares shares_of(const FlowTrainingConfig& config) {
   ShapeShares shares{};
   std::ranges::copy(config.shape_shares, shares.begin());  // check() has compared the lengths
@@ -171,32 +98,6 @@ std::vector<LatentGroup> encode_clips(const FlowTrainingConfig& config,
                        .patterned = config.patterned,
                        .shape_shares = shares_of(config)},
                       vae, precision, tokenizer, device, config.latent_cache, progress, cancel);
-}
-
-// Gives the parameters of `module` the values of `tensors`, whose names have `prefix` in front.
-void fill_from(torch::nn::Module& module, const std::string& prefix,
-               const std::map<std::string, at::Tensor>& tensors) {
-  const torch::NoGradGuard no_grad;
-  for (auto& item : module.named_parameters()) {
-    item.value().copy_(tensors.at(prefix + item.key()));
-  }
-}
-
-// Writes the trained parts, the VAE and the tokenizer as a model folder.
-void write_model(const FlowTrainingConfig& config, const TransformerConfig& transformer_config,
-                 const Umt5Config& text_encoder_config,
-                 const std::map<std::string, at::Tensor>& averages) {
-  const fs::path folder = fs::path(config.output) / "model";
-  Transformer transformer(transformer_config);
-  fill_from(*transformer, kTransformer, averages);
-  write_transformer_folder(folder / "transformer", transformer, transformer_config);
-  Umt5Encoder text_encoder(text_encoder_config);
-  fill_from(*text_encoder, kTextEncoder, averages);
-  write_text_encoder_folder(folder / "text_encoder", text_encoder, text_encoder_config);
-  fs::create_directories(folder / "vae");
-  fs::copy(config.vae, folder / "vae",
-           fs::copy_options::overwrite_existing | fs::copy_options::recursive);
-  write_model_index(folder, config.tokenizer, config.generation_config);
 }
 
 // Calls `work` on rank 0 first, which may write files that it reads on the other ranks.
@@ -261,7 +162,7 @@ bool train_flow(const FlowTrainingConfig& config, Progress& progress,
   const at::Tensor empty_caption =
       at::tensor(tokenizer.encode("", groups[0].ids.size(2)).ids, at::kLong).to(device);  // [T]
   TrainedParameters parameters(trainees.whole_parameters(), ranks, &transformer->sharded_weights(),
-                               kTransformer);
+                               kTransformerPrefix);
   TrainingRun run(config, parameters, progress, cancel);
   TokenTablesByGrid tables(transformer->config(), device, ranks.work.sequence);
   TrainingBlocks blocks(transformer, config.checkpointing.parse());
