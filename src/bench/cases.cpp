@@ -4,7 +4,7 @@
 #include <memory>
 
 #include "core/torch/random.h"
-#include "engine/plan.h"
+#include "engine/model_flops.h"
 #include "kernels/attention.h"
 #include "kernels/modulate.h"
 #include "kernels/norm.h"
@@ -54,26 +54,6 @@ std::vector<Pattern> patterns_of(const TransformerConfig& config) {
 
 Layout layout_of(const BenchModel& model, Pattern pattern) {
   return {model.grid(), pattern, model.transformer.sparse_ratio, model.compute.device};
-}
-
-// Floating-point operations for all pairs of tokens inside each segment.
-double attention_flops(const TransformerConfig& config, const Layout& layout) {
-  double pairs = 0;
-  for (const int64_t length : layout.lengths()) {
-    pairs += static_cast<double>(length) * static_cast<double>(length);
-  }
-  return pairs * pair_flops(config);
-}
-
-double text_flops(const TransformerConfig& config, int64_t L) {
-  return static_cast<double>(L * kTextRows) * pair_flops(config);
-}
-
-double block_flops(const BenchModel& model, Pattern pattern) {
-  const int64_t L = model.grid().tokens();
-  return attention_flops(model.transformer, layout_of(model, pattern)) +
-         text_flops(model.transformer, L) +
-         static_cast<double>(L) * linear_flops(model.transformer);
 }
 
 at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
@@ -178,7 +158,7 @@ std::vector<BenchCase> cases_of_blocks(const BenchModel& model, const Transforme
   for (size_t i = 0; i < transformer->plan().size(); ++i) {
     const Pattern pattern = transformer->plan()[i].pattern;
     cases.push_back({.name = std::string("block, ").append(pattern_name(pattern)),
-                     .flops = block_flops(model, pattern),
+                     .flops = block_flops(model.transformer, model.grid(), pattern),
                      .ours = [=]() mutable {
                        transformer->run_blocks(x, {i, i + 1}, text, time, *tables, run);
                      }});
@@ -324,16 +304,6 @@ std::vector<BenchCase> block_cases(const BenchModel& model) {
   return cases;
 }
 
-double forward_flops(const BenchModel& model) {
-  const TransformerConfig& config = model.transformer;
-  double flops = 0;
-  for (const BlockPlan& plan :
-       plan_blocks(config.skiparse_type(), config.num_layers, config.num_full_blocks)) {
-    flops += block_flops(model, plan.pattern);
-  }
-  return flops;
-}
-
 std::vector<BenchCase> forward_cases(const BenchModel& model) {
   const TransformerConfig& config = model.transformer;
   Transformer transformer = random_parts(model).transformer(model.compute);
@@ -353,12 +323,13 @@ std::vector<BenchCase> forward_cases(const BenchModel& model) {
     }
     open->forward(latent, text, open->embed_time(time), *tables, run);
   };
+  const double flops = forward_flops(config, model.grid());
   const auto adapter = std::make_shared<Adapter>(attention_adapter(model, latent.options()));
   std::vector<BenchCase> cases = {
       {.name = std::string("forward, ").append(config.skiparse_model_type),
-       .flops = forward_flops(model),
+       .flops = flops,
        .ours = [=] { pass_with({}); }},
-      {.name = "  + live LoRA of rank 32", .flops = forward_flops(model), .ours = [=]() mutable {
+      {.name = "  + live LoRA of rank 32", .flops = flops, .ours = [=]() mutable {
          pass_with({{adapter.get(), 1.0}});
        }}};
   if (model.compute.device.is_cuda()) {

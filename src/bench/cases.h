@@ -41,9 +41,6 @@ struct BenchModel {
   std::vector<int64_t> latent_shape() const;
 };
 
-// Floating-point operations of a forward pass of the blocks on one video.
-double forward_flops(const BenchModel& model);
-
 // A large matrix product and a large copy. They measure the device's limits: the first case has
 // `flops`, the second has `bytes`.
 std::vector<BenchCase> ceiling_cases(const ComputeOptions& compute);

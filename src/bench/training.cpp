@@ -10,6 +10,7 @@
 #include "core/number_check.h"
 #include "core/torch/random.h"
 #include "engine/memory.h"
+#include "engine/model_flops.h"
 #include "packages/random_model.h"
 #include "train/ema.h"
 #include "train/flow_matching.h"
@@ -122,7 +123,7 @@ std::string summary(const TrainingBenchConfig& config, const BenchModel& model,
                 "a step: %.4f s, the median of %zd\n%.3f samples/s, %.1f model TFLOP/s a process, "
                 "at most %.2f GiB\n",
                 seconds, cost.settled_steps().size(), samples,
-                3 * forward_flops(model) * samples / processes / kTera,
+                3 * forward_flops(model.transformer, model.grid()) * samples / processes / kTera,
                 static_cast<double>(cost.peak_bytes()) / kGibibyte);
   return text;
 }
