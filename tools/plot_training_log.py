@@ -3,7 +3,8 @@
 
     tools/plot_training_log.py OUTPUT.svg LOG.csv:COLUMN [LOG.csv:COLUMN ...]
 
-One panel a column, logarithmic upwards, steps to the right. Needs nothing but Python.
+One panel a column, logarithmic upwards, steps to the right; rows where the column is empty are left out. Needs
+nothing but Python.
 """
 import csv
 import math
@@ -19,8 +20,11 @@ def read_curve(spec):
         rows = list(csv.DictReader(file))
     if not rows or column not in rows[0]:
         sys.exit(f"{path}: found no column {column}")
-    points = [(int(row["step"]), float(row[column])) for row in rows]
-    return f"{pathlib.Path(path).stem}: {column}", [(x, y) for x, y in points if y > 0]
+    points = [(int(row["step"]), float(row[column])) for row in rows if row[column]]
+    positive = [(x, y) for x, y in points if y > 0]
+    if not positive:
+        sys.exit(f"{path}: found no number above 0 in column {column}")
+    return f"{pathlib.Path(path).stem}: {column}", positive
 
 
 def panel(title, points, offset):

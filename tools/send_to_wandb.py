@@ -3,9 +3,10 @@
 
     tools/send_to_wandb.py OUTPUT_FOLDER --project P [--name N] [--follow]
 
-Each column becomes a metric over the training's steps. --follow also waits for new rows, until Ctrl-C.
-Weights & Biases takes only growing steps and takes nothing back. So when a resumed training has replaced rows
-that were sent, all rows go to a new run beside the old one, in the same group. Needs `pip install wandb`.
+Each column becomes a metric over the training's steps; a row has no value where its cell is empty. --follow also
+waits for new rows, until Ctrl-C. Weights & Biases takes only growing steps and takes nothing back. So when a resumed
+training has replaced rows that were sent, all rows go to a new run beside the old one, in the same group. Needs
+`pip install wandb`.
 """
 import argparse
 import csv
@@ -32,7 +33,7 @@ def read_rows(log):
     rows = []
     for number, line in enumerate(lines[1:], 2):
         try:
-            row = dict(zip(lines[0], map(float, line), strict=True))
+            row = {name: float(cell) for name, cell in zip(lines[0], line, strict=True) if cell}
             if not all(map(math.isfinite, row.values())):
                 raise ValueError
             row["step"] = int(line[0])

@@ -76,6 +76,10 @@ class SendToWandb(unittest.TestCase):
                                    "gradient_norm": 0.590722})
         self.assertGreater(len(rows), 100)
 
+    def test_empty_cell_is_no_value(self):
+        rows = self.rows("step,loss,validation_loss\n5,2,\n10,1,3\n")
+        self.assertEqual(rows, [{"step": 5, "loss": 2.0}, {"step": 10, "loss": 1.0, "validation_loss": 3.0}])
+
     def test_unfinished_line_waits(self):
         self.assertEqual(self.rows("st"), [])
         self.assertEqual(self.rows(HEADER), [])
