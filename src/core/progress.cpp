@@ -1,7 +1,12 @@
 #include "core/progress.h"
 
+#include <sys/ioctl.h>
+#include <unistd.h>
+
 #include <cmath>
 #include <cstdio>
+
+#include "core/utf8.h"
 
 namespace ospnext {
 namespace {
@@ -17,6 +22,13 @@ std::string clock_text(double seconds) {
     std::snprintf(text, sizeof text, "%lld:%02lld", whole / 60, whole % 60);
   }
   return text;
+}
+
+// The part of a line that the terminal shows without a line break, which could not be rewritten.
+std::string cut_to_terminal(const std::string& line) {
+  winsize size{};
+  const bool is_known = ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1;
+  return is_known ? utf8_prefix(line, size.ws_col - 1) : line;
 }
 
 }  // namespace
@@ -86,7 +98,7 @@ void Progress::show(const std::string& note, bool last) {
     }
   }
   if (in_place_) {
-    *out_ << "\r\033[K" << line << (last ? "\n" : "") << std::flush;
+    *out_ << "\r\033[K" << cut_to_terminal(line) << (last ? "\n" : "") << std::flush;
   } else {
     *out_ << line << "\n" << std::flush;
   }
