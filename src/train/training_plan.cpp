@@ -181,29 +181,33 @@ double optimizer_seconds(const TrainingSetting& setting, const TrainingSubject& 
   return (step + static_cast<double>(subject.accumulate) * pass) / subject.memory_bandwidth;
 }
 
-// Seconds that the GPU waits for host memory in a step. Weights travel beside computation, in both
-// passes, and gradients back; inputs of blocks are waited for; of the state of the optimizer, the
-// way there runs beside the way back.
+// Seconds that the GPU waits for host memory in a step. Inputs of blocks are waited for, there and
+// back. At the step, the way to the GPU runs beside the way back: 12 bytes of moments and averages
+// for a parameter; of weights and gradients 20, for norm, scaling, AdamW and averages. Beside the
+// computation of a pass, weights come for each run of a block, and sums of gradients.
 double host_seconds(const TrainingPlan& plan, const TrainingSubject& subject,
                     const ParameterCounts& counts, int64_t gathers) {
   const TrainedState& state = subject.state;
   const TransformerConfig& transformer = subject.model.transformer;
   const auto passes = static_cast<double>(subject.accumulate);
   const int shards = plan.setting.shard_group;
-  double seconds = 2 * passes * static_cast<double>(plan.memory.host_activations);
+  double waited = 2 * passes * static_cast<double>(plan.memory.host_activations);  // bytes
   if (state.offload_optimizer) {
     const auto own = static_cast<double>(own_trained(transformer, state.lora_rank, shards));
-    seconds += own * (2 * kFloat + (state.ema ? kFloat : 0));
+    waited += own * (2 * kFloat + (state.ema ? kFloat : 0));
   }
-  seconds /= subject.host_link;
+  double beside = 0;
   if (state.offload_weights) {
+    constexpr double kStep = 20;
+    const bool is_lora = state.lora_rank > 0;
+    const double own = static_cast<double>(counts.block) / shards;
     const auto layers = static_cast<double>(transformer.num_layers);
-    const double gradients = state.lora_rank > 0 ? 0 : kFloat * layers;
-    const double bytes = static_cast<double>(counts.block) / shards *
-                         (static_cast<double>(gathers * subject.model.value_bytes) + gradients);
-    seconds += std::max(0.0, passes * bytes / subject.host_link - plan.compute);
+    const double weight = is_lora ? static_cast<double>(subject.model.value_bytes) : kFloat;
+    beside =
+        passes * own * (static_cast<double>(gathers) * weight + (is_lora ? 0 : kFloat * layers));
+    waited += is_lora ? 0 : kStep * own * layers;
   }
-  return seconds;
+  return (waited + std::max(0.0, beside - plan.compute * subject.host_link)) / subject.host_link;
 }
 
 }  // namespace

@@ -47,17 +47,23 @@ std::vector<int> wished_shard_groups(int gpus, int64_t wish) {
 
 // What blocks may keep. Automatic: nothing, attention, inputs, and inputs with 1 to all but one
 // block that computes nothing again.
-std::vector<Checkpointing> wished_checkpointings(const TrainingWishes& wishes, int64_t layers) {
+std::vector<Checkpointing> wished_checkpointings(const TrainingWishes& wishes,
+                                                 const TrainingSubject& subject) {
   using Kept = Checkpointing::Kept;
   const bool in_host = wishes.offload_activations;
   if (wishes.recompute != "auto") {
-    return {CheckpointingFields{wishes.recompute, in_host}.parse()};
+    const Checkpointing wished = CheckpointingFields{wishes.recompute, in_host}.parse();
+    if (wished.kept == Kept::kEverything && subject.state.offload_weights) {
+      throw InputError(
+          "`offload_weights`: found with `recompute` none, expected blocks that compute again");
+    }
+    return {wished};
   }
   std::vector<Checkpointing> all{{Kept::kAttention, 0, in_host}};
-  if (!in_host) {
+  if (!in_host && !subject.state.offload_weights) {
     all.push_back({Kept::kEverything, 0, false});
   }
-  for (int64_t free = 0; free < layers; ++free) {
+  for (int64_t free = 0; free < subject.model.transformer.num_layers; ++free) {
     all.push_back({Kept::kInput, free, in_host});
   }
   return all;
@@ -83,7 +89,7 @@ int64_t least_memory(const std::vector<TrainingPlan>& plans) {
 std::vector<TrainingPlan> training_plans(int gpus, const TrainingWishes& wishes,
                                          const TrainingSubject& subject) {
   const std::vector<int> groups = wished_shard_groups(gpus, wishes.shard_group);
-  const auto kept = wished_checkpointings(wishes, subject.model.transformer.num_layers);
+  const auto kept = wished_checkpointings(wishes, subject);
   const auto better = [&](const TrainingPlan& a, const TrainingPlan& b) {
     return is_better(a, b, wishes.memory);
   };
@@ -137,11 +143,13 @@ std::vector<SmallerTraining> smaller_trainings(int gpus, const TrainingWishes& w
   });
   wish("another `shard_group`", [](TrainingWishes& it) { it.shard_group = 0; });
   state("`offload_optimizer`", [](TrainedState& it) { it.offload_optimizer = true; });
-  state("`offload_weights`", [](TrainedState& it) { it.offload_weights = true; });
-  state("`offload_optimizer` with `offload_weights`", [](TrainedState& it) {
-    it.offload_optimizer = true;
-    it.offload_weights = true;
-  });
+  if (wishes.recompute != "none") {
+    state("`offload_weights`", [](TrainedState& it) { it.offload_weights = true; });
+    state("`offload_optimizer` with `offload_weights`", [](TrainedState& it) {
+      it.offload_optimizer = true;
+      it.offload_weights = true;
+    });
+  }
   state("`lora_rank` 32", [](TrainedState& it) { it.lora_rank = kUsualRank; });
   const MeshFields& sides = wishes.mesh;
   if (sides.data_parallel * sides.ssp * sides.ulysses * sides.ring == 0) {

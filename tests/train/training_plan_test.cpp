@@ -218,6 +218,10 @@ TEST(TrainingSettings, RefuseWishesThatNothingMeets) {
   wishes = with_memory(139);
   wishes.recompute = "some";
   EXPECT_THROW(training_plans(4, wishes, subject), InputError);
+  wishes.recompute = "none";
+  EXPECT_FALSE(training_plans(4, wishes, subject).empty());
+  subject.state.offload_weights = true;
+  EXPECT_THROW(training_plans(4, wishes, subject), InputError);
 }
 
 }  // namespace
