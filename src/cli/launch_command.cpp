@@ -1,10 +1,12 @@
 // ospnext launch: runs a command in several processes of this host that work together.
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <thread>
 
 #include "cli/commands.h"
+#include "cli/exit_status.h"
 #include "core/error.h"
 #include "core/number_check.h"
 #include "parallel/child_processes.h"
@@ -17,11 +19,15 @@ namespace {
 struct LaunchConfig {
   int64_t processes = 0;
   int64_t port = 0;
+  int64_t grace = 300;  // seconds
 
   template <class Visitor>
   void visit(Visitor&& field) {
     field("processes", processes, "how many processes to start; also -n");
     field("port", port, "port of the store that connects the processes; 0: any free port");
+    field("grace", grace,
+          "seconds that the processes have after an interrupt, before they are killed; a training "
+          "finishes its step in them and writes a checkpoint");
   }
 };
 
@@ -62,7 +68,6 @@ std::map<std::string, std::string> variables_of(int64_t rank, int64_t processes,
 
 // Throws an error that says how a failed process ended.
 [[noreturn]] void fail(const ChildEnd& end) {
-  constexpr int kBadInput = 2;
   const std::string name = "rank " + std::to_string(end.child);
   if (end.status == kBadInput) {
     throw InputError(name + " refused its input, as it says above");
@@ -78,7 +83,7 @@ std::map<std::string, std::string> variables_of(int64_t rank, int64_t processes,
 }  // namespace
 
 void run_launch(const Arguments& arguments, const CancellationToken& cancel) {
-  constexpr int64_t kMostProcesses = 1024, kMostPort = 65535;
+  constexpr int64_t kMostProcesses = 1024, kMostPort = 65535, kMostGrace = 86400;
   Arguments own = arguments;
   const Arguments command = take_command(own);
   std::replace(own.begin(), own.end(), std::string("-n"), std::string("--processes"));
@@ -91,6 +96,7 @@ void run_launch(const Arguments& arguments, const CancellationToken& cancel) {
   }
   check_range<int64_t>("--processes", config.processes, 1, kMostProcesses);
   check_range<int64_t>("--port", config.port, 0, kMostPort);
+  check_range<int64_t>("--grace", config.grace, 1, kMostGrace);
   if (command.empty()) {
     throw InputError("launch: found no command, expected one behind --, as in \"-- generate\"");
   }
@@ -99,8 +105,10 @@ void run_launch(const Arguments& arguments, const CancellationToken& cancel) {
   for (int64_t rank = 0; rank < config.processes; ++rank) {
     children.start(command, variables_of(rank, config.processes, store.port()));
   }
-  const ChildEnd end = children.wait(cancel);
-  cancel.check();
+  const ChildEnd end = children.wait(cancel, std::chrono::seconds(config.grace));
+  if (end.status == kInterrupted) {
+    throw Cancelled();
+  }
   if (end.status != 0) {
     fail(end);
   }

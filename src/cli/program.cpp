@@ -7,17 +7,15 @@
 #include <new>
 
 #include "cli/commands.h"
+#include "cli/exit_status.h"
 #include "cli/interrupt.h"
 #include "core/error.h"
 #include "core/torch/torch.h"
 #include "core/version.h"
+#include "parallel/peer_error.h"
 
 namespace ospnext {
 namespace {
-
-constexpr int kFailed = 1;
-constexpr int kBadInput = 2;
-constexpr int kInterrupted = 130;
 
 std::string usage() {
   return std::string("ospnext ") + kVersion +
@@ -84,10 +82,12 @@ int run_program(const Arguments& arguments) {
     return report(kBadInput, error.what());
   } catch (const Cancelled& error) {
     return report(kInterrupted, error.what());
-  } catch (const RunError& error) {
+  } catch (const PeerError& error) {
     // An interrupt reaches all processes of a run. One may notice it first as a failure of another.
     return interrupt_token().cancelled() ? report(kInterrupted, Cancelled().what())
                                          : report(kFailed, error.what());
+  } catch (const RunError& error) {
+    return report(kFailed, error.what());
   } catch (const c10::Error& error) {
     return report(kFailed, error.what_without_backtrace());
   } catch (const std::bad_alloc&) {

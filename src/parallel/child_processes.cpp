@@ -110,17 +110,17 @@ void ChildProcesses::start(const std::vector<std::string>& arguments,
   children_.push_back({pid, true, {out.read, STDOUT_FILENO, {}}, {err.read, STDERR_FILENO, {}}});
 }
 
-ChildEnd ChildProcesses::wait(const CancellationToken& cancel) {
+ChildEnd ChildProcesses::wait(const CancellationToken& cancel, std::chrono::seconds grace) {
   using Clock = std::chrono::steady_clock;
   constexpr int kPoll = 100;  // milliseconds
-  constexpr auto kGrace = std::chrono::seconds(10);
+  constexpr std::chrono::seconds kGraceAfterFailure{10};
   std::optional<ChildEnd> bad;
   std::optional<Clock::time_point> kill_at;
-  const auto stop = [&](int signal) {
+  const auto stop = [&](int signal, std::chrono::seconds after) {
     if (!kill_at) {
       signal_all(signal);
       signal_all(SIGCONT);  // a stopped process cannot react to a signal
-      kill_at = Clock::now() + kGrace;
+      kill_at = Clock::now() + after;
     }
   };
   while (any_runs()) {
@@ -130,8 +130,10 @@ ChildEnd ChildProcesses::wait(const CancellationToken& cancel) {
         bad = end;
       }
     }
-    if (bad || cancel.cancelled()) {
-      stop(cancel.cancelled() ? SIGINT : SIGTERM);
+    if (bad) {
+      stop(SIGTERM, kGraceAfterFailure);
+    } else if (cancel.cancelled()) {
+      stop(SIGINT, grace);
     }
     if (kill_at && Clock::now() > *kill_at) {
       signal_all(SIGKILL);

@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <chrono>
 #include <map>
 #include <string>
 #include <vector>
@@ -32,9 +33,10 @@ class ChildProcesses {
 
   // Forwards the output lines of all children until all have ended; lines of child 2 get the prefix
   // "[2] ". When a child ends with a status other than 0, or on `cancel`, the others are stopped,
-  // including suspended ones: by SIGTERM (SIGINT on `cancel`), and after ten seconds by SIGKILL.
-  // Returns the end of the first child with a status other than 0, or status 0.
-  ChildEnd wait(const CancellationToken& cancel);
+  // including suspended ones: by SIGTERM (SIGINT on `cancel`), and by SIGKILL after ten seconds
+  // (`grace` on `cancel`). Returns the end of the first child with a status other than 0, or
+  // status 0.
+  ChildEnd wait(const CancellationToken& cancel, std::chrono::seconds grace);
 
  private:
   struct Stream {

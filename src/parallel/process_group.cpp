@@ -19,6 +19,7 @@
 
 #include "core/error.h"
 #include "core/torch/shape_check.h"
+#include "parallel/peer_error.h"
 
 namespace ospnext {
 namespace {
@@ -135,7 +136,7 @@ void Store::set(const std::string& key, const std::string& text) const {
   try {
     connection_->tcp->set(key, std::vector<uint8_t>(text.begin(), text.end()));
   } catch (const std::exception&) {
-    throw RunError("the store of the run has gone");
+    throw PeerError("the store of the run has gone");
   }
 }
 
@@ -147,7 +148,7 @@ std::optional<std::string> Store::find(const std::string& key) const {
     const std::vector<uint8_t> bytes = connection_->tcp->get(key);
     return std::string(bytes.begin(), bytes.end());
   } catch (const std::exception&) {
-    throw RunError("the store of the run has gone");
+    throw PeerError("the store of the run has gone");
   }
 }
 
@@ -184,7 +185,7 @@ struct ProcessGroup::Engine {
     return work;
   }
 
-  // Calls the function. Turns its exceptions into a RunError with the reason from options.explain.
+  // Calls the function. Turns its exceptions into a PeerError with the reason from options.explain.
   template <class Function>
   void explained(const Function& function) const {
     try {
@@ -192,7 +193,7 @@ struct ProcessGroup::Engine {
     } catch (const InputError&) {
       throw;
     } catch (const std::exception& error) {
-      throw RunError(options.explain ? options.explain(error.what()) : error.what());
+      throw PeerError(options.explain ? options.explain(error.what()) : error.what());
     }
   }
 

@@ -7,7 +7,7 @@
 #include <thread>
 #include <vector>
 
-#include "core/error.h"
+#include "parallel/peer_error.h"
 
 namespace ospnext {
 namespace {
@@ -76,16 +76,16 @@ class World::Watch {
     thread_.join();
   }
 
-  void meet(const std::string& meeting) {
+  void meet(const std::string& meeting, bool cancellable) {
     store_.set(key_of(meeting, rank_), "");
     for (int rank = 0; rank < size(); ++rank) {
       while (!store_.find(key_of(meeting, rank))) {
-        if (options_.cancel != nullptr) {
+        if (cancellable && options_.cancel != nullptr) {
           options_.cancel->check();
         }
         if (const auto found = failure()) {
           failed(*found);
-          throw RunError(*found);
+          throw PeerError(*found);
         }
         std::this_thread::sleep_for(kPoll);
       }
@@ -333,9 +333,9 @@ World::~World() {
   }
 }
 
-void World::meet() {
+void World::meet(bool cancellable) {
   if (watch_) {
-    watch_->meet("met/" + std::to_string(meetings_++));
+    watch_->meet("met/" + std::to_string(meetings_++), cancellable);
   }
 }
 

@@ -37,8 +37,9 @@ class World {
   Journal& journal() const { return *journal_; }
 
   // Waits for all ranks with no time limit, for places where one rank works much longer than the
-  // others. Throws RunError when a rank dies or fails.
-  void meet();
+  // others. Throws PeerError when a rank dies or fails, and Cancelled unless `cancellable` is
+  // false: then what the ranks do here is finished also after an interrupt.
+  void meet(bool cancellable = true);
   // Says that the work of this rank is done. Rank 0 waits here for the others.
   void finish();
 

@@ -1,20 +1,16 @@
 // `ospnext launch`: several processes make the same video as one. A failure of one process ends
 // all, and the message names it.
-#include <algorithm>
 #include <chrono>
-#include <fstream>
 #include <nlohmann/json.hpp>
-#include <thread>
 
 #include "cli/generate_fixture.h"
+#include "cli/launched_processes.h"
 #include "io/weights.h"
 #include "parallel/process_group.h"
 #include "support/compare.h"
 
 namespace ospnext {
 namespace {
-
-using std::chrono::milliseconds;
 
 // A small sparse model with several heads.
 class Launch : public testing::Test {
@@ -54,30 +50,10 @@ bool holds(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
 }
 
-void wait_until(const std::function<bool()>& ready) {
-  for (int i = 0; i < 1200 && !ready(); ++i) {
-    std::this_thread::sleep_for(milliseconds(50));
-  }
-}
-
-std::vector<pid_t> children_of(pid_t parent) {
-  const std::string id = std::to_string(parent);
-  std::ifstream file("/proc/" + id + "/task/" + id + "/children");
-  std::vector<pid_t> children;
-  for (pid_t child = 0; file >> child;) {
-    children.push_back(child);
-  }
-  return children;
-}
-
 // The children of the launcher, once one of them has printed that it is at `stage`.
 std::vector<pid_t> children_at(const std::string& stage, pid_t launcher, const std::string& err) {
   wait_until([&] { return holds(file_text(err), stage); });
   return children_of(launcher);
-}
-
-bool is_gone(pid_t process) {
-  return ::kill(process, 0) != 0;
 }
 
 TEST_F(Launch, MakesTheSameVideosAsOneProcess) {
@@ -233,7 +209,7 @@ TEST_F(Launch, AKilledRankEndsTheOthersAndIsNamed) {
   EXPECT_EQ(outcome.status, 1);
   EXPECT_TRUE(holds(outcome.err, "rank 1 was killed by signal 9 (Killed); the others were stopped"))
       << outcome.err;
-  EXPECT_TRUE(std::all_of(children.begin(), children.end(), is_gone));
+  EXPECT_TRUE(all_gone(children));
   EXPECT_TRUE(folder_.names().empty());
 }
 
@@ -247,7 +223,7 @@ TEST_F(Launch, AStoppedRankEndsTheOthersAndIsNamed) {
       });
   EXPECT_EQ(outcome.status, 1);
   EXPECT_TRUE(holds(outcome.err, "error: rank 2 ")) << outcome.err;
-  EXPECT_TRUE(std::all_of(children.begin(), children.end(), is_gone));
+  EXPECT_TRUE(all_gone(children));
   EXPECT_TRUE(folder_.names().empty());
 }
 
@@ -268,7 +244,7 @@ TEST_F(Launch, ARankLostInDecodingEndsTheOthersAndIsNamed) {
             });
     EXPECT_EQ(outcome.status, 1);
     EXPECT_TRUE(holds(outcome.err, "rank 1 ") && holds(outcome.err, told)) << outcome.err;
-    EXPECT_TRUE(std::all_of(children.begin(), children.end(), is_gone));
+    EXPECT_TRUE(all_gone(children));
     EXPECT_TRUE(folder_.names().empty());
   }
 }
@@ -281,7 +257,7 @@ TEST_F(Launch, AnInterruptEndsAllAndLeavesNothing) {
                                 ::kill(pid, SIGINT);
                               });
   EXPECT_EQ(outcome.status, 130) << outcome.err;
-  EXPECT_TRUE(std::all_of(children.begin(), children.end(), is_gone));
+  EXPECT_TRUE(all_gone(children));
   EXPECT_TRUE(folder_.names().empty());
 }
 
@@ -292,8 +268,8 @@ TEST_F(Launch, NoProcessOutlivesAKilledLauncher) {
     ::kill(pid, SIGKILL);
   });
   EXPECT_EQ(children.size(), 2);
-  wait_until([&] { return std::all_of(children.begin(), children.end(), is_gone); });
-  EXPECT_TRUE(std::all_of(children.begin(), children.end(), is_gone));
+  wait_until([&] { return all_gone(children); });
+  EXPECT_TRUE(all_gone(children));
   EXPECT_TRUE(folder_.names().empty());
 }
 
