@@ -1,6 +1,6 @@
 // Checkpoints of a training: folders "step-00000123", each with a safetensors file of every process
-// that keeps something of its own, and index.json, which is written last. A folder without it is
-// incomplete and counts as nothing.
+// that keeps something of its own, and index.json, which is written last
+// (io/readers/training_index.h). A folder without it is incomplete and counts as nothing.
 #pragma once
 
 #include <cstdint>
@@ -30,8 +30,8 @@ class TrainingCheckpoints {
   TrainingCheckpoints(std::filesystem::path folder, const TrainedParameters& parameters,
                       int64_t keep);
 
-  // Writes one; all processes call it. Throws RunError and InputError, and then leaves those of
-  // before as they are.
+  // Writes one; all processes call it. An interrupt does not end it. Throws RunError and
+  // InputError, and then leaves those of before as they are.
   void save(const TrainingState& state, const TrainingTensors& tensors) const;
 
   // Reads the newest complete one into `tensors`; nothing if there is none. It may come from a
@@ -39,6 +39,10 @@ class TrainingCheckpoints {
   std::optional<TrainingState> load_newest(const TrainingTensors& tensors) const;
 
  private:
+  // Removes what killed runs left incomplete, and makes the folder of a new one.
+  void make_room(const std::filesystem::path& target) const;
+  void remove_old() const;  // all but the last `keep`
+
   std::filesystem::path folder_;
   const TrainedParameters& parameters_;
   int64_t keep_;
