@@ -147,6 +147,7 @@ bool train_flow(const FlowTrainingConfig& config, Progress& progress,
   const SideStream stream(device);
   const SideStream::Scope on_stream(stream);
   const auto world = join_world(place, config.world, device, fields_to_json(config), cancel);
+  const auto lock = lock_output(config, world->all().rank() == 0);
   const std::vector<FrameSize> sizes = parse_frame_sizes("`sizes`", config.sizes);
   const TrainingRanks ranks =
       training_ranks(world, config.mesh, configured_transformer(config), config.batch_size);

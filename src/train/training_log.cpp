@@ -1,5 +1,7 @@
 #include "train/training_log.h"
 
+#include <algorithm>
+#include <charconv>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -7,6 +9,7 @@
 #include <sstream>
 
 #include "core/error.h"
+#include "io/output_file.h"
 
 namespace ospnext {
 
@@ -19,15 +22,20 @@ TrainingLog::TrainingLog(std::filesystem::path file, int64_t first_step, const P
   if (!old || ranks.rank() != 0) {
     return;
   }
+  // A full disk may have cut the last row: it has fewer columns, or no end of line.
   std::string kept, line;
-  while (std::getline(old, line)) {
-    const bool is_row = !line.empty() && std::isdigit(static_cast<unsigned char>(line[0])) != 0;
-    if (!is_row || std::stoll(line) <= first_step) {
+  const auto columns = [](const std::string& row) { return std::ranges::count(row, ','); };
+  while (std::getline(old, line) && !old.eof()) {
+    int64_t step = 0;
+    const auto number = std::from_chars(line.data(), line.data() + line.size(), step);
+    const bool is_row = number.ec == std::errc();
+    const bool is_whole = columns(line) == columns(kept.substr(0, kept.find('\n')));
+    if (kept.empty() || (is_row && is_whole && step <= first_step)) {
       kept += line + "\n";
     }
   }
   old.close();
-  std::ofstream(file_, std::ios::trunc) << kept;
+  write_text_file(file_, kept);
 }
 
 void TrainingLog::add(const std::vector<std::pair<std::string, at::Tensor>>& losses) {
@@ -94,9 +102,8 @@ void TrainingLog::write_row(const std::string& row) const {
     out << "\n";
   }
   out << row << "\n";
-  if (!out.flush()) {
-    throw RunError(file_.string() + ": cannot be written");
-  }
+  out.flush();
+  check_written(out, file_);
 }
 
 }  // namespace ospnext

@@ -9,6 +9,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr const char* kCheckpoints = "checkpoints";
+
 std::filesystem::path prepared_folder(const std::string& output) {
   std::error_code error;
   std::filesystem::create_directories(output, error);
@@ -39,6 +41,11 @@ void TrainingConfig::check() const {
   check_range("`max_seconds`", max_seconds, 0.0, 1e9);
 }
 
+std::unique_ptr<OutputLock> lock_output(const TrainingConfig& config, bool leads) {
+  return leads ? std::make_unique<OutputLock>(prepared_folder(config.output) / kCheckpoints)
+               : nullptr;
+}
+
 TrainingRun::TrainingRun(const TrainingConfig& config, TrainedParameters& parameters,
                          Progress& progress, const CancellationToken& cancel)
     : config_(config),
@@ -46,7 +53,7 @@ TrainingRun::TrainingRun(const TrainingConfig& config, TrainedParameters& parame
       optimizer_(parameters.tensors(), config.adamw),
       ema_(parameters.named(), config.ema),
       adaptive_clip_(config.max_gradient_norm),
-      checkpoints_(prepared_folder(config.output) / "checkpoints", parameters,
+      checkpoints_(prepared_folder(config.output) / kCheckpoints, parameters,
                    config.keep_checkpoints),
       progress_(progress),
       cancel_(cancel) {
@@ -159,6 +166,11 @@ void TrainingRun::load_checkpoint() {
     return;
   }
   step_ = state->step;
+  if (step_ > config_.steps) {
+    throw InputError("`steps`: found " + std::to_string(config_.steps) +
+                     ", but the checkpoint in " + config_.output + " has " + std::to_string(step_) +
+                     " finished steps; expected at least as many");
+  }
   optimizer_.set_steps(step_);
   ema_.load(ema_.shadow(), step_);
   AdaptiveClipState clip;

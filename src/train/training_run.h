@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -10,6 +11,7 @@
 
 #include "core/cancel.h"
 #include "core/progress.h"
+#include "io/output_file.h"
 #include "train/adaptive_clip.h"
 #include "train/ema.h"
 #include "train/optimizer.h"
@@ -70,12 +72,17 @@ struct TrainingConfig {
 // Named scalars of one step, for the log. The first is the loss that is minimised.
 using Losses = std::vector<std::pair<std::string, at::Tensor>>;
 
+// Makes the output folder, and keeps other trainings out of it while the result lives. Only the
+// process that leads takes the lock; others get none. Throws InputError when another program trains
+// there, RunError when the folder cannot be created.
+std::unique_ptr<OutputLock> lock_output(const TrainingConfig& config, bool leads);
+
 // Trains parameters. Goes on from the newest checkpoint in `output`/checkpoints, if there is one.
 class TrainingRun {
  public:
   // All processes of the parameters make one, at the same time. Throws InputError for a checkpoint
-  // of other parameters, RunError when the output folder cannot be created. `parameters`,
-  // `progress` and `cancel` must outlive the object.
+  // of other parameters or of more steps, RunError when the output folder cannot be created.
+  // `parameters`, `progress` and `cancel` must outlive the object.
   TrainingRun(const TrainingConfig& config, TrainedParameters& parameters, Progress& progress,
               const CancellationToken& cancel);
 

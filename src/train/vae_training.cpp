@@ -202,6 +202,7 @@ std::optional<VaeQuality> train_vae(const VaeTrainingConfig& config, Progress& p
   config.check();
   const auto [device, precision, hif8] = parse_compute(config.device, config.precision);
   const std::vector<FrameSize> sizes = parse_frame_sizes("`sizes`", config.sizes);
+  const auto lock = lock_output(config, /*leads=*/true);
   Vae vae = initial_vae(config, device);
 
   TrainingClips clips(config, sizes, device);

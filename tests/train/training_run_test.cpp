@@ -99,6 +99,49 @@ TEST_F(TrainingRunTest, RefusesACheckpointOfAnotherModel) {
   EXPECT_THROW(TrainingRun(config("other"), parameters, progress, *cancel_), InputError);
 }
 
+TEST_F(TrainingRunTest, RefusesACheckpointOfMoreSteps) {
+  train(config("long"));
+  TrainingConfig shorter = config("long");
+  shorter.steps = 10;
+  try {
+    train(shorter);
+    FAIL() << "accepted";
+  } catch (const InputError& error) {
+    EXPECT_EQ(std::string(error.what()), "`steps`: found 10, but the checkpoint in " +
+                                             shorter.output +
+                                             " has 12 finished steps; expected at least as many");
+  }
+}
+
+TEST_F(TrainingRunTest, OneTrainingAtATimeHasTheOutputFolder) {
+  auto first = lock_output(config("taken"), /*leads=*/true);
+  EXPECT_EQ(lock_output(config("taken"), /*leads=*/false), nullptr);
+  EXPECT_THROW(lock_output(config("taken"), /*leads=*/true), InputError);
+  EXPECT_NO_THROW(lock_output(config("other"), /*leads=*/true));
+  first.reset();
+  EXPECT_NO_THROW(lock_output(config("taken"), /*leads=*/true));
+}
+
+TEST_F(TrainingRunTest, ALogThatAFullDiskCutGoesOnWithWholeRows) {
+  fs::create_directories(folder_ / "cut");
+  const auto log_after = [&](const std::string& text) {
+    std::ofstream(folder_ / "cut" / "log.csv") << text;
+    fs::remove_all(folder_ / "cut" / "checkpoints");
+    train(config("cut"));
+    std::ifstream log(folder_ / "cut" / "log.csv");
+    std::string line, steps;
+    while (std::getline(log, line)) {
+      steps += line.substr(0, line.find(',')) + " ";
+    }
+    return steps;
+  };
+  const std::string header = "step,learning_rate,seconds_per_step,loss,gradient_norm\n";
+  EXPECT_EQ(log_after(""), "step 4 8 12 ");
+  EXPECT_EQ(log_after("step,learn"), "step 4 8 12 ");
+  EXPECT_EQ(log_after(header + "0,1,1,1,1\n0,1\n99999999999999999999,1,1,1,1\n0,1,1,1,"),
+            "step 0 4 8 12 ");
+}
+
 TEST_F(TrainingRunTest, StopsWithARunErrorWhenTheLossIsNotFinite) {
   at::Tensor weight = at::ones({4}).requires_grad_(true);
   TrainedParameters parameters({{"weight", weight}});
