@@ -19,6 +19,7 @@ struct TrainingBenchConfig {
   int64_t accumulate = 1;
   bool ema = true;
   int64_t steps = 6;
+  bool deterministic = false;  // the program must have called compute_deterministically()
   TrainingMeshFields mesh;
   CheckpointingFields checkpointing;
   WorldFields world;
@@ -34,6 +35,7 @@ struct TrainingBenchConfig {
     field("accumulate", accumulate, "passes whose gradients a step averages");
     field("ema", ema, "keep averaged weights too");
     field("steps", steps, "optimizer steps; the first one is not measured");
+    field("deterministic", deterministic, "let GPUs add in a fixed order, as train does");
     mesh.visit(field);
     checkpointing.visit(field);
     world.visit(field);

@@ -51,6 +51,9 @@ void run_training(const Arguments& arguments, const CancellationToken& cancel) {
                   "step, samples/s, model TFLOP/s and memory. With several processes also print "
                   "the data that they exchanged.",
                   arguments, config)) {
+    if (config.deterministic) {
+      compute_deterministically();
+    }
     bench_training(config, std::cout, cancel);
   }
 }

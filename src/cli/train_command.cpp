@@ -21,6 +21,12 @@ Progress terminal_progress() {
   return Progress(leads() ? &std::cerr : nullptr, isatty(STDERR_FILENO) != 0);
 }
 
+void set_order_of_sums(const TrainingConfig& config) {
+  if (config.deterministic) {
+    compute_deterministically();
+  }
+}
+
 void say_paused(const TrainingConfig& config) {
   std::cout << "stopped after --max-seconds; the same command goes on from " << config.output
             << "/checkpoints\n";
@@ -33,6 +39,7 @@ void run_train_vae(const Arguments& arguments, const CancellationToken& cancel) 
   if (!parse_flags("train-vae", "Train a video VAE on procedural clips.", arguments, config)) {
     return;
   }
+  set_order_of_sums(config);
   Progress progress = terminal_progress();
   const auto quality = train_vae(config, progress, cancel);
   if (!quality) {
@@ -50,6 +57,7 @@ void run_train(const Arguments& arguments, const CancellationToken& cancel) {
                    arguments, config)) {
     return;
   }
+  set_order_of_sums(config);
   Progress progress = terminal_progress();
   const bool finished = train_flow(config, progress, cancel);
   if (!leads()) {

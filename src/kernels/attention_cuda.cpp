@@ -126,15 +126,15 @@ struct Attended {
   at::Tensor grad, q, k, v, out, log_sum;
 };
 
-// The gradients of attention to all keys, by cuDNN, or by FlashAttention for few queries or keys.
-// 3 x [B, H, l, 128].
+// The gradients of attention to all keys, by cuDNN, or by FlashAttention for few queries or keys
+// and for sums in a fixed order, which ATen's call of cuDNN does not offer. 3 x [B, H, l, 128].
 HeadGradients plain_gradients(const Attended& it) {
   constexpr int64_t kFew = 64;
   const double scale = 1 / std::sqrt(static_cast<double>(kHeadWidth));
   const auto heads = [](const at::Tensor& x) { return x.transpose(1, 2); };  // [B, H, l, 128]
   const at::Tensor seed = at::zeros({}, it.q.options().dtype(at::kLong));    // of no dropout
   const int64_t L = it.q.size(1), S = it.k.size(1);
-  if (std::min(L, S) < kFew) {
+  if (std::min(L, S) < kFew || at::globalContext().deterministicAlgorithms()) {
     const auto [q, k, v] = at::_scaled_dot_product_flash_attention_backward(
         heads(it.grad), heads(it.q), heads(it.k), heads(it.v), heads(it.out),
         it.log_sum.contiguous(), {}, {}, L, S, /*dropout_p=*/0, /*is_causal=*/false, seed, seed,

@@ -57,6 +57,9 @@ TrainingRun::TrainingRun(const TrainingConfig& config, TrainedParameters& parame
                    config.keep_checkpoints),
       progress_(progress),
       cancel_(cancel) {
+  TORCH_CHECK(!config.deterministic || at::globalContext().deterministicAlgorithms(),
+              "a deterministic training in a program that has not called "
+              "compute_deterministically()");
   load_checkpoint();
   log_.emplace(fs::path(config.output) / "log.csv", step_, parameters.ranks().all());
 }

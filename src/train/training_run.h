@@ -40,6 +40,8 @@ struct TrainingConfig {
   int64_t checkpoint_interval = 500;                           // steps
   int64_t keep_checkpoints = 2;
   double max_seconds = 0;  // stop with a checkpoint after this time; 0: never
+  // The program must have called compute_deterministically().
+  bool deterministic = false;
 
   // Throws InputError naming flag, value and rule.
   void check() const;
@@ -66,6 +68,9 @@ struct TrainingConfig {
     field("checkpoint_interval", checkpoint_interval, "steps between two checkpoints");
     field("keep_checkpoints", keep_checkpoints, "number of checkpoints that stay");
     field("max_seconds", max_seconds, "stop with a checkpoint after so many seconds (0: never)");
+    field("deterministic", deterministic,
+          "let GPUs add in a fixed order, so that a training that goes on from a checkpoint ends "
+          "with the same bits; slower");
   }
 };
 

@@ -13,4 +13,11 @@ struct ProcessSwitches {
 // products and convolutions.
 void set_process_switches(const ProcessSwitches& switches);
 
+// From here on, kernels on GPUs add in a fixed order, so that the same work gives the same bits:
+// cuBLAS, cuDNN, LibTorch's own kernels, and where ours ask LibTorch for its choice. A function of
+// LibTorch that has no such order throws. It is slower. Call it before the first CUDA call, because
+// cuBLAS reads its environment only once.
+// Source: NVIDIA's cuBLAS documentation, "Results reproducibility", for CUBLAS_WORKSPACE_CONFIG.
+void compute_deterministically();
+
 }  // namespace ospnext
