@@ -60,7 +60,7 @@ while [ $running -gt 0 ]; do
 done
 for reader in "${readers[@]}"; do
   "$cxx" -fsanitize=fuzzer,address,undefined "$out/objects/tests_fuzz_$reader.o" "$out"/objects/src_*.o \
-    -lz -lyaml-cpp -lsentencepiece -o "$out/$reader"
+    -lz -lpng -lyaml-cpp -lsentencepiece -o "$out/$reader"
 done
 
 # An input may cost a second and 200 MB. The sanitizers take about half of the speed, and memory of their

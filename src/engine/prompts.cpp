@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <fstream>
 #include <iterator>
-#include <nlohmann/json.hpp>
 #include <string_view>
 
 #include "core/error.h"
@@ -13,8 +12,6 @@
 
 namespace ospnext {
 namespace {
-
-constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";  // of UTF-8
 
 // Throws InputError beginning with `origin` for anything but UTF-8 text.
 void check_encoding(const std::string& text, const std::string& origin) {
@@ -65,9 +62,7 @@ std::vector<std::string> read_prompts(const std::filesystem::path& file) {
 }
 
 void check_utf8(const std::string& text, const std::string& origin) {
-  try {
-    nlohmann::json(text).dump();  // refuses anything else
-  } catch (const nlohmann::json::exception&) {
+  if (!is_utf8(text)) {
     throw InputError(origin + ": expected UTF-8 text");
   }
 }

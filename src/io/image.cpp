@@ -5,6 +5,8 @@
 
 #include "core/error.h"
 #include "core/torch/shape_check.h"
+#include "io/readers/mapped_file.h"
+#include "io/readers/png_image.h"
 
 namespace ospnext {
 namespace {
@@ -45,6 +47,19 @@ std::string encode_png(const at::Tensor& pixels, const std::string& comment) {
     bytes.insert(kBehindHeader, text_chunk(comment));
   }
   return bytes;
+}
+
+at::Tensor read_png(const std::filesystem::path& file) {
+  constexpr size_t kMostBytes = 256 << 20;
+  const MappedFile mapped(file);
+  const auto bytes = mapped.bytes();
+  if (bytes.size() > kMostBytes) {
+    throw InputError(mapped.path() + ": found " + std::to_string(bytes.size()) +
+                     " bytes, expected at most " + std::to_string(kMostBytes));
+  }
+  PngImage image =
+      decode_png({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, mapped.path());
+  return at::from_blob(image.rgb.data(), {image.height, image.width, 3}, at::kByte).clone();
 }
 
 }  // namespace ospnext

@@ -2,6 +2,8 @@
 #include <fstream>
 
 #include "io/output_file.h"
+#include "io/readers/y4m_file.h"
+#include "io/video_readers.h"
 #include "io/video_writers.h"
 
 namespace ospnext {
@@ -62,7 +64,81 @@ class Y4mWriter final : public VideoWriter {
   std::ofstream out_;
 };
 
+// Chroma samples of twice the columns, where each sample lies on the left pixel of its two.
+// plane [1, 1, h, w] -> [1, 1, h, 2·w]
+at::Tensor doubled_from_left(const at::Tensor& plane) {
+  const at::Tensor next =
+      at::cat({plane.slice(3, 1), plane.slice(3, plane.size(3) - 1)}, 3);  // [1, 1, h, w]
+  return at::stack({plane, (plane + next) / 2}, 4).flatten(3);             // [1, 1, h, 2·w]
+}
+
+class Y4mReader final : public VideoReader {
+ public:
+  explicit Y4mReader(const fs::path& file)
+      : file_(file), to_rgb_(at::linalg_inv(bt601_matrix().to(at::kDouble)).to(at::kFloat)) {}
+
+  double fps() const override { return file_.format().fps; }
+
+  std::optional<VideoFrame> next() override {
+    const auto planes = file_.next();
+    if (!planes) {
+      return std::nullopt;
+    }
+    const Y4mFormat& format = file_.format();
+    const std::byte* data = planes->data();
+    const at::Tensor luma = samples(data, format.height, format.width);
+    data += luma.numel();
+    std::vector<at::Tensor> yuv{limited(luma, 219, 16) - 16};
+    for (int i = 0; i < 2; ++i) {
+      if (format.chroma_width == 0) {
+        yuv.push_back(at::zeros_like(luma));
+        continue;
+      }
+      const at::Tensor chroma = samples(data, format.chroma_height, format.chroma_width);
+      data += chroma.numel();
+      yuv.push_back(enlarged(limited(chroma, 224, 128)) - 128);
+    }
+    const at::Tensor rgb = at::matmul(at::stack(yuv, -1), to_rgb_.t());  // [H, W, 3]
+    return VideoFrame{.pixels = (rgb + 0.5).floor().clamp(0, 255).to(at::kByte),
+                      .seconds = static_cast<double>(count_++) / format.fps};
+  }
+
+ private:
+  static at::Tensor samples(const std::byte* data, int64_t rows, int64_t columns) {
+    return at::from_blob(const_cast<std::byte*>(data), {rows, columns}, at::kByte).to(at::kFloat);
+  }
+
+  // Samples of limited range, in which `steps` lie between the lowest and the highest one.
+  at::Tensor limited(const at::Tensor& plane, double steps, double middle) const {
+    const double origin = middle == 128 ? 128 : 0;
+    return file_.format().full_range ? (plane - origin) * (steps / 255) + middle : plane;
+  }
+
+  // Linear interpolation to the size of the frame. plane [h, w] -> [H, W]
+  at::Tensor enlarged(const at::Tensor& plane) const {
+    const Y4mFormat& format = file_.format();
+    at::Tensor chroma = plane.view({1, 1, plane.size(0), plane.size(1)});  // [1, 1, h, w]
+    const bool halves_columns = format.chroma_width < format.width;
+    if (halves_columns && format.chroma_on_left) {
+      chroma = doubled_from_left(chroma);
+    }
+    const int64_t rows =
+        format.chroma_height < format.height ? 2 * format.chroma_height : format.chroma_height;
+    const int64_t columns = halves_columns ? 2 * format.chroma_width : format.chroma_width;
+    const at::Tensor whole = at::upsample_bilinear2d(chroma, {rows, columns}, false);
+    return whole[0][0].slice(0, 0, format.height).slice(1, 0, format.width);
+  }
+
+  Y4mFile file_;
+  at::Tensor to_rgb_;  // [3, 3]
+  int64_t count_ = 0;
+};
+
 }  // namespace
+
+std::unique_ptr<VideoReader> read_y4m(const fs::path& file) {
+  return std::make_unique<Y4mReader>(file);
+}
 
 std::unique_ptr<VideoWriter> open_y4m(const fs::path& output, const VideoFormat& format) {
   return std::make_unique<Y4mWriter>(output, format);
