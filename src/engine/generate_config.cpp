@@ -69,7 +69,8 @@ GenerateConfig GenerateConfig::of_sample(const std::vector<VideoSample>& samples
   one.save_latent.clear();
   one.save_video_tensor.clear();
   one.profile.clear();
-  one.mesh = {};  // the video does not depend on how many processes made it
+  one.offload = false;  // the video does not depend on where weights were,
+  one.mesh = {};        // nor on how many processes made it
   one.world = {};
   if (!initial_noise.empty() && samples.size() > 1) {
     one.initial_noise_index = static_cast<int64_t>(index);

@@ -27,6 +27,7 @@ struct GenerateConfig {
   LiveLoraFields loras;
   std::string device = "auto";
   std::string precision = "auto";
+  bool offload = false;
   std::string output = "video.mp4";
   bool skip_existing = false;
   int64_t preview = 0;  // steps between two previews; 0: none
@@ -54,6 +55,7 @@ struct GenerateConfig {
     field("device", device, "cpu, cuda or cuda:N; auto: cuda where there is a GPU");
     field("precision", precision,
           "float32, bf16, hif8, hif8-p8 or hif8-simulated; auto: float32 on the CPU, bf16 on CUDA");
+    field("offload", offload, kOffloadHelp);
     field("output", output, output_help().c_str());
     field("skip_existing", skip_existing,
           "make only the videos that are not there, to go on after an interruption");

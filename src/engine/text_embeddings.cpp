@@ -43,4 +43,16 @@ void TextEmbeddings::forget_all() {
   used_ = num_rows_ = 0;
 }
 
+void TextEmbeddings::pad_alike() {
+  const std::map<std::string, at::Tensor> rows = std::move(rows_);
+  int64_t longest = 0;
+  for (const auto& [text, own] : rows) {
+    longest = std::max(longest, own.size(0));
+  }
+  forget_all();
+  for (const auto& [text, own] : rows) {
+    keep(text, at::constant_pad_nd(own, {0, 0, 0, longest - own.size(0)}));  // [longest, D]
+  }
+}
+
 }  // namespace ospnext

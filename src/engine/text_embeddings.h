@@ -34,6 +34,8 @@ class TextEmbeddings {
   bool has(const std::string& text) const { return rows_.contains(text); }
   int64_t num_rows() const { return num_rows_; }  // of all texts
   void forget_all();
+  // Pads all rows with zeros to the number of the longest text.
+  void pad_alike();
 
  private:
   int64_t max_rows_;

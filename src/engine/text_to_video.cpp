@@ -25,7 +25,7 @@ Residence residence_of(const VideoModel& model, int64_t working) {
                                               {ModelPart::kVae, model.has_vae()}};
   int64_t missing = 0;
   for (const auto& [part, is_there] : parts) {
-    missing += is_there ? 0 : model.source().bytes(part, model.compute().dtype);
+    missing += is_there ? 0 : model.source().device_bytes(part, model.compute());
   }
   const int64_t free = free_memory(model.compute().device);
   if (missing + working > free - free / 10) {
@@ -289,7 +289,7 @@ std::optional<VaeTiling> vae_tiling_of(const ModelSource& source, const ComputeO
   const int64_t free = free_memory(compute.device);
   int64_t left = free - source.bytes(ModelPart::kVae, dtype);
   if (num_samples > 1) {  // the transformer stays until the last one is denoised
-    left -= source.bytes(ModelPart::kTransformer, compute.dtype);
+    left -= source.device_bytes(ModelPart::kTransformer, compute);
   }
   left = std::max<int64_t>(left, 1);
   const auto number = at::TensorOptions().dtype(at::kLong).device(compute.device);

@@ -184,6 +184,12 @@ void VideoModel::forget_texts_if_many() {
 at::Tensor VideoModel::sample(const std::vector<std::string>& prompts, const at::Tensor& noise,
                               const GenerationConfig& config, const JobControl& job,
                               const EstimateWatcher& watch) {
+  return sample(prompts, noise, config, *config.sampler(), job, watch);
+}
+
+at::Tensor VideoModel::sample(const std::vector<std::string>& prompts, const at::Tensor& noise,
+                              const GenerationConfig& config, Sampler& sampler,
+                              const JobControl& job, const EstimateWatcher& watch) {
   const torch::NoGradGuard no_grad;
   const Execution run = transformer_->inference(job.spans);
   const at::Tensor latent = noise.to(compute_.device, torch::kFloat32);
@@ -216,9 +222,8 @@ at::Tensor VideoModel::sample(const std::vector<std::string>& prompts, const at:
                ? (*recording->predict)({x, timestep}).clone()
                : predict_velocity(transformer_, x, timestep, guidance, tables, run, between_passes);
   };
-  const auto sampler = config.sampler();
   return denoise(
-      velocity, *sampler, latent, job.progress, [&] { agree_to_go_on(job); }, watch, job.spans);
+      velocity, sampler, latent, job.progress, [&] { agree_to_go_on(job); }, watch, job.spans);
 }
 
 void VideoModel::stand_by(int64_t steps, const JobControl& job) {
@@ -231,7 +236,7 @@ bool VideoModel::records(const GenerationConfig& config, const at::Tensor& noise
                          const JobControl& job) const {
   const int64_t values = noise.size(0) * token_grid(noise).tokens() * transformer_config_.dim;
   return config.cuda_graph && job.spans == nullptr && compute_.device.is_cuda() &&
-         ranks_.world->all().alone() && values <= kMostRecorded;
+         !compute_.offload && ranks_.world->all().alone() && values <= kMostRecorded;
 }
 
 VideoModel::Recording& VideoModel::recording_of(const Guidance& guidance) {

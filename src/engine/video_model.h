@@ -84,6 +84,11 @@ class VideoModel {
   void embed(const std::vector<std::string>& texts, const JobControl& job,
              const CutWatcher& on_cut = {});
   bool is_embedded(const std::string& text) const { return texts_.has(text); }
+  // Rows [n, D] of an embedded text, in the encoder's dtype, on the CPU.
+  const at::Tensor& text_rows(const std::string& text) const { return texts_.rows(text); }
+  // Pads the rows of all embedded texts with zeros to those of the longest, which changes no video
+  // but for rounding: then batches of any of them have one shape, and are rounded alike.
+  void pad_texts_alike() { texts_.pad_alike(); }
   // Frees the rows of texts if there are very many. Call it between jobs.
   void forget_texts_if_many();
 
@@ -93,6 +98,11 @@ class VideoModel {
   // step. Throws Cancelled.
   at::Tensor sample(const std::vector<std::string>& prompts, const at::Tensor& noise,
                     const GenerationConfig& config, const JobControl& job,
+                    const EstimateWatcher& watch = {});
+  // The same with a sampler of the caller's, which has made no step yet. The steps, the shift and
+  // the scheduler of `config` are not used.
+  at::Tensor sample(const std::vector<std::string>& prompts, const at::Tensor& noise,
+                    const GenerationConfig& config, Sampler& sampler, const JobControl& job,
                     const EstimateWatcher& watch = {});
   // For a rank that has no video while others denoise one: takes part in their agreements.
   void stand_by(int64_t steps, const JobControl& job);

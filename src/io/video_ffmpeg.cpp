@@ -168,6 +168,9 @@ void FfmpegReader::open_decoder(const AVCodec* codec) {
     throw RunError(file_.string() + ": cannot allocate a decoder");
   }
   require(avcodec_parameters_to_context(decoder_.get(), stream_->codecpar), file_);
+  if (decoder_->width == 0 || decoder_->height == 0) {  // such as an animated WebP
+    refuse("has a video of a kind that this FFmpeg cannot read");
+  }
   check_frame_size(decoder_->width, decoder_->height, file_.string());
   decoder_->max_pixels = kMostPixels;
   decoder_->thread_count = kThreads;

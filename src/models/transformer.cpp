@@ -88,10 +88,9 @@ TextVectors TransformerImpl::embed_words(const TextRows& text, const Execution& 
 TextVectors TransformerImpl::embed_text(const TextRows& text, const Execution& run) {
   TextVectors vectors = embed_words(text, run);
   for (size_t i = 0; i < blocks->size(); ++i) {
-    weights_.acquire(i, next_blocks(i));
+    const auto lease = weights_.lease(i, next_blocks(i));
     vectors[i] = blocks->at<TransformerBlockImpl>(i).cross_attn->text_keys(
         {vectors[i].words, vectors[i].log_weight}, run);
-    weights_.release(i);
   }
   return vectors;
 }
@@ -171,10 +170,8 @@ at::Tensor TransformerImpl::run_block(size_t i, const at::Tensor& x, const at::T
   auto& block = blocks->at<TransformerBlockImpl>(i);
   const Pattern pattern = plan_[i].pattern;
   if (run.blocks == nullptr) {
-    weights_.acquire(i, next_blocks(i));
-    const at::Tensor y = block.forward(x, modulation, text, place, pattern, run);  // [B, l, C]
-    weights_.release(i);
-    return y;
+    const auto lease = weights_.lease(i, next_blocks(i));
+    return block.forward(x, modulation, text, place, pattern, run);  // [B, l, C]
   }
   const BlockFunction function = [&block, &place, pattern, log_weight = text.log_weight](
                                      const std::vector<at::Tensor>& in, const Execution& how) {
@@ -198,7 +195,7 @@ at::Tensor TransformerImpl::velocity(const at::Tensor& x, const TimeVectors& tim
 }
 
 std::map<std::string, WeightShard> TransformerImpl::shard_blocks(
-    const ProcessGroup& ranks, std::optional<at::ScalarType> linears) {
+    const ProcessGroup& ranks, std::optional<at::ScalarType> linears, const WeightHome& home) {
   std::optional<ParameterTypes> gathered;
   if (linears) {
     gathered = types_of(*blocks[0]);
@@ -209,7 +206,7 @@ std::map<std::string, WeightShard> TransformerImpl::shard_blocks(
       }
     }
   }
-  weights_ = ShardedWeights(ranks, {blocks->begin(), blocks->end()}, gathered);
+  weights_ = ShardedWeights(ranks, {blocks->begin(), blocks->end()}, gathered, home);
   std::map<std::string, WeightShard> shards;
   for (size_t i = 0; i < weights_.shards().size(); ++i) {
     for (const auto& [name, shard] : weights_.shards()[i]) {

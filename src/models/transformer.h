@@ -84,15 +84,17 @@ struct TransformerImpl : torch::nn::Module {
   // A pass without gradients in these numerics.
   Execution inference(Spans* spans = nullptr) const { return {numerics_, true, spans}; }
 
-  // Shards the parameters of the blocks among ranks (ShardedWeights). From now on, all ranks call
-  // embed_text() and forward() equally often and in the same order; the videos may differ. A block
-  // has its weights while it runs; at other times they are NaN. Each rank keeps its part of the
-  // current values. To load other values, write them into the returned shards, a map from parameter
-  // name to shard. With one rank nothing changes and the map is empty.
+  // Shards the parameters of the blocks among ranks, offloads them to host memory, or both
+  // (ShardedWeights). From now on, all ranks call embed_text() and forward() equally often and in
+  // the same order; the videos may differ. A block has its weights while it runs; at other times
+  // they are NaN. Each rank keeps its part of the current values. To load other values, write them
+  // into the returned shards, a map from parameter name to shard. With one rank, unless blocks are
+  // offloaded, nothing changes and the map is empty.
   // With `linears`, for training, ranks keep their parts in float32, and the weights and biases of
   // linears are gathered in this dtype.
   std::map<std::string, WeightShard> shard_blocks(const ProcessGroup& ranks,
-                                                  std::optional<at::ScalarType> linears = {});
+                                                  std::optional<at::ScalarType> linears = {},
+                                                  const WeightHome& home = {});
   ShardedWeights& sharded_weights() { return weights_; }
 
   // Casts the weights of the linears that run in the compute dtype. Norms, modulation, time

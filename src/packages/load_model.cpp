@@ -177,17 +177,19 @@ EmptyTransformer empty_transformer(const TransformerConfig& config, const Comput
                                    bool eight_bits, const WeightRanks& ranks) {
   using Blocks = TransformerImpl::Blocks;
   Transformer transformer = allocate_transformer(
-      config, compute, eight_bits, ranks.group.alone() ? Blocks::kWhole : Blocks::kWithoutMemory);
+      config, compute, eight_bits,
+      ranks.group.alone() && !compute.offload ? Blocks::kWhole : Blocks::kWithoutMemory);
   transformer->set_numerics({.dtype = compute.dtype});
-  const auto shards = transformer->shard_blocks(ranks.group, ranks.linears);
+  const auto shards = transformer->shard_blocks(
+      ranks.group, ranks.linears, {.device = compute.device, .offload = compute.offload});
   WeightTargets targets = weight_targets(*transformer);
   for (const auto& [name, shard] : shards) {
     const auto write = [shard](int64_t first_row, const at::Tensor& rows) {
       return shard.write(first_row, rows);
     };
     targets.insert_or_assign(
-        name, WeightTarget{
-                  shard.shape, shard.kept.device(), {shard.first_row(), shard.num_rows()}, write});
+        name,
+        WeightTarget{shard.shape, compute.device, {shard.first_row(), shard.num_rows()}, write});
   }
   return {transformer, targets};
 }

@@ -24,11 +24,16 @@ enum class Hif8Use { kAsConfigured, kSimulated, kTensorCores, kTensorCoresP8, kN
 // The kind of products if `use` rounds everywhere; nothing for kAsConfigured and kNowhere.
 std::optional<hif8::Products> products_everywhere(Hif8Use use);
 
-// The device and the arithmetic of a model.
+inline constexpr const char* kOffloadHelp =
+    "keep the weights of the transformer's blocks in host memory and copy each block to the GPU "
+    "ahead of its use, for models that do not fit; then no step is recorded as a CUDA graph";
+
+// The device and the arithmetic of a model, and where its weights are.
 struct ComputeOptions {
   at::Device device = at::kCPU;
   at::ScalarType dtype = at::kFloat;
   Hif8Use hif8 = Hif8Use::kAsConfigured;
+  bool offload = false;  // keep the weights of the transformer's blocks in host memory
 
   // Whether HiF8 values are multiplied on FP8 tensor cores.
   bool on_fp8_tensor_cores() const {

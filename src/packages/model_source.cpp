@@ -1,6 +1,16 @@
 #include "packages/model_source.h"
 
+#include <algorithm>
+
 namespace ospnext {
+
+int64_t ModelSource::device_bytes(ModelPart part, const ComputeOptions& compute) const {
+  constexpr int64_t kBlocks = 5;  // one in use, two ahead; what is not in blocks takes up to two
+  const int64_t all = bytes(part, compute.dtype);
+  return part == ModelPart::kTransformer && compute.offload && !compute.device.is_cpu()
+             ? std::min(all, all * kBlocks / transformer_config().num_layers)
+             : all;
+}
 
 TransformerConfig ModelFileSource::transformer_config() const {
   const PartFiles& part = files_.require(ModelPart::kTransformer);

@@ -24,6 +24,9 @@ class ModelSource {
   virtual Vae vae(const ComputeOptions& compute) const = 0;
   // Bytes of a part's weights in memory at `dtype`. Not for the tokenizer.
   virtual int64_t bytes(ModelPart part, at::ScalarType dtype) const = 0;
+  // Bytes that a part takes on the device: all of its weights, or with offloaded ones an upper
+  // estimate of those that are there at the same time.
+  int64_t device_bytes(ModelPart part, const ComputeOptions& compute) const;
 };
 
 // Reads the parts from the files of a package. Methods throw as the functions of load_model.h do.

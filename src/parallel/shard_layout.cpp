@@ -18,11 +18,11 @@ int64_t element_bytes(const ShardLayout::Piece& piece) {
 
 }  // namespace
 
-at::Tensor nothing_like(const at::Tensor& x, at::ScalarType dtype) {
-  const auto options = at::TensorOptions().device(x.device());
+at::Tensor nothing(at::IntArrayRef shape, at::ScalarType dtype, at::Device device) {
+  const auto options = at::TensorOptions().device(device);
   return at::full({}, std::numeric_limits<float>::quiet_NaN(), options.dtype(at::kFloat))
       .to(dtype)
-      .expand(x.sizes());
+      .expand(shape);
 }
 
 ParameterTypes types_of(const torch::nn::Module& block) {

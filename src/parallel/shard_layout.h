@@ -12,8 +12,8 @@
 
 namespace ospnext {
 
-// One NaN, expanded to the shape and device of x. It takes no memory.
-at::Tensor nothing_like(const at::Tensor& x, at::ScalarType dtype);
+// One NaN on a device, expanded to a shape. It takes no memory.
+at::Tensor nothing(at::IntArrayRef shape, at::ScalarType dtype, at::Device device);
 
 // Dtypes of parameters by name.
 using ParameterTypes = std::map<std::string, at::ScalarType>;

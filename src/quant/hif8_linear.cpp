@@ -122,6 +122,7 @@ struct StraightThrough : torch::autograd::Function<StraightThrough> {
     const bool keeps_x = layer.in.of == Of::kGelu;
     context->save_for_backward({keeps_x ? x : at::Tensor(), layer.in.codes, layer.in.scale,
                                 layer.weight, bias, gate.value_or(at::Tensor())});
+    context->saved_data["has_residual"] = residual.has_value();
     context->saved_data["weight_scale"] =
         static_cast<double>(layer.in.fp8 ? kShifted * layer.weight_scale : layer.weight_scale);
     return computed(layer, bias, {residual.value_or(at::Tensor()), gate.value_or(at::Tensor())});
@@ -151,7 +152,8 @@ struct StraightThrough : torch::autograd::Function<StraightThrough> {
       by_gate = gate.size(1) == 1 ? product.sum(1, /*keepdim=*/true, at::kFloat)
                                   : product.to(at::kFloat);  // [B, 1 or L, out]
     }
-    return {by_x, by_bias, grad, by_gate, {}};
+    const bool has_residual = context->saved_data["has_residual"].toBool();
+    return {by_x, by_bias, has_residual ? grad : at::Tensor(), by_gate, {}};
   }
 };
 

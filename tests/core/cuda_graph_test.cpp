@@ -12,6 +12,7 @@ INSTANTIATE_ON_DEVICES(RecordedFunctions);
 
 TEST_P(RecordedFunctions, AddTheSameGradientsAsCallsDo) {
   const SideStream stream(device());
+  const SideStream::Scope on_stream(stream);
   const auto options = at::TensorOptions().device(device());
   const at::Tensor weight = at::ones({3}, options).requires_grad_(true);
   weight.mutable_grad() = at::zeros({3}, options);

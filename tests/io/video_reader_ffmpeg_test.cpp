@@ -126,6 +126,14 @@ TEST(FfmpegReader, RefusesFilesThatAreCutOff) {
   }
 }
 
+// FFmpeg 7 and earlier read no animated WebP; a later one may.
+TEST(FfmpegReader, ReadsAnAnimatedWebpOrSaysThatItCannot) {
+  const TemporaryFolder folder;
+  write_video(folder / "clip.webp", moving_picture());
+  const std::string found = refusal(folder / "clip.webp");
+  EXPECT_TRUE(found.empty() || found.ends_with("of a kind that this FFmpeg cannot read")) << found;
+}
+
 TEST(FfmpegReader, ReadsOnlyTheFileItself) {
   const TemporaryFolder folder;
   write_video(folder / "clip.mp4", moving_picture());

@@ -1,5 +1,9 @@
-// Weights sharded among n processes: complete while they are used, else each process has 1/n.
+// Weights sharded among n processes, or offloaded: complete while they are leased, else each
+// process has 1/n.
 #include "parallel/sharded_weights.h"
+
+#include <optional>
+#include <stdexcept>
 
 #include "support/run_ranks.h"
 
@@ -40,35 +44,49 @@ bool equal(const torch::nn::Module& a, const torch::nn::Module& b) {
   return true;
 }
 
-class Ranks : public testing::TestWithParam<int> {};
-INSTANTIATE_TEST_SUITE_P(ShardedWeights, Ranks, testing::Values(2, 3, 4));
+struct Case {
+  int ranks;
+  bool offload;
+};
+
+class Ranks : public testing::TestWithParam<Case> {};
+INSTANTIATE_TEST_SUITE_P(ShardedWeights, Ranks,
+                         testing::Values(Case{2, false}, Case{3, false}, Case{4, false},
+                                         Case{1, true}, Case{3, true}),
+                         [](const auto& info) {
+                           return std::to_string(info.param.ranks) +
+                                  (info.param.offload ? "Offloaded" : "Resident");
+                         });
 
 TEST_P(Ranks, UseWholeBlocksInTurnAndKeepAPart) {
-  const int n = GetParam();
+  const int n = GetParam().ranks;
+  const bool offload = GetParam().offload;
   for (const int64_t count : {1, 2, 3, 5}) {
     const auto whole = blocks(count);
     run_ranks(n, [&](const ProcessGroup& all) {
       const auto own = blocks(count);
-      ShardedWeights weights(all.twin("weights"), own);
+      ShardedWeights weights(all.twin("weights"), own, {}, {.offload = offload});
       for (int64_t use = 0; use < 3 * count; ++use) {
         const int64_t i = use % count;
-        weights.acquire(i, {static_cast<size_t>((i + 1) % count)});
+        std::optional<ShardedWeights::Lease> lease(
+            weights.lease(i, {static_cast<size_t>((i + 1) % count)}));
         EXPECT_TRUE(equal(*own[i], *whole[i])) << "use " << use << " of " << count;
         if (count > 1) {  // the next block has no weights yet
           const auto& next = static_cast<const Block&>(*own[(i + 1) % count]);
           EXPECT_TRUE(at::isnan(next.weight).all().item<bool>());
           EXPECT_EQ(next.weight.storage().nbytes(), sizeof(float));
         }
-        weights.release(i);
+        lease.reset();
         EXPECT_TRUE(at::isnan(static_cast<const Block&>(*own[i]).weight).all().item<bool>());
       }
-      EXPECT_THROW(weights.acquire(count), c10::Error);  // there is no such block
+      EXPECT_THROW(auto none = weights.lease(count), c10::Error);  // there is no such block
     });
   }
 }
 
 TEST_P(Ranks, KeepRowsThatComeLater) {
-  const int n = GetParam();
+  const int n = GetParam().ranks;
+  const bool offload = GetParam().offload;
   constexpr int64_t kBlocks = 2;
   const auto expected = blocks(kBlocks);
   run_ranks(n, [&](const ProcessGroup& all) {
@@ -76,7 +94,7 @@ TEST_P(Ranks, KeepRowsThatComeLater) {
     for (const auto& block : own) {
       drop_memory(*block);
     }
-    ShardedWeights weights(all.twin("weights"), own);
+    ShardedWeights weights(all.twin("weights"), own, {}, {.offload = offload});
     int64_t kept = 0;
     for (int64_t i = 0; i < kBlocks; ++i) {
       const auto values = expected[i]->named_parameters();
@@ -96,9 +114,8 @@ TEST_P(Ranks, KeepRowsThatComeLater) {
     const int64_t bytes = kBlocks * (33 * 40 * 4 + 70 * 31 + 33 * 2 + 4);
     EXPECT_NEAR(static_cast<double>(kept), static_cast<double>(bytes) / n, 2048);
     for (int64_t i = 0; i < kBlocks; ++i) {
-      weights.acquire(i);
+      const auto lease = weights.lease(i);
       EXPECT_TRUE(equal(*own[i], *expected[i])) << i;
-      weights.release(i);
     }
   });
 }
@@ -106,9 +123,41 @@ TEST_P(Ranks, KeepRowsThatComeLater) {
 TEST(ShardedWeights, OfOneRankStayAsTheyAre) {
   const auto own = blocks(2);
   ShardedWeights weights(ProcessGroup(), own);
-  weights.acquire(1);
-  EXPECT_TRUE(equal(*own[1], *blocks(2)[1]));
   EXPECT_TRUE(weights.shards().empty());
+  const auto lease = weights.lease(1);
+  EXPECT_TRUE(equal(*own[1], *blocks(2)[1]));
+}
+
+TEST(ShardedWeights, StayWhileAnyLeaseLives) {
+  const auto own = blocks(2);
+  ShardedWeights weights({}, own, {}, {.offload = true});
+  const auto is_there = [&] { return equal(*own[0], *blocks(1)[0]); };
+  {
+    const auto outer = weights.lease(0);
+    try {
+      const auto inner = weights.lease(0);
+      throw std::runtime_error("a failure while the block runs");
+    } catch (const std::runtime_error&) {
+    }
+    EXPECT_TRUE(is_there());
+  }
+  EXPECT_FALSE(is_there());
+}
+
+TEST(ShardedWeights, GotAheadAreForgottenWhenShardsHaveChanged) {
+  const auto own = blocks(2);
+  ShardedWeights weights({}, own, {}, {.offload = true});
+  const auto first_value = [&] {
+    const auto lease = weights.lease(1);
+    return static_cast<const Block&>(*own[1]).weight[0][0].item<float>();
+  };
+  { const auto lease = weights.lease(0, {1}); }
+  weights.shards()[1].at("weight").kept.fill_(8);
+  EXPECT_EQ(first_value(), 1);  // from before the change
+  { const auto lease = weights.lease(0, {1}); }
+  weights.shards()[1].at("weight").kept.fill_(9);
+  weights.forget_ahead();
+  EXPECT_EQ(first_value(), 9);
 }
 
 }  // namespace

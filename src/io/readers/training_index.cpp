@@ -91,11 +91,8 @@ std::vector<int64_t> shape_from_json(const json& sides, const std::string& where
 }  // namespace
 
 json TrainingIndex::json() const {
-  return {{"format", kFormat},
-          {"step", step},
-          {"files", files},
-          {"numbers", numbers},
-          {"shapes", shapes}};
+  return {{"format", kFormat}, {"step", step},           {"files", files}, {"numbers", numbers},
+          {"shapes", shapes},  {"objective", objective}, {"model", model}};
 }
 
 std::string file_of_rank(int rank) {
@@ -122,6 +119,8 @@ TrainingIndex training_index_from_json(const json& json, const std::string& wher
   for (const auto& [name, sides] : checked_object(entry(json, "shapes", where), shapes).items()) {
     index.shapes[name] = shape_from_json(sides, shapes + ": " + quoted(name));
   }
+  index.objective = json.value("objective", nlohmann::json());
+  index.model = json.value("model", nlohmann::json());
   return index;
 }
 

@@ -15,6 +15,9 @@ struct TrainingIndex {
   std::vector<std::string> files;                      // beside the index, as file_of_rank() names
   std::map<std::string, double> numbers;               // for example, of the clipping
   std::map<std::string, std::vector<int64_t>> shapes;  // of the whole trained tensors, by name
+  // Of any form, checked by those who read them: the state of what is trained on, and what the
+  // tensors belong to.
+  nlohmann::json objective = {}, model = {};
 
   nlohmann::json json() const;
 };

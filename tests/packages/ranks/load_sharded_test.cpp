@@ -1,4 +1,5 @@
-// A transformer that several processes load in shards equals the one that each would load whole.
+// A transformer that several processes load in shards, or one loads offloaded, equals the one that
+// each would load whole.
 #include <gtest/gtest.h>
 
 #include "core/error.h"
@@ -55,11 +56,10 @@ std::vector<at::Tensor> contents(Transformer& transformer) {
     found.insert(found.end(), {keys.key, keys.value});
   }
   const size_t last = transformer->blocks->size() - 1;
-  transformer->sharded_weights().acquire(last);
+  const auto lease = transformer->sharded_weights().lease(last);
   for (const at::Tensor& parameter : transformer->blocks[last]->parameters()) {
     found.push_back(parameter.to(at::kFloat, /*non_blocking=*/false, /*copy=*/true));
   }
-  transformer->sharded_weights().release(last);
   return found;
 }
 
@@ -97,6 +97,19 @@ TEST_F(LoadSharded, EqualsTheWholeInEveryPrecision) {
   }
 }
 
+TEST_F(LoadSharded, OffloadedEqualsTheWholeInEveryPrecision) {
+  for (const auto& [name, compute] : kPrecisions) {
+    ComputeOptions offloaded = compute;
+    offloaded.offload = true;
+    expect_equal(load_transformer(files(source()), offloaded),
+                 load_transformer(files(source()), compute), 0, name);
+  }
+  run_ranks(2, [&](const ProcessGroup& all) {
+    expect_equal(load_transformer(files(source()), {.offload = true}, {all.twin("weights")}),
+                 load_transformer(files(source()), {}), 0, "two ranks");
+  });
+}
+
 TEST_F(LoadSharded, TakesStoredCodes) {
   Progress progress(nullptr, false);
   const CancellationToken never;
@@ -120,7 +133,10 @@ TEST_F(LoadSharded, AddsLoras) {
     for (const Hif8Use hif8 : {Hif8Use::kAsConfigured, Hif8Use::kSimulated}) {
       const ComputeOptions compute{.hif8 = hif8};
       Transformer sharded = load_transformer(changed, compute, {weights});
-      expect_equal(sharded, load_transformer(changed, compute), 1e-6, "lora");
+      Transformer offloaded = load_transformer(changed, {.hif8 = hif8, .offload = true});
+      Transformer whole = load_transformer(changed, compute);
+      expect_equal(sharded, whole, 1e-6, "lora");
+      expect_equal(offloaded, whole, 0, "offloaded lora");
     }
   });
 }
