@@ -1,4 +1,5 @@
-"""Makes tests/fixtures/training/: clipping, averaging, AdamW and noise levels as OSP-Next trains.
+"""Makes tests/fixtures/training/: clipping, averaging, AdamW and noise levels as OSP-Next trains,
+and learning rates as transformers schedules them.
 
 Run from the repository root, no arguments, the same files each time:
 
@@ -11,6 +12,8 @@ adamw.safetensors         parameter_NAME float32, gradients_NAME [n, ...] float3
                           metadata has the settings that are not OSP-Next's, in JSON
 noise_levels.safetensors  normal, uniform [n] float32; shift_CASE [1] and sigma_KIND_CASE [n]
                           float64; CASE is a shift or a size of the latent such as 90x160
+learning_rates.safetensors  NAME [41] float64: the rates of steps 0 to 40 by transformers'
+                          get_scheduler(NAME), of which 5 warm up
 """
 
 import json
@@ -20,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from transformers import get_scheduler
 
 FOLDER = Path("tests/fixtures/training")
 CLIP_DECAY, CLIP_START = 0.99, 1.0
@@ -135,9 +139,33 @@ def make_noise_levels() -> dict:
     return tensors
 
 
+def make_learning_rates() -> dict:
+    peak, warmup, steps = 3e-4, 5, 40
+    cases = {
+        "constant_with_warmup": {},
+        "linear": {},
+        "cosine": {},
+        "cosine_with_min_lr": {"min_lr_rate": 0.02},
+        "cosine_with_restarts": {"num_cycles": 3},
+        "polynomial": {"lr_end": 0.1 * peak, "power": 2.5},
+    }
+    tensors = {}
+    for name, settings in cases.items():
+        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=peak)
+        scheduler = get_scheduler(name, optimizer, warmup, steps, settings)
+        rates = []
+        for _ in range(steps + 1):
+            rates.append(scheduler.get_last_lr()[0])
+            optimizer.step()
+            scheduler.step()
+        tensors[name] = torch.tensor(rates, dtype=torch.float64)
+    return tensors
+
+
 if __name__ == "__main__":
     FOLDER.mkdir(parents=True, exist_ok=True)
     save_file(make_clip(), FOLDER / "clip.safetensors")
     save_file(make_ema(), FOLDER / "ema.safetensors")
     save_file(make_adamw(), FOLDER / "adamw.safetensors", {"other": json.dumps(OTHER_ADAMW)})
     save_file(make_noise_levels(), FOLDER / "noise_levels.safetensors")
+    save_file(make_learning_rates(), FOLDER / "learning_rates.safetensors")

@@ -6,10 +6,12 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# The compile commands as clang understands them: without GCC's precompiled header and its own warnings.
-mkdir -p build/tidy
+# The compile commands of single files, as clang understands them: without GCC's precompiled header
+# and its own warnings.
+cmake --preset cpu -B build/tidy/plain -DCMAKE_UNITY_BUILD=OFF \
+  "-DLIBTORCH=$(sed -n 's/^LIBTORCH:[A-Z]*=//p' build/cpu/CMakeCache.txt)" >/dev/null
 sed -E "s#-include [^ ]*cmake_pch\.hxx#-include $PWD/src/pch.h#g; s#-Winvalid-pch ##g; s#-Wno-restrict##g" \
-  build/cpu/compile_commands.json >build/tidy/compile_commands.json
+  build/tidy/plain/compile_commands.json >build/tidy/compile_commands.json
 
 if [ $# -eq 0 ]; then
   mapfile -t files < <(find src tests -name '*.cpp' | sort)

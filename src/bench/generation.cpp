@@ -264,6 +264,7 @@ void bench_generation(const GenerationBenchConfig& asked, std::ostream& out,
                       const CancellationToken& cancel) {
   asked.world.check();
   BenchModel model = asked.model.model();
+  model.compute.offload = asked.offload;
   GenerationConfig config = asked.generation;
   config.width = model.width;
   config.height = model.height;

@@ -67,6 +67,7 @@ std::string rank_table(const std::vector<RankCost>& costs);
 struct GenerationBenchConfig {
   BenchModelFields model;
   GenerationConfig generation;
+  bool offload = false;
   MeshFields mesh;
   WorldFields world;
   std::string profile;
@@ -80,6 +81,7 @@ struct GenerationBenchConfig {
     field("batch_guidance", generation.batch_guidance, "both passes of a step as one batch");
     field("vae_tile", generation.vae_tile, "SIZE,STRIDE in pixels, none or auto, as in generate");
     field("vae_precision", generation.vae_precision, "float32 or bf16 for the VAE alone, or auto");
+    field("offload", offload, kOffloadHelp);
     mesh.visit(field);
     world.visit(field);
     field("profile", profile, "JSON trace file to write; also prints a table, as in generate");

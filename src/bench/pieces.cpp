@@ -94,7 +94,7 @@ constexpr BenchPiece kPieces[] = {
     {"gemm", "the linear layers of a block, beside the bare product", gemm_cases, true},
     {"pointwise", "norms, rotation, residuals and the switch of layouts", pointwise_cases, false},
     {"block", "a whole block in each pattern", block_cases, true},
-    {"forward", "one pass of the transformer", forward_cases, true},
+    {"forward", "one pass of the transformer", forward_cases, true, /*offloads=*/true},
     {"vae", "decoding the video, whole and in tiles, and encoding it", vae_cases, false},
     {"text", "the text encoder", text_cases, false},
 };
@@ -113,8 +113,13 @@ void bench_piece(const BenchPiece& piece, const PieceBenchConfig& config, std::o
         "`precision`: found " + config.model.precision +
         ", which is for gemm, block, forward and generate, expected float32, bf16 or auto");
   }
+  if (config.offload && !piece.offloads) {
+    throw InputError("`offload`: found with bench " + std::string(piece.name) +
+                     ", expected bench forward or generate");
+  }
   config.timing.check();
-  const BenchModel model = config.model.model();
+  BenchModel model = config.model.model();
+  model.compute.offload = config.offload;
   const at::Device device = model.compute.device;
   print_header(out, config, model);
   cancel.check();

@@ -14,11 +14,13 @@ namespace ospnext {
 struct PieceBenchConfig {
   BenchModelFields model;
   TimingFields timing;
+  bool offload = false;
 
   template <class Visitor>
   void visit(Visitor&& field) {
     model.visit(field);
     timing.visit(field);
+    field("offload", offload, "of forward: keep the weights of blocks in host memory");
   }
 };
 
@@ -27,7 +29,8 @@ struct BenchPiece {
   const char* name;
   const char* description;
   std::vector<BenchCase> (*cases)(const BenchModel&);
-  bool rounds;  // whether it can be timed with HiF8
+  bool rounds;            // whether it can be timed with HiF8
+  bool offloads = false;  // whether it can be timed with offloaded weights
 };
 
 std::span<const BenchPiece> bench_pieces();

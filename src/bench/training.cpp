@@ -40,14 +40,14 @@ class Training {
  public:
   Training(const TrainingBenchConfig& config, const BenchModel& model, const TrainingRanks& ranks)
       : config_(config),
-        transformer_(trainee(model, ranks)),
+        transformer_(trainee(config, model, ranks)),
         parameters_(whole_parameters(transformer_, ""), ranks, &transformer_->sharded_weights()),
-        optimizer_(parameters_.tensors(), {}),
+        optimizer_(parameters_.tensors(), {}, home(config)),
         blocks_(transformer_, config.checkpointing.parse()),
         tables_(model.transformer, model.grid(), model.compute.device, ranks.work.sequence),
         samples_(random_samples(model, config.batch_size / ranks.work.mesh.data)) {
     if (config.ema) {
-      ema_.emplace(parameters_.named(), EmaConfig());
+      ema_.emplace(parameters_.tensors(), EmaConfig(), home(config));
     }
   }
 
@@ -68,10 +68,16 @@ class Training {
   }
 
  private:
-  static Transformer trainee(const BenchModel& model, const TrainingRanks& ranks) {
+  StateHome home(const TrainingBenchConfig& config) const {
+    return {.offload = config.offload_optimizer, .device = parameters_.device()};
+  }
+
+  static Transformer trainee(const TrainingBenchConfig& config, const BenchModel& model,
+                             const TrainingRanks& ranks) {
     const RandomModelSource source(model.transformer, model.text_encoder, model.vae, 0);
     ComputeOptions masters = model.compute;
     masters.dtype = at::kFloat;
+    masters.offload = config.checkpointing.offload_weights;
     Transformer transformer = source.transformer(masters, ranks.weights(model.compute.dtype));
     train_all_weights(transformer, model.compute.dtype);
     return transformer;

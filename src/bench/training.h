@@ -8,6 +8,7 @@
 #include "engine/join_world.h"
 #include "train/training_blocks.h"
 #include "train/training_ranks.h"
+#include "train/training_run.h"
 
 namespace ospnext {
 
@@ -18,6 +19,7 @@ struct TrainingBenchConfig {
   int64_t batch_size = 1;
   int64_t accumulate = 1;
   bool ema = true;
+  bool offload_optimizer = false;
   int64_t steps = 6;
   bool deterministic = false;  // the program must have called compute_deterministically()
   TrainingMeshFields mesh;
@@ -34,6 +36,7 @@ struct TrainingBenchConfig {
     field("batch_size", batch_size, "clips of a pass, of all processes together");
     field("accumulate", accumulate, "passes whose gradients a step averages");
     field("ema", ema, "keep averaged weights too");
+    field("offload_optimizer", offload_optimizer, kOffloadOptimizerHelp);
     field("steps", steps, "optimizer steps; the first one is not measured");
     field("deterministic", deterministic, "let GPUs add in a fixed order, as train does");
     mesh.visit(field);

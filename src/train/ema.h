@@ -34,9 +34,11 @@ struct EmaConfig {
 // TensorFlow tf.train.ExponentialMovingAverage (warm-up).
 class Ema {
  public:
-  // The averages begin as copies of `parameters`: float32 tensors of any shapes, on any devices,
-  // whole or flat shards. Throws c10::Error for another dtype.
-  Ema(const NamedTensors& parameters, const EmaConfig& config);
+  // The averages begin as copies of `parameters`: float32 tensors of any shapes, whole or flat
+  // shards. Throws c10::Error for another dtype.
+  Ema(const std::vector<TrainedTensor>& parameters, const EmaConfig& config, const StateHome& home);
+  Ema(const NamedTensors& parameters, const EmaConfig& config)
+      : Ema(with_decaying_weights(parameters), config, StateHome()) {}
 
   // Counts a step. If an update is due, adds the current parameters to the averages.
   void update();
@@ -50,10 +52,17 @@ class Ema {
   void swap();
 
  private:
+  struct Group {
+    bool offloaded;
+    std::vector<std::string> names = {};
+    std::vector<at::Tensor> parameters = {}, shadow = {};
+  };
+
   EmaConfig config_;
+  StateHome home_;
+  ChunkedUpdate update_;
   int64_t steps_ = 0;
-  std::vector<std::string> names_;
-  std::vector<at::Tensor> parameters_, shadow_;
+  std::vector<Group> groups_;
 };
 
 }  // namespace ospnext

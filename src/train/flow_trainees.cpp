@@ -1,19 +1,27 @@
 #include "train/flow_trainees.h"
 
+#include <algorithm>
+#include <map>
+#include <optional>
+
+#include "core/name_pattern.h"
 #include "core/torch/random.h"
 #include "io/readers/bounded_json.h"
 #include "packages/load_model.h"
+#include "packages/part_layouts.h"
+#include "packages/save_adapter.h"
+#include "train/checkpoint_model.h"
 #include "train/deepen.h"
 #include "train/model_folder_writer.h"
-#include "train/trained_parameters.h"
+#include "train/training_checkpoint.h"
 
 namespace ospnext {
 namespace {
 
 namespace fs = std::filesystem;
 
-// With random weights.
-Trainees new_trainees(const FlowTrainingConfig& config, at::Device device) {
+// With random weights, in host memory.
+Trainees new_trainees(const FlowTrainingConfig& config) {
   Trainees trainees{Transformer(configured_transformer(config)),
                     Umt5Encoder(umt5_config_from_json(read_json_file(config.text_encoder_config),
                                                       config.text_encoder_config))};
@@ -21,8 +29,6 @@ Trainees new_trainees(const FlowTrainingConfig& config, at::Device device) {
       seeded_generator(config.seed, "transformer initial weights"));
   trainees.text_encoder->reset_parameters(
       seeded_generator(config.seed, "text encoder initial weights"));
-  trainees.transformer->to(device);
-  trainees.text_encoder->to(device);
   return trainees;
 }
 
@@ -30,8 +36,11 @@ Trainees new_trainees(const FlowTrainingConfig& config, at::Device device) {
 Trainees loaded_trainees(const FlowTrainingConfig& config, at::Device device,
                          const WeightRanks& weights) {
   const ModelFiles files = find_model_files({.model = config.initial_model});
-  const ComputeOptions masters{.device = device, .dtype = at::kFloat, .hif8 = Hif8Use::kNowhere};
   const bool deepens = !config.insert_blocks.empty();
+  const ComputeOptions masters{.device = device,
+                               .dtype = at::kFloat,
+                               .hif8 = Hif8Use::kNowhere,
+                               .offload = config.checkpointing.offload_weights && !deepens};
   Trainees trainees{load_transformer(files.require(ModelPart::kTransformer), masters,
                                      deepens ? WeightRanks() : weights),
                     load_text_encoder(files.require(ModelPart::kTextEncoder), masters)};
@@ -44,22 +53,59 @@ Trainees loaded_trainees(const FlowTrainingConfig& config, at::Device device,
   return trainees;
 }
 
-// Gives the parameters of `module` the values of `tensors`, whose names have `prefix` in front.
-void fill_from(torch::nn::Module& module, const std::string& prefix,
-               const std::map<std::string, at::Tensor>& tensors) {
-  const torch::NoGradGuard no_grad;
-  for (auto& item : module.named_parameters()) {
-    item.value().copy_(tensors.at(prefix + item.key()));
+// Freezes the weights of both models whose names no pattern fits.
+void freeze_others(Trainees& trainees, const std::vector<std::string>& patterns) {
+  std::map<std::string, at::Tensor> weights;
+  std::vector<std::string> names;
+  const auto take = [&](const torch::nn::Module& module, const std::string& prefix) {
+    for (const auto& item : module.named_parameters()) {
+      weights[prefix + item.key()] = item.value();
+      names.push_back(prefix + item.key());
+    }
+  };
+  take(*trainees.transformer, kTransformerPrefix);
+  take(*trainees.text_encoder, kTextEncoderPrefix);
+  const std::vector<std::string> trained =
+      fitting_names(names, patterns, fits_pattern, "`trained`",
+                    "the weights, such as \"transformer.blocks.0.self_attn.q.weight\"");
+  for (auto& [name, weight] : weights) {
+    weight.set_requires_grad(std::ranges::find(trained, name) != trained.end());
   }
+}
+
+// A LoRA beside the frozen weights of config.initial_model, in the precision of the run.
+Trainees lora_trainees(const FlowTrainingConfig& config, at::Device device,
+                       at::ScalarType precision, const TrainingRanks& ranks) {
+  const ModelFiles files = find_model_files({.model = config.initial_model});
+  const ComputeOptions frozen{.device = device,
+                              .dtype = precision,
+                              .hif8 = Hif8Use::kNowhere,
+                              .offload = config.checkpointing.offload_weights};
+  WeightRanks weights = ranks.weights(precision);
+  weights.linears.reset();  // ranks keep their parts in the precision of the run, too
+  Trainees trainees{load_transformer(files.require(ModelPart::kTransformer), frozen, weights),
+                    load_text_encoder(files.require(ModelPart::kTextEncoder), frozen)};
+  trainees.transformer->set_numerics(training_numerics(precision));
+  trainees.lora = initial_adapter(config.lora, trainees.transformer->config(), config.seed, device);
+  set_adapters(trainees.transformer, {{&trainees.lora, 1.0}});
+  return trainees;
 }
 
 }  // namespace
 
-NamedTensors Trainees::whole_parameters() {
-  NamedTensors named = ospnext::whole_parameters(transformer, kTransformerPrefix);
+TrainedParameters Trainees::parameters(const TrainingRanks& ranks) {
+  ShardedWeights* shards = &transformer->sharded_weights();
+  if (!lora.changes.empty()) {
+    TrainedParameters pairs(train_adapter(lora), ranks, shards);
+    pairs.set_model(model_of_lora(peft_config(lora, part_shapes(transformer->config()))));
+    return pairs;
+  }
+  NamedTensors whole = whole_parameters(transformer, kTransformerPrefix);
   const NamedTensors more = named_parameters(*text_encoder, kTextEncoderPrefix);
-  named.insert(named.end(), more.begin(), more.end());
-  return named;
+  whole.insert(whole.end(), more.begin(), more.end());
+  TrainedParameters weights(whole, ranks, shards, kTransformerPrefix);
+  weights.set_model(model_of_weights(transformer->config(), text_encoder->config()));
+  return weights;
 }
 
 TransformerConfig configured_transformer(const FlowTrainingConfig& config) {
@@ -72,27 +118,46 @@ TransformerConfig configured_transformer(const FlowTrainingConfig& config) {
 
 Trainees initial_trainees(const FlowTrainingConfig& config, at::Device device,
                           at::ScalarType precision, const TrainingRanks& ranks) {
+  if (config.lora.active()) {
+    return lora_trainees(config, device, precision, ranks);
+  }
   const WeightRanks weights = ranks.weights(precision);
-  Trainees trainees = config.initial_model.empty() ? new_trainees(config, device)
+  Trainees trainees = config.initial_model.empty() ? new_trainees(config)
                                                    : loaded_trainees(config, device, weights);
   if (trainees.transformer->sharded_weights().size() == 0) {
-    trainees.transformer->shard_blocks(weights.group, weights.linears);
+    trainees.transformer->shard_blocks(
+        weights.group, weights.linears,
+        {.device = device, .offload = config.checkpointing.offload_weights});
   }
+  trainees.transformer->to(device);
+  trainees.text_encoder->to(device);
   train_all_weights(trainees.transformer, precision);
   trainees.text_encoder->set_compute_dtype(precision);
+  if (!config.trained.empty()) {
+    freeze_others(trainees, config.trained);
+  }
   return trainees;
 }
 
-void write_model(const FlowTrainingConfig& config, const TransformerConfig& transformer_config,
-                 const Umt5Config& text_encoder_config,
-                 const std::map<std::string, at::Tensor>& averages) {
-  const fs::path folder = fs::path(config.output) / "model";
-  Transformer transformer(transformer_config);
-  fill_from(*transformer, kTransformerPrefix, averages);
-  write_transformer_folder(folder / "transformer", transformer, transformer_config);
-  Umt5Encoder text_encoder(text_encoder_config);
-  fill_from(*text_encoder, kTextEncoderPrefix, averages);
-  write_text_encoder_folder(folder / "text_encoder", text_encoder, text_encoder_config);
+void write_result(const FlowTrainingConfig& config) {
+  const fs::path output = config.output;
+  const auto newest = newest_checkpoint(output / "checkpoints");
+  if (!newest) {
+    throw RunError(config.output + ": the checkpoint of the last step is gone");
+  }
+  const StoredCheckpoint stored(*newest);
+  if (is_of_lora(stored)) {
+    fs::create_directories(output / "lora");
+    write_trained_lora(stored, TrainedWeights::kAveraged, DType::kF32, output / "lora");
+    return;
+  }
+  const fs::path folder = output / "model";
+  const std::optional<ModelFiles> base =
+      config.initial_model.empty()
+          ? std::nullopt
+          : std::make_optional(find_model_files({.model = config.initial_model}));
+  write_trained_parts(stored, TrainedWeights::kAveraged, base ? &*base : nullptr, DType::kBF16,
+                      folder);
   fs::create_directories(folder / "vae");
   fs::copy(config.vae, folder / "vae",
            fs::copy_options::overwrite_existing | fs::copy_options::recursive);

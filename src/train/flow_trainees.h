@@ -1,29 +1,26 @@
 // The models that a flow-matching training trains, from random weights or a model folder to the
-// model folder that it writes.
+// model folder or the LoRA that it writes.
 #pragma once
-
-#include <map>
-#include <string>
 
 #include "models/transformer.h"
 #include "models/umt5.h"
+#include "packages/load_adapter.h"
 #include "train/flow_training.h"
-#include "train/optimizer.h"
+#include "train/trained_parameters.h"
 
 namespace ospnext {
 
-// What stands before the names of the transformer's and the text encoder's trained tensors.
-inline constexpr const char* kTransformerPrefix = "transformer.";
-inline constexpr const char* kTextEncoderPrefix = "text_encoder.";
-
-// The two models that are trained: float32 master weights, computation in the precision of the run.
-// The blocks of the transformer may be sharded.
+// The two models that are trained, all weights or a part: float32 master weights, computation in
+// the precision of the run. Or a LoRA of float32 pairs that is trained beside their frozen weights,
+// which are in that precision. The blocks of the transformer may be sharded.
 struct Trainees {
   Transformer transformer{nullptr};
   Umt5Encoder text_encoder{nullptr};
+  Adapter lora = {};  // empty: weights are trained
 
-  // The trained tensors that every process has whole.
-  NamedTensors whole_parameters();
+  // What is trained, by the names of a checkpoint (train/checkpoint_model.h). The object must not
+  // outlive the models.
+  TrainedParameters parameters(const TrainingRanks& ranks);
 };
 
 // The sizes of the transformer before `insert_blocks` deepens it: the mesh depends only on what
@@ -34,10 +31,8 @@ TransformerConfig configured_transformer(const FlowTrainingConfig& config);
 Trainees initial_trainees(const FlowTrainingConfig& config, at::Device device,
                           at::ScalarType precision, const TrainingRanks& ranks);
 
-// Writes `averages`, the trained tensors by name, with the VAE and the tokenizer as the model
-// folder `output`/model.
-void write_model(const FlowTrainingConfig& config, const TransformerConfig& transformer_config,
-                 const Umt5Config& text_encoder_config,
-                 const std::map<std::string, at::Tensor>& averages);
+// Writes the averaged weights of the newest checkpoint: with the VAE and the tokenizer as the model
+// folder `output`/model, or a LoRA as the folder `output`/lora. Throws InputError and RunError.
+void write_result(const FlowTrainingConfig& config);
 
 }  // namespace ospnext

@@ -58,6 +58,7 @@ std::map<std::string, std::string> description(const LatentCacheRequest& request
   return {{"sizes", sizes},
           {"clips", std::to_string(request.clips)},
           {"seed", std::to_string(request.seed)},
+          {"split", std::to_string(static_cast<int>(request.split))},
           {"shares", shares},
           {"max_tokens", std::to_string(request.max_tokens)},
           {"vae", std::to_string(weights)}};
@@ -82,7 +83,7 @@ LatentGroup make_group(const FrameSize& size, const LatentCacheRequest& request,
     std::vector<ClipSpec> specs;
     for (int64_t i = 0; i < kClipsPerBatch; ++i) {
       const int64_t index = batch * kClipsPerBatch + i;
-      specs.push_back(sample_clip(seed, index, ClipSplit::kTrain, options));
+      specs.push_back(sample_clip(seed, index, request.split, options));
       ids.push_back(caption_ids(specs.back(), index, tokenizer, request.max_tokens));
     }
     const at::Tensor video =

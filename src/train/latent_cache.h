@@ -23,6 +23,7 @@ struct LatentGroup {
 struct LatentCacheRequest {
   std::vector<FrameSize> sizes;
   int64_t clips = 1024;  // over all sizes
+  ClipSplit split = ClipSplit::kTrain;
   uint64_t seed = 0;
   int64_t max_tokens = 96;    // T; no caption may be longer
   double two_objects = 0.25;  // share of the clips with a second object

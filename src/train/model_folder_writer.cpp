@@ -25,41 +25,34 @@ void write_json(const fs::path& file, const nlohmann::json& json) {
   write_text_file(file, json.dump(1) + "\n");
 }
 
-std::map<std::string, at::Tensor> weights_as(const torch::nn::Module& module,
-                                             at::ScalarType dtype) {
-  std::map<std::string, at::Tensor> tensors;
-  for (const auto& entry : module.named_parameters()) {
-    tensors[entry.key()] = entry.value().detach().to(at::kCPU, dtype).contiguous();
-  }
-  return tensors;
-}
-
 }  // namespace
 
 void write_vae_folder(const fs::path& folder, const Vae& vae, const VaeConfig& config) {
   make_folder(folder);
-  save_sharded_safetensors(folder, "diffusion_pytorch_model", weights_as(*vae, at::kHalf),
-                           kMaxShardBytes);
+  std::map<std::string, at::Tensor> weights;
+  for (const auto& entry : vae->named_parameters()) {
+    weights[entry.key()] = entry.value().detach().to(at::kCPU, at::kHalf).contiguous();
+  }
+  save_sharded_safetensors(folder, "diffusion_pytorch_model", weights, kMaxShardBytes);
   nlohmann::json json = fields_to_json(config);
   json["_class_name"] = "AutoencoderKLWan";
   write_json(folder / "config.json", json);
 }
 
-void write_transformer_folder(const fs::path& folder, const Transformer& transformer,
+void write_transformer_folder(const fs::path& folder, const TensorOutputs& weights,
                               const TransformerConfig& config) {
   make_folder(folder);
-  save_sharded_safetensors(folder, "diffusion_pytorch_model",
-                           weights_as(*transformer, at::kBFloat16), kMaxShardBytes);
+  write_sharded_safetensors(folder, "diffusion_pytorch_model", weights, kMaxShardBytes);
   nlohmann::json json = fields_to_json(config);
   json["_class_name"] = "OSPNextModel";
   json["model_type"] = "t2v";
   write_json(folder / "config.json", json);
 }
 
-void write_text_encoder_folder(const fs::path& folder, const Umt5Encoder& encoder,
+void write_text_encoder_folder(const fs::path& folder, const TensorOutputs& weights,
                                const Umt5Config& config) {
   make_folder(folder);
-  save_sharded_safetensors(folder, "model", weights_as(*encoder, at::kBFloat16), kMaxShardBytes);
+  write_sharded_safetensors(folder, "model", weights, kMaxShardBytes);
   nlohmann::json json = fields_to_json(config);
   json["model_type"] = "umt5";
   json["feed_forward_proj"] = "gated-gelu";

@@ -4,7 +4,8 @@
 #include <filesystem>
 #include <string>
 
-#include "models/transformer.h"
+#include "io/safetensors_writer.h"
+#include "models/transformer_config.h"
 #include "models/umt5.h"
 #include "models/vae.h"
 
@@ -17,11 +18,10 @@ inline constexpr int64_t kMaxShardBytes = 14'000'000;
 // near the limits of its range.
 void write_vae_folder(const std::filesystem::path& folder, const Vae& vae, const VaeConfig& config);
 
-// Each writes config.json and the weights in bf16, also those of norms, modulation and time
-// embedding, which loading converts to float32.
-void write_transformer_folder(const std::filesystem::path& folder, const Transformer& transformer,
+// Each writes config.json and the weights, which have the names of our modules.
+void write_transformer_folder(const std::filesystem::path& folder, const TensorOutputs& weights,
                               const TransformerConfig& config);
-void write_text_encoder_folder(const std::filesystem::path& folder, const Umt5Encoder& encoder,
+void write_text_encoder_folder(const std::filesystem::path& folder, const TensorOutputs& weights,
                                const Umt5Config& config);
 
 // Writes model_index.json, and copies the tokenizer and generation_config.json (defaults of

@@ -1,10 +1,9 @@
 #include "train/optimizer.h"
 
 #include <algorithm>
-#include <cmath>
-#include <numbers>
 
 #include "core/number_check.h"
+#include "core/torch/host_memory.h"
 
 namespace ospnext {
 
@@ -34,27 +33,39 @@ void AdamWConfig::check() const {
   check_range("`weight_decay`", weight_decay, 0.0, 1.0);
 }
 
-AdamW::AdamW(const std::vector<TrainedTensor>& tensors, const AdamWConfig& config)
-    : config_(config) {
-  groups_ = {Group{.weight_decay = config.weight_decay,
-                   .names = {},
-                   .parameters = {},
-                   .first = {},
-                   .second = {},
-                   .steps = {}},
-             Group{.weight_decay = 0.0,
-                   .names = {},
-                   .parameters = {},
-                   .first = {},
-                   .second = {},
-                   .steps = {}}};
-  for (const auto& [name, parameter, decays] : tensors) {
-    Group& group = groups_[decays ? 0 : 1];
-    group.names.push_back(name);
-    group.parameters.push_back(parameter);
-    group.first.push_back(at::zeros_like(parameter));
-    group.second.push_back(at::zeros_like(parameter));
-    group.steps.push_back(at::zeros({}, parameter.options().dtype(at::kFloat)));
+at::Device StateHome::device_of(const std::vector<TrainedTensor>& tensors) const {
+  return device.value_or(tensors.empty() ? at::kCPU : tensors.front().tensor.device());
+}
+
+std::vector<at::Tensor> StateHome::zeros_like(const std::vector<at::Tensor>& tensors,
+                                              at::Device device) const {
+  if (offload) {
+    return host_zeros_like(tensors, device);
+  }
+  std::vector<at::Tensor> zeros;
+  for (const at::Tensor& x : tensors) {
+    zeros.push_back(at::zeros_like(x, x.options().device(device).requires_grad(false)));
+  }
+  return zeros;
+}
+
+AdamW::AdamW(const std::vector<TrainedTensor>& tensors, const AdamWConfig& config,
+             const StateHome& home)
+    : config_(config), home_(home), update_(home.device_of(tensors)) {
+  const at::Device device = home.device_of(tensors);
+  steps_ = at::zeros({}, at::TensorOptions(device).dtype(at::kFloat));
+  for (const bool decays : {true, false}) {
+    for (const bool offloaded : {false, true}) {
+      Group& group = groups_.emplace_back(Group{decays, offloaded});
+      for (const TrainedTensor& one : tensors) {
+        if (one.decays == decays && one.offloaded == offloaded) {
+          group.names.push_back(one.name);
+          group.parameters.push_back(one.tensor);
+        }
+      }
+      group.first = home.zeros_like(group.parameters, device);
+      group.second = home.zeros_like(group.parameters, device);
+    }
   }
   zero_grad();
 }
@@ -72,15 +83,19 @@ std::vector<at::Tensor> AdamW::gradients(const Group& group) const {
 
 void AdamW::step(double learning_rate) {
   const at::NoGradGuard no_grad;
-  for (Group& group : groups_) {
-    if (group.parameters.empty()) {
-      continue;
-    }
-    at::_foreach_add_(group.steps, 1);
-    at::_fused_adamw_(group.parameters, gradients(group), group.first, group.second, {},
-                      group.steps, learning_rate, config_.beta1, config_.beta2, group.weight_decay,
-                      config_.epsilon,
-                      /*amsgrad=*/false, /*maximize=*/false);
+  steps_.add_(1);
+  for (const Group& group : groups_) {
+    update_.run({{group.parameters, group.offloaded, /*written=*/true},
+                 {gradients(group), group.offloaded},
+                 {group.first, home_.offload, /*written=*/true},
+                 {group.second, home_.offload, /*written=*/true}},
+                [&](const UpdatedParts& parts) {
+                  const std::vector<at::Tensor> steps(parts[0].size(), steps_);
+                  at::_fused_adamw_(parts[0], parts[1], parts[2], parts[3], {}, steps,
+                                    learning_rate, config_.beta1, config_.beta2,
+                                    group.decays ? config_.weight_decay : 0.0, config_.epsilon,
+                                    /*amsgrad=*/false, /*maximize=*/false);
+                });
   }
 }
 
@@ -104,22 +119,7 @@ std::map<std::string, at::Tensor> AdamW::moments(std::vector<at::Tensor> Group::
 }
 
 void AdamW::set_steps(int64_t steps) {
-  for (Group& group : groups_) {
-    for (at::Tensor& count : group.steps) {
-      count.fill_(steps);
-    }
-  }
-}
-
-double warmup_cosine(int64_t step, int64_t warmup_steps, int64_t total_steps, double peak,
-                     double final_fraction) {
-  if (step < warmup_steps) {
-    return peak * static_cast<double>(step + 1) / static_cast<double>(warmup_steps);
-  }
-  const double span = static_cast<double>(std::max<int64_t>(1, total_steps - warmup_steps));
-  const double done = std::min(1.0, static_cast<double>(step - warmup_steps) / span);
-  const double cosine = 0.5 * (1.0 + std::cos(std::numbers::pi * done));
-  return peak * (final_fraction + (1.0 - final_fraction) * cosine);
+  steps_.fill_(steps);
 }
 
 }  // namespace ospnext

@@ -1,12 +1,14 @@
-// AdamW over named parameters, clipping of gradients, and the learning-rate schedule.
+// AdamW over named parameters.
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "core/torch/torch.h"
+#include "train/chunked_update.h"
 
 namespace ospnext {
 
@@ -15,11 +17,24 @@ using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
 // The parameters of `module` that require gradients. `prefix` is put before each name.
 NamedTensors named_parameters(const torch::nn::Module& module, const std::string& prefix);
 
-// A tensor that is trained, whole or a shard, and whether weight decay acts on it.
+// A tensor that is trained, whole or a shard.
 struct TrainedTensor {
   std::string name;
   at::Tensor tensor;
-  bool decays;
+  bool decays;             // whether weight decay acts on it
+  bool offloaded = false;  // whether it and its gradient are in host memory
+};
+
+// Where an optimizer or an average keeps what it adds to the parameters.
+struct StateHome {
+  bool offload = false;  // in host memory, not on the device that computes
+  // That device; nothing: the one of the parameters, none of which is offloaded.
+  std::optional<at::Device> device = {};
+
+  at::Device device_of(const std::vector<TrainedTensor>& tensors) const;
+  // Zeros like the tensors.
+  std::vector<at::Tensor> zeros_like(const std::vector<at::Tensor>& tensors,
+                                     at::Device device) const;
 };
 
 // Tensors with two or more dimensions (weights) decay, the others (gains and biases) do not.
@@ -43,12 +58,14 @@ struct AdamWConfig {
   }
 };
 
-// Adam with decoupled weight decay; one fused pass over all tensors of a group.
+// Adam with decoupled weight decay; one fused pass over all tensors of a group. Where tensors are
+// kept changes no bit of them.
 // Source: Loshchilov and Hutter 2019, arXiv 1711.05101.
 class AdamW {
  public:
   // float32 or float64 tensors of any shapes.
-  AdamW(const std::vector<TrainedTensor>& tensors, const AdamWConfig& config);
+  AdamW(const std::vector<TrainedTensor>& tensors, const AdamWConfig& config,
+        const StateHome& home = {});
   AdamW(const NamedTensors& tensors, const AdamWConfig& config)
       : AdamW(with_decaying_weights(tensors), config) {}
 
@@ -64,20 +81,18 @@ class AdamW {
 
  private:
   struct Group {
-    double weight_decay;
-    std::vector<std::string> names;
-    std::vector<at::Tensor> parameters, first, second, steps;
+    bool decays, offloaded;
+    std::vector<std::string> names = {};
+    std::vector<at::Tensor> parameters = {}, first = {}, second = {};
   };
   std::vector<at::Tensor> gradients(const Group& group) const;
   std::map<std::string, at::Tensor> moments(std::vector<at::Tensor> Group::*which) const;
 
   AdamWConfig config_;
+  StateHome home_;
+  ChunkedUpdate update_;
+  at::Tensor steps_;  // [] float32, on the device that computes
   std::vector<Group> groups_;
 };
-
-// The learning rate of step `step` (from 0): linear warm-up to `peak` over `warmup_steps`, then
-// half a cosine down to `final_fraction`·peak at `total_steps`.
-double warmup_cosine(int64_t step, int64_t warmup_steps, int64_t total_steps, double peak,
-                     double final_fraction);
 
 }  // namespace ospnext

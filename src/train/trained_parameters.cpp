@@ -3,8 +3,10 @@
 namespace ospnext {
 namespace {
 
-// Sums tensors over the processes of a group, in place, in buckets of one dtype (float32).
-void sum_over(const ProcessGroup& group, const std::vector<at::Tensor>& tensors) {
+// Sums tensors over the processes of a group, in place, in buckets of one dtype (float32), which
+// are on the device.
+void sum_over(const ProcessGroup& group, const std::vector<at::Tensor>& tensors,
+              at::Device device) {
   constexpr int64_t kBucket = int64_t{1} << 26;  // elements
   if (group.alone()) {
     return;
@@ -19,7 +21,7 @@ void sum_over(const ProcessGroup& group, const std::vector<at::Tensor>& tensors)
       flat.push_back(tensors[end].flatten());  // [n]
       count += tensors[end].numel();
     }
-    const at::Tensor sum = group.all_sum(at::cat(flat), "gradients");
+    const at::Tensor sum = group.all_sum(at::cat(flat).to(device), "gradients");
     int64_t next = 0;
     for (; begin < end; ++begin) {
       at::Tensor into = tensors[begin].view({-1});  // [n]
@@ -29,11 +31,17 @@ void sum_over(const ProcessGroup& group, const std::vector<at::Tensor>& tensors)
   }
 }
 
+at::Device device_of(const NamedTensors& whole, const ShardedWeights* shards) {
+  return shards != nullptr && shards->size() > 0 ? shards->device()
+         : whole.empty()                         ? at::Device(at::kCPU)
+                                                 : whole.front().second.device();
+}
+
 }  // namespace
 
 TrainedParameters::TrainedParameters(const NamedTensors& whole, const TrainingRanks& ranks,
                                      ShardedWeights* shards, const std::string& prefix)
-    : shards_(shards), ranks_(ranks) {
+    : shards_(shards), ranks_(ranks), device_(device_of(whole, shards)), update_(device_) {
   for (const auto& [name, tensor] : whole) {
     parts_.push_back({name, tensor, tensor.sizes().vec()});
   }
@@ -45,7 +53,7 @@ TrainedParameters::TrainedParameters(const NamedTensors& whole, const TrainingRa
     for (const auto& [name, shard] : shards->shards()[i]) {
       if (shard.gradient.defined()) {
         parts_.push_back({prefix + "blocks." + std::to_string(i) + "." + name, shard.kept,
-                          shard.shape, shard.first, /*is_shard=*/true});
+                          shard.shape, shard.first, /*is_shard=*/true, shards->offloaded()});
       }
     }
   }
@@ -55,28 +63,22 @@ std::vector<TrainedTensor> TrainedParameters::tensors() const {
   std::vector<TrainedTensor> tensors;
   for (const TrainedPart& part : parts_) {
     if (part.tensor.numel() > 0) {
-      tensors.push_back({part.name, part.tensor, /*decays=*/part.shape.size() >= 2});
+      tensors.push_back(
+          {part.name, part.tensor, /*decays=*/part.shape.size() >= 2, part.offloaded});
     }
   }
   return tensors;
 }
 
-NamedTensors TrainedParameters::named() const {
-  NamedTensors named;
-  for (const TrainedTensor& one : tensors()) {
-    named.emplace_back(one.name, one.tensor);
-  }
-  return named;
-}
-
-std::vector<at::Tensor> TrainedParameters::gradients(bool of_shards) const {
-  std::vector<at::Tensor> gradients;
+UpdatedTensors TrainedParameters::gradients(bool of_shards) const {
+  UpdatedTensors gradients{.tensors = {},
+                           .offloaded = of_shards && shards_ != nullptr && shards_->offloaded()};
   for (const TrainedPart& part : parts_) {
     if (part.is_shard == of_shards && part.tensor.numel() > 0) {
       if (!part.tensor.grad().defined()) {
         part.tensor.mutable_grad() = at::zeros_like(part.tensor);
       }
-      gradients.push_back(part.tensor.grad());
+      gradients.tensors.push_back(part.tensor.grad());
     }
   }
   return gradients;
@@ -87,34 +89,40 @@ void TrainedParameters::average_gradients(int64_t passes) {
   if (shards_ != nullptr) {
     shards_->finish_gradients();
   }
-  sum_over(ranks_.all(), gradients(/*of_shards=*/false));
-  sum_over(ranks_.replicas, gradients(/*of_shards=*/true));
+  sum_over(ranks_.all(), gradients(/*of_shards=*/false).tensors, device_);
+  sum_over(ranks_.replicas, gradients(/*of_shards=*/true).tensors, device_);
   if (const int64_t losses = passes * ranks_.all().size(); losses > 1) {
     scale_gradients(at::scalar_tensor(1 / static_cast<double>(losses), at::kFloat));
   }
 }
 
+// The sum of squares in float64: its order, which depends on who keeps what, is not seen in the
+// float32 result.
 at::Tensor TrainedParameters::gradient_norm() const {
   const torch::NoGradGuard no_grad;
-  std::vector<at::Tensor> norms;
-  if (const auto whole = gradients(/*of_shards=*/false); !whole.empty()) {
-    norms = at::_foreach_norm(whole);
-  }
-  if (!ranks_.shards.alone()) {
-    const auto own = gradients(/*of_shards=*/true);
-    const at::Tensor squares = own.empty() ? at::zeros({}, parts_.front().tensor.options())
-                                           : at::stack(at::_foreach_norm(own)).square().sum();
-    norms.push_back(ranks_.shards.all_sum(squares, "norm").sqrt());
-  }
-  return at::stack(norms).norm();
+  const auto sum_of_squares = [&](const UpdatedTensors& tensors) {
+    std::vector<at::Tensor> norms;
+    update_.run({tensors}, [&](const UpdatedParts& parts) {
+      const std::vector<at::Tensor> some = at::_foreach_norm(parts[0]);
+      norms.insert(norms.end(), some.begin(), some.end());
+    });
+    return norms.empty() ? at::zeros({}, at::TensorOptions(device_).dtype(at::kDouble))
+                         : at::stack(norms).to(at::kDouble).square().sum();
+  };
+  const at::Tensor of_shards =
+      ranks_.shards.all_sum(sum_of_squares(gradients(/*of_shards=*/true)), "norm");
+  return (sum_of_squares(gradients(/*of_shards=*/false)) + of_shards).sqrt().to(at::kFloat);
 }
 
 void TrainedParameters::scale_gradients(const at::Tensor& factor) {
   const torch::NoGradGuard no_grad;
   for (const bool of_shards : {false, true}) {
-    if (const auto all = gradients(of_shards); !all.empty()) {
-      at::_foreach_mul_(all, factor);
+    UpdatedTensors all = gradients(of_shards);
+    all.written = true;
+    if (all.offloaded && factor.item<double>() == 1) {
+      continue;  // saves moving them all to the device and back
     }
+    update_.run({all}, [&](const UpdatedParts& parts) { at::_foreach_mul_(parts[0], factor); });
   }
 }
 
@@ -134,12 +142,13 @@ std::map<std::string, at::Tensor> TrainedParameters::whole(
     const at::Tensor own = part.tensor.numel() == 0 ? part.tensor : tensors.at(part.name);
     at::Tensor all = own;
     if (part.is_shard) {
-      const at::Tensor flat = at::zeros({c10::multiply_integers(part.shape)}, own.options());
+      const at::Tensor flat =
+          at::zeros({c10::multiply_integers(part.shape)}, own.options().device(device_));
       flat.narrow(0, part.first, own.numel()).copy_(own);
       all = ranks_.shards.all_sum(flat, "whole tensors").view(part.shape);  // [part.shape]
     }
     if (ranks_.work.leads()) {
-      result[part.name] = all;
+      result[part.name] = all.to(at::kCPU);
     }
   }
   return result;

@@ -4,10 +4,13 @@
 
 #include <cstdint>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "models/transformer.h"
+#include "train/chunked_update.h"
 #include "train/optimizer.h"
 #include "train/training_ranks.h"
 
@@ -20,6 +23,7 @@ struct TrainedPart {
   std::vector<int64_t> shape;  // of the whole tensor
   int64_t first = 0;
   bool is_shard = false;
+  bool offloaded = false;  // in host memory, with its gradient
 };
 
 class TrainedParameters {
@@ -33,9 +37,14 @@ class TrainedParameters {
 
   const std::vector<TrainedPart>& parts() const { return parts_; }
   const TrainingRanks& ranks() const { return ranks_; }
+  // What the tensors belong to, for those who read a checkpoint: the sizes of the models, or a
+  // LoRA's configuration. A training goes on only from a checkpoint with the same; null: unknown.
+  const nlohmann::json& model() const { return model_; }
+  void set_model(nlohmann::json model) { model_ = std::move(model); }
+  // Which computes with them.
+  at::Device device() const { return device_; }
   // The parts that are not empty, with their names; matrices decay.
   std::vector<TrainedTensor> tensors() const;
-  NamedTensors named() const;
 
   // Call it on all processes after the backward passes of a step. Turns the gradients, sums over
   // this process's `passes` losses, into those of the mean of all processes' losses.
@@ -47,16 +56,19 @@ class TrainedParameters {
   // Scales all gradients down so that their joint norm is at most `limit`. Returns the norm before.
   at::Tensor clip_gradients(double limit);
 
-  // `tensors` by name, each like a part's tensor that is not empty -> whole tensors, on rank 0;
-  // other processes get nothing. All processes call it.
+  // `tensors` by name, each like a part's tensor that is not empty -> whole tensors in host memory,
+  // on rank 0; other processes get nothing. All processes call it.
   std::map<std::string, at::Tensor> whole(const std::map<std::string, at::Tensor>& tensors) const;
 
  private:
-  std::vector<at::Tensor> gradients(bool of_shards) const;
+  UpdatedTensors gradients(bool of_shards) const;
 
   ShardedWeights* shards_;
   TrainingRanks ranks_;
   std::vector<TrainedPart> parts_;
+  nlohmann::json model_;
+  at::Device device_;
+  ChunkedUpdate update_;
 };
 
 // The parameters of a transformer that need gradients and that every process has whole.

@@ -1,6 +1,9 @@
 #include "train/training_blocks.h"
 
+#include <algorithm>
 #include <memory>
+#include <optional>
+#include <utility>
 
 #include "core/error.h"
 #include "core/torch/recompute.h"
@@ -9,6 +12,8 @@ namespace ospnext {
 namespace {
 
 constexpr size_t kAhead = 2;  // blocks whose weights are gathered ahead
+
+using Held = std::optional<ShardedWeights::Lease>;
 
 }  // namespace
 
@@ -29,17 +34,23 @@ Checkpointing CheckpointingFields::parse() const {
     throw InputError("`recompute`: found " + quoted(recompute) +
                      ", expected none, attention, all or a number of blocks");
   }
-  if (offload_activations && parsed.kept == Kept::kEverything) {
-    throw InputError(
-        "`offload_activations`: found with `recompute` none, expected blocks that "
-        "compute again");
+  for (const auto& [offloads, name] : {std::pair(offload_activations, "`offload_activations`"),
+                                       std::pair(offload_weights, "`offload_weights`")}) {
+    if (offloads && parsed.kept == Kept::kEverything) {
+      throw InputError(std::string(name) +
+                       ": found with `recompute` none, expected blocks that compute again");
+    }
   }
   return parsed;
 }
 
+// Products with epilogues of their own store what the gradient would compute again.
+Numerics training_numerics(at::ScalarType dtype) {
+  return {.dtype = dtype, .epilogue = Epilogue::kSeparate};
+}
+
 void train_all_weights(Transformer& transformer, at::ScalarType dtype) {
-  // Products with epilogues of their own store what the gradient would compute again.
-  transformer->set_numerics({.dtype = dtype, .epilogue = Epilogue::kSeparate});
+  transformer->set_numerics(training_numerics(dtype));
   for (at::Tensor& parameter : transformer->parameters()) {
     parameter.set_requires_grad(true);
   }
@@ -57,8 +68,33 @@ bool TrainingBlocks::keeps_everything(size_t i) const {
 
 at::Tensor TrainingBlocks::run(size_t i, const BlockFunction& function,
                                const std::vector<at::Tensor>& inputs, const Execution& run) {
+  if (!needs_gradients(i, inputs)) {
+    return run_without_gradients(i, function, inputs, run);
+  }
   return keeps_everything(i) ? run_once(i, function, inputs, run)
                              : run_twice(i, function, inputs, run);
+}
+
+// The same on all ranks: it depends on what is trained alone.
+bool TrainingBlocks::needs_gradients(size_t i, const std::vector<at::Tensor>& inputs) const {
+  const auto needs = [](const at::Tensor& x) { return x.defined() && x.requires_grad(); };
+  const auto block = transformer_->blocks->ptr(i);
+  return std::ranges::any_of(inputs, needs) || std::ranges::any_of(block->parameters(), needs) ||
+         std::ranges::any_of(block->modules(/*include_self=*/false), [&](const auto& module) {
+           const auto* linear = module->template as<LinearImpl>();
+           return linear != nullptr &&
+                  std::ranges::any_of(linear->adapters, [&](const LowRank& one) {
+                    return needs(one.down) || needs(one.up);
+                  });
+         });
+}
+
+at::Tensor TrainingBlocks::run_without_gradients(size_t i, const BlockFunction& function,
+                                                 const std::vector<at::Tensor>& inputs,
+                                                 const Execution& run) {
+  const torch::NoGradGuard no_grad;
+  const auto lease = transformer_->sharded_weights().lease(i, after(i));
+  return function(inputs, run);
 }
 
 // The weights stay from the forward to the backward pass, which reads them.
@@ -68,11 +104,11 @@ at::Tensor TrainingBlocks::run_once(size_t i, const BlockFunction& function,
   if (weights.size() == 0) {
     return function(inputs, run);
   }
-  weights.acquire(i, after(i));
+  const auto held = std::make_shared<Held>(weights.lease(i, after(i)));
   std::vector<at::Tensor> watched = inputs;
-  watched[0] = at_gradient(inputs[0], [&weights, i] {
+  watched[0] = at_gradient(inputs[0], [&weights, held, i] {
     weights.add_gradients(i);
-    weights.release(i);
+    held->reset();
   });
   return at_gradient(function(watched, run), [&weights, i] { weights.begin_gradients(i); });
 }
@@ -81,24 +117,23 @@ at::Tensor TrainingBlocks::run_twice(size_t i, const BlockFunction& function,
                                      const std::vector<at::Tensor>& inputs, const Execution& run) {
   ShardedWeights& weights = transformer_->sharded_weights();
   const auto kept = std::make_shared<KeptAttention>();  // from the first run to the second
+  const auto held = std::make_shared<Held>();           // from the second run to its gradients
   Execution how = run;
   if (checkpointing_.kept == Checkpointing::Kept::kAttention) {
     how.attention = kept.get();
   }
   const auto first = [=, this, &weights](const std::vector<at::Tensor>& in) {
-    weights.acquire(i, after(i));
-    at::Tensor y = function(in, how);
-    weights.release(i);
-    return y;
+    const auto lease = weights.lease(i, after(i));
+    return function(in, how);
   };
   const auto again = [=, this, &weights](const std::vector<at::Tensor>& in) {
-    weights.acquire(i, before(i));
+    held->emplace(weights.lease(i, before(i)));
     weights.begin_gradients(i);
     return function(in, how);
   };
   const auto done = [=, &weights] {
     weights.add_gradients(i);
-    weights.release(i);
+    held->reset();
     *kept = {};
   };
   return recompute({first, again, done, checkpointing_.in_host_memory}, inputs);

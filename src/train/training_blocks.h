@@ -23,10 +23,11 @@ struct Checkpointing {
   bool in_host_memory = false;  // inputs of blocks are kept in host memory, not on their GPU
 };
 
-// The flags for it.
+// The flags for it, and for where blocks keep their weights.
 struct CheckpointingFields {
   std::string recompute = "none";
   bool offload_activations = false;
+  bool offload_weights = false;
 
   template <class Visitor>
   void visit(Visitor&& field) {
@@ -35,18 +36,25 @@ struct CheckpointingFields {
           "all but self-attention; or N: all, but nothing in the last N blocks");
     field("offload_activations", offload_activations,
           "keep the inputs of blocks that compute again in host memory");
+    field("offload_weights", offload_weights,
+          "keep weights and gradients of blocks that compute again in host memory; the weights are "
+          "copied to the device block by block, ahead of use");
   }
 
   // Throws InputError naming the field, the value and the rule.
   Checkpointing parse() const;
 };
 
+// How a transformer computes in training, with products in `dtype`.
+Numerics training_numerics(at::ScalarType dtype);
+
 // Makes all weights of a transformer need gradients, for products in `dtype`. They stay in float32.
 void train_all_weights(Transformer& transformer, at::ScalarType dtype);
 
 // Runs the blocks of one transformer in passes with gradients; a pass without, as for validation,
 // needs no runner. The transformer is one rank's among those that shard its weights, if any do.
-// Gradients of sharded weights are summed over these ranks after each block.
+// Gradients of sharded weights are summed over these ranks after each block. A block that needs no
+// gradients, since neither it nor anything before it is trained, keeps nothing.
 class TrainingBlocks : public BlockRunner {
  public:
   // The transformer must outlive the object, and the object all gradients of what it ran.
@@ -57,6 +65,9 @@ class TrainingBlocks : public BlockRunner {
 
  private:
   bool keeps_everything(size_t i) const;
+  bool needs_gradients(size_t i, const std::vector<at::Tensor>& inputs) const;
+  at::Tensor run_without_gradients(size_t i, const BlockFunction& function,
+                                   const std::vector<at::Tensor>& inputs, const Execution& run);
   at::Tensor run_once(size_t i, const BlockFunction& function,
                       const std::vector<at::Tensor>& inputs, const Execution& run);
   at::Tensor run_twice(size_t i, const BlockFunction& function,

@@ -6,7 +6,6 @@
 
 #include "core/error.h"
 #include "io/output_file.h"
-#include "io/readers/bounded_json.h"
 #include "io/readers/training_index.h"
 #include "io/weights.h"
 
@@ -14,16 +13,6 @@ namespace ospnext {
 namespace {
 
 namespace fs = std::filesystem;
-using nlohmann::json;
-
-constexpr const char* kIndex = "index.json";
-constexpr const char* kFirst = "first";  // metadata: the first element of each part, as JSON
-
-std::string name_of_step(int64_t step) {
-  char name[32];
-  std::snprintf(name, sizeof(name), "step-%08lld", static_cast<long long>(step));
-  return name;
-}
 
 // The folders of checkpoints, complete or not, oldest first.
 std::vector<fs::path> folders_in(const fs::path& folder) {
@@ -45,87 +34,18 @@ std::vector<fs::path> folders_in(const fs::path& folder) {
 
 bool is_complete(const fs::path& folder) {
   std::error_code ignored;
-  return fs::exists(folder / kIndex, ignored);
+  return fs::exists(folder / kCheckpointIndex, ignored);
 }
 
 // The index goes first: a folder that is only half removed must not count as complete.
 void remove_checkpoint(const fs::path& folder) {
   std::error_code error;
-  fs::remove(folder / kIndex, error);
+  fs::remove(folder / kCheckpointIndex, error);
   fs::remove_all(folder, error);
   if (error) {
     throw RunError(folder.string() + ": cannot be removed: " + error.message());
   }
 }
-
-// The files of a checkpoint, and where each part of a tensor lies in them.
-class StoredParts {
- public:
-  StoredParts(const fs::path& folder, const TrainingIndex& index) : where_(folder.string()) {
-    for (const std::string& name : index.files) {
-      files_.push_back(open_checkpoint(folder / name));
-      const auto found = files_.back().metadata().find(kFirst);
-      if (found == files_.back().metadata().end()) {
-        throw InputError(files_.back().path() + ": metadata \"first\" is missing");
-      }
-      const std::string where = files_.back().path() + ": first";
-      firsts_.push_back(first_elements_from_json(parse_bounded_json(found->second, where), where));
-    }
-  }
-
-  // Fills `tensor` with the elements first, first + 1, ... of `kind` of the trained tensor `name`.
-  void read(const std::string& kind, const std::string& name, int64_t first,
-            const at::Tensor& tensor) const {
-    const at::Tensor own = tensor.detach().view({-1});  // [n]
-    const int64_t end = first + own.numel();
-    int64_t next = first;  // the elements before it are filled
-    bool fits = true;
-    for (const Piece& piece : pieces_of(kind + "." + name, name)) {
-      const int64_t from = std::max(piece.first, first);
-      const int64_t to = std::min(piece.first + piece.values.numel(), end);
-      if (from < to) {
-        fits = fits && from == next;  // no hole, and nothing twice
-        own.narrow(0, from - first, to - from)
-            .copy_(piece.values.narrow(0, from - piece.first, to - from));
-        next = to;
-      }
-    }
-    if (!fits || next != end) {
-      throw InputError(where_ + ": " + kind + " of " + quoted(name) +
-                       ": its files do not have each element once; the checkpoint is damaged or "
-                       "of another training");
-    }
-  }
-
- private:
-  struct Piece {
-    int64_t first;
-    at::Tensor values;  // [n] float32
-  };
-
-  // The parts of a tensor in all files, in their order.
-  std::vector<Piece> pieces_of(const std::string& tensor, const std::string& name) const {
-    std::vector<Piece> pieces;
-    for (size_t i = 0; i < files_.size(); ++i) {
-      const auto found = files_[i].tensors().find(tensor);
-      if (found == files_[i].tensors().end() || !firsts_[i].contains(name)) {
-        continue;
-      }
-      if (found->second.dtype != DType::kF32 || found->second.shape.size() != 1) {
-        throw InputError(files_[i].path() + ": " + quoted(tensor) + ": found " +
-                         dtype_text(found->second) + " " + shape_text(found->second.shape) +
-                         ", expected one row of F32");
-      }
-      pieces.push_back({firsts_[i].at(name), to_tensor(found->second)});
-    }
-    std::ranges::sort(pieces, {}, &Piece::first);
-    return pieces;
-  }
-
-  std::string where_;
-  std::vector<Checkpoint> files_;
-  std::vector<std::map<std::string, int64_t>> firsts_;
-};
 
 std::map<std::string, std::vector<int64_t>> shapes_of(const TrainedParameters& parameters) {
   std::map<std::string, std::vector<int64_t>> shapes;
@@ -137,20 +57,26 @@ std::map<std::string, std::vector<int64_t>> shapes_of(const TrainedParameters& p
 
 // The tensors in the checkpoint must be those of the training, all of them and with their sizes: a
 // part of another tensor could have as many elements.
-void check_shapes(const std::map<std::string, std::vector<int64_t>>& found,
-                  const std::map<std::string, std::vector<int64_t>>& expected,
-                  const std::string& where) {
+void check_same(const StoredCheckpoint& stored, const TrainedParameters& parameters) {
+  const std::string where = stored.folder() + ": ";
+  const auto expected = shapes_of(parameters);
   for (const auto& [name, shape] : expected) {
-    if (!found.contains(name) || found.at(name) != shape) {
-      throw InputError(where + ": " + quoted(name) +
+    const auto found = stored.shapes().find(name);
+    if (found == stored.shapes().end() || found->second != shape) {
+      throw InputError(where + quoted(name) +
                        " is missing or has another shape; the checkpoint is of another model");
     }
   }
-  for (const auto& [name, shape] : found) {
+  for (const auto& [name, shape] : stored.shapes()) {
     if (!expected.contains(name)) {
-      throw InputError(where + ": found " + quoted(name) +
+      throw InputError(where + "found " + quoted(name) +
                        ", which is not trained here; the checkpoint is of another model");
     }
+  }
+  if (!stored.model().is_null() && stored.model() != parameters.model()) {
+    throw InputError(where +
+                     "the sizes of its models, or the ranks and alphas of its LoRA, are not those "
+                     "of this training");
   }
 }
 
@@ -169,6 +95,12 @@ std::vector<std::string> files_of_ranks(const ProcessGroup& all, bool keeps, at:
 }
 
 }  // namespace
+
+std::string name_of_step(int64_t step) {
+  char name[32];
+  std::snprintf(name, sizeof(name), "step-%08lld", static_cast<long long>(step));
+  return name;
+}
 
 std::optional<fs::path> newest_checkpoint(const fs::path& folder) {
   std::vector<fs::path> all = folders_in(folder);
@@ -190,7 +122,7 @@ void TrainingCheckpoints::save(const TrainingState& state, const TrainingTensors
   }
   world.meet(/*cancellable=*/false);  // others only write where the folder is
   std::map<std::string, at::Tensor> own;
-  json first = json::object();
+  nlohmann::json first = nlohmann::json::object();
   for (const TrainedPart& part : parameters_.parts()) {
     if (part.tensor.numel() == 0 || (part.is_shard ? ranks.replicas.rank() != 0 : !leads)) {
       continue;
@@ -201,14 +133,17 @@ void TrainingCheckpoints::save(const TrainingState& state, const TrainingTensors
     }
   }
   const std::vector<std::string> files =
-      files_of_ranks(ranks.all(), !own.empty(), parameters_.parts().front().tensor.device());
+      files_of_ranks(ranks.all(), !own.empty(), parameters_.device());
   if (!own.empty()) {
-    save_safetensors(target / file_of_rank(ranks.all().rank()), own, {{kFirst, first.dump()}});
+    save_safetensors(target / file_of_rank(ranks.all().rank()), own,
+                     {{kCheckpointFirst, first.dump()}});
   }
   world.meet(/*cancellable=*/false);  // the index stands for the files of all
   if (leads) {
-    const TrainingIndex index{state.step, files, state.numbers, shapes_of(parameters_)};
-    write_text_file(target / kIndex, index.json().dump());
+    const TrainingIndex index{state.step,      files,
+                              state.numbers,   shapes_of(parameters_),
+                              state.objective, parameters_.model()};
+    write_text_file(target / kCheckpointIndex, index.json().dump());
     remove_old();
   }
   world.meet(/*cancellable=*/false);  // removing may take long
@@ -240,11 +175,8 @@ std::optional<TrainingState> TrainingCheckpoints::load_newest(
   if (!newest) {
     return std::nullopt;
   }
-  const std::string where = (*newest / kIndex).string();
-  const TrainingIndex index = training_index_from_json(read_json_file(where), where);
-  check_shapes(index.shapes, shapes_of(parameters_), where);
-  const torch::NoGradGuard no_grad;
-  const StoredParts stored(*newest, index);
+  const StoredCheckpoint stored(*newest);
+  check_same(stored, parameters_);
   for (const auto& [kind, by_name] : tensors) {
     for (const TrainedPart& part : parameters_.parts()) {
       if (part.tensor.numel() > 0) {
@@ -252,7 +184,7 @@ std::optional<TrainingState> TrainingCheckpoints::load_newest(
       }
     }
   }
-  return TrainingState{index.step, index.numbers};
+  return stored.state();
 }
 
 }  // namespace ospnext

@@ -1,15 +1,16 @@
-// Checkpoints of a training: folders "step-00000123", each with a safetensors file of every process
-// that keeps something of its own, and index.json, which is written last
-// (io/readers/training_index.h). A folder without it is incomplete and counts as nothing.
+// Writes and reads the checkpoints of a training (stored_checkpoint.h). index.json is written last;
+// a folder without it is incomplete and counts as nothing.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 
 #include "core/torch/torch.h"
+#include "train/stored_checkpoint.h"
 #include "train/trained_parameters.h"
 
 namespace ospnext {
@@ -17,12 +18,6 @@ namespace ospnext {
 // Float32 tensors of a training by kind ("parameter", "first", ...) and then by the name of a
 // trained part that is not empty; each is like the part's tensor.
 using TrainingTensors = std::map<std::string, std::map<std::string, at::Tensor>>;
-
-// What else a training goes on from.
-struct TrainingState {
-  int64_t step = 0;                       // finished steps
-  std::map<std::string, double> numbers;  // for example, of the clipping
-};
 
 class TrainingCheckpoints {
  public:
@@ -47,6 +42,9 @@ class TrainingCheckpoints {
   const TrainedParameters& parameters_;
   int64_t keep_;
 };
+
+// "step-00000123".
+std::string name_of_step(int64_t step);
 
 // The folder of the newest complete checkpoint in `folder`; nothing if there is none.
 std::optional<std::filesystem::path> newest_checkpoint(const std::filesystem::path& folder);

@@ -1,44 +1,46 @@
-// Mean losses of a training: rows of log.csv, scalars for TensorBoard, and a short text for the
-// terminal.
+// The log of a training: means of its losses and further numbers, as rows of log.csv and as scalars
+// for TensorBoard.
 #pragma once
 
 #include <filesystem>
 #include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
-#include "core/torch/torch.h"
 #include "parallel/process_group.h"
+#include "train/csv_log.h"
 #include "train/event_file.h"
+#include "train/objective.h"
 
 namespace ospnext {
 
 // Sums the losses on their device. Only write() synchronises with it.
 class TrainingLog {
  public:
-  // Appends to `file`, and writes an event file beside it. Removes rows of steps after `first_step`
-  // that an interrupted run left. All of `ranks` log together; rank 0 writes.
-  TrainingLog(std::filesystem::path file, int64_t first_step, const ProcessGroup& ranks = {});
+  // Goes on with `file` after `first_step` as CsvLog does, and writes an event file beside it. All
+  // of `ranks` log together; rank 0 writes.
+  TrainingLog(const std::filesystem::path& file, int64_t first_step,
+              const ProcessGroup& ranks = {});
 
   // Adds the named scalars of one step. All steps must have the same number of them.
-  void add(const std::vector<std::pair<std::string, at::Tensor>>& losses);
-  // Writes the means since the last write, over steps and ranks, as the row of `step`, and returns
-  // them as a text such as "loss 0.123, ...". Throws RunError when a mean is not finite or the file
-  // cannot be written.
-  std::string write(int64_t step, double learning_rate, double seconds_per_step);
+  void add(const Losses& losses);
+  // Writes the means since the last write, over steps and ranks, and then `others`, as the row of
+  // `step`. Returns both. Throws RunError when one is not finite or a file cannot be written.
+  Scalars write(int64_t step, const Scalars& others);
 
  private:
-  void write_row(const std::string& row) const;
-  void write_events(int64_t step, double learning_rate, double seconds_per_step,
-                    const at::Tensor& means);
+  Scalars take_means();
 
-  std::filesystem::path file_;
   ProcessGroup ranks_;
+  std::optional<CsvLog> rows_;       // on rank 0
   std::optional<EventFile> events_;  // on rank 0
   std::vector<std::string> names_;
   std::vector<at::Tensor> sums_;
   int64_t count_ = 0;
 };
+
+// A row for the terminal: "loss 0.123, gradient_norm 0.51, ..., sent_mb 12.3", where names that
+// share what stands before a slash are one sum.
+std::string row_text(const Scalars& row);
 
 }  // namespace ospnext

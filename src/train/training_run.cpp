@@ -11,9 +11,9 @@ namespace fs = std::filesystem;
 
 constexpr const char* kCheckpoints = "checkpoints";
 
-std::filesystem::path prepared_folder(const std::string& output) {
+fs::path prepared_folder(const std::string& output) {
   std::error_code error;
-  std::filesystem::create_directories(output, error);
+  fs::create_directories(output, error);
   if (error) {
     throw RunError("`output` " + output + ": cannot be made: " + error.message());
   }
@@ -28,13 +28,12 @@ void TrainingConfig::check() const {
     throw InputError("`output`: found nothing, expected a folder");
   }
   check_range("`steps`", steps, int64_t{1}, kMost);
-  check_range("`learning_rate`", learning_rate, 1e-12, 10.0);
-  check_range("`final_learning_rate`", final_learning_rate, 0.0, 1.0);
-  check_range("`warmup_steps`", warmup_steps, int64_t{0}, steps);
+  LearningRateConfig::check(steps);
   adamw.check();
   check_range("`max_gradient_norm`", max_gradient_norm, 1e-6, 1e6);
   ema.check("ema_");
   check_range("`log_interval`", log_interval, int64_t{1}, kMost);
+  check_range("`validation_interval`", validation_interval, int64_t{0}, kMost);
   check_range("`checkpoint_interval`", checkpoint_interval, int64_t{1}, kMost);
   check_range("`keep_checkpoints`", keep_checkpoints, int64_t{1}, kMost);
   check_range("`accumulate`", accumulate, int64_t{1}, kMost);
@@ -47,11 +46,14 @@ std::unique_ptr<OutputLock> lock_output(const TrainingConfig& config, bool leads
 }
 
 TrainingRun::TrainingRun(const TrainingConfig& config, TrainedParameters& parameters,
-                         Progress& progress, const CancellationToken& cancel)
+                         Objective& objective, Progress& progress, const CancellationToken& cancel)
     : config_(config),
       parameters_(parameters),
-      optimizer_(parameters.tensors(), config.adamw),
-      ema_(parameters.named(), config.ema),
+      objective_(objective),
+      optimizer_(parameters.tensors(), config.adamw,
+                 {.offload = config.offload_optimizer, .device = parameters.device()}),
+      ema_(parameters.tensors(), config.ema,
+           {.offload = config.offload_optimizer, .device = parameters.device()}),
       adaptive_clip_(config.max_gradient_norm),
       checkpoints_(prepared_folder(config.output) / kCheckpoints, parameters,
                    config.keep_checkpoints),
@@ -64,45 +66,71 @@ TrainingRun::TrainingRun(const TrainingConfig& config, TrainedParameters& parame
   log_.emplace(fs::path(config.output) / "log.csv", step_, parameters.ranks().all());
 }
 
-bool TrainingRun::run(const std::function<Losses(int64_t)>& add_gradients) {
+bool TrainingRun::run() {
   using Clock = std::chrono::steady_clock;
   const Clock::time_point began = Clock::now();
-  const auto seconds_since = [](Clock::time_point then) {
-    return std::chrono::duration<double>(Clock::now() - then).count();
+  const auto out_of_time = [&] {
+    const std::chrono::duration<double> passed = Clock::now() - began;
+    return config_.max_seconds > 0 && passed.count() > config_.max_seconds;
   };
-  Clock::time_point logged = began;
-  int64_t logged_step = step_;
   std::string note;
   progress_.begin("training", config_.steps - step_);
+  costs_.emplace(parameters_.ranks(), parameters_.device());
   End end = end_of_time(false);
-  while (step_ < config_.steps && end == End::kNot) {
-    parameters_.ranks().work.world->journal().at_step(step_);
-    Losses losses = accumulate(add_gradients);
-    losses.emplace_back("gradient_norm", clip());
-    const double learning_rate = warmup_cosine(step_, config_.warmup_steps, config_.steps,
-                                               config_.learning_rate, config_.final_learning_rate);
-    optimizer_.step(learning_rate);
-    optimizer_.zero_grad();
-    ema_.update();
-    log_->add(losses);
-    ++step_;
-    if (step_ % config_.log_interval == 0 || step_ == config_.steps) {
-      const double per_step = seconds_since(logged) / static_cast<double>(step_ - logged_step);
-      note = log_->write(step_, learning_rate, per_step);
-      logged = Clock::now();
-      logged_step = step_;
+  bool due = false;  // a checkpoint
+  while (!is_done() && !(end != End::kNot && objective_.can_pause())) {
+    try {
+      step_once();
+    } catch (const Cancelled&) {
+      if (objective_.can_pause()) {  // nothing of the step was computed
+        save_checkpoint();
+      }
+      throw;
+    }
+    Scalars validation;
+    if (is_due(config_.validation_interval)) {
+      evaluate([&] { validation = objective_.validate(); });
+    }
+    if (is_due(config_.log_interval) || !validation.empty()) {
+      note = write_log(validation);
     }
     progress_.step(note);
-    end = end_of_time(config_.max_seconds > 0 && seconds_since(began) > config_.max_seconds);
-    if (step_ % config_.checkpoint_interval == 0 || step_ == config_.steps || end != End::kNot) {
-      save_checkpoint();
+    if (is_due(objective_.sample_interval())) {
+      evaluate([&] { objective_.sample(step_); });
+    }
+    end = end_of_time(out_of_time());
+    due = due || is_due(config_.checkpoint_interval) || end != End::kNot;
+    if (due && (objective_.can_pause() || is_done())) {
+      costs_->aside([&] { save_checkpoint(); });
+      due = false;
     }
   }
-  if (end == End::kCancelled && step_ < config_.steps) {
+  if (end == End::kCancelled && !is_done()) {
     throw Cancelled();
   }
   progress_.end();
-  return step_ == config_.steps;
+  return is_done();
+}
+
+bool TrainingRun::is_done() const {
+  return step_ == config_.steps || objective_.is_finished();
+}
+
+// Whether something is due that comes every `interval` steps (0: never) and after the last one.
+bool TrainingRun::is_due(int64_t interval) const {
+  return interval > 0 && (step_ % interval == 0 || is_done());
+}
+
+void TrainingRun::step_once() {
+  parameters_.ranks().work.world->journal().at_step(step_);
+  Losses losses = accumulate();
+  clip(losses);
+  optimizer_.step(config_.learning_rate_at(step_, config_.steps));
+  optimizer_.zero_grad();
+  ema_.update();
+  log_->add(losses);
+  ++step_;
+  costs_->end_step();
 }
 
 // Whether the run ends before its last step, which all processes decide together.
@@ -112,20 +140,22 @@ TrainingRun::End TrainingRun::end_of_time(bool out_of_time) const {
   if (all.alone()) {
     return end;
   }
-  const auto device = parameters_.parts().front().tensor.device();
-  const at::Tensor own = at::full({1}, static_cast<int64_t>(end), at::kLong).to(device);
+  const at::Tensor own =
+      at::full({1}, static_cast<int64_t>(end), at::kLong).to(parameters_.device());
   return static_cast<End>(all.all_max(own, "end").item<int64_t>());
 }
 
 // The gradients of a step, and the mean losses of its passes.
-Losses TrainingRun::accumulate(const std::function<Losses(int64_t)>& add_gradients) {
+Losses TrainingRun::accumulate() {
   Losses sums;
   for (int64_t i = 0; i < config_.accumulate; ++i) {
-    Losses losses = add_gradients(step_ * config_.accumulate + i);
-    for (size_t k = 0; k < losses.size(); ++k) {
-      const at::Tensor share = losses[k].second.detach() / config_.accumulate;
+    const Pass pass = objective_.add_gradients();
+    costs_->add(pass);
+    for (size_t k = 0; k < pass.losses.size(); ++k) {
+      const auto& [name, loss] = pass.losses[k];
+      const at::Tensor share = loss.detach() / config_.accumulate;
       if (i == 0) {
-        sums.emplace_back(losses[k].first, share);
+        sums.emplace_back(name, share);
       } else {
         sums[k].second = sums[k].second + share;
       }
@@ -135,15 +165,55 @@ Losses TrainingRun::accumulate(const std::function<Losses(int64_t)>& add_gradien
   return sums;
 }
 
-// Scales the gradients down if their joint norm is too large. Returns the norm before.
-at::Tensor TrainingRun::clip() {
-  if (!config_.adaptive_clip) {
-    return parameters_.clip_gradients(config_.max_gradient_norm);
+// Scales the gradients down if their joint norm is too large, and logs the norm before and after
+// and the largest norm that was allowed.
+void TrainingRun::clip(Losses& log) {
+  at::Tensor norm;
+  double limit = config_.max_gradient_norm;
+  if (config_.adaptive_clip) {
+    norm = parameters_.gradient_norm();
+    const double factor = adaptive_clip_.coefficient(norm.item<double>());
+    parameters_.scale_gradients(at::scalar_tensor(factor, at::kFloat));
+    limit = adaptive_clip_.state().largest_norm;
+  } else {
+    norm = parameters_.clip_gradients(limit);
   }
-  const at::Tensor norm = parameters_.gradient_norm();
-  const double factor = adaptive_clip_.coefficient(norm.item<double>());
-  parameters_.scale_gradients(at::scalar_tensor(factor, at::kFloat));
-  return norm;
+  log.emplace_back("gradient_norm", norm);
+  log.emplace_back("clipped_norm", norm.clamp_max(limit));
+  log.emplace_back("clip_limit", at::full({}, limit, norm.options()));
+}
+
+// Runs work that no step counts, while the parameters are the averages, if those are to be
+// evaluated. When it is cancelled, the loop notices that too, and writes a checkpoint.
+void TrainingRun::evaluate(const std::function<void()>& work) {
+  struct Swapped {
+    Ema* ema;
+    explicit Swapped(Ema* averages) : ema(averages) { swap(); }
+    ~Swapped() { swap(); }
+    void swap() const {
+      if (ema != nullptr) {
+        ema->swap();
+      }
+    }
+  };
+  costs_->aside([&] {
+    const Swapped swapped(config_.evaluate_averages ? &ema_ : nullptr);
+    try {
+      work();
+    } catch (const Cancelled&) {
+    }
+  });
+}
+
+// Writes a row of the log, and returns it for the terminal.
+std::string TrainingRun::write_log(const Scalars& validation) {
+  Scalars numbers{{"learning_rate", config_.learning_rate_at(step_ - 1, config_.steps)}};
+  const Scalars costs = costs_->take();
+  numbers.insert(numbers.end(), costs.begin(), costs.end());
+  numbers.insert(numbers.end(), validation.begin(), validation.end());
+  std::string text;
+  costs_->aside([&] { text = row_text(log_->write(step_, numbers)); });
+  return text;
 }
 
 TrainingTensors TrainingRun::tensors() const {
@@ -157,7 +227,7 @@ TrainingTensors TrainingRun::tensors() const {
 }
 
 void TrainingRun::save_checkpoint() const {
-  TrainingState state{.step = step_, .numbers = {}};
+  TrainingState state{.step = step_, .numbers = {}, .objective = objective_.state()};
   AdaptiveClipState clip = adaptive_clip_.state();
   clip.visit([&](const char* name, double value, const char*) { state.numbers[name] = value; });
   checkpoints_.save(state, tensors());
@@ -168,6 +238,8 @@ void TrainingRun::load_checkpoint() {
   if (!state) {
     return;
   }
+  objective_.restore(state->objective, (fs::path(config_.output) / "checkpoints").string() + ": " +
+                                           name_of_step(state->step) + ": objective");
   step_ = state->step;
   if (step_ > config_.steps) {
     throw InputError("`steps`: found " + std::to_string(config_.steps) +

@@ -42,24 +42,25 @@ std::vector<ClipSpec> clips_of_step(const VaeTrainingConfig& config,
   return specs;
 }
 
-// Renders the clips of several steps at once. Rendering waits for the device, and most steps should
-// not wait.
+// Renders the clips of several passes at once. Rendering waits for the device, and most passes
+// should not wait.
 class TrainingClips {
  public:
   TrainingClips(const VaeTrainingConfig& config, std::vector<FrameSize> sizes, at::Device device)
       : config_(config), sizes_(std::move(sizes)), device_(device) {}
 
-  // The clips of a step. Call it once per step, in order.
+  // The clips of a pass. Call it once per pass, in order.
   // -> [B, 3, T, H, W] in [-1, 1], T frames of H x W pixels
-  at::Tensor take(int64_t step) {
-    if (!drawn_.contains(step)) {
-      draw(step, std::min(step + kStepsAtOnce, config_.steps));
+  at::Tensor take(int64_t pass) {
+    if (!drawn_.contains(pass)) {
+      const int64_t all = config_.steps * config_.accumulate;
+      draw(pass, std::max(pass + 1, std::min(pass + kPassesAtOnce, all)));
     }
-    return drawn_.extract(step).mapped();
+    return drawn_.extract(pass).mapped();
   }
 
  private:
-  static constexpr int64_t kStepsAtOnce = 32;
+  static constexpr int64_t kPassesAtOnce = 32;
 
   void draw(int64_t begin, int64_t end) {
     using Shape = std::array<int64_t, 3>;
@@ -152,6 +153,54 @@ Vae initial_vae(const VaeTrainingConfig& config, at::Device device) {
   return vae;
 }
 
+// A pass trains on the clips of its number.
+class VaeObjective final : public Objective {
+ public:
+  VaeObjective(const VaeTrainingConfig& config, Vae& vae, at::Device device,
+               at::ScalarType precision, const CancellationToken& cancel)
+      : config_(config),
+        vae_(vae),
+        device_(device),
+        precision_(precision),
+        cancel_(cancel),
+        sizes_(parse_frame_sizes("`sizes`", config.sizes)),
+        clips_(config, sizes_, device) {}
+
+  Pass add_gradients() override {
+    const int64_t pass = passes_++;
+    const at::Tensor video = clips_.take(pass);
+    Losses losses =
+        config_.decoder_only
+            ? decoder_losses(vae_, video, config_, precision_)
+            : vae_losses(vae_, video, config_, precision_,
+                         seeded_generator(device_, config_.seed, "vae latent noise", pass));
+    losses.front().second.backward();
+    return {.losses = std::move(losses), .samples = video.size(0)};
+  }
+
+  nlohmann::json state() const override { return {{"passes", passes_}}; }
+  void restore(const nlohmann::json& state, const std::string& origin) override {
+    passes_ = count_of_state(state, "passes", origin);
+  }
+
+  Scalars validate() override {
+    const VaeQuality quality = measure_vae(vae_, sizes_[0], device_, precision_,
+                                           config_.evaluation_clips, config_.seed, cancel_);
+    return {{"validation_psnr", quality.mean_db},
+            {"validation_worst_psnr", quality.worst_position_db()}};
+  }
+
+ private:
+  const VaeTrainingConfig& config_;
+  Vae& vae_;
+  at::Device device_;
+  at::ScalarType precision_;
+  const CancellationToken& cancel_;
+  std::vector<FrameSize> sizes_;
+  TrainingClips clips_;
+  int64_t passes_ = 0;  // so far
+};
+
 // Writes the mean and standard deviation of each latent channel over 128 training clips to
 // `config`.
 void measure_latent_statistics(Vae& vae, VaeConfig& config, const FrameSize& size,
@@ -200,24 +249,15 @@ void VaeTrainingConfig::check() const {
 std::optional<VaeQuality> train_vae(const VaeTrainingConfig& config, Progress& progress,
                                     const CancellationToken& cancel) {
   config.check();
-  const auto [device, precision, hif8] = parse_compute(config.device, config.precision);
+  const auto [device, precision, hif8, offload] = parse_compute(config.device, config.precision);
   const std::vector<FrameSize> sizes = parse_frame_sizes("`sizes`", config.sizes);
   const auto lock = lock_output(config, /*leads=*/true);
   Vae vae = initial_vae(config, device);
 
-  TrainingClips clips(config, sizes, device);
   TrainedParameters parameters(named_parameters(*vae, ""));
-  TrainingRun run(config, parameters, progress, cancel);
-  const bool finished = run.run([&](int64_t step) {
-    const at::Tensor video = clips.take(step);
-    const Losses losses =
-        config.decoder_only
-            ? decoder_losses(vae, video, config, precision)
-            : vae_losses(vae, video, config, precision,
-                         seeded_generator(device, config.seed, "vae latent noise", step));
-    losses.front().second.backward();
-    return losses;
-  });
+  VaeObjective objective(config, vae, device, precision, cancel);
+  TrainingRun run(config, parameters, objective, progress, cancel);
+  const bool finished = run.run();
   if (!finished) {
     return std::nullopt;
   }

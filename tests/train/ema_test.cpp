@@ -15,7 +15,7 @@ constexpr EmaConfig kWarm{.decay = 0.5, .every = 1, .warm_up = true};
 
 TEST(Ema, AveragesWithTheWarmedUpDecayAndSwapsBothWays) {
   at::Tensor parameter = at::zeros({3});
-  Ema ema({{"p", parameter}}, kWarm);
+  Ema ema(NamedTensors{{"p", parameter}}, kWarm);
   parameter.fill_(1);
   ema.update();  // decay min(0.5, 1/10)
   EXPECT_NEAR(ema.shadow().at("p")[0].item<double>(), 0.9, 1e-6);
@@ -35,7 +35,7 @@ TEST(Ema, FollowsOspNextWithoutWarmUp) {
     const at::Tensor& rows = fixture.at(std::string("parameters_") + name);
     const at::Tensor& expected = fixture.at(std::string("shadow_") + name);
     const at::Tensor parameter = rows[0].clone();
-    Ema ema({{"p", parameter}}, config);
+    Ema ema(NamedTensors{{"p", parameter}}, config);
     for (int64_t i = 0; i < rows.size(0); ++i) {
       if (i > 0) {
         parameter.copy_(rows[i]);
@@ -49,12 +49,12 @@ TEST(Ema, FollowsOspNextWithoutWarmUp) {
 TEST(Ema, UpdatesAtEveryFewStepsAlsoAfterLoading) {
   constexpr EmaConfig kSeldom{.decay = 0.5, .every = 3};
   const at::Tensor parameter = at::ones({2}), loaded_parameter = at::ones({2});
-  Ema whole({{"p", parameter}}, kSeldom);
+  Ema whole(NamedTensors{{"p", parameter}}, kSeldom);
   parameter.fill_(2);
   whole.update();
   whole.update();
   EXPECT_EQ(whole.shadow().at("p")[0].item<double>(), 1.0);
-  Ema loaded({{"p", loaded_parameter}}, kSeldom);
+  Ema loaded(NamedTensors{{"p", loaded_parameter}}, kSeldom);
   loaded.load(whole.shadow(), /*steps=*/2);
   loaded_parameter.fill_(2);
   for (Ema* ema : {&whole, &loaded}) {
@@ -65,7 +65,7 @@ TEST(Ema, UpdatesAtEveryFewStepsAlsoAfterLoading) {
 
 TEST(Ema, CountsUpdatesForItsWarmUp) {
   const at::Tensor parameter = at::zeros({1});
-  Ema ema({{"p", parameter}}, {.decay = 0.99, .every = 2, .warm_up = true});
+  Ema ema(NamedTensors{{"p", parameter}}, {.decay = 0.99, .every = 2, .warm_up = true});
   parameter.fill_(1);
   for (int step = 0; step < 4; ++step) {
     ema.update();
@@ -77,9 +77,9 @@ TEST(Ema, TakesFlatShardsAndEmptyOnes) {
   const at::Tensor whole = at::rand({5, 3});
   const at::Tensor flat = whole.flatten().clone();  // [15]
   const at::Tensor begin = flat.slice(0, 0, 4), end = flat.slice(0, 4), none = flat.slice(0, 15);
-  Ema of_whole({{"p", whole}}, {.decay = 0.75});
-  Ema of_shards({{"begin", begin}, {"end", end}, {"none", none}}, {.decay = 0.75});
-  Ema of_nothing({}, {.decay = 0.75});
+  Ema of_whole(NamedTensors{{"p", whole}}, {.decay = 0.75});
+  Ema of_shards(NamedTensors{{"begin", begin}, {"end", end}, {"none", none}}, {.decay = 0.75});
+  Ema of_nothing(NamedTensors{}, {.decay = 0.75});
   for (const double factor : {2.0, -3.0}) {
     whole.mul_(factor);
     flat.mul_(factor);
@@ -96,7 +96,7 @@ TEST(Ema, TakesFlatShardsAndEmptyOnes) {
 }
 
 TEST(Ema, RefusesOtherDtypesAndBadSettings) {
-  EXPECT_THROW(Ema({{"p", at::ones({2}, at::kBFloat16)}}, {}), c10::Error);
+  EXPECT_THROW(Ema(NamedTensors{{"p", at::ones({2}, at::kBFloat16)}}, {}), c10::Error);
   EXPECT_NO_THROW(EmaConfig().check());
   for (const EmaConfig& bad : {EmaConfig{.decay = 1.0}, EmaConfig{.decay = -0.1},
                                EmaConfig{.every = 0}, EmaConfig{.every = -1}}) {

@@ -92,13 +92,5 @@ TEST(AdamW, TakesFlatShards) {
   EXPECT_LE(relative_max(flat, whole.flatten()), 1e-6);
 }
 
-TEST(WarmupCosine, RisesThenFallsToItsLastFraction) {
-  EXPECT_DOUBLE_EQ(warmup_cosine(0, 10, 110, 2.0, 0.1), 0.2);
-  EXPECT_DOUBLE_EQ(warmup_cosine(9, 10, 110, 2.0, 0.1), 2.0);
-  EXPECT_NEAR(warmup_cosine(60, 10, 110, 2.0, 0.1), 1.1, 1e-12);
-  EXPECT_NEAR(warmup_cosine(110, 10, 110, 2.0, 0.1), 0.2, 1e-12);
-  EXPECT_NEAR(warmup_cosine(500, 10, 110, 2.0, 0.1), 0.2, 1e-12);
-}
-
 }  // namespace
 }  // namespace ospnext

@@ -99,7 +99,7 @@ TEST_F(TrainingCheckpointsTest, IncompleteOnesLeaveBeforeTheNextNeedsTheirRoom) 
 
 TEST_F(TrainingCheckpointsTest, DamagedOnesAreRefused) {
   const auto rank_0 = file(file_of_rank(0));
-  const std::string not_once = "do not have each element once";
+  const std::string not_once = "expected 6, each once";
   expect_refused_after([&] { fs::remove(rank_0); }, file_of_rank(0));
   expect_refused_after([&] { fs::resize_file(rank_0, 100); }, file_of_rank(0));
   expect_refused_after([&] { fs::resize_file(rank_0, fs::file_size(rank_0) - 1); },
@@ -113,7 +113,7 @@ TEST_F(TrainingCheckpointsTest, DamagedOnesAreRefused) {
   expect_refused_after([&] { write_rank(0, 1, 6); }, not_once);
   expect_refused_after([&] { write_rank(0, int64_t{1} << 47, 6); }, not_once);
   expect_refused_after([&] { write_rank(0, 0, 6, at::kHalf); },
-                       "\"parameter.weight\": found F16 [6], expected one row of F32");
+                       "\"parameter.weight\": found F16 [6], expected a row of F32");
   expect_refused_after(
       [&] {
         save_safetensors(rank_0, {{"parameter.weight", at::zeros({6})}});

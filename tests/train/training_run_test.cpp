@@ -6,11 +6,39 @@
 #include <memory>
 
 #include "core/torch/random.h"
+#include "support/function_objective.h"
+#include "support/temporary_folder.h"
 
 namespace ospnext {
 namespace {
 
 namespace fs = std::filesystem;
+
+// Fits a linear function on random inputs that depend only on the pass.
+class ToyObjective : public FunctionObjective {
+ public:
+  ToyObjective(const at::Tensor& weight, const std::function<void(int64_t)>& before_pass)
+      : FunctionObjective([=](int64_t pass) -> Losses {
+          if (before_pass) {
+            before_pass(pass);
+          }
+          const at::Tensor x = at::randn({8, 4}, seeded_generator(3, "toy data", pass));
+          const at::Tensor loss = (x.matmul(weight) - x.sum(1) * 2).square().mean();
+          loss.backward();
+          return {{"loss", loss}};
+        }),
+        weight_(weight) {}
+
+  Scalars validate() override {
+    evaluated.push_back(weight_.detach().clone());
+    return {{"validation_loss", (weight_ - 2).square().sum().item<double>()}};
+  }
+
+  std::vector<at::Tensor> evaluated;
+
+ private:
+  at::Tensor weight_;
+};
 
 class TrainingRunTest : public testing::Test {
  protected:
@@ -30,26 +58,29 @@ class TrainingRunTest : public testing::Test {
     return config;
   }
 
-  // Fits a linear function on random inputs that depend only on the step; returns the final
-  // weights.
+  // Returns the final weights.
   at::Tensor train(const TrainingConfig& config,
                    const std::function<void(int64_t)>& before_step = {}) {
     at::Tensor weight = at::ones({4}).requires_grad_(true);
     Progress progress(nullptr, false);
     TrainedParameters parameters({{"weight", weight}});
-    TrainingRun run(config, parameters, progress, *cancel_);
-    run.run([&](int64_t step) -> Losses {
-      if (before_step) {
-        before_step(step);
-      }
-      const at::Tensor x = at::randn({8, 4}, seeded_generator(3, "toy data", step));
-      const at::Tensor loss = (x.matmul(weight) - x.sum(1) * 2).square().mean();
-      loss.backward();
-      return {{"loss", loss}};
-    });
+    ToyObjective objective(weight, before_step);
+    TrainingRun run(config, parameters, objective, progress, *cancel_);
+    run.run();
+    evaluated_ = objective.evaluated;
     return weight.detach().clone();
   }
 
+  std::vector<std::string> log_lines(const std::string& name) const {
+    std::ifstream log(folder_ / name / "log.csv");
+    std::vector<std::string> lines;
+    for (std::string line; std::getline(log, line);) {
+      lines.push_back(line);
+    }
+    return lines;
+  }
+
+  std::vector<at::Tensor> evaluated_;  // the weights of each validation of the last training
   std::unique_ptr<CancellationToken> cancel_ = std::make_unique<CancellationToken>();
   fs::path folder_;
 };
@@ -79,16 +110,63 @@ TEST_F(TrainingRunTest, LogHasARowAnIntervalAlsoAfterResuming) {
                Cancelled);
   cancel_ = std::make_unique<CancellationToken>();
   train(config("log"));
-  std::ifstream log(folder_ / "log" / "log.csv");
-  std::vector<std::string> lines;
-  for (std::string line; std::getline(log, line);) {
-    lines.push_back(line);
-  }
+  const std::vector<std::string> lines = log_lines("log");
   ASSERT_EQ(lines.size(), 4U);
-  EXPECT_EQ(lines[0], "step,learning_rate,seconds_per_step,loss,gradient_norm");
+  EXPECT_EQ(lines[0],
+            "step,loss,gradient_norm,clipped_norm,clip_limit,learning_rate,seconds_per_step,"
+            "samples_per_second,peak_gib");
   EXPECT_EQ(lines[1].substr(0, 2), "4,");
   EXPECT_EQ(lines[2].substr(0, 2), "8,");
   EXPECT_EQ(lines[3].substr(0, 3), "12,");
+}
+
+TEST_F(TrainingRunTest, AValidationChangesNothingAndSeesTheAveragesOrTheWeightsOfTheStep) {
+  const at::Tensor plain = train(config("plain"));
+  TrainingConfig watched = config("watched");
+  watched.validation_interval = 5;
+  EXPECT_TRUE(at::equal(train(watched), plain));
+  ASSERT_EQ(evaluated_.size(), 3U);  // after the steps 5, 10 and 12
+  EXPECT_FALSE(at::equal(evaluated_.back(), plain));
+
+  TrainingConfig raw = config("raw");
+  raw.validation_interval = 6;
+  raw.evaluate_averages = false;
+  EXPECT_TRUE(at::equal(train(raw), plain));
+  ASSERT_EQ(evaluated_.size(), 2U);
+  EXPECT_TRUE(at::equal(evaluated_.back(), plain));
+}
+
+TEST_F(TrainingRunTest, ARowOfTheLogHasTheValidationOfItsStep) {
+  TrainingConfig watched = config("watched");
+  watched.validation_interval = 5;
+  watched.log_interval = 12;
+  train(watched);
+  const std::vector<std::string> lines = log_lines("watched");
+  ASSERT_EQ(lines.size(), 4U);
+  EXPECT_TRUE(lines[0].ends_with(",validation_loss")) << lines[0];
+  for (size_t i = 1; i < lines.size(); ++i) {
+    const double logged = std::stod(lines[i].substr(lines[i].rfind(',') + 1));
+    const double seen = (evaluated_[i - 1] - 2).square().sum().item<double>();
+    EXPECT_NEAR(logged / seen, 1, 1e-6) << lines[i];  // written with seven digits
+  }
+}
+
+TEST_F(TrainingRunTest, RefusesACheckpointOfAnotherObjective) {
+  train(config("state"));
+  const fs::path index = folder_ / "state" / "checkpoints" / "step-00000012" / "index.json";
+  for (const char* bad : {"{}", "7", R"({"passes": -1})", R"({"passes": 1e300})"}) {
+    nlohmann::json json = nlohmann::json::parse(file_text(index));
+    json["objective"] = nlohmann::json::parse(bad);
+    write_file(index, json.dump());
+    try {
+      train(config("state"));
+      FAIL() << "accepted " << bad;
+    } catch (const InputError& error) {
+      EXPECT_NE(std::string(error.what()).find("step-00000012: objective: passes: found"),
+                std::string::npos)
+          << error.what();
+    }
+  }
 }
 
 TEST_F(TrainingRunTest, RefusesACheckpointOfAnotherModel) {
@@ -96,7 +174,8 @@ TEST_F(TrainingRunTest, RefusesACheckpointOfAnotherModel) {
   at::Tensor weight = at::ones({5}).requires_grad_(true);
   TrainedParameters parameters({{"weight", weight}});
   Progress progress(nullptr, false);
-  EXPECT_THROW(TrainingRun(config("other"), parameters, progress, *cancel_), InputError);
+  ToyObjective objective(weight, {});
+  EXPECT_THROW(TrainingRun(config("other"), parameters, objective, progress, *cancel_), InputError);
 }
 
 TEST_F(TrainingRunTest, RefusesACheckpointOfMoreSteps) {
@@ -138,21 +217,20 @@ TEST_F(TrainingRunTest, ALogThatAFullDiskCutGoesOnWithWholeRows) {
   const std::string header = "step,learning_rate,seconds_per_step,loss,gradient_norm\n";
   EXPECT_EQ(log_after(""), "step 4 8 12 ");
   EXPECT_EQ(log_after("step,learn"), "step 4 8 12 ");
-  EXPECT_EQ(log_after(header + "0,1,1,1,1\n0,1\n99999999999999999999,1,1,1,1\n0,1,1,1,"),
-            "step 0 4 8 12 ");
+  EXPECT_EQ(log_after(header + "0,1,1,1,1\n0,1,1,1,"), "step 0 4 8 12 ");
 }
 
 TEST_F(TrainingRunTest, StopsWithARunErrorWhenTheLossIsNotFinite) {
   at::Tensor weight = at::ones({4}).requires_grad_(true);
   TrainedParameters parameters({{"weight", weight}});
   Progress progress(nullptr, false);
-  TrainingRun run(config("nan"), parameters, progress, *cancel_);
-  EXPECT_THROW(run.run([&](int64_t) -> Losses {
+  FunctionObjective objective([&](int64_t) -> Losses {
     const at::Tensor loss = (weight / 0.0).sum();
     loss.backward();
     return {{"loss", loss}};
-  }),
-               RunError);
+  });
+  TrainingRun run(config("nan"), parameters, objective, progress, *cancel_);
+  EXPECT_THROW(run.run(), RunError);
 }
 
 TEST_F(TrainingRunTest, RefusesConfigurationsOutsideTheirRules) {

@@ -8,8 +8,12 @@
 #include "io/readers/bounded_json.h"
 #include "io/weights.h"
 #include "packages/load_model.h"
+#include "schedulers/schedules.h"
+#include "train/checkpoint_model.h"
+#include "train/flow_objective.h"
 #include "train/flow_training.h"
 #include "train/latent_cache.h"
+#include "train/training_checkpoint.h"
 #include "train/vae_training.h"
 
 namespace ospnext {
@@ -90,6 +94,9 @@ class TrainingsTest : public testing::Test {
     return flow;
   }
 
+  // Looking at a training changes nothing in it.
+  void expect_the_same_model_with_validation_and_samples(const FlowTrainingConfig& flow);
+
   fs::path folder_;
   Progress progress_{nullptr, false};
   CancellationToken cancel_;
@@ -142,6 +149,59 @@ void expect_close_weights(const FlowTrainingConfig& before, const FlowTrainingCo
   }
 }
 
+void TrainingsTest::expect_the_same_model_with_validation_and_samples(
+    const FlowTrainingConfig& flow) {
+  FlowTrainingConfig watched = flow;
+  make_short(watched, "watched_run");
+  watched.validation_interval = 1;
+  watched.validation_clips = 3;
+  watched.samples.sample_interval = 2;
+  watched.samples.sample_format = "y4m";
+  watched.samples.sample_prompts = (folder_ / "prompts.txt").string();
+  std::ofstream(watched.samples.sample_prompts) << "a red ball\na blue ring\n";
+  watched.generation_config =
+      write("small_clips.json", {{"width", 48}, {"height", 32}, {"num_frames", 5}, {"steps", 2}});
+  ASSERT_TRUE(train_flow(watched, progress_, cancel_));
+  EXPECT_EQ(bytes_of(transformer_file(watched)), bytes_of(transformer_file(flow)));
+  const fs::path folder = watched.output;
+  const std::string log = bytes_of(folder / "log.csv");
+  EXPECT_NE(log.find(",model_tflops,peak_gib,validation_loss\n"), std::string::npos) << log;
+  EXPECT_FALSE(fs::exists(folder / "samples" / "step-00000001"));
+  EXPECT_GT(fs::file_size(folder / "samples" / "step-00000002" / "1.y4m"), 48U * 32 * 5);
+  EXPECT_NE(bytes_of(folder / "samples" / "step-00000002" / "1.y4m"),
+            bytes_of(folder / "samples" / "step-00000002" / "2.y4m"));
+
+  watched.samples.sample_format = "tiff";
+  EXPECT_THROW(train_flow(watched, progress_, cancel_), InputError);
+}
+
+void expect_the_same_model_of_its_checkpoint(const FlowTrainingConfig& run,
+                                             const fs::path& output) {
+  const StoredCheckpoint stored(*newest_checkpoint(fs::path(run.output) / "checkpoints"));
+  ModelFields rest;
+  rest.vae = run.vae;
+  rest.tokenizer = run.tokenizer;
+  Progress progress(nullptr, false);
+  const CancellationToken cancel;
+  convert_checkpoint(stored, TrainedWeights::kAveraged, rest,
+                     {.dtype = std::nullopt, .max_shard_bytes = int64_t{1} << 30}, output, progress,
+                     cancel);
+  const fs::path model = fs::path(run.output) / "model";
+  for (const char* file :
+       {"transformer/diffusion_pytorch_model.safetensors", "tokenizer/spiece.model"}) {
+    EXPECT_TRUE(bytes_of(output / file) == bytes_of(model / file)) << file;
+  }
+  const auto encoder_of =
+      [](const fs::path& folder) {  // its tensors have other names in the layout
+        return load_text_encoder(
+            find_model_files({.model = folder}).require(ModelPart::kTextEncoder), {});
+      };
+  const Umt5Encoder expected = encoder_of(model), found = encoder_of(output);
+  for (const auto& item : expected->named_parameters()) {
+    EXPECT_TRUE(at::equal(found->named_parameters()[item.key()], item.value())) << item.key();
+  }
+}
+
 TEST_F(TrainingsTest, WriteAModelFolderThatThePipelineLoads) {
   const VaeTrainingConfig vae = small_vae_training();
   const auto quality = train_vae(vae, progress_, cancel_);
@@ -161,10 +221,14 @@ TEST_F(TrainingsTest, WriteAModelFolderThatThePipelineLoads) {
   ASSERT_TRUE(train_flow(flow, progress_, cancel_));
   expect_a_model_that_the_pipeline_loads(fs::path(flow.output) / "model");
 
+  expect_the_same_model_of_its_checkpoint(flow, folder_ / "converted");
+
   // A second run finds the cache and the finished checkpoint, and writes the same model.
   const std::string before = bytes_of(transformer_file(flow));
   ASSERT_TRUE(train_flow(flow, progress_, cancel_));
   EXPECT_EQ(before, bytes_of(transformer_file(flow)));
+
+  expect_the_same_model_with_validation_and_samples(flow);
 
   // Other clips need another cache.
   const std::string cached = bytes_of(flow.latent_cache);
@@ -216,6 +280,12 @@ TEST_F(TrainingsTest, RefuseATokenizerWithMoreIdsThanTheEncoder) {
                                                          {"num_layers", 1},
                                                          {"feed_forward_proj", "gated-gelu"}});
   EXPECT_THROW(train_flow(flow, progress_, cancel_), InputError);
+}
+
+TEST(NoiseLevels, AreShiftedByTheSizeOfTheLatentOnlyIfTheyAreDynamic) {
+  EXPECT_EQ((NoiseLevels{.shift = 3}.shift_of(90, 160)), 3);
+  EXPECT_EQ((NoiseLevels{.shift = 3, .dynamic = true}.shift_of(90, 160)), dynamic_shift(90, 160));
+  EXPECT_THROW((NoiseLevels{.dynamic = true}.shift_of(512, 512)), InputError);
 }
 
 TEST(FrameSizes, TheFirstTakesHalfAndBadOnesAreRefused) {

@@ -65,12 +65,15 @@ struct Setting {
   CheckpointingFields kept;
 
   std::string name() const {
-    return mesh.text() + (shards ? ", sharded, " : ", ") + "recompute " + kept.recompute;
+    return mesh.text() + (shards ? ", sharded, " : ", ") + "recompute " + kept.recompute +
+           (kept.offload_weights ? ", offloaded" : "");
   }
 };
 
-// The largest relative L2 of this rank's gradients: of whole ones, and of parts of shards.
-double worst(Transformer& model, const WorkRanks& ranks, const Gradients& expected) {
+// The largest relative L2 of this rank's gradients: of whole ones, and of shards. `sharers`, all
+// ranks or this one, divide the weights.
+double worst(Transformer& model, const WorkRanks& ranks, const ProcessGroup& sharers,
+             const Gradients& expected) {
   const double sums = kPasses * ranks.world->all().size();  // of means
   double longest = 0, largest = 0;
   for (const auto& [name, gradient] : expected) {
@@ -84,7 +87,8 @@ double worst(Transformer& model, const WorkRanks& ranks, const Gradients& expect
   for (size_t i = 0; i < shards.size(); ++i) {
     for (const auto& [name, shard] : shards[i]) {
       const at::Tensor whole = expected.at("blocks." + std::to_string(i) + "." + name);
-      compare(shard.gradient,
+      compare(sharers.alone() ? ranks.world->all().all_sum(shard.gradient, "gradients")
+                              : shard.gradient,
               whole.flatten().narrow(0, shard.first, shard.gradient.numel()));  // [n]
     }
   }
@@ -106,10 +110,11 @@ void expect_same_gradients(int size, const std::vector<Setting>& settings) {
     for (const Grid& grid : {Grid{2, 5, 7}, Grid{3, 1, 4}}) {
       const Gradients expected = one_process(grid);
       for (const Setting& it : settings) {
+        const ProcessGroup sharers = it.shards ? shards : ProcessGroup();
         const WorkRanks ranks =
             work_ranks(world, it.mesh, ranks_transformer_config("dual_end").num_heads, false);
         Transformer model = trainee();
-        model->shard_blocks(it.shards ? shards : ProcessGroup(), at::kFloat);
+        model->shard_blocks(sharers, at::kFloat, {.offload = it.kept.offload_weights});
         model->sharded_weights().begin_training();
         TrainingBlocks blocks(model, it.kept.parse());
         const int64_t own = kSamples / it.mesh.data;
@@ -118,7 +123,7 @@ void expect_same_gradients(int size, const std::vector<Setting>& settings) {
                         own / kPasses, ranks.sequence);
         }
         model->sharded_weights().finish_gradients();
-        const double error = worst(model, ranks, expected);
+        const double error = worst(model, ranks, sharers, expected);
         EXPECT_LT(error, kTolerance) << it.name();
         most = std::max(most, error);
       }
@@ -136,6 +141,7 @@ std::vector<Setting> all_settings(const std::vector<Mesh>& meshes) {
       for (const char* kept : {"none", "attention", "all", "3"}) {
         settings.push_back({mesh, shards, {kept}});
       }
+      settings.push_back({mesh, shards, {.recompute = "3", .offload_weights = true}});
     }
   }
   return settings;
