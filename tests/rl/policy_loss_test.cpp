@@ -54,6 +54,7 @@ TEST(PolicyLoss, FollowsTheFormulas) {
 }
 
 TEST(PolicyLoss, HasARatioOfExactlyOneAtTheFirstUpdate) {
+  torch::manual_seed(1);
   const at::Tensor log_prob = at::randn({64}, at::kDouble);
   const at::Tensor now = log_prob.clone().requires_grad_();
   const at::Tensor advantages = at::randn({64});

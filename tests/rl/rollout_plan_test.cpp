@@ -34,6 +34,7 @@ TEST(RolloutPlan, SaysWhatEachStepDoes) {
 }
 
 TEST(RolloutSampler, IsEulersWhereNoStepAddsNoise) {
+  torch::manual_seed(1);
   const at::Tensor start = at::randn({2, 3, 4});
   RolloutPlan plan = rollout_plan(6, 3, {0, 6}, {}, 0);
   plan.methods.assign(6, StepMethod::kEuler);
@@ -46,6 +47,7 @@ TEST(RolloutSampler, IsEulersWhereNoStepAddsNoise) {
 }
 
 TEST(RolloutSampler, IsDpmAfterTheWindow) {
+  torch::manual_seed(1);
   const at::Tensor start = at::randn({2, 3, 4});
   RolloutPlan plan = rollout_plan(9, 3, {0, 1}, {}, 1.0);
   plan.methods[0] = StepMethod::kEuler;  // as the first step of DPM++
@@ -62,6 +64,7 @@ TEST(RolloutSampler, IsDpmAfterTheWindow) {
 }
 
 TEST(RolloutSampler, AddsNoNoiseInTheLastStep) {
+  torch::manual_seed(1);
   const RolloutPlan plan = rollout_plan(2, 1, {0, 2}, {}, 0);
   const at::Tensor latent = at::randn({1, 5}), velocity = at::randn({1, 5});
   const at::Tensor noise = at::ones({1, 5});
@@ -73,6 +76,7 @@ TEST(RolloutSampler, AddsNoNoiseInTheLastStep) {
 }
 
 TEST(RolloutSampler, GivesTheLogProbabilityThatTheUpdateFinds) {
+  torch::manual_seed(1);
   for (const SdeKind kind : {SdeKind::kOsp, SdeKind::kMix, SdeKind::kDance}) {
     const RolloutPlan plan = rollout_plan(5, 3, {0, 2}, {kind, default_eta(kind)}, 0);
     const at::Tensor latent = at::randn({3, 4, 2}), velocity = at::randn({3, 4, 2});

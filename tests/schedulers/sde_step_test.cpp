@@ -72,6 +72,7 @@ INSTANTIATE_TEST_SUITE_P(Cases, SdeSteps,
                          [](const auto& info) { return info.param; });
 
 TEST(SdeStep, DanceAndMixAgreeWhereTheirNoiseIsEqual) {
+  torch::manual_seed(1);
   const at::Tensor x = at::randn({2, 5}, at::kDouble), v = at::randn({2, 5}, at::kDouble);
   const double sigma = 0.6;
   const SdeStep mix = sde_step({.kind = SdeKind::kMix, .eta = 0.5}, x, v, sigma, 0.5);

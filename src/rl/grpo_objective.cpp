@@ -1,0 +1,383 @@
+#include "rl/grpo_objective.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/error.h"
+#include "core/log.h"
+#include "core/torch/random.h"
+
+namespace ospnext {
+namespace {
+
+at::Tensor scalar(double value) {
+  return at::scalar_tensor(value, at::kDouble);
+}
+
+// The mean, over prompts, of the spread of the looks of a prompt's videos. looks [n, l], groups [n]
+double diversity(const at::Tensor& looks, const at::Tensor& groups) {
+  const auto [names, index, counts] = at::_unique2(groups, true, true, true);
+  double sum = 0;
+  for (int64_t g = 0; g < names.size(0); ++g) {
+    const at::Tensor own = looks.index({index == g});  // [members, l]
+    sum += own.std(0, /*unbiased=*/false).mean().item<double>();
+  }
+  return sum / static_cast<double>(names.size(0));
+}
+
+}  // namespace
+
+int64_t GrpoObjective::updates_of_an_epoch(const RlConfig& config) {
+  const int64_t videos = config.rollout.sample_batch_size * config.rollout.batches_per_epoch *
+                         config.rollout.group_rollouts;
+  return config.update.inner_epochs * videos / config.update.train_batch_size;
+}
+
+GrpoObjective::GrpoObjective(VideoModel& model, Policy& policy, const TrainingRanks& ranks,
+                             const SampleClips* samples, Options options,
+                             const CancellationToken& cancel)
+    : model_(model),
+      policy_(policy),
+      ranks_(ranks),
+      samples_(samples),
+      options_(std::move(options)),
+      cancel_(cancel),
+      generation_(generation_of(options_.config)),
+      sampling_{.prompts = static_cast<int64_t>(options_.prompts.size()),
+                .parts = ranks.work.mesh.data,
+                .part_batch = options_.config.rollout.sample_batch_size,
+                .group_size = options_.config.rollout.group_size,
+                .seed = options_.config.seed},
+      window_(options_.config.rollout.window, options_.config.rollout.steps, options_.config.seed) {
+  sampling_.check();
+  const UpdateConfig& update = options_.config.update;
+  if (videos_of_part() % (update.train_batch_size * update.accumulate) != 0) {
+    throw InputError("`train_batch_size`: found " + std::to_string(update.train_batch_size) +
+                     " with `accumulate` " + std::to_string(update.accumulate) +
+                     ", expected that their product divides the " +
+                     std::to_string(videos_of_part()) +
+                     " videos of an epoch, `sample_batch_size` x `batches_per_epoch` x "
+                     "`group_rollouts`");
+  }
+}
+
+GenerationConfig GrpoObjective::generation_of(const RlConfig& config) {
+  GenerationConfig generation;
+  generation.negative_prompt = config.rollout.negative_prompt;
+  generation.width = config.rollout.width;
+  generation.height = config.rollout.height;
+  generation.num_frames = config.rollout.num_frames;
+  generation.steps = config.rollout.steps;
+  generation.shift = config.rollout.shift;
+  generation.guidance_scale = config.rollout.guidance_scale;
+  return generation;
+}
+
+Pass GrpoObjective::add_gradients() {
+  if (next_ == updates_.size()) {
+    begin_epoch();
+  }
+  const Update& update = updates_[next_++];
+  const PolicyTexts texts = texts_of(update);
+  std::vector<at::Tensor> sums;
+  double largest = 0;
+  for (int64_t j = 0; j < trained_steps_; ++j) {
+    const PolicyLoss loss = step_loss(update, texts, j);
+    (loss.loss / trained_steps_).backward();
+    largest = std::max(largest, (loss.ratio - 1).abs().max().item<double>());
+    const at::Tensor numbers =
+        at::stack({loss.loss, loss.policy_loss, loss.kl, loss.approx_kl, loss.clip_fraction})
+            .detach();  // [5]
+    sums.push_back(numbers);
+  }
+  if (update.first) {
+    check_first_ratio(largest);
+  }
+  const at::Tensor means = at::stack(sums).mean(0);  // [5]
+  Pass pass{.losses = {{"loss", means[0]},
+                       {"policy_loss", means[1]},
+                       {"kl_loss", means[2]},
+                       {"approx_kl", means[3]},
+                       {"clipfrac", means[4]},
+                       {"ratio_distance", scalar(largest).to(means.device())}},
+            .samples = options_.config.update.train_batch_size * sampling_.parts};
+  for (const auto& [name, value] : statistics_) {
+    pass.losses.emplace_back(name, scalar(value).to(means.device()));
+  }
+  if (can_pause()) {
+    rollouts_.clear();
+    window_.advance();
+    ++epochs_;
+  }
+  return pass;
+}
+
+// Rollouts, scores and advantages, from which the updates of the epoch are made.
+void GrpoObjective::begin_epoch() {
+  const RlConfig& config = options_.config;
+  noisy_ = window_.range();
+  trained_steps_ =
+      std::max<int64_t>(1, static_cast<int64_t>(static_cast<double>(noisy_.end - noisy_.begin) *
+                                                config.update.timestep_fraction));
+  plan_ = rollout_plan(config.rollout.steps, config.rollout.shift, noisy_, config.sde_rule(),
+                       config.rollout.window.flash_ratio);
+  std::vector<WeightedReward> rewards = options_.rewards;
+  rewards.insert(rewards.end(), options_.watched.begin(), options_.watched.end());
+  ScoringQueue queue(rewards, cancel_);
+  make_rollouts(queue);
+  const ScoredVideos own = leads_part() ? queue.take() : ScoredVideos();
+  for (const std::string& error : own.errors) {
+    warn("videos without a score: " + error);
+  }
+  const ScoredVideos scored =
+      gather_scores(own, ranks_.work.video, sampling_.parts, videos_of_part(),
+                    static_cast<int64_t>(rewards.size()), ranks_.all(), model_.compute().device);
+  if (!(scored.valid > 0).any().item<bool>()) {
+    throw RunError("none of the videos of an epoch got a score" +
+                   (own.errors.empty() ? "" : ": " + own.errors.front()));
+  }
+  const Advantages advantages = advantages_of(scored);
+  statistics_ = statistics(scored, advantages);
+  make_updates(advantages);
+}
+
+// Of all videos; those without a score have none, and are not kept.
+Advantages GrpoObjective::advantages_of(const ScoredVideos& scored) const {
+  const UpdateConfig& update = options_.config.update;
+  const at::Tensor rows = (scored.valid > 0).nonzero().squeeze(1);  // [videos with a score]
+  std::vector<double> weights;
+  for (const WeightedReward& reward : options_.rewards) {
+    weights.push_back(reward.weight);
+  }
+  const at::Tensor weight = at::tensor(weights, at::kDouble);
+  const at::Tensor rewards = scored.scores.narrow(1, 0, weight.size(0)).index_select(0, rows);
+  const at::Tensor members =
+      update.per_prompt_advantages ? groups_.index_select(0, rows) : at::zeros_like(rows);
+  const Advantages some =
+      update.advantages == "mix"
+          ? mix_advantages(rewards, weight, members)
+          : osp_advantages(rewards, weight, members, update.loss.adv_clip, update.spread());
+  Advantages all{.values = at::zeros({groups_.size(0)}, at::kDouble),
+                 .kept = at::zeros({groups_.size(0)}, at::kBool)};
+  all.values.index_copy_(0, rows, some.values);
+  all.kept.index_copy_(0, rows, some.kept);
+  return all;
+}
+
+void GrpoObjective::make_rollouts(ScoringQueue& queue) {
+  const RolloutConfig& config = options_.config.rollout;
+  Progress silent(nullptr, false);
+  const JobControl job{silent, cancel_};
+  rollouts_.clear();
+  prompts_.clear();
+  const int64_t count = config.batches_per_epoch * config.group_rollouts;
+  at::Tensor groups = at::empty({sampling_.parts, count, sampling_.part_batch}, at::kLong);
+  for (int64_t k = 0; k < count; ++k) {
+    const int64_t batch = k / config.group_rollouts, again = k % config.group_rollouts;
+    const int64_t round = epochs_ * config.batches_per_epoch + batch;
+    const auto draws = draw_prompts(sampling_, round);
+    RolloutRequest request{.prompts = {}, .places = {}, .one_start = config.same_start};
+    for (int64_t i = 0; i < std::ssize(draws); ++i) {
+      PromptDraw draw = draws[static_cast<size_t>(i)];
+      const int64_t part = i / sampling_.part_batch;
+      groups[part][k][i % sampling_.part_batch] = batch * sampling_.prompts + draw.prompt;
+      if (part == ranks_.work.video) {
+        draw.sample += again * sampling_.group_size;
+        request.prompts.push_back(options_.prompts[static_cast<size_t>(draw.prompt)]);
+        request.places.push_back({.seed = options_.config.seed, .round = round, .draw = draw});
+      }
+    }
+    rollouts_.push_back(roll_out(model_, generation_, plan_, request, job));
+    prompts_.push_back(request.prompts);
+    if (leads_part()) {
+      queue.push(decoded(rollouts_.back().clean), request.prompts);
+    }
+  }
+  groups_ = groups.flatten();  // [n] of all parts, as gather_scores() has them
+}
+
+// [B, C, F, h, w] -> [B, 3, T, H, W] float32 in [0, 1] on the CPU
+at::Tensor GrpoObjective::decoded(const at::Tensor& clean) {
+  Progress silent(nullptr, false);
+  std::vector<at::Tensor> pieces;
+  model_.decode(
+      clean, std::nullopt,
+      [&](const at::Tensor& frames) {
+        pieces.push_back((frames.to(at::kFloat) * 0.5 + 0.5).clamp(0, 1).cpu());
+      },
+      [] {}, {}, {silent, cancel_});
+  return at::cat(pieces, 2);
+}
+
+// Divides the kept videos of this part into updates, of equal number in all parts: a part with
+// fewer takes videos back whose advantage is 0.
+void GrpoObjective::make_updates(const Advantages& advantages) {
+  const UpdateConfig& config = options_.config.update;
+  const int64_t own = videos_of_part(), batch = config.train_batch_size;
+  const int64_t unit = batch * config.accumulate;
+  const at::Tensor of_parts = advantages.kept.view({sampling_.parts, own});  // [parts, videos]
+  const int64_t most = of_parts.sum(1).max().item<int64_t>();
+  const int64_t count = std::max<int64_t>(1, (most + unit - 1) / unit) * unit;
+  const at::Tensor kept = advantages.kept.narrow(0, ranks_.work.video * own, own);
+  const at::Tensor values = advantages.values.narrow(0, ranks_.work.video * own, own);
+  updates_.clear();
+  next_ = 0;
+  for (int64_t epoch = 0; epoch < config.inner_epochs; ++epoch) {
+    at::Generator shuffle =
+        seeded_generator(derived_seed(options_.config.seed, "order of updates", ranks_.work.video),
+                         "epoch", epochs_ * config.inner_epochs + epoch);
+    const at::Tensor order = at::randperm(own, shuffle, at::kLong);
+    const at::Tensor is_kept = kept.index_select(0, order).to(at::kInt);
+    const at::Tensor sorted = order.index_select(
+        0, at::argsort(is_kept, /*stable=*/true, /*dim=*/0, /*descending=*/true));
+    for (int64_t begin = 0; begin < count; begin += batch) {
+      const at::Tensor rows = sorted.narrow(0, begin, batch);
+      Update update{.videos = {},
+                    .advantages = values.index_select(0, rows),
+                    .old_log_probs = {},
+                    .first = epoch == 0 && begin < unit};
+      for (int64_t i = 0; i < batch; ++i) {
+        const int64_t row = rows[i].item<int64_t>();
+        update.videos.push_back({row / sampling_.part_batch, row % sampling_.part_batch});
+      }
+      update.old_log_probs = old_log_probs(update);
+      updates_.push_back(std::move(update));
+    }
+  }
+}
+
+// [T, n]: those of the rollout if the update computes them alike; else they are computed anew as
+// the update does, since other shapes may round otherwise, and without guidance it is another
+// policy.
+at::Tensor GrpoObjective::old_log_probs(const Update& update) {
+  const bool alike = std::ssize(update.videos) == sampling_.part_batch && guides_updates();
+  const PolicyTexts texts = texts_of(update);
+  std::vector<at::Tensor> steps;
+  for (int64_t j = 0; j < trained_steps_; ++j) {
+    if (alike) {
+      std::vector<at::Tensor> own;
+      for (const VideoPlace& place : update.videos) {
+        own.push_back(rollouts_[static_cast<size_t>(place.rollout)].log_probs[j][place.video]);
+      }
+      steps.push_back(at::stack(own));  // [n]
+      continue;
+    }
+    const at::Tensor latent = latents_of(update, j);
+    const SdeStep step = plan_.noisy_step(noisy_.begin + j, latent,
+                                          policy_.fixed_velocity(latent, timestep(j), texts));
+    steps.push_back(log_density(step, latents_of(update, j + 1)));
+  }
+  return at::stack(steps);
+}
+
+PolicyLoss GrpoObjective::step_loss(const Update& update, const PolicyTexts& texts, int64_t j) {
+  const at::Tensor latent = latents_of(update, j);
+  const at::Tensor next = latents_of(update, j + 1);
+  const int64_t i = noisy_.begin + j;
+  ReferencedMeans means;
+  if (options_.config.update.loss.kl_beta > 0) {
+    const SdeStep reference =
+        plan_.noisy_step(i, latent, policy_.reference_velocity(latent, timestep(j), texts));
+    means.reference = reference.mean;
+  }
+  const SdeStep step = plan_.noisy_step(i, latent, policy_.velocity(latent, timestep(j), texts));
+  if (means.reference.defined()) {
+    means.policy = step.mean;
+    means.std = step.std;
+  }
+  return policy_loss(options_.config.update.loss, log_density(step, next), update.old_log_probs[j],
+                     update.advantages.to(latent.device()), means);
+}
+
+at::Tensor GrpoObjective::latents_of(const Update& update, int64_t j) const {
+  std::vector<at::Tensor> latents;
+  for (const VideoPlace& place : update.videos) {
+    latents.push_back(rollouts_[static_cast<size_t>(place.rollout)].latents[j][place.video]);
+  }
+  return at::stack(latents);
+}
+
+PolicyTexts GrpoObjective::texts_of(const Update& update) const {
+  const at::Device device = model_.compute().device;
+  std::vector<at::Tensor> prompts;
+  for (const VideoPlace& place : update.videos) {
+    prompts.push_back(model_.text_rows(
+        prompts_[static_cast<size_t>(place.rollout)][static_cast<size_t>(place.video)]));
+  }
+  PolicyTexts texts{.prompts = at::stack(prompts).to(device),
+                    .negatives = {},
+                    .scale = generation_.guidance_scale};
+  if (texts.scale > 1 && guides_updates()) {
+    const at::Tensor negative = model_.text_rows(generation_.negative_prompt);
+    texts.negatives = at::stack(std::vector<at::Tensor>(update.videos.size(), negative)).to(device);
+  }
+  return texts;
+}
+
+at::Tensor GrpoObjective::timestep(int64_t j) const {
+  return plan_.schedule.timesteps.narrow(0, noisy_.begin + j, 1)
+      .to(model_.compute().device, at::kFloat);
+}
+
+void GrpoObjective::check_first_ratio(double largest) {
+  if (largest > 0 && !warned_of_ratio_) {
+    warned_of_ratio_ = true;
+    warn("the ratio of the first update differs from 1 by up to " + std::to_string(largest) +
+         ": the update computes the policy otherwise than the rollout");
+  }
+}
+
+// Source of the names: OSP-Next train/train_osp_RL.py, what it sends to Weights & Biases.
+Scalars GrpoObjective::statistics(const ScoredVideos& scored, const Advantages& advantages) const {
+  const at::Tensor rows = (scored.valid > 0).nonzero().squeeze(1);  // [videos with a score]
+  const at::Tensor values = advantages.values.index_select(0, rows);
+  Scalars numbers;
+  size_t k = 0;
+  for (const auto* list : {&options_.rewards, &options_.watched}) {
+    for (const WeightedReward& reward : *list) {
+      const at::Tensor column =
+          scored.scores.select(1, static_cast<int64_t>(k++)).index_select(0, rows);
+      const std::string name = "reward/" + reward.name;
+      numbers.emplace_back(name + "_mean", column.mean().item<double>());
+      numbers.emplace_back(name + "_std", column.std(/*unbiased=*/false).item<double>());
+      numbers.emplace_back(name + "_q10", column.quantile(0.1).item<double>());
+      numbers.emplace_back(name + "_q90", column.quantile(0.9).item<double>());
+    }
+  }
+  const at::Tensor zero = (advantages.values == 0).to(at::kDouble);
+  numbers.emplace_back("zero_std_ratio", zero.mean().item<double>());
+  numbers.emplace_back("advantage/abs_mean", values.abs().mean().item<double>());
+  numbers.emplace_back("advantage/max", values.max().item<double>());
+  numbers.emplace_back(
+      "diversity", diversity(scored.looks.index_select(0, rows), groups_.index_select(0, rows)));
+  numbers.emplace_back("without_score", (1 - scored.valid.mean()).item<double>());
+  numbers.emplace_back("window_begin", static_cast<double>(noisy_.begin));
+  return numbers;
+}
+
+nlohmann::json GrpoObjective::state() const {
+  nlohmann::json window;
+  SdeWindowState state = window_.state();
+  state.visit([&](const char* name, int64_t value, const char*) { window[name] = value; });
+  return {{"epochs", epochs_}, {"window", window}};
+}
+
+void GrpoObjective::restore(const nlohmann::json& state, const std::string& origin) {
+  epochs_ = count_of_state(state, "epochs", origin);
+  const nlohmann::json window = state.contains("window") ? state.at("window") : nlohmann::json();
+  SdeWindowState at;
+  at.visit([&](const char* name, int64_t& value, const char*) {
+    value = count_of_state(window, name, origin + ": window");
+  });
+  window_.load(at);
+}
+
+int64_t GrpoObjective::sample_interval() const {
+  return samples_ == nullptr ? 0 : samples_->interval();
+}
+
+void GrpoObjective::sample(int64_t step) {
+  samples_->make(step);
+}
+
+}  // namespace ospnext

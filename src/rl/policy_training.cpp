@@ -1,0 +1,216 @@
+#include "rl/policy_training.h"
+
+#include <filesystem>
+#include <optional>
+
+#include "core/fields.h"
+#include "core/torch/cuda_graph.h"
+#include "engine/prompts.h"
+#include "packages/part_layouts.h"
+#include "packages/save_adapter.h"
+#include "rl/grpo_objective.h"
+#include "train/checkpoint_model.h"
+#include "train/training_run.h"
+
+namespace ospnext {
+namespace {
+
+namespace fs = std::filesystem;
+
+// The transformer that is trained, beside the other parts of its model.
+class PolicySource final : public ModelFileSource {
+ public:
+  PolicySource(ModelFiles files, Transformer transformer)
+      : ModelFileSource(std::move(files)), transformer_(std::move(transformer)) {}
+  using ModelFileSource::transformer;
+  Transformer transformer(const ComputeOptions&, const WeightRanks&) const override {
+    return transformer_;
+  }
+  int64_t bytes(ModelPart part, at::ScalarType dtype) const override {
+    return part == ModelPart::kTransformer ? 0 : ModelFileSource::bytes(part, dtype);
+  }
+
+ private:
+  Transformer transformer_;
+};
+
+// What is trained: a LoRA beside frozen weights, or all weights.
+struct Trainee {
+  Transformer transformer{nullptr};
+  Adapter lora = {};
+
+  TrainedParameters parameters(const TrainingRanks& ranks, const Umt5Config& text_encoder) {
+    ShardedWeights* shards = &transformer->sharded_weights();
+    if (!lora.changes.empty()) {
+      TrainedParameters pairs(train_adapter(lora), ranks, shards);
+      pairs.set_model(model_of_lora(peft_config(lora, part_shapes(transformer->config()))));
+      return pairs;
+    }
+    TrainedParameters weights(whole_parameters(transformer, kTransformerPrefix), ranks, shards,
+                              kTransformerPrefix);
+    weights.set_model(model_of_weights(transformer->config(), text_encoder));
+    return weights;
+  }
+};
+
+Trainee initial_trainee(const RlConfig& config, const ModelFiles& files, ComputeOptions compute,
+                        const TrainingRanks& ranks) {
+  const PartFiles& part = files.require(ModelPart::kTransformer);
+  WeightRanks weights = ranks.weights(compute.dtype);
+  if (!config.lora.active()) {
+    const at::ScalarType precision = compute.dtype;
+    compute.dtype = at::kFloat;
+    Trainee trainee{load_transformer(part, compute, weights)};
+    train_all_weights(trainee.transformer, precision);
+    return trainee;
+  }
+  weights.linears.reset();  // frozen weights stay in the precision of the run
+  Trainee trainee{load_transformer(part, compute, weights)};
+  trainee.lora = initial_adapter(config.trained_lora(), trainee.transformer->config(), config.seed,
+                                 compute.device);
+  set_adapters(trainee.transformer, {{&trainee.lora, 1.0}});
+  return trainee;
+}
+
+// The model before the training, for the distance to it: a LoRA is switched off, of full weights
+// there is a frozen copy.
+PolicyReference reference_of(const RlConfig& config, const ModelFiles& files,
+                             const ComputeOptions& compute, const TrainingRanks& ranks,
+                             const Trainee& trainee) {
+  if (config.lora.active()) {
+    return {.without = &trainee.lora};
+  }
+  if (config.update.loss.kl_beta == 0) {
+    return {};
+  }
+  WeightRanks weights = ranks.weights(compute.dtype);
+  weights.linears.reset();
+  if (weights.group.size() > 1) {
+    weights.group = weights.group.twin("reference");
+  }
+  return {.frozen = load_transformer(files.require(ModelPart::kTransformer), compute, weights)};
+}
+
+// The loop's settings. `steps` and `checkpoint_interval` count updates, of which an epoch has fewer
+// where groups without spread are dropped; the objective says when the last epoch is over.
+TrainingConfig loop_settings(const RlConfig& config) {
+  TrainingConfig loop;
+  loop.output = config.output;
+  loop.device = config.device;
+  loop.precision = config.precision;
+  loop.seed = config.seed;
+  loop.accumulate = config.update.accumulate;
+  const int64_t epoch = GrpoObjective::updates_of_an_epoch(config) / loop.accumulate;
+  loop.steps = config.epochs * epoch;
+  loop.learning_rate = config.update.learning_rate;
+  loop.learning_rate_schedule = "constant";
+  loop.warmup_steps = 0;
+  loop.adamw = config.update.adamw;
+  loop.max_gradient_norm = config.update.max_gradient_norm;
+  loop.adaptive_clip = config.update.adaptive_clip;
+  loop.ema = config.update.ema;
+  loop.log_interval = config.log_interval;
+  loop.checkpoint_interval = config.save_every * epoch;
+  loop.max_seconds = config.max_seconds;
+  return loop;
+}
+
+// Embeds all prompts once; then the text encoder is freed.
+void embed_all(VideoModel& model, std::vector<std::string> texts, const std::string& negative,
+               Progress& progress, const CancellationToken& cancel) {
+  texts.push_back(negative);
+  if (model.ranks().leads()) {
+    model.load_text_encoder();
+  }
+  progress.begin("reading prompts", static_cast<int64_t>(texts.size()));
+  model.embed(texts, {progress, cancel});
+  progress.end();
+  model.free_text_encoder();
+  model.pad_texts_alike();
+}
+
+std::optional<SampleClips> sample_clips(const RlConfig& config, const ModelSource& source,
+                                        const ComputeOptions& compute, const TrainingRanks& ranks,
+                                        const CancellationToken& cancel) {
+  if (config.eval_prompts.empty()) {
+    return std::nullopt;
+  }
+  SampleFields fields;
+  fields.sample_interval = config.eval_every;
+  fields.sample_prompts = config.eval_prompts;
+  WorkRanks work = ranks.work;
+  work.weights = ranks.shards;
+  GenerationConfig generation = GrpoObjective::generation_of(config);
+  generation.steps = config.eval_steps;
+  return SampleClips(fields, source, compute, std::move(work), generation,
+                     fs::path(config.output) / "samples", cancel);
+}
+
+// Writes the averaged weights of the newest checkpoint.
+void write_policy(const RlConfig& config, const ModelFiles& files) {
+  const fs::path output = config.output;
+  const auto newest = newest_checkpoint(output / "checkpoints");
+  if (!newest) {
+    throw RunError(config.output + ": the checkpoint of the last step is gone");
+  }
+  const StoredCheckpoint stored(*newest);
+  const fs::path folder = output / (config.lora.active() ? "lora" : "model");
+  fs::create_directories(folder);
+  if (config.lora.active()) {
+    write_trained_lora(stored, TrainedWeights::kAveraged, DType::kF32, folder);
+  } else {
+    write_trained_parts(stored, TrainedWeights::kAveraged, &files, DType::kBF16, folder);
+  }
+}
+
+}  // namespace
+
+bool train_policy(const RlConfig& config, Progress& progress, const CancellationToken& cancel) {
+  config.check();
+  ComputeOptions compute = parse_transformer_compute(config.device, config.precision);
+  const ProcessPlace place = process_place();
+  compute.device = device_of_rank(compute.device, place);
+  const SideStream stream(compute.device);
+  const SideStream::Scope on_stream(stream);
+  const auto world =
+      join_world(place, config.world, compute.device, fields_to_json(config), cancel);
+  const TrainingConfig loop = loop_settings(config);
+  const auto lock = lock_output(loop, world->all().rank() == 0);
+  const ModelFiles files = config.model.find();
+  const TransformerConfig sizes = read_transformer_config(files.require(ModelPart::kTransformer));
+  const std::vector<std::string> prompts = read_prompts(config.prompts);
+  const TrainingRanks ranks = training_ranks(
+      world, config.mesh, sizes, config.rollout.sample_batch_size * world->all().size());
+  Trainee trainee = initial_trainee(config, files, compute, ranks);
+  const PolicySource source(files, trainee.transformer);
+  const GenerationConfig generation = GrpoObjective::generation_of(config);
+  generation.check(source.vae_config());
+  VideoModel model(source, compute, ranks.work);
+  model.load_transformer();
+  embed_all(model, prompts, generation.negative_prompt, progress, cancel);
+  if (ranks.work.sequence.all.rank() == 0) {
+    model.load_vae(generation.vae_dtype(compute.dtype));
+  }
+  TrainedParameters parameters =
+      trainee.parameters(ranks, read_text_encoder_config(files.require(ModelPart::kTextEncoder)));
+  const std::optional<SampleClips> samples = sample_clips(config, source, compute, ranks, cancel);
+  Policy policy(trainee.transformer, reference_of(config, files, compute, ranks, trainee), ranks,
+                config.checkpointing.parse());
+  GrpoObjective objective(
+      model, policy, ranks, samples ? &*samples : nullptr,
+      {.config = config,
+       .prompts = prompts,
+       .rewards = parse_rewards(config.reward, config.reward_seconds),
+       .watched = config.watch.empty() ? std::vector<WeightedReward>()
+                                       : parse_rewards(config.watch, config.reward_seconds)},
+      cancel);
+  TrainingRun run(loop, parameters, objective, progress, cancel);
+  const bool finished = run.run();
+  if (finished && ranks.work.leads()) {
+    write_policy(config, files);
+  }
+  world->finish();
+  return finished;
+}
+
+}  // namespace ospnext

@@ -1,0 +1,34 @@
+#include "rl/rewards/reward.h"
+
+#include <cmath>
+
+#include "core/torch/shape_check.h"
+
+namespace ospnext {
+
+std::vector<VideoScore> Reward::score(const at::Tensor& videos,
+                                      const std::vector<std::string>& prompts,
+                                      const CancellationToken& cancel) const {
+  CHECK_SHAPE(videos, static_cast<int64_t>(prompts.size()), 3, -1, -1, -1);
+  const at::NoGradGuard no_grad;
+  const at::Tensor pixels = videos.to(at::kCPU, at::kFloat).contiguous();
+  const at::Tensor finite = pixels.isfinite().flatten(1).all(1);  // [B]
+  std::vector<VideoScore> scores = score_videos(pixels.nan_to_num(), prompts, cancel);
+  TORCH_CHECK(scores.size() == prompts.size(), "a reward gave ", scores.size(), " scores for ",
+              prompts.size(), " videos");
+  for (size_t i = 0; i < scores.size(); ++i) {
+    VideoScore& score = scores[i];
+    if (!finite[static_cast<int64_t>(i)].item<bool>()) {
+      score = {{}, "found pixels that are NaN or infinite"};
+    }
+    for (const auto& [name, number] : score.parts) {
+      if (!std::isfinite(number)) {
+        score = {{}, name + ": found " + std::to_string(number) + ", expected a number"};
+        break;
+      }
+    }
+  }
+  return scores;
+}
+
+}  // namespace ospnext

@@ -1,0 +1,123 @@
+// Reinforcement learning of a small model: ratios, resuming, what it writes, what it refuses.
+#include "rl/policy_training.h"
+
+#include <gtest/gtest.h>
+
+#include "io/weights.h"
+#include "rl/small_grpo.h"
+
+namespace ospnext {
+namespace {
+
+bool train(const RlConfig& config) {
+  Progress silent(nullptr, false);
+  return train_policy(config, silent, CancellationToken());
+}
+
+std::map<std::string, at::Tensor> lora_of(const RlConfig& config) {
+  return read_tensors(std::filesystem::path(config.output) / "lora/adapter_model.safetensors");
+}
+
+void expect_equal(const std::map<std::string, at::Tensor>& a,
+                  const std::map<std::string, at::Tensor>& b) {
+  ASSERT_EQ(a.size(), b.size());
+  for (const auto& [name, tensor] : a) {
+    EXPECT_TRUE(torch::equal(tensor, b.at(name))) << name;
+  }
+}
+
+TEST(PolicyTraining, RatiosOfTheFirstUpdateAreOne) {
+  for (const char* type : {"full", "dual_end"}) {
+    const SmallGrpo it(type);
+    for (const char* precision : {"float32", "bf16", "hif8-simulated"}) {
+      for (const double guidance : {1.0, 3.0}) {
+        RlConfig config = it.config(std::string(precision) + std::to_string(guidance));
+        config.precision = precision;
+        config.rollout.guidance_scale = guidance;
+        config.epochs = 1;
+        EXPECT_TRUE(train(config));
+        EXPECT_EQ(log_column(config.output, "ratio_distance").at(0), 0)
+            << type << precision << guidance;
+      }
+    }
+  }
+}
+
+TEST(PolicyTraining, OldProbabilitiesAreReplayedInTheShapeOfTheUpdate) {
+  const SmallGrpo it;
+  RlConfig config = it.config("replayed");
+  config.update.train_batch_size = 2;
+  config.epochs = 1;
+  EXPECT_TRUE(train(config));
+  EXPECT_EQ(log_column(config.output, "ratio_distance").at(0), 0);
+}
+
+TEST(PolicyTraining, ChangesThePolicy) {
+  const SmallGrpo it;
+  const RlConfig config = it.config("changes");
+  EXPECT_TRUE(train(config));
+  const std::vector<double> distances = log_column(config.output, "ratio_distance");
+  ASSERT_EQ(distances.size(), 4u);
+  EXPECT_EQ(distances[0], 0);
+  EXPECT_GT(distances[1], 0);  // of the second update of an epoch
+  double norm = 0;
+  for (const auto& [name, tensor] : lora_of(config)) {
+    norm += name.find("lora_B") != std::string::npos ? tensor.norm().item<double>() : 0;
+  }
+  EXPECT_GT(norm, 0);
+}
+
+TEST(PolicyTraining, GoesOnBitForBit) {
+  const SmallGrpo it;
+  for (const char* algorithm : {"osp", "mix"}) {
+    RlConfig whole = it.config(std::string("whole ") + algorithm);
+    whole.rollout.window.algorithm = algorithm;
+    whole.rollout.sde_kind = algorithm;
+    whole.update.advantages = algorithm;
+    whole.rollout.window.window_iterations = 1;
+    EXPECT_TRUE(train(whole));
+    RlConfig parts = whole;
+    parts.output = it.folder() / (std::string("parts ") + algorithm);
+    parts.max_seconds = 1e-9;  // ends after each epoch
+    EXPECT_FALSE(train(parts));
+    EXPECT_TRUE(train(parts));
+    expect_equal(lora_of(whole), lora_of(parts));
+  }
+}
+
+TEST(PolicyTraining, TrainsAllWeightsBesideAFrozenReference) {
+  const SmallGrpo it;
+  RlConfig config = it.config("all weights");
+  config.lora = {};
+  config.epochs = 1;
+  EXPECT_TRUE(train(config));
+  EXPECT_TRUE(std::filesystem::exists(std::filesystem::path(config.output) / "model"));
+  EXPECT_EQ(log_column(config.output, "ratio_distance")[0], 0);
+  EXPECT_EQ(log_column(config.output, "kl_loss")[0], 0);  // the reference is the same model
+}
+
+TEST(PolicyTraining, RefusesBatchesThatDoNotFit) {
+  const SmallGrpo it;
+  const auto refused = [&](const auto& change) -> std::string {
+    RlConfig config = it.config("refused");
+    change(config);
+    try {
+      train(config);
+    } catch (const InputError& error) {
+      return error.what();
+    }
+    return "";
+  };
+  const auto expect = [](const std::string& text, const char* part) {
+    EXPECT_NE(text.find(part), std::string::npos) << text;
+  };
+  expect(refused([](auto& config) { config.rollout.group_size = 3; }), "`group_size`: found 3");
+  expect(refused([](auto& config) { config.update.train_batch_size = 3; }),
+         "`train_batch_size`: found 3");
+  expect(refused([](auto& config) { config.update.accumulate = 3; }), "`accumulate` 3");
+  expect(refused([](auto& config) { config.reward = {"beauty"}; }), "`reward`");
+  expect(refused([](auto& config) { config.prompts = "/none"; }), "/none");
+}
+
+}  // namespace
+}  // namespace ospnext
