@@ -11,6 +11,7 @@
 #include "core/number_check.h"
 #include "packages/convert_model.h"
 #include "packages/model_fields.h"
+#include "train/checkpoint_model.h"
 
 namespace ospnext {
 namespace {
@@ -32,24 +33,32 @@ struct WriteFlags {
     field("shard_size", shard_size, "GB (1e9 bytes) that a shard holds at most");
   }
 
+  std::optional<DType> written_dtype() const {
+    using Choice = std::pair<const char*, std::optional<DType>>;
+    return one_of("--dtype", dtype,
+                  std::array{Choice{"keep", std::nullopt}, Choice{"float32", DType::kF32},
+                             Choice{"float16", DType::kF16}, Choice{"bf16", DType::kBF16}});
+  }
+
   Conversion conversion(ModelFamily layout) const {
     check_range("--shard-size", shard_size, 1e-6, 1e6);
-    using Choice = std::pair<const char*, std::optional<DType>>;
-    const auto type =
-        one_of("--dtype", dtype,
-               std::array{Choice{"keep", std::nullopt}, Choice{"float32", DType::kF32},
-                          Choice{"float16", DType::kF16}, Choice{"bf16", DType::kBF16}});
-    return {layout, type, static_cast<int64_t>(shard_size * kGigabyte)};
+    return {layout, written_dtype(), static_cast<int64_t>(shard_size * kGigabyte)};
   }
 };
 
 struct ConvertFlags : WriteFlags {
   std::string layout;
+  std::string checkpoint;
+  std::string weights = "ema";
 
   template <class Visitor>
   void visit(Visitor&& field) {
     WriteFlags::visit(field);
     field("layout", layout, "wan, diffusers, osp-next or single-file");
+    field("checkpoint", checkpoint,
+          "folder of a training's checkpoint, such as run/checkpoints/step-00000500: write its "
+          "model, with the other parts and frozen weights of --model, or its LoRA");
+    field("weights", weights, "of the checkpoint: ema (averaged) or raw");
   }
 };
 
@@ -63,11 +72,12 @@ struct MergeFlags : WriteFlags {
   }
 };
 
-void write_model(const WriteFlags& flags, const ModelFiles& files, ModelFamily layout,
-                 const CancellationToken& cancel) {
-  Progress progress(&std::cerr, isatty(STDERR_FILENO) != 0);
-  for (const WrittenPart& part :
-       convert_model(files, flags.conversion(layout), flags.output, progress, cancel)) {
+Progress terminal_progress() {
+  return Progress(&std::cerr, isatty(STDERR_FILENO) != 0);
+}
+
+void report(const WriteFlags& flags, const std::vector<WrittenPart>& parts) {
+  for (const WrittenPart& part : parts) {
     char line[120];
     std::snprintf(line, sizeof line, "%zu tensors, %lld parameters, %.2f GB", part.tensors,
                   static_cast<long long>(part.parameters),
@@ -77,15 +87,47 @@ void write_model(const WriteFlags& flags, const ModelFiles& files, ModelFamily l
   }
 }
 
+void write_model(const WriteFlags& flags, const ModelFiles& files, ModelFamily layout,
+                 const CancellationToken& cancel) {
+  Progress progress = terminal_progress();
+  report(flags, convert_model(files, flags.conversion(layout), flags.output, progress, cancel));
+}
+
+void write_checkpoint(const ConvertFlags& flags, const CancellationToken& cancel) {
+  const StoredCheckpoint stored(flags.checkpoint);
+  const TrainedWeights which = parse_trained_weights(flags.weights, "--weights");
+  if (is_of_lora(stored)) {
+    if (!flags.layout.empty()) {
+      throw InputError("--layout: found " + flags.layout +
+                       " for the checkpoint of a LoRA, "
+                       "expected none: it is written as PEFT does");
+    }
+    convert_lora_checkpoint(stored, which, flags.written_dtype(), flags.output);
+    std::cout << flags.output << ": LoRA, " << stored.shapes().size() << " tensors\n";
+    return;
+  }
+  const Conversion conversion = flags.conversion(parse_layout(flags.layout, "--layout"));
+  Progress progress = terminal_progress();
+  report(flags, convert_checkpoint(stored, which, flags.model, conversion, flags.output, progress,
+                                   cancel));
+}
+
 }  // namespace
 
 void run_convert(const Arguments& arguments, const CancellationToken& cancel) {
   ConvertFlags flags;
   if (!parse_flags("convert",
-                   "Write a model in another package layout or dtype. Parts that the model lacks "
-                   "are left out.",
+                   "Write a model in another package layout or dtype, or that of a training's "
+                   "checkpoint. Parts that the model lacks are left out.",
                    arguments, flags)) {
     return;
+  }
+  if (!flags.checkpoint.empty()) {
+    write_checkpoint(flags, cancel);
+    return;
+  }
+  if (flags.weights != ConvertFlags().weights) {
+    throw InputError("--weights: found " + flags.weights + " without --checkpoint");
   }
   write_model(flags, flags.model.find(), parse_layout(flags.layout, "--layout"), cancel);
 }

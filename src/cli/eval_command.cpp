@@ -24,6 +24,7 @@ struct EvalConfig {
   EvaluationConfig evaluation;
   std::string device = "auto";
   std::string precision = "auto";
+  bool offload = false;
   GenerationConfig generation;
   std::string details;  // CSV file; empty: none
   std::string against;  // a second precision; empty: none
@@ -36,6 +37,7 @@ struct EvalConfig {
     evaluation.visit(field);
     field("device", device, "cpu, cuda, cuda:N or auto");
     field("precision", precision, "float32, bf16, hif8, hif8-p8, hif8-simulated or auto");
+    field("offload", offload, kOffloadHelp);
     generation.visit_sampling(field);
     field("details", details,
           "CSV file to write: for each sampled clip, the requested and the measured properties");
@@ -99,11 +101,14 @@ void run_eval(const Arguments& arguments, const CancellationToken& cancel) {
     return;
   }
   given->apply(config);
-  const ComputeOptions compute = parse_transformer_compute(config.device, config.precision);
+  const auto compute_in = [&](const std::string& precision) {
+    ComputeOptions compute = parse_transformer_compute(config.device, precision);
+    compute.offload = config.offload;
+    return compute;
+  };
+  const ComputeOptions compute = compute_in(config.precision);
   const auto reference =
-      config.against.empty()
-          ? std::nullopt
-          : std::optional(parse_transformer_compute(config.device, config.against));
+      config.against.empty() ? std::nullopt : std::optional(compute_in(config.against));
   check_range("--against-clips", config.against_clips, int64_t{1}, int64_t{10'000'000});
   const ModelFiles files = config.model.find(config.loras);
   config.generation =

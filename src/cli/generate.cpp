@@ -219,6 +219,7 @@ std::optional<Request> read_request(const Arguments& arguments) {
   request.is_of_ospnext_yaml &= !given->flags.contains("output");
   request.place = process_place();
   request.compute = parse_transformer_compute(config.device, config.precision);
+  request.compute.offload = config.offload;
   request.compute.device = device_of_rank(request.compute.device, request.place);
   config.device = request.compute.device.str();
   config.precision = request.compute.precision_name();

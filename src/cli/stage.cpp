@@ -20,8 +20,15 @@ const std::vector<Command>& stages() {
       {"noise-levels", "random draws to the noise levels of a training", run_stage_noise_levels},
       {"optimizer", "gradient norms, parameters or gradients to what a training makes of them",
        run_stage_optimizer},
+      {"sde-step", "latent and velocity to the next latent with noise, and how likely it is",
+       run_stage_sde_step},
+      {"rewards", "videos and prompts to rewards", run_stage_rewards},
+      {"advantages", "rewards of groups to advantages", run_stage_advantages},
+      {"policy-loss", "log-probabilities and advantages to the loss of a policy and its gradients",
+       run_stage_policy_loss},
       {"hif8", "numbers to HiFloat8 codes and values", run_stage_hif8},
       {"skiparse", "tokens from one layout into another", run_stage_skiparse},
+      {"captions", "captions of the procedural world", run_stage_captions},
   };
   return list;
 }

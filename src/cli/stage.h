@@ -13,7 +13,12 @@ void run_stage_decode_latent(const Arguments& arguments, const CancellationToken
 void run_stage_schedule(const Arguments& arguments, const CancellationToken& cancel);
 void run_stage_noise_levels(const Arguments& arguments, const CancellationToken& cancel);
 void run_stage_optimizer(const Arguments& arguments, const CancellationToken& cancel);
+void run_stage_sde_step(const Arguments& arguments, const CancellationToken& cancel);
+void run_stage_advantages(const Arguments& arguments, const CancellationToken& cancel);
+void run_stage_policy_loss(const Arguments& arguments, const CancellationToken& cancel);
+void run_stage_rewards(const Arguments& arguments, const CancellationToken& cancel);
 void run_stage_hif8(const Arguments& arguments, const CancellationToken& cancel);
+void run_stage_captions(const Arguments& arguments, const CancellationToken& cancel);
 void run_stage_skiparse(const Arguments& arguments, const CancellationToken& cancel);
 
 const std::vector<Command>& stages();

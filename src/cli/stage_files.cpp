@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/log.h"
+#include "core/number_check.h"
 #include "core/torch/shape_check.h"
 #include "io/output_file.h"
 #include "io/weights.h"
@@ -79,6 +80,22 @@ at::Tensor StageInput::floats(const std::string& name, const std::string& dimens
                      ", expected a floating type such as float32");
   }
   return tensor;
+}
+
+at::Tensor StageInput::floats_like(const std::string& name, const at::Tensor& other,
+                                   const std::string& other_name) {
+  at::Tensor tensor = floats(name, "...");
+  if (tensor.sizes() != other.sizes()) {
+    throw InputError(file_ + ": " + name + ": found shape " + shape_text(tensor.sizes()) +
+                     ", expected " + shape_text(other.sizes()) + " as " + other_name);
+  }
+  return tensor;
+}
+
+double StageInput::number(const std::string& name, double low, double high) {
+  const double value = floats(name, "1").to(at::kFloat).item<float>();
+  check_range(file_ + ": " + name, value, low, high);
+  return value;
 }
 
 void StageInput::warn_of_rest() const {

@@ -48,7 +48,13 @@ class StageInput {
   // such as "B,16,F,H,W". A number must match; a letter stands for any size from 1 on, and the same
   // letter always for the same size; "..." stands for any further dimensions. Throws InputError.
   at::Tensor floats(const std::string& name, const std::string& dimensions);
-  // The same, for a tensor of any dtype.
+  // The same, in the shape of `other`, a tensor of the file with the name `other_name`.
+  at::Tensor floats_like(const std::string& name, const at::Tensor& other,
+                         const std::string& other_name);
+  // The number of a tensor [1] of floats, rounded to float32. Throws InputError also unless
+  // low <= number <= high.
+  double number(const std::string& name, double low, double high);
+  // As floats(), for a tensor of any dtype.
   at::Tensor any(const std::string& name, const std::string& dimensions);
   // The same, also for NaN and infinite values.
   at::Tensor raw(const std::string& name, const std::string& dimensions);

@@ -10,6 +10,7 @@
 #include "packages/load_adapter.h"
 #include "packages/model_fields.h"
 #include "train/flow_matching.h"
+#include "train/lora_training.h"
 #include "train/trained_parameters.h"
 #include "train/training_blocks.h"
 
@@ -97,30 +98,25 @@ struct Trainee {
 // Trains all weights, in the arithmetic of `ospnext train`: they stay in float32.
 Trainee train_weights(const PartFiles& files, const ComputeOptions& compute,
                       const TrainingRanks& ranks) {
-  Trainee trainee{load_transformer(
-      files, {.device = compute.device, .dtype = at::kFloat, .hif8 = Hif8Use::kNowhere},
-      ranks.weights(compute.dtype))};
+  Trainee trainee{load_transformer(files,
+                                   {.device = compute.device,
+                                    .dtype = at::kFloat,
+                                    .hif8 = Hif8Use::kNowhere,
+                                    .offload = compute.offload},
+                                   ranks.weights(compute.dtype))};
   train_all_weights(trainee.transformer, compute.dtype);
   return trainee;
 }
 
 // Trains a LoRA beside frozen weights, in the arithmetic of `stage denoise`.
-Trainee train_adapter(const LoraChoice& choice, const TransformerConfig& sizes,
-                      const PartFiles& files, const ComputeOptions& compute,
-                      const TrainingRanks& ranks) {
+Trainee train_lora(const LoraChoice& choice, const TransformerConfig& sizes, const PartFiles& files,
+                   const ComputeOptions& compute, const TrainingRanks& ranks) {
   const Adapter adapter =
       load_adapter(choice.path, sizes, at::TensorOptions(compute.device).dtype(at::kFloat));
   WeightRanks frozen = ranks.weights(compute.dtype);
   frozen.linears.reset();
   Trainee trainee{load_transformer(files, compute, frozen)};
-  for (const auto& [linear, change] : adapter.changes) {
-    const std::string name = "base_model.model." + linear;  // as PEFT saves it
-    trainee.adapter.emplace_back(name + ".lora_A.weight", change.down);
-    trainee.adapter.emplace_back(name + ".lora_B.weight", change.up);
-  }
-  for (auto& [name, tensor] : trainee.adapter) {
-    tensor.set_requires_grad(true);
-  }
+  trainee.adapter = train_adapter(adapter);
   set_adapters(trainee.transformer, {{&adapter, choice.strength}});
   return trainee;
 }
@@ -147,8 +143,8 @@ std::map<std::string, at::Tensor> loss_and_gradients(Trainee& trainee, const Flo
   parameters.average_gradients(/*passes=*/1);
   cancel.check();
   std::map<std::string, at::Tensor> gradients;
-  for (const auto& [name, tensor] : parameters.named()) {
-    gradients[name] = tensor.grad();
+  for (const TrainedTensor& one : parameters.tensors()) {
+    gradients[one.name] = one.tensor.grad();
   }
   std::map<std::string, at::Tensor> result;
   for (const auto& [name, gradient] : parameters.whole(gradients)) {
@@ -177,13 +173,14 @@ void run_stage_gradients(const Arguments& arguments, const CancellationToken& ca
   const TransformerConfig sizes = read_transformer_config(files);
   const ProcessPlace place = process_place();
   compute.device = device_of_rank(compute.device, place);
+  compute.offload = config.checkpointing.offload_weights;
   const auto world =
       join_world(place, config.world, compute.device, fields_to_json(config), cancel);
   const FlowSamples samples = read_samples(config.input, sizes, compute.device);
   const TrainingRanks ranks = training_ranks(world, config.mesh, sizes, samples.latent.size(0));
-  Trainee trainee = config.lora.empty() ? train_weights(files, compute, ranks)
-                                        : train_adapter(parse_lora_choice(config.lora), sizes,
-                                                        files, compute, ranks);
+  Trainee trainee = config.lora.empty()
+                        ? train_weights(files, compute, ranks)
+                        : train_lora(parse_lora_choice(config.lora), sizes, files, compute, ranks);
   cancel.check();
   const auto result =
       loss_and_gradients(trainee, samples, config.checkpointing.parse(), ranks, cancel);

@@ -87,7 +87,7 @@ at::Tensor clip_steps(const at::Tensor& norms) {
 // parameters [n, ...] float32 -> [n, ...]: the averages after each row. They begin as the first.
 at::Tensor ema_steps(const EmaConfig& config, const at::Tensor& parameters) {
   const at::Tensor parameter = parameters[0].clone();
-  Ema ema({{"parameter", parameter}}, config);
+  Ema ema(NamedTensors{{"parameter", parameter}}, config);
   const auto average = [&] { return ema.shadow().at("parameter").clone(); };
   std::vector<at::Tensor> averages = {average()};
   for (int64_t i = 1; i < parameters.size(0); ++i) {

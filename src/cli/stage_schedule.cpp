@@ -1,9 +1,12 @@
 // ospnext stage schedule: writes the noise levels of a run, and runs the sampler on given
 // velocities.
+#include <cmath>
+
 #include "cli/sampling_flags.h"
 #include "cli/stage.h"
 #include "cli/stage_files.h"
 #include "core/error.h"
+#include "core/number_check.h"
 #include "io/weights.h"
 #include "schedulers/sampler.h"
 
@@ -15,6 +18,7 @@ struct ScheduleStage {
   int64_t steps = 50;
   double shift = 7.0;
   std::vector<double> sigmas;
+  std::vector<double> flash;
   std::string input;
   StageOutput common;
 
@@ -24,10 +28,35 @@ struct ScheduleStage {
     field("steps", steps, "steps N from noise to video");
     field("shift", shift, "time shift; larger spends more steps at high noise");
     field("sigmas", sigmas, kSigmasHelp);
+    field(
+        "flash", flash,
+        "LAST,RATIO: levels of MixGRPO-Flash, the usual ones up to LAST, then RATIO times as many");
     field("input", input, "optional: safetensors with latent [...] and velocity [N, ...]");
     common.visit(field);
   }
 };
+
+// The levels that `flash` asks for, without the final 0. Throws InputError.
+std::vector<double> flash_sigmas(const ScheduleStage& config, const GivenFlags& given) {
+  for (const char* other : {"sigmas", "input"}) {
+    if (given.has(other)) {
+      throw InputError(std::string("`flash`: found with `") + other + "`, expected without it");
+    }
+  }
+  if (config.scheduler != "euler") {
+    throw InputError("`flash`: found with the scheduler " + config.scheduler + ", expected euler");
+  }
+  if (config.flash.size() != 2 || config.flash[0] != std::floor(config.flash[0])) {
+    throw InputError("`flash`: found " + nlohmann::json(config.flash).dump() +
+                     ", expected LAST,RATIO like 3,0.4");
+  }
+  check_range("`flash`: LAST", config.flash[0], 0.0, static_cast<double>(config.steps - 1));
+  check_range("`flash`: RATIO", config.flash[1], 1e-6, 1.0);
+  const at::Tensor levels = flash_levels(config.steps, config.shift,
+                                         static_cast<int64_t>(config.flash[0]), config.flash[1]);
+  const float* values = levels.const_data_ptr<float>();
+  return {values, values + levels.size(0)};
+}
 
 // latent [...], velocity [N, ...] -> [N + 1, ...] float32. The first row is the initial latent.
 at::Tensor drive(Sampler& sampler, const at::Tensor& latent, const at::Tensor& velocity) {
@@ -54,7 +83,11 @@ void run_stage_schedule(const Arguments& arguments, const CancellationToken&) {
   settle_sigmas(*given, config.sigmas, config.steps);
   config.common.check();
   const at::Device device = config.common.compute().device;
-  const auto sampler = make_sampler(config.scheduler, config.steps, config.shift, config.sigmas);
+  auto sampler = make_sampler(config.scheduler, config.steps, config.shift, config.sigmas);
+  if (given->has("flash")) {
+    const std::vector<double> levels = flash_sigmas(config, *given);
+    sampler = make_sampler(config.scheduler, num_steps(levels), config.shift, levels);
+  }
   std::map<std::string, at::Tensor> result = {{"sigmas", sampler->schedule().sigmas},
                                               {"timesteps", sampler->schedule().timesteps}};
   if (!config.input.empty()) {

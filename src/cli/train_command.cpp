@@ -67,7 +67,8 @@ void run_train(const Arguments& arguments, const CancellationToken& cancel) {
     say_paused(config);
     return;
   }
-  std::cout << "model: " << config.output << "/model\n";
+  std::cout << (config.lora.active() ? "LoRA: " + config.output + "/lora\n"
+                                     : "model: " + config.output + "/model\n");
 }
 
 }  // namespace ospnext

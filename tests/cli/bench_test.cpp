@@ -246,6 +246,10 @@ TEST(Bench, RefusesWhatItCannotMeasure) {
   EXPECT_TRUE(refuses(run_here({"bench", "generate", "--ssp=2"}), "mesh: found --ssp 2"));
   EXPECT_TRUE(refuses(run_here({"bench", "generate", "--profile=no/trace.json"}), "--profile"));
   EXPECT_TRUE(refuses(run_here({"bench", "gemm", "--height=721"}), "height"));
+  EXPECT_TRUE(
+      refuses(run_here({"bench", "gemm", "--offload"}), "--offload: found with bench gemm"));
+  EXPECT_TRUE(refuses(run_here({"bench", "train", "--offload-weights"}),
+                      "--offload-weights: found with --recompute none"));
   EXPECT_TRUE(refuses(run_here({"bench", "gemm", "--num-full-blocks=7"}), "num_full_blocks"));
   EXPECT_TRUE(refuses(run_here({"bench", "gemm", "--model-type=half"}), "skiparse_model_type"));
 }

@@ -70,6 +70,16 @@ TEST_F(Generate, TilesAreKeptInTheRecord) {
   EXPECT_EQ(text("c.y4m"), text("b.y4m"));
 }
 
+TEST_F(Generate, OffloadedWeightsMakeTheSameVideo) {
+  for (const char* precision : {"--precision=bf16", "--precision=hif8-simulated"}) {
+    make({"--prompt=a", precision, "--output", path("a.y4m")});
+    make({"--prompt=a", precision, "--offload", "--output", path("b.y4m")});
+    EXPECT_EQ(text("b.y4m"), text("a.y4m"));
+  }
+  // The video is the same, so its record does not say it.
+  EXPECT_EQ(json::parse(text("b.json"))["config"]["offload"], false);
+}
+
 TEST_F(Generate, TakesPromptsFromAFile) {
   write_file(folder_ / "p.txt", "a red ball\na blue cube\n");
   make({"--prompts", path("p.txt"), "--seed=7", "--output", path("%02d.png"), "--num-frames=1"});

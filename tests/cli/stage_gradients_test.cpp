@@ -305,12 +305,29 @@ TEST_F(StageGradients, OnAnyMeshAreThoseOfTheReferences) {
                lora, "lora, 2 shards");
 }
 
+TEST_F(StageGradients, WithOffloadedWeightsAreThoseOfTheReferences) {
+  const Arguments offload = {"--recompute", "all", "--offload-weights"};
+  const auto computed = [&](const Tensors& in, Arguments flags) {
+    flags.insert(flags.end(), offload.begin(), offload.end());
+    const Outcome outcome = run_here(command(in, flags));
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+    return outcome.status == 0 ? read_tensors(path("out.safetensors")) : Tensors();
+  };
+  const Tensors sparse = use_model("sparse");
+  expect_equal(computed(inputs(sparse), {}), sparse, "offloaded");
+  const Tensors dense = use_model("dense"), lora = read_tensors(fixture_file("lora"));
+  expect_equal(computed(inputs(dense), {"--lora", write_adapter(lora, 8)}), lora,
+               "lora beside offloaded weights");
+}
+
 TEST_F(StageGradients, RefuseMeshesThatDoNotFit) {
   const Tensors in = inputs(use_model("sparse"));
   EXPECT_TRUE(refuses(run_here(command(in, {"--ssp", "3"})), "mesh: found"));
   EXPECT_TRUE(refuses(run_here(command(in, {"--shard-group", "2"})), "--shard-group: found 2"));
   EXPECT_TRUE(refuses(run_here(command(in, {"--recompute", "some"})), "--recompute: found"));
   EXPECT_TRUE(refuses(run_here(command(in, {"--offload-activations"})), "--offload-activations"));
+  EXPECT_TRUE(refuses(run_here(command(in, {"--offload-weights"})),
+                      "--offload-weights: found with --recompute none"));
   EXPECT_FALSE(fs::exists(folder_ / "out.safetensors"));
 }
 
