@@ -30,7 +30,7 @@ class TrainingCheckpointsTest : public testing::Test {
     return {{"parameter", {{"weight", at::full({2, 3}, value)}, {"bias", at::full({3}, value)}}}};
   }
   void save(int64_t step, int64_t keep = 2) const {
-    checkpoints(keep).save({.step = step, .numbers = {{"mean", 0.5}}},
+    checkpoints(keep).save({.step = step, .numbers = {{"mean", 0.5}}, .objective = {}},
                            tensors(static_cast<double>(step)));
   }
   fs::path file(const std::string& name) const { return folder_ / "step-00000005" / name; }
@@ -91,7 +91,7 @@ TEST_F(TrainingCheckpointsTest, IncompleteOnesLeaveBeforeTheNextNeedsTheirRoom) 
   fs::create_directory(folder_ / "step-00000009.part");  // no checkpoint: not ours to remove
   TrainingTensors broken = tensors(9);
   broken["parameter"]["bias"] = at::full({3}, 9, at::kComplexFloat);  // no dtype of safetensors
-  EXPECT_ANY_THROW(checkpoints().save({.step = 9, .numbers = {}}, broken));
+  EXPECT_ANY_THROW(checkpoints().save({.step = 9, .numbers = {}, .objective = {}}, broken));
   EXPECT_EQ(folder_.names(),
             (std::vector<std::string>{"step-00000005", "step-00000009", "step-00000009.part"}));
   EXPECT_EQ(newest_checkpoint(folder_.path()), folder_ / "step-00000005");
