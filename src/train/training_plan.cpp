@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "engine/model_flops.h"
+
 namespace ospnext {
 namespace {
 
@@ -240,15 +242,8 @@ TrainingPlan predict_training(const TrainingSetting& setting, const TrainingSubj
 }
 
 double training_flops(const TrainingSubject& subject) {
-  const TransformerConfig& transformer = subject.model.transformer;
-  const auto tokens = static_cast<double>(subject.model.grid.tokens());
-  double forward = 0;
-  for (const BlockWork& block : pass_work(transformer, subject.model.grid, {})) {
-    forward += tokens * linear_flops(transformer) +
-               (block.pairs + tokens * static_cast<double>(transformer.text_len)) *
-                   pair_flops(transformer);
-  }
-  return 3 * forward * static_cast<double>(subject.batch_size * subject.accumulate);
+  return 3 * forward_flops(subject.model.transformer, subject.model.grid) *
+         static_cast<double>(subject.batch_size * subject.accumulate);
 }
 
 }  // namespace ospnext
