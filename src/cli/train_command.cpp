@@ -1,4 +1,4 @@
-// ospnext train-vae and ospnext train.
+// ospnext train-vae, ospnext train and ospnext rl.
 #include <unistd.h>
 
 #include <cstdio>
@@ -6,6 +6,8 @@
 
 #include "cli/commands.h"
 #include "parallel/process_place.h"
+#include "rl/ospnext_rl_yaml.h"
+#include "rl/policy_training.h"
 #include "train/flow_training.h"
 #include "train/vae_training.h"
 
@@ -27,9 +29,21 @@ void set_order_of_sums(const TrainingConfig& config) {
   }
 }
 
-void say_paused(const TrainingConfig& config) {
-  std::cout << "stopped after --max-seconds; the same command goes on from " << config.output
+void say_paused(const std::string& output) {
+  std::cout << "stopped after --max-seconds; the same command goes on from " << output
             << "/checkpoints\n";
+}
+
+// The end of a training that may be of a LoRA.
+void say_done(bool finished, const std::string& output, bool is_lora) {
+  if (!leads()) {
+    return;
+  }
+  if (!finished) {
+    say_paused(output);
+    return;
+  }
+  std::cout << (is_lora ? "LoRA: " + output + "/lora\n" : "model: " + output + "/model\n");
 }
 
 }  // namespace
@@ -43,7 +57,7 @@ void run_train_vae(const Arguments& arguments, const CancellationToken& cancel) 
   Progress progress = terminal_progress();
   const auto quality = train_vae(config, progress, cancel);
   if (!quality) {
-    say_paused(config);
+    say_paused(config.output);
     return;
   }
   std::printf("held-out clips: %.2f dB on average, %.2f dB at the worst frame position\n",
@@ -60,15 +74,28 @@ void run_train(const Arguments& arguments, const CancellationToken& cancel) {
   set_order_of_sums(config);
   Progress progress = terminal_progress();
   const bool finished = train_flow(config, progress, cancel);
-  if (!leads()) {
+  say_done(finished, config.output, config.lora.active());
+}
+
+void run_rl(const Arguments& arguments, const CancellationToken& cancel) {
+  RlConfig config;
+  const auto translate = [](const nlohmann::json& fields, const std::filesystem::path& file) {
+    return is_ospnext_rl_yaml(fields)
+               ? rl_fields_from_ospnext_yaml(fields, file, process_place().size)
+               : fields;
+  };
+  const auto given =
+      read_flags("rl",
+                 "Improve a model by rewards for its videos, with Mix-GRPO. --config also reads "
+                 "OSP-Next's YAML files of reinforcement learning.",
+                 flags_of(config), arguments, translate);
+  if (!given) {
     return;
   }
-  if (!finished) {
-    say_paused(config);
-    return;
-  }
-  std::cout << (config.lora.active() ? "LoRA: " + config.output + "/lora\n"
-                                     : "model: " + config.output + "/model\n");
+  given->apply(config);
+  Progress progress = terminal_progress();
+  const bool finished = train_policy(config, progress, cancel);
+  say_done(finished, config.output, config.lora.active());
 }
 
 }  // namespace ospnext
