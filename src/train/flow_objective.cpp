@@ -133,7 +133,7 @@ Scalars FlowObjective::validate() {
       sum += loss;
     }
   }
-  drop_gathered_weights();
+  transformer_->sharded_weights().forget_ahead();          // the weights will change
   const double copies = ranks_.work.mesh.sequence.size();  // processes with the same clip
   const double total = ranks_.all().all_sum(sum, "validation").item<double>();
   return {{"validation_loss", total / copies / static_cast<double>(clips)}};
@@ -145,7 +145,7 @@ int64_t FlowObjective::sample_interval() const {
 
 void FlowObjective::sample(int64_t step) {
   samples_->make(step);
-  drop_gathered_weights();
+  transformer_->sharded_weights().forget_ahead();
 }
 
 // Model FLOPs of a forward pass of one clip.
@@ -155,15 +155,6 @@ double FlowObjective::flops_of(const Grid& grid) {
     entry->second = forward_flops(transformer_->config(), grid);
   }
   return entry->second;
-}
-
-// A pass without gradients gathers sharded weights ahead for a pass that follows. The weights will
-// have changed by then.
-void FlowObjective::drop_gathered_weights() {
-  ShardedWeights& weights = transformer_->sharded_weights();
-  for (size_t i = 0; i < weights.size(); ++i) {
-    const auto lease = weights.lease(i);
-  }
 }
 
 }  // namespace ospnext

@@ -56,7 +56,6 @@ class FlowObjective final : public Objective {
                      const Execution& run);
   at::Tensor held_out_loss(int64_t i);
   double flops_of(const Grid& grid);
-  void drop_gathered_weights();
 
   Transformer& transformer_;
   Umt5Encoder* encoder_;
