@@ -79,19 +79,19 @@ Pass GrpoObjective::add_gradients() {
   }
   const Update& update = updates_[next_++];
   const PolicyTexts texts = texts_of(update);
-  std::vector<at::Tensor> sums;
-  double largest = 0;
+  std::vector<at::Tensor> sums, distances;
   for (int64_t j = 0; j < trained_steps_; ++j) {
     const PolicyLoss loss = step_loss(update, texts, j);
     (loss.loss / trained_steps_).backward();
-    largest = std::max(largest, (loss.ratio - 1).abs().max().item<double>());
+    distances.push_back((loss.ratio - 1).abs().max().detach());
     const at::Tensor numbers =
         at::stack({loss.loss, loss.policy_loss, loss.kl, loss.approx_kl, loss.clip_fraction})
             .detach();  // [5]
     sums.push_back(numbers);
   }
+  const at::Tensor distance = at::stack(distances).max();
   if (update.first) {
-    check_first_ratio(largest);
+    check_first_ratio(distance.item<double>());
   }
   const at::Tensor means = at::stack(sums).mean(0);  // [5]
   Pass pass{.losses = {{"loss", means[0]},
@@ -99,7 +99,7 @@ Pass GrpoObjective::add_gradients() {
                        {"kl_loss", means[2]},
                        {"approx_kl", means[3]},
                        {"clipfrac", means[4]},
-                       {"ratio_distance", scalar(largest).to(means.device())}},
+                       {"ratio_distance", distance}},
             .samples = options_.config.update.train_batch_size * sampling_.parts};
   for (const auto& [name, value] : statistics_) {
     pass.losses.emplace_back(name, scalar(value).to(means.device()));
@@ -250,18 +250,18 @@ void GrpoObjective::make_updates(const Advantages& advantages) {
 // the update does, since other shapes may round otherwise, and without guidance it is another
 // policy.
 at::Tensor GrpoObjective::old_log_probs(const Update& update) {
-  const bool alike = std::ssize(update.videos) == sampling_.part_batch && guides_updates();
+  if (std::ssize(update.videos) == sampling_.part_batch && guides_updates()) {
+    std::vector<at::Tensor> columns;
+    for (const VideoPlace& place : update.videos) {
+      columns.push_back(rollouts_[static_cast<size_t>(place.rollout)]
+                            .log_probs.narrow(0, 0, trained_steps_)
+                            .select(1, place.video));  // [T]
+    }
+    return at::stack(columns, 1);
+  }
   const PolicyTexts texts = texts_of(update);
   std::vector<at::Tensor> steps;
   for (int64_t j = 0; j < trained_steps_; ++j) {
-    if (alike) {
-      std::vector<at::Tensor> own;
-      for (const VideoPlace& place : update.videos) {
-        own.push_back(rollouts_[static_cast<size_t>(place.rollout)].log_probs[j][place.video]);
-      }
-      steps.push_back(at::stack(own));  // [n]
-      continue;
-    }
     const at::Tensor latent = latents_of(update, j);
     const SdeStep step = plan_.noisy_step(noisy_.begin + j, latent,
                                           policy_.fixed_velocity(latent, timestep(j), texts));
@@ -378,6 +378,7 @@ int64_t GrpoObjective::sample_interval() const {
 
 void GrpoObjective::sample(int64_t step) {
   samples_->make(step);
+  policy_.forget_ahead();
 }
 
 }  // namespace ospnext

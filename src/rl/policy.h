@@ -25,8 +25,6 @@ struct PolicyReference {
   const Adapter* without = nullptr;
   // ... or a frozen copy of it.
   Transformer frozen{nullptr};
-
-  bool exists() const { return without != nullptr || !frozen.is_empty(); }
 };
 
 class Policy {
@@ -47,7 +45,8 @@ class Policy {
   // The same of the reference, without gradients.
   at::Tensor reference_velocity(const at::Tensor& latent, const at::Tensor& timestep,
                                 const PolicyTexts& texts);
-  bool has_reference() const { return reference_.exists(); }
+  // The weights are going to change: forgets blocks that a pass without gradients got ahead.
+  void forget_ahead() { transformer_->sharded_weights().forget_ahead(); }
 
  private:
   at::Tensor guided(Transformer& transformer, const at::Tensor& latent, const at::Tensor& timestep,

@@ -6,8 +6,6 @@
 #include "core/fields.h"
 #include "core/torch/cuda_graph.h"
 #include "engine/prompts.h"
-#include "packages/part_layouts.h"
-#include "packages/save_adapter.h"
 #include "rl/grpo_objective.h"
 #include "train/checkpoint_model.h"
 #include "train/training_run.h"
@@ -40,14 +38,11 @@ struct Trainee {
   Adapter lora = {};
 
   TrainedParameters parameters(const TrainingRanks& ranks, const Umt5Config& text_encoder) {
-    ShardedWeights* shards = &transformer->sharded_weights();
     if (!lora.changes.empty()) {
-      TrainedParameters pairs(train_adapter(lora), ranks, shards);
-      pairs.set_model(model_of_lora(peft_config(lora, part_shapes(transformer->config()))));
-      return pairs;
+      return lora_parameters(lora, transformer, ranks);
     }
-    TrainedParameters weights(whole_parameters(transformer, kTransformerPrefix), ranks, shards,
-                              kTransformerPrefix);
+    TrainedParameters weights(whole_parameters(transformer, kTransformerPrefix), ranks,
+                              &transformer->sharded_weights(), kTransformerPrefix);
     weights.set_model(model_of_weights(transformer->config(), text_encoder));
     return weights;
   }
@@ -138,29 +133,10 @@ std::optional<SampleClips> sample_clips(const RlConfig& config, const ModelSourc
   SampleFields fields;
   fields.sample_interval = config.eval_every;
   fields.sample_prompts = config.eval_prompts;
-  WorkRanks work = ranks.work;
-  work.weights = ranks.shards;
   GenerationConfig generation = GrpoObjective::generation_of(config);
   generation.steps = config.eval_steps;
-  return SampleClips(fields, source, compute, std::move(work), generation,
+  return SampleClips(fields, source, compute, ranks.sampling(), generation,
                      fs::path(config.output) / "samples", cancel);
-}
-
-// Writes the averaged weights of the newest checkpoint.
-void write_policy(const RlConfig& config, const ModelFiles& files) {
-  const fs::path output = config.output;
-  const auto newest = newest_checkpoint(output / "checkpoints");
-  if (!newest) {
-    throw RunError(config.output + ": the checkpoint of the last step is gone");
-  }
-  const StoredCheckpoint stored(*newest);
-  const fs::path folder = output / (config.lora.active() ? "lora" : "model");
-  fs::create_directories(folder);
-  if (config.lora.active()) {
-    write_trained_lora(stored, TrainedWeights::kAveraged, DType::kF32, folder);
-  } else {
-    write_trained_parts(stored, TrainedWeights::kAveraged, &files, DType::kBF16, folder);
-  }
 }
 
 }  // namespace
@@ -207,7 +183,7 @@ bool train_policy(const RlConfig& config, Progress& progress, const Cancellation
   TrainingRun run(loop, parameters, objective, progress, cancel);
   const bool finished = run.run();
   if (finished && ranks.work.leads()) {
-    write_policy(config, files);
+    write_averages(config.output, &files);
   }
   world->finish();
   return finished;

@@ -14,6 +14,7 @@
 #include "packages/save_adapter.h"
 #include "quant/hif8_weights.h"
 #include "train/model_folder_writer.h"
+#include "train/training_checkpoint.h"
 
 namespace ospnext {
 namespace {
@@ -202,6 +203,23 @@ void convert_lora_checkpoint(const StoredCheckpoint& stored, TrainedWeights whic
   PendingFolder folder(new_folder(output, "`output`"));
   write_trained_lora(stored, which, dtype.value_or(DType::kF32), folder.path());
   folder.commit();
+}
+
+fs::path write_averages(const fs::path& output, const ModelFiles* base) {
+  const auto newest = newest_checkpoint(output / "checkpoints");
+  if (!newest) {
+    throw RunError(output.string() + ": the checkpoint of the last step is gone");
+  }
+  const StoredCheckpoint stored(*newest);
+  const bool is_lora = is_of_lora(stored);
+  const fs::path folder = output / (is_lora ? "lora" : "model");
+  fs::create_directories(folder);
+  if (is_lora) {
+    write_trained_lora(stored, TrainedWeights::kAveraged, DType::kF32, folder);
+  } else {
+    write_trained_parts(stored, TrainedWeights::kAveraged, base, DType::kBF16, folder);
+  }
+  return folder;
 }
 
 }  // namespace ospnext

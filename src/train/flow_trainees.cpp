@@ -8,12 +8,9 @@
 #include "core/torch/random.h"
 #include "io/readers/bounded_json.h"
 #include "packages/load_model.h"
-#include "packages/part_layouts.h"
-#include "packages/save_adapter.h"
 #include "train/checkpoint_model.h"
 #include "train/deepen.h"
 #include "train/model_folder_writer.h"
-#include "train/training_checkpoint.h"
 
 namespace ospnext {
 namespace {
@@ -94,16 +91,13 @@ Trainees lora_trainees(const FlowTrainingConfig& config, at::Device device,
 }  // namespace
 
 TrainedParameters Trainees::parameters(const TrainingRanks& ranks) {
-  ShardedWeights* shards = &transformer->sharded_weights();
   if (!lora.changes.empty()) {
-    TrainedParameters pairs(train_adapter(lora), ranks, shards);
-    pairs.set_model(model_of_lora(peft_config(lora, part_shapes(transformer->config()))));
-    return pairs;
+    return lora_parameters(lora, transformer, ranks);
   }
   NamedTensors whole = whole_parameters(transformer, kTransformerPrefix);
   const NamedTensors more = named_parameters(*text_encoder, kTextEncoderPrefix);
   whole.insert(whole.end(), more.begin(), more.end());
-  TrainedParameters weights(whole, ranks, shards, kTransformerPrefix);
+  TrainedParameters weights(whole, ranks, &transformer->sharded_weights(), kTransformerPrefix);
   weights.set_model(model_of_weights(transformer->config(), text_encoder->config()));
   return weights;
 }
@@ -140,24 +134,14 @@ Trainees initial_trainees(const FlowTrainingConfig& config, at::Device device,
 }
 
 void write_result(const FlowTrainingConfig& config) {
-  const fs::path output = config.output;
-  const auto newest = newest_checkpoint(output / "checkpoints");
-  if (!newest) {
-    throw RunError(config.output + ": the checkpoint of the last step is gone");
-  }
-  const StoredCheckpoint stored(*newest);
-  if (is_of_lora(stored)) {
-    fs::create_directories(output / "lora");
-    write_trained_lora(stored, TrainedWeights::kAveraged, DType::kF32, output / "lora");
-    return;
-  }
-  const fs::path folder = output / "model";
   const std::optional<ModelFiles> base =
       config.initial_model.empty()
           ? std::nullopt
           : std::make_optional(find_model_files({.model = config.initial_model}));
-  write_trained_parts(stored, TrainedWeights::kAveraged, base ? &*base : nullptr, DType::kBF16,
-                      folder);
+  const fs::path folder = write_averages(config.output, base ? &*base : nullptr);
+  if (config.lora.active()) {
+    return;
+  }
   fs::create_directories(folder / "vae");
   fs::copy(config.vae, folder / "vae",
            fs::copy_options::overwrite_existing | fs::copy_options::recursive);

@@ -111,9 +111,7 @@ std::optional<SampleClips> sample_clips(const FlowTrainingConfig& config, const 
   }
   GenerationConfig generation;
   fields_from_json(generation, read_json_file(config.generation_config), config.generation_config);
-  WorkRanks work = ranks.work;
-  work.weights = ranks.shards;
-  return SampleClips(config.samples, source, compute, std::move(work), std::move(generation),
+  return SampleClips(config.samples, source, compute, ranks.sampling(), std::move(generation),
                      fs::path(config.output) / "samples", cancel);
 }
 

@@ -8,6 +8,7 @@
 #include "core/torch/random.h"
 #include "packages/part_layouts.h"
 #include "packages/save_adapter.h"
+#include "train/checkpoint_model.h"
 
 namespace ospnext {
 namespace {
@@ -65,6 +66,13 @@ NamedTensors train_adapter(const Adapter& adapter) {
     tensor.set_requires_grad(true);
   }
   return tensors;
+}
+
+TrainedParameters lora_parameters(const Adapter& adapter, Transformer& transformer,
+                                  const TrainingRanks& ranks) {
+  TrainedParameters pairs(train_adapter(adapter), ranks, &transformer->sharded_weights());
+  pairs.set_model(model_of_lora(peft_config(adapter, part_shapes(transformer->config()))));
+  return pairs;
 }
 
 }  // namespace ospnext

@@ -7,6 +7,7 @@
 
 #include "packages/load_adapter.h"
 #include "train/optimizer.h"
+#include "train/trained_parameters.h"
 
 namespace ospnext {
 
@@ -49,5 +50,10 @@ Adapter initial_adapter(const LoraTrainingFields& fields, const TransformerConfi
 
 // The matrices of an adapter by PEFT's names. From here on they need gradients.
 NamedTensors train_adapter(const Adapter& adapter);
+
+// What a training of this adapter beside the transformer's frozen weights changes, with what
+// checkpoints say of it. The transformer must outlive the result.
+TrainedParameters lora_parameters(const Adapter& adapter, Transformer& transformer,
+                                  const TrainingRanks& ranks);
 
 }  // namespace ospnext

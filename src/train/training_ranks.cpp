@@ -22,6 +22,12 @@ WeightRanks TrainingRanks::weights(at::ScalarType dtype) const {
   return {.group = shards, .meet = [world = work.world] { world->meet(); }, .linears = dtype};
 }
 
+WorkRanks TrainingRanks::sampling() const {
+  WorkRanks ranks = work;
+  ranks.weights = shards;
+  return ranks;
+}
+
 TrainingRanks training_ranks(std::shared_ptr<World> world, const TrainingMeshFields& wishes,
                              const TransformerConfig& transformer, int64_t batch) {
   const ProcessGroup& all = world->all();

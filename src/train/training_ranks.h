@@ -37,6 +37,8 @@ struct TrainingRanks {
   const ProcessGroup& all() const { return work.world->all(); }
   // How load_transformer() shards a transformer that trains with `dtype` products.
   WeightRanks weights(at::ScalarType dtype) const;
+  // Those that make videos with the model that is trained.
+  WorkRanks sampling() const;
 };
 
 // Chooses the mesh of a step of `batch` clips: most parts of the batch first, then most owners of

@@ -342,11 +342,9 @@ TEST_F(TrainingOnRanks, SampleClipsAndValidationFollowTheWeightsOnShards) {
       Transformer model = trainee(config, ranks);
       const TrainedModelSource source(model, ModelFileSource(files).text_encoder({}),
                                       files.require(ModelPart::kTokenizer).weights, files);
-      WorkRanks work = ranks.work;
-      work.weights = ranks.shards;
       const CancellationToken cancel;
-      SampleClips samples(fields, source, {}, work, defaults_for(files, config), folder_ / name,
-                          cancel);
+      SampleClips samples(fields, source, {}, ranks.sampling(), defaults_for(files, config),
+                          folder_ / name, cancel);
       RandomClips clips;
       FlowObjective objective(model, nullptr, clips, ranks, &samples, setting.options());
       TrainedParameters parameters(whole_parameters(model, ""), ranks, &model->sharded_weights());
