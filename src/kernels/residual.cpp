@@ -116,10 +116,13 @@ struct ProductGelu : torch::autograd::Function<ProductGelu> {
   }
 };
 
-// Whether add_product() takes the operands, and is faster than a separate pass.
+// Whether add_product() takes the operands, and is faster than a separate pass. With a gate it
+// multiplies the weights and starts a product for each sample, which a small sum does not repay.
 bool takes_residual(const Residual& residual, const at::Tensor& x, const at::Tensor& weight) {
+  constexpr int64_t kFewestSums = int64_t{1} << 22;  // of a sample
   const bool is_gated = residual.gate.defined();
-  const bool pays = !is_gated || x.size(1) > x.size(2);
+  const bool pays =
+      !is_gated || (x.size(1) > x.size(2) && x.size(1) * weight.size(0) >= kFewestSums);
   return residual.x.defined() && x.dim() == 3 && pays &&
          (!is_gated || residual.gate.size(1) == 1) && cuda::lt_takes(x, weight);
 }
@@ -140,11 +143,15 @@ at::Tensor linear(const Residual& residual, const at::Tensor& x, const at::Tenso
 #ifdef OSPNEXT_CUDA
   if (epilogue == Epilogue::kFused && takes_residual(residual, x, weight)) {
     const auto gate = if_defined(residual.gate), some_bias = if_defined(bias);
+    const auto rows = [&](const at::Tensor& of_samples) {
+      return gate ? of_samples : of_samples.flatten(0, 1).unsqueeze(0);  // [B, L, n] -> [1, BL, n]
+    };
     if (!residual.overwrite) {
-      return AddedProduct::apply(residual.x, gate, x, weight, some_bias);
+      return AddedProduct::apply(rows(residual.x), gate, rows(x), weight, some_bias)
+          .view(residual.x.sizes());  // [B, L, C]
     }
     const at::Tensor sum = residual.x.contiguous();
-    add_product(sum, gate, x, weight, some_bias);
+    add_product(rows(sum), gate, rows(x), weight, some_bias);
     return sum;
   }
 #endif

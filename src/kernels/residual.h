@@ -29,10 +29,11 @@ at::Tensor add_branch(const Residual& residual, const at::Tensor& branch);
 // add_branch() of the branch x Wᵀ + b. x [..., in], weight [out, in], bias [out] or undefined, all
 // of one dtype -> [..., out] of that dtype. Differentiable.
 //
-// kFused in bf16 on CUDA: one product of cuBLASLt per sample, whose epilogue adds bias and residual
-// in fp32. No epilogue has a gate, so weight and bias are multiplied by the gate first and rounded
-// to bf16, as the branch would be. With a gate and at most `in` rows, or a gate for each token, a
-// plain product and a separate pass over its result are used instead.
+// kFused in bf16 on CUDA: the epilogue of cuBLASLt's product adds bias and residual in fp32. No
+// epilogue has a gate, so weight and bias are multiplied by the gate first and rounded to bf16, as
+// the branch would be, in a product for each sample. Where that does not pay (at most `in` rows, a
+// small sum) or cannot be (a gate for each token), a plain product and a separate pass over its
+// result are used instead.
 at::Tensor linear(const Residual& residual, const at::Tensor& x, const at::Tensor& weight,
                   const at::Tensor& bias, Epilogue epilogue);
 

@@ -44,13 +44,13 @@ struct Case {
 class LinearOntoResidual : public OnDevice {};
 INSTANTIATE_ON_DEVICES(LinearOntoResidual);
 
-// More rows than columns and fewer, because these use the gate in different ways; widths that are
-// no multiple of a vector.
+// More rows than columns and fewer, small sums and a large one, because these use the gate in
+// different ways; widths that are no multiple of a vector.
 TEST_P(LinearOntoResidual, EqualsTheSum) {
   for (const auto& [B, L, in, out] :
        {std::array<int64_t, 4>{2, 300, 64, 96}, std::array<int64_t, 4>{1, 33, 128, 40},
         std::array<int64_t, 4>{2, 1, 16, 8}, std::array<int64_t, 4>{1, 70, 13, 7},
-        std::array<int64_t, 4>{1, 1030, 1024, 264}}) {
+        std::array<int64_t, 4>{1, 1030, 1024, 264}, std::array<int64_t, 4>{2, 4200, 24, 1024}}) {
     const Case it(B, L, in, out);
     for (const bool gated : {true, false}) {
       for (const Epilogue epilogue : {Epilogue::kFused, Epilogue::kSeparate}) {
@@ -87,33 +87,45 @@ TEST_P(LinearOntoResidual, TakesNoTokens) {
             (at::IntArrayRef{1, 0, 24}));
 }
 
+void expect_plain_gradients(const Case& it, at::Device device, at::ScalarType dtype, bool gated) {
+  const auto leaf = [&](const at::Tensor& t) {
+    return t.to(device, dtype).detach().clone().requires_grad_();
+  };
+  const at::Tensor residual = leaf(it.residual), x = leaf(it.x), weight = leaf(it.weight),
+                   bias = leaf(it.bias);
+  const at::Tensor gate = gated ? it.gate.to(device).requires_grad_() : at::Tensor();
+  const at::Tensor by_sum = leaf(it.residual * it.residual);
+  const auto gradients = [&](const at::Tensor& sum) {
+    std::vector<at::Tensor> inputs = {residual, x, weight, bias};
+    if (gated) {
+      inputs.push_back(gate);
+    }
+    return torch::autograd::grad({sum}, inputs, {by_sum.detach()});
+  };
+  const at::Tensor fused = linear({residual, gate}, x, weight, bias, Epilogue::kFused);
+  const auto found = gradients(fused);
+  const auto expected = gradients(linear({residual, gate}, x, weight, bias, Epilogue::kSeparate));
+  for (size_t i = 0; i < found.size(); ++i) {
+    EXPECT_LE(relative_l2(found[i].cpu(), expected[i].cpu()), dtype == at::kFloat ? 2e-6 : 1e-2)
+        << i;
+  }
+  const torch::NoGradGuard no_grad;
+  EXPECT_TRUE(torch::equal(linear({residual, gate}, x, weight, bias, Epilogue::kFused), fused));
+  const Residual overwritten{residual.detach().clone(), gate, /*overwrite=*/true};
+  EXPECT_TRUE(torch::equal(linear(overwritten, x, weight, bias, Epilogue::kFused), fused));
+}
+
 // Both epilogues have the same gradients, and results do not depend on whether these are wanted.
 TEST_P(LinearOntoResidual, GradientsAreThoseOfPlainOperators) {
   for (const auto& [B, L, in, out] :
-       {std::array<int64_t, 4>{2, 300, 64, 96}, std::array<int64_t, 4>{1, 33, 128, 40}}) {
-    const Case it(B, L, in, out);
-    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
-      const auto leaf = [&](const at::Tensor& t) {
-        return t.to(device(), dtype).detach().clone().requires_grad_();
-      };
-      const at::Tensor residual = leaf(it.residual), x = leaf(it.x), weight = leaf(it.weight),
-                       bias = leaf(it.bias), gate = it.gate.to(device()).requires_grad_();
-      const at::Tensor by_sum = leaf(it.residual * it.residual);
-      const auto gradients = [&](const at::Tensor& sum) {
-        return torch::autograd::grad({sum}, {residual, x, weight, bias, gate}, {by_sum.detach()});
-      };
-      const at::Tensor fused = linear({residual, gate}, x, weight, bias, Epilogue::kFused);
-      const auto found = gradients(fused);
-      const auto expected =
-          gradients(linear({residual, gate}, x, weight, bias, Epilogue::kSeparate));
-      for (size_t i = 0; i < found.size(); ++i) {
-        EXPECT_LE(relative_l2(found[i].cpu(), expected[i].cpu()), dtype == at::kFloat ? 2e-6 : 1e-2)
-            << i;
+       {std::array<int64_t, 4>{2, 300, 64, 96}, std::array<int64_t, 4>{1, 33, 128, 40},
+        std::array<int64_t, 4>{2, 4200, 24, 1024}}) {
+    for (const bool gated : {true, false}) {
+      for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+        SCOPED_TRACE(testing::Message()
+                     << L << " x " << in << " -> " << out << ", gate " << gated << ", " << dtype);
+        expect_plain_gradients(Case(B, L, in, out), device(), dtype, gated);
       }
-      const torch::NoGradGuard no_grad;
-      EXPECT_TRUE(torch::equal(linear({residual, gate}, x, weight, bias, Epilogue::kFused), fused));
-      const Residual overwritten{residual.detach().clone(), gate, /*overwrite=*/true};
-      EXPECT_TRUE(torch::equal(linear(overwritten, x, weight, bias, Epilogue::kFused), fused));
     }
   }
 }
