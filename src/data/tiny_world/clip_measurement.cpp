@@ -44,13 +44,18 @@ std::vector<size_t> matched_by_colour(const ClipSpec& clip, const MeasuredClip& 
 }  // namespace
 
 MeasuredClip measure_clip(const at::Tensor& frames, int64_t num_objects) {
-  TORCH_CHECK(frames.dim() == 4 && frames.size(0) == 3 && frames.size(1) >= 5,
-              "measure_clip: expected frames [3, T, H, W] with T of 5 or more, got ",
-              shape_text(frames.sizes()));
-  TORCH_CHECK(num_objects == 1 || num_objects == 2, "measure_clip: expected one or two objects");
   const at::NoGradGuard no_grad;
-  const at::Tensor video =
-      frames.to(at::kCPU, at::kFloat).add(1).mul_(0.5).clamp_(0, 1).contiguous();
+  return measure_pixels(frames.to(at::kCPU, at::kFloat).add(1).mul_(0.5).clamp_(0, 1), num_objects);
+}
+
+MeasuredClip measure_pixels(const at::Tensor& frames, int64_t num_objects) {
+  TORCH_CHECK(frames.dim() == 4 && frames.size(0) == 3 && frames.size(1) >= 5,
+              "a measured clip: expected frames [3, T, H, W] with T of 5 or more, got ",
+              shape_text(frames.sizes()));
+  TORCH_CHECK(num_objects == 1 || num_objects == 2,
+              "a measured clip: expected one or two objects, got ", num_objects);
+  const at::NoGradGuard no_grad;
+  const at::Tensor video = frames.contiguous();
 
   MeasuredClip measured;
   const Rgb background = border_colour(video);

@@ -36,6 +36,8 @@ struct MeasuredClip {
 // of H x W pixels; num_objects 1 or 2. Throws c10::Error for another shape, T < 5 or another
 // number. Each attribute is right for at least 98 of 100 rendered clips (docs/tiny_world.md).
 MeasuredClip measure_clip(const at::Tensor& frames, int64_t num_objects);
+// The same of pixels in [0, 1], float32 on the CPU.
+MeasuredClip measure_pixels(const at::Tensor& frames, int64_t num_objects);
 
 // Which attributes of a clip were measured correctly, with one entry per object of `clip`.
 struct AttributeMatch {

@@ -4,9 +4,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <deque>
-#include <functional>
+#include <limits>
 #include <numeric>
+
+#include "data/tiny_world/frame_masks.h"
 
 namespace ospnext {
 namespace {
@@ -16,62 +17,113 @@ constexpr double kColourMatch = 0.22;  // pixels that vote for a colour are at m
 constexpr int64_t kColourStep = 4;     // colours are searched in every fourth frame
 constexpr double kMarkShare = 0.12;    // largest share of an object's area that its mark takes
 
-at::Tensor as_column(const Rgb& colour) {
-  return at::tensor({colour[0], colour[1], colour[2]}).view({3, 1, 1, 1});  // [3, 1, 1, 1]
+// Red, green and blue of the pixels of a clip, each [T * H * W] floats in [0, 1].
+struct Planes {
+  const float *red, *green, *blue;
+  int64_t T, H, W;
+
+  explicit Planes(const at::Tensor& video)  // [3, T, H, W] float32, contiguous
+      : red(video.const_data_ptr<float>()),
+        green(red + video.stride(0)),
+        blue(green + video.stride(0)),
+        T(video.size(1)),
+        H(video.size(2)),
+        W(video.size(3)) {}
+  size_t pixels() const { return static_cast<size_t>(T * H * W); }
+};
+
+using Distances = std::vector<float>;  // of each pixel, [T * H * W]
+
+float length(float r, float g, float b) {
+  return std::sqrt(r * r + g * g + b * b);
 }
+
+struct Colour {
+  explicit Colour(const Rgb& rgb)
+      : r(static_cast<float>(rgb[0])),
+        g(static_cast<float>(rgb[1])),
+        b(static_cast<float>(rgb[2])) {}
+  float r, g, b;
+
+  // The distance to this colour, scaled by the brightness that fits best.
+  float distance(float red, float green, float blue) const {
+    const float light =
+        std::clamp((red * r + green * g + blue * b) / (r * r + g * g + b * b), 0.78F, 1.12F);
+    return length(red - light * r, green - light * g, blue - light * b);
+  }
+};
 
 // Distance from the background's colour. Lighter and darker shades of it (patterns, shadows) count
 // as the background.
-// video [3, T, H, W] -> [T, H, W]
-at::Tensor background_distance(const at::Tensor& video, const Rgb& background) {
-  const at::Tensor difference = video - as_column(background);
-  const at::Tensor shade = difference.mean(0).clamp_(-0.12, 0.10);
-  return (difference - shade).square_().sum(0).sqrt_();
-}
-
-// Distance of each pixel to an object colour, scaled by the brightness that fits best.
-// video [3, T, H, W] -> [T, H, W]
-at::Tensor colour_distance(const at::Tensor& video, ObjectColour colour) {
-  const at::Tensor column = as_column(rgb(colour));
-  const double norm = column.square().sum().item<double>();
-  const at::Tensor light = (video * column).sum(0).div_(norm).clamp_(0.78, 1.12);
-  return (video - light * column).square_().sum(0).sqrt_();
-}
-
-// The distance to every object colour. -> [kNumColours, T, H, W]
-at::Tensor colour_distances(const at::Tensor& video) {
-  std::vector<at::Tensor> distances;
-  for (size_t i = 0; i < kNumColours; ++i) {
-    distances.push_back(colour_distance(video, static_cast<ObjectColour>(i)));
+Distances background_distance(const Planes& video, const Rgb& background) {
+  const Colour own(background);
+  Distances distances(video.pixels());
+  for (size_t i = 0; i < distances.size(); ++i) {
+    const float r = video.red[i] - own.r, g = video.green[i] - own.g, b = video.blue[i] - own.b;
+    const float shade = std::clamp((r + g + b) / 3, -0.12F, 0.10F);
+    distances[i] = length(r - shade, g - shade, b - shade);
   }
-  return at::stack(distances);
+  return distances;
 }
 
-// Keeps the pixels with all 8 neighbours set. mask [T, H, W] float -> same
-at::Tensor eroded(const at::Tensor& mask) {
-  return -at::max_pool2d(-mask, {3, 3}, {1, 1}, {1, 1});
+Distances colour_distance(const Planes& video, ObjectColour colour) {
+  const Colour own(rgb(colour));
+  Distances distances(video.pixels());
+  for (size_t i = 0; i < distances.size(); ++i) {
+    distances[i] = own.distance(video.red[i], video.green[i], video.blue[i]);
+  }
+  return distances;
+}
+
+// 1 where a distance is larger than `least`.
+Mask farther(const Distances& distances, double least) {
+  Mask mask(distances.size());
+  for (size_t i = 0; i < mask.size(); ++i) {
+    mask[i] = distances[i] > static_cast<float>(least);
+  }
+  return mask;
+}
+
+// The object colour nearest to a pixel, and its distance.
+std::pair<size_t, float> nearest_colour(float red, float green, float blue) {
+  static const std::vector<Colour> colours = [] {
+    std::vector<Colour> all;
+    for (size_t i = 0; i < kNumColours; ++i) {
+      all.emplace_back(rgb(static_cast<ObjectColour>(i)));
+    }
+    return all;
+  }();
+  std::pair<size_t, float> nearest{0, std::numeric_limits<float>::infinity()};
+  for (size_t i = 0; i < kNumColours; ++i) {
+    const float distance = colours[i].distance(red, green, blue);
+    if (distance < nearest.second) {
+      nearest = {i, distance};
+    }
+  }
+  return nearest;
 }
 
 // The object colour nearest to the colour of the mark on an object of `colour`.
 size_t looks_of_mark(ObjectColour colour) {
-  return colour_distances(as_column(mark_rgb(colour)))
-      .flatten()  // [kNumColours]
-      .argmin()
-      .item<int64_t>();
+  const Colour mark(mark_rgb(colour));
+  return nearest_colour(mark.r, mark.g, mark.b).first;
 }
 
 // The `num_objects` colours with the most votes of pixels. Votes that can come from the marks of
 // objects of another colour are subtracted first.
-// video [3, T, H, W]; foreground [T, H, W], the distance from the background
-std::vector<ObjectColour> vote_colours(const at::Tensor& video, const at::Tensor& foreground,
+// inside: 1 for pixels of the foreground that have only such neighbours
+std::vector<ObjectColour> vote_colours(const Planes& video, const Mask& inside,
                                        int64_t num_objects) {
-  const at::Tensor distances = colour_distances(video);
-  const at::Tensor inside = eroded((foreground > kForeground).to(at::kFloat));  // [T, H, W]
-  const auto [nearest, winner] = distances.min(0);
-  const at::Tensor valid = (nearest < kColourMatch).logical_and_(inside > 0.5);
-  const at::Tensor counts =
-      at::bincount(winner.masked_select(valid), {}, kNumColours).to(at::kDouble);
-  const std::vector<double> all(counts.data_ptr<double>(), counts.data_ptr<double>() + kNumColours);
+  std::vector<double> all(kNumColours, 0);
+  for (int64_t t = 0; t < video.T; t += kColourStep) {
+    for (int64_t i = t * video.H * video.W; i < (t + 1) * video.H * video.W; ++i) {
+      if (inside[i] == 0) {
+        continue;
+      }
+      const auto [colour, distance] = nearest_colour(video.red[i], video.green[i], video.blue[i]);
+      all[colour] += distance < static_cast<float>(kColourMatch) ? 1 : 0;
+    }
+  }
   std::vector<double> votes = all;
   for (size_t i = 0; i < kNumColours; ++i) {
     votes[looks_of_mark(static_cast<ObjectColour>(i))] -= kMarkShare * all[i];
@@ -102,11 +154,11 @@ struct Grid {
   // Visits the four neighbours of pixel i.
   template <class Visit>
   void neighbours(int64_t i, Visit&& visit) const {
-    const int64_t column = i % W;
+    const uint32_t column = static_cast<uint32_t>(i) % static_cast<uint32_t>(W);  // fast division
     if (column > 0) {
       visit(i - 1);
     }
-    if (column + 1 < W) {
+    if (column + 1 < static_cast<uint32_t>(W)) {
       visit(i + 1);
     }
     if (i >= W) {
@@ -121,7 +173,7 @@ struct Grid {
 // The pixels of the largest connected part of the pixels i for which is_set(i) is true.
 template <class Predicate>
 std::vector<int64_t> largest_part(const Grid& grid, Predicate&& is_set) {
-  std::vector<uint8_t> seen(grid.H * grid.W, 0);
+  Mask seen(grid.H * grid.W, 0);
   std::vector<int64_t> best;
   for (int64_t start = 0; start < grid.H * grid.W; ++start) {
     if (seen[start] != 0 || !is_set(start)) {
@@ -146,8 +198,8 @@ std::vector<int64_t> largest_part(const Grid& grid, Predicate&& is_set) {
 
 // `pixels` with its holes filled. A hole cannot be reached from the frame's border without crossing
 // `pixels`. [H * W] -> [H * W]
-std::vector<uint8_t> with_holes_filled(const Grid& grid, const std::vector<uint8_t>& pixels) {
-  std::vector<uint8_t> filled(pixels.size(), 1);
+Mask with_holes_filled(const Grid& grid, const Mask& pixels) {
+  Mask filled(pixels.size(), 1);
   std::vector<int64_t> outside;
   const auto reach = [&](int64_t i) {
     if (filled[i] != 0 && pixels[i] == 0) {
@@ -169,7 +221,7 @@ std::vector<uint8_t> with_holes_filled(const Grid& grid, const std::vector<uint8
   return filled;
 }
 
-Silhouette make_silhouette(const Grid& grid, const std::vector<uint8_t>& pixels) {
+Silhouette make_silhouette(const Grid& grid, const Mask& pixels) {
   Silhouette silhouette;
   silhouette.pixels = with_holes_filled(grid, pixels);
   double covered = 0;
@@ -188,7 +240,7 @@ Silhouette make_silhouette(const Grid& grid, const std::vector<uint8_t>& pixels)
 }
 
 // A predicate: whether a pixel lies within the circle around `pixels` (centre: their mean).
-std::function<bool(int64_t)> circle_around(const Grid& grid, const std::vector<int64_t>& pixels) {
+auto circle_around(const Grid& grid, const std::vector<int64_t>& pixels) {
   double x = 0;
   double y = 0;
   for (const int64_t i : pixels) {
@@ -203,25 +255,39 @@ std::function<bool(int64_t)> circle_around(const Grid& grid, const std::vector<i
   return [=](int64_t i) { return distance(i) <= radius; };
 }
 
+// 1 for the pixels whose nearest colour is that of the object and near enough, if they are not
+// background. own: per object, [H * W] distances to its colour; cover [H * W] of this object
+Mask core_mask(const std::vector<const float*>& own, size_t object, const uint8_t* cover,
+               size_t pixels) {
+  Mask mask(cover, cover + pixels);
+  for (const float* other : own) {
+    for (size_t i = 0; i < pixels; ++i) {
+      mask[i] &= static_cast<uint8_t>(own[object][i] <= other[i]);
+    }
+  }
+  for (size_t i = 0; i < pixels; ++i) {
+    mask[i] &= static_cast<uint8_t>(own[object][i] < static_cast<float>(kColourMatch));
+  }
+  return mask;
+}
+
 // Each object's core: the largest connected part of pixels of its colour. The first object's mark
 // can have the colour of the second object. So the second core is searched outside the circle
 // around the first, and everywhere only if nothing is found there.
 // own: per object, [H * W] distances to its colour; cover: per object, [H * W], 1 where the pixel
 // is not background
 std::vector<std::vector<int64_t>> find_cores(const Grid& grid, const std::vector<const float*>& own,
-                                             const std::vector<const float*>& cover) {
-  const auto is_core = [&](size_t object, int64_t i) {
-    const bool nearest =
-        std::ranges::all_of(own, [&](const float* other) { return own[object][i] <= other[i]; });
-    return nearest && own[object][i] < kColourMatch && cover[object][i] > 0.5F;
-  };
+                                             const std::vector<const uint8_t*>& cover) {
+  const auto pixels = static_cast<size_t>(grid.H * grid.W);
+  const Mask first = core_mask(own, 0, cover[0], pixels);
   std::vector<std::vector<int64_t>> cores{
-      largest_part(grid, [&](int64_t i) { return is_core(0, i); })};
+      largest_part(grid, [&](int64_t i) { return first[i] != 0; })};
   if (own.size() == 2) {
+    const Mask second = core_mask(own, 1, cover[1], pixels);
     const auto taken = circle_around(grid, cores[0]);
-    auto core = largest_part(grid, [&](int64_t i) { return is_core(1, i) && !taken(i); });
+    auto core = largest_part(grid, [&](int64_t i) { return second[i] != 0 && !taken(i); });
     if (core.empty()) {
-      core = largest_part(grid, [&](int64_t i) { return is_core(1, i); });
+      core = largest_part(grid, [&](int64_t i) { return second[i] != 0; });
     }
     cores.push_back(std::move(core));
   }
@@ -231,27 +297,26 @@ std::vector<std::vector<int64_t>> find_cores(const Grid& grid, const std::vector
 // The pixels of each object in one frame. The cores grow over all pixels that are not background,
 // so a mark belongs to the object around it. own and cover: see find_cores().
 std::vector<Silhouette> segment_frame(const Grid& grid, const std::vector<const float*>& own,
-                                      const std::vector<const float*>& cover) {
+                                      const std::vector<const uint8_t*>& cover) {
   const size_t count = own.size();
   const auto cores = find_cores(grid, own, cover);
-  std::vector<std::vector<uint8_t>> masks(count, std::vector<uint8_t>(grid.H * grid.W, 0));
-  std::vector<uint8_t> taken(grid.H * grid.W, 0);
-  std::deque<std::pair<int64_t, size_t>> front;
+  std::vector<Mask> masks(count, Mask(grid.H * grid.W, 0));
+  Mask taken(grid.H * grid.W, 0);
+  std::vector<std::pair<int64_t, size_t>> reached;  // pixels and their objects
   for (size_t object = 0; object < count; ++object) {
     for (const int64_t i : cores[object]) {
       taken[i] = 1;
       masks[object][i] = 1;
-      front.emplace_back(i, object);
+      reached.emplace_back(i, object);
     }
   }
-  while (!front.empty()) {
-    const auto [pixel, object] = front.front();
-    front.pop_front();
+  for (size_t next = 0; next < reached.size(); ++next) {
+    const auto [pixel, object] = reached[next];
     grid.neighbours(pixel, [&, object = object](int64_t i) {
-      if (taken[i] == 0 && cover[object][i] > 0.5F) {
+      if (taken[i] == 0 && cover[object][i] != 0) {
         taken[i] = 1;
         masks[object][i] = 1;
-        front.emplace_back(i, object);
+        reached.emplace_back(i, object);
       }
     });
   }
@@ -263,26 +328,37 @@ std::vector<Silhouette> segment_frame(const Grid& grid, const std::vector<const 
   return silhouettes;
 }
 
-// Closes gaps of up to two pixels, for instance between a white mark and a red object on pink.
-// mask [T, H, W] -> same
-at::Tensor closed(const at::Tensor& mask) {
-  return eroded(at::max_pool2d(mask, {3, 3}, {1, 1}, {1, 1}));
-}
-
-// Pixels nearer to the mark's colour than half its distance from the background's colour.
-// video [3, T, H, W] -> [T, H, W] bool
-at::Tensor mark_cover(const at::Tensor& video, const Rgb& mark, const Rgb& background) {
-  const at::Tensor length = (as_column(mark) - as_column(background)).square().sum().sqrt();
-  return (video - as_column(mark)).square_().sum(0).sqrt_() < 0.5 * length;
-}
-
 // Median distance from the background of the inner pixels of the object's colour, at least
 // kForeground; 1 when there are no such pixels.
-// own, foreground [T, H, W]: distances to the object's colour and from the background
-double contrast(const at::Tensor& own, const at::Tensor& foreground) {
-  const at::Tensor core = foreground.masked_select(
-      (own < kColourMatch).logical_and_(eroded((foreground > kForeground).to(at::kFloat)) > 0.5));
-  return core.numel() == 0 ? 1.0 : std::max(core.median().item<double>(), kForeground);
+// own, foreground: distances to the object's colour and from the background
+double contrast(const Distances& own, const Distances& foreground, const Mask& inside) {
+  Distances core;
+  for (size_t i = 0; i < own.size(); ++i) {
+    if (inside[i] != 0 && own[i] < static_cast<float>(kColourMatch)) {
+      core.push_back(foreground[i]);
+    }
+  }
+  if (core.empty()) {
+    return 1;
+  }
+  const auto median = core.begin() + (std::ssize(core) - 1) / 2;
+  std::ranges::nth_element(core, median);
+  return std::max(static_cast<double>(*median), kForeground);
+}
+
+// 1 for pixels that are not background: far enough from its colour, or nearer to the mark's colour
+// than half the distance between the two. Gaps of up to two pixels are closed, for instance between
+// a white mark and a red object on pink.
+Mask object_cover(const Planes& video, const Distances& foreground, double least,
+                  const Colour& mark, const Colour& background) {
+  Mask cover = farther(foreground, least);
+  const float half =
+      0.5F * length(mark.r - background.r, mark.g - background.g, mark.b - background.b);
+  for (size_t i = 0; i < cover.size(); ++i) {
+    cover[i] |= static_cast<uint8_t>(
+        length(video.red[i] - mark.r, video.green[i] - mark.g, video.blue[i] - mark.b) < half);
+  }
+  return eroded(dilated(cover, video.H, video.W, 1), video.H, video.W, 1);
 }
 
 }  // namespace
@@ -302,29 +378,27 @@ Rgb border_colour(const at::Tensor& video) {
 
 std::vector<TrackedObject> track_objects(const at::Tensor& video, const Rgb& background,
                                          int64_t num_objects) {
-  const Grid grid{video.size(2), video.size(3)};
-  const int64_t T = video.size(1);
-  const at::Tensor foreground = background_distance(video, background);  // [T, H, W]
-  const auto colours = vote_colours(video.slice(1, 0, T, kColourStep),
-                                    foreground.slice(0, 0, T, kColourStep), num_objects);
+  const Planes planes(video);
+  const Grid grid{planes.H, planes.W};
+  const Distances foreground = background_distance(planes, background);
+  const Mask inside = eroded(farther(foreground, kForeground), planes.H, planes.W, 1);
+  const auto colours = vote_colours(planes, inside, num_objects);
 
   std::vector<TrackedObject> objects(num_objects);
-  std::vector<at::Tensor> own;
-  std::vector<at::Tensor> cover;
+  std::vector<Distances> own;
+  std::vector<Mask> cover;
   for (size_t i = 0; i < colours.size(); ++i) {
     objects[i].colour = colours[i];
-    own.push_back(colour_distance(video, colours[i]));
-    const at::Tensor is_cover =
-        (foreground > 0.5 * contrast(own[i], foreground))
-            .logical_or_(mark_cover(video, mark_rgb(colours[i]), background));
-    cover.push_back(closed(is_cover.to(at::kFloat)));
+    own.push_back(colour_distance(planes, colours[i]));
+    cover.push_back(object_cover(planes, foreground, 0.5 * contrast(own[i], foreground, inside),
+                                 Colour(mark_rgb(colours[i])), Colour(background)));
   }
-  for (int64_t t = 0; t < T && !colours.empty(); ++t) {
+  for (int64_t t = 0; t < planes.T && !colours.empty(); ++t) {
     std::vector<const float*> own_frame;
-    std::vector<const float*> cover_frame;
+    std::vector<const uint8_t*> cover_frame;
     for (size_t i = 0; i < colours.size(); ++i) {
-      own_frame.push_back(own[i].data_ptr<float>() + t * grid.H * grid.W);
-      cover_frame.push_back(cover[i].data_ptr<float>() + t * grid.H * grid.W);
+      own_frame.push_back(own[i].data() + t * grid.H * grid.W);
+      cover_frame.push_back(cover[i].data() + t * grid.H * grid.W);
     }
     auto silhouettes = segment_frame(grid, own_frame, cover_frame);
     for (size_t i = 0; i < colours.size(); ++i) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/torch/torch.h"
+#include "data/tiny_world/frame_masks.h"
 #include "data/tiny_world/procedural_clips_world.h"
 
 namespace ospnext {
@@ -13,10 +14,10 @@ namespace ospnext {
 // One object in one frame of H x W pixels, in row-major order. Coordinates are in pixels; the
 // centre of the first pixel is (0.5, 0.5).
 struct Silhouette {
-  std::vector<uint8_t> pixels;  // [H * W], 1 inside, holes filled
-  double area = 0;              // pixels that are set; 0 when the frame does not show the object
-  double x = 0, y = 0;          // centre of mass of `pixels`
-  double hole = 0;              // share of the area that shows the background
+  Mask pixels;          // [H * W], 1 inside, holes filled
+  double area = 0;      // pixels that are set; 0 when the frame does not show the object
+  double x = 0, y = 0;  // centre of mass of `pixels`
+  double hole = 0;      // share of the area that shows the background
 };
 
 struct TrackedObject {

@@ -5,6 +5,7 @@
 #include <numbers>
 
 #include "data/tiny_world/clip_measurement_features.h"
+#include "data/tiny_world/frame_masks.h"
 
 namespace ospnext {
 namespace {
@@ -21,13 +22,10 @@ at::Tensor visible_background(const std::vector<TrackedObject>& objects, int64_t
       if (frame.area == 0) {
         continue;
       }
-      const at::Tensor pixels =
-          at::from_blob(const_cast<uint8_t*>(frame.pixels.data()), {1, H, W}, at::kByte)
-              .to(at::kFloat);
       const auto margin = static_cast<int64_t>(2 + 0.3 * std::sqrt(frame.area / std::numbers::pi));
-      const at::Tensor rows = at::max_pool2d(pixels, {2 * margin + 1, 1}, {1, 1}, {margin, 0});
-      const at::Tensor wide = at::max_pool2d(rows, {1, 2 * margin + 1}, {1, 1}, {0, margin});
-      visible[static_cast<int64_t>(t) / kStep].mul_(1 - wide[0]);
+      Mask wide = dilated(frame.pixels, H, W, margin);
+      const at::Tensor covered = at::from_blob(wide.data(), {H, W}, at::kByte);
+      visible[static_cast<int64_t>(t) / kStep].mul_(1 - covered.to(at::kFloat));
     }
   }
   return visible;

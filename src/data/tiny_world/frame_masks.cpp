@@ -1,0 +1,53 @@
+#include "data/tiny_world/frame_masks.h"
+
+#include <cstddef>
+
+namespace ospnext {
+namespace {
+
+// Marks what is at most `margin` places behind a 1, in `lines` lines side by side: element (i, l)
+// is at i * step + l * stride. The time does not depend on the margin.
+void mark_behind(const uint8_t* in, uint8_t* out, int64_t length, int64_t step, int64_t lines,
+                 int64_t stride, int64_t margin) {
+  std::vector<int64_t> since(static_cast<size_t>(lines), margin + 1);  // places since the last 1
+  for (int64_t i = 0; i < length; ++i) {
+    const uint8_t* const from = in + i * step;
+    uint8_t* const to = out + i * step;
+    for (int64_t l = 0; l < lines; ++l) {
+      int64_t& places = since[static_cast<size_t>(l)];
+      places = from[l * stride] != 0 ? 0 : places + 1;
+      to[l * stride] |= static_cast<uint8_t>(places <= margin);
+    }
+  }
+}
+
+Mask complement(const Mask& mask) {
+  Mask other(mask.size());
+  for (size_t i = 0; i < mask.size(); ++i) {
+    other[i] = mask[i] == 0;
+  }
+  return other;
+}
+
+}  // namespace
+
+Mask dilated(const Mask& mask, int64_t H, int64_t W, int64_t margin) {
+  const auto size = static_cast<int64_t>(mask.size());
+  Mask wide(mask.size(), 0), result(mask.size(), 0);
+  for (int64_t first = 0; first < size; first += W) {  // along each row
+    mark_behind(&mask[first], &wide[first], W, 1, 1, 1, margin);
+    mark_behind(&mask[first + W - 1], &wide[first + W - 1], W, -1, 1, 1, margin);
+  }
+  for (int64_t first = 0; first < size; first += H * W) {  // along the columns of each frame
+    const int64_t last_row = first + (H - 1) * W;
+    mark_behind(&wide[first], &result[first], H, W, W, 1, margin);
+    mark_behind(&wide[last_row], &result[last_row], H, -W, W, 1, margin);
+  }
+  return result;
+}
+
+Mask eroded(const Mask& mask, int64_t H, int64_t W, int64_t margin) {
+  return complement(dilated(complement(mask), H, W, margin));
+}
+
+}  // namespace ospnext

@@ -1,0 +1,16 @@
+// Masks of frames: 1 or 0 for each pixel, in row-major order, frame after frame.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace ospnext {
+
+using Mask = std::vector<uint8_t>;  // [T * H * W]
+
+// 1 for a pixel if any pixel of its frame is 1 that is at most `margin` rows and columns away.
+Mask dilated(const Mask& mask, int64_t H, int64_t W, int64_t margin);
+// 1 for a pixel if all those pixels are 1.
+Mask eroded(const Mask& mask, int64_t H, int64_t W, int64_t margin);
+
+}  // namespace ospnext
