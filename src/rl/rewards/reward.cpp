@@ -12,8 +12,9 @@ std::vector<VideoScore> Reward::score(const at::Tensor& videos,
   CHECK_SHAPE(videos, static_cast<int64_t>(prompts.size()), 3, -1, -1, -1);
   const at::NoGradGuard no_grad;
   const at::Tensor pixels = videos.to(at::kCPU, at::kFloat).contiguous();
-  const at::Tensor finite = pixels.isfinite().flatten(1).all(1);  // [B]
-  std::vector<VideoScore> scores = score_videos(pixels.nan_to_num(), prompts, cancel);
+  const at::Tensor finite = pixels.flatten(1).sum(1, false, at::kDouble).isfinite();  // [B]
+  std::vector<VideoScore> scores =
+      score_videos(finite.all().item<bool>() ? pixels : pixels.nan_to_num(), prompts, cancel);
   TORCH_CHECK(scores.size() == prompts.size(), "a reward gave ", scores.size(), " scores for ",
               prompts.size(), " videos");
   for (size_t i = 0; i < scores.size(); ++i) {

@@ -27,7 +27,7 @@ VideoScore judge(const at::Tensor& video, const std::string& prompt) {  // video
     return {{}, error.what()};
   }
   const auto objects = static_cast<int64_t>(asked.objects.size());
-  const AttributeMatch match = compare(asked, measure_clip(2 * video - 1, objects));
+  const AttributeMatch match = compare(asked, measure_pixels(video, objects));
   using Object = AttributeMatch::Object;
   VideoScore score{{{"background", (match.background ? 0.5 : 0) + (match.pattern ? 0.5 : 0)},
                     {"colour", share_right(match, &Object::colour)},
