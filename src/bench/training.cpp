@@ -9,6 +9,7 @@
 #include "core/fields.h"
 #include "core/number_check.h"
 #include "core/torch/random.h"
+#include "engine/gpu_trace.h"
 #include "engine/memory.h"
 #include "engine/model_flops.h"
 #include "packages/random_model.h"
@@ -120,6 +121,14 @@ GenerationCost measure(Training& training, int64_t steps, at::Device device, Jou
   return cost;
 }
 
+// The kernels of one more step of all processes, as a table.
+std::string traced_step(Training& training, const TrainingBenchConfig& config, at::Device device) {
+  GpuTrace trace;
+  training.step();
+  torch::cuda::synchronize(device.index());
+  return kernel_table(trace.stop(), static_cast<size_t>(config.kernels));
+}
+
 std::string summary(const TrainingBenchConfig& config, const BenchModel& model,
                     const GenerationCost& cost, int processes) {
   const double seconds = median(cost.settled_steps());
@@ -144,6 +153,7 @@ void TrainingBenchConfig::check() const {
   check_range("`batch_size`", batch_size, int64_t{1}, kMost);
   check_range("`accumulate`", accumulate, int64_t{1}, kMost);
   check_range("`steps`", steps, int64_t{1}, kMost);
+  check_range("`kernels`", kernels, int64_t{0}, kMost);
   if (model.precision.starts_with("hif8")) {
     throw InputError("`precision`: found " + model.precision + ", expected float32, bf16 or auto");
   }
@@ -172,13 +182,16 @@ void bench_training(const TrainingBenchConfig& config, std::ostream& out,
   Training training(config, model, ranks);
   const GenerationCost cost =
       measure(training, config.steps, model.compute.device, world->journal(), cancel);
+  const bool traced = config.kernels > 0 && model.compute.device.is_cuda();
+  const std::string kernels =
+      traced ? traced_step(training, config, model.compute.device) : std::string();
   const std::vector<RankCost> costs = costs_of_ranks(cost, world->all(), model.compute.device);
   if (leads) {
     out << summary(config, model, cost, world->all().size());
     if (costs.size() > 1) {
       out << exchange_table(cost) << rank_table(costs);
     }
-    out << std::flush;
+    out << kernels << std::flush;
   }
   world->finish();
 }

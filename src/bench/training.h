@@ -21,6 +21,7 @@ struct TrainingBenchConfig {
   bool ema = true;
   bool offload_optimizer = false;
   int64_t steps = 6;
+  int64_t kernels = 0;
   bool deterministic = false;  // the program must have called compute_deterministically()
   TrainingMeshFields mesh;
   CheckpointingFields checkpointing;
@@ -38,6 +39,9 @@ struct TrainingBenchConfig {
     field("ema", ema, "keep averaged weights too");
     field("offload_optimizer", offload_optimizer, kOffloadOptimizerHelp);
     field("steps", steps, "optimizer steps; the first one is not measured");
+    field("kernels", kernels,
+          "on a GPU, also print so many kernels of one more step of the first process: those that "
+          "take longest");
     field("deterministic", deterministic, "let GPUs add in a fixed order, as train does");
     mesh.visit(field);
     checkpointing.visit(field);
@@ -47,9 +51,9 @@ struct TrainingBenchConfig {
 
 // `ospnext bench train`: trains all weights of the transformer on random latents and text, with
 // AdamW, and writes the seconds of a step (the median), samples/s, model TFLOP/s of a process, peak
-// memory, and the exchanges by kind to `out`. Model FLOPs are three times those of the forward
-// pass, whatever is computed again. All processes call it; the leader writes. Throws InputError for
-// a configuration that does not fit.
+// memory, the exchanges by kind, and `kernels` to `out`. Model FLOPs are three times those of the
+// forward pass, whatever is computed again. All processes call it; the leader writes. Throws
+// InputError for a configuration that does not fit.
 void bench_training(const TrainingBenchConfig& config, std::ostream& out,
                     const CancellationToken& cancel);
 

@@ -5,6 +5,8 @@
 #include <torch/csrc/autograd/profiler_kineto.h>
 
 #include <algorithm>
+#include <cstdio>
+#include <map>
 #include <set>
 
 namespace ospnext {
@@ -65,6 +67,50 @@ std::optional<double> idle_share(std::vector<Interval> work, int64_t from) {
     return std::nullopt;
   }
   return static_cast<double>(idle) / static_cast<double>(reached - work.front().begin);
+}
+
+std::string kernel_table(const std::vector<Interval>& work, size_t most) {
+  constexpr double kMillion = 1e6;  // nanoseconds in a millisecond
+  constexpr size_t kLetters = 90;
+  struct Row {
+    std::string name;
+    int64_t nanoseconds = 0, calls = 0;
+  };
+  std::map<std::string, Row> by_name;
+  int64_t all = 0;
+  for (const Interval& one : work) {
+    Row& row = by_name[one.name];
+    row.name = one.name.substr(0, kLetters);
+    row.nanoseconds += one.end - one.begin;
+    ++row.calls;
+    all += one.end - one.begin;
+  }
+  std::vector<Row> rows;
+  for (const auto& [name, row] : by_name) {
+    rows.push_back(row);
+  }
+  std::ranges::sort(rows, std::ranges::greater(), &Row::nanoseconds);
+  if (rows.size() > most) {
+    Row rest{.name = std::to_string(rows.size() - most) + " others"};
+    for (size_t i = most; i < rows.size(); ++i) {
+      rest.nanoseconds += rows[i].nanoseconds;
+      rest.calls += rows[i].calls;
+    }
+    rows.resize(most);
+    rows.push_back(rest);
+  }
+  std::string table = "       ms    share    calls\n";
+  char text[160];
+  for (const Row& row : rows) {
+    std::snprintf(text, sizeof text, "%9.2f%7.1f %%%9lld  %s\n",
+                  static_cast<double>(row.nanoseconds) / kMillion,
+                  100 * static_cast<double>(row.nanoseconds) / static_cast<double>(all),
+                  static_cast<long long>(row.calls), row.name.c_str());
+    table += text;
+  }
+  std::snprintf(text, sizeof text, "the GPU was idle for %.1f %% of the time\n",
+                100 * idle_share(work).value_or(0));
+  return table + text;
 }
 
 }  // namespace ospnext

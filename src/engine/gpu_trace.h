@@ -37,4 +37,8 @@ int64_t trace_clock();
 // of time is empty.
 std::optional<double> idle_share(std::vector<Interval> work, int64_t from = 0);
 
+// A table of the work by name: milliseconds, share of all work, calls, and the name, cut to 90
+// letters. The `most` longest rows, one row for the rest, and the idle share.
+std::string kernel_table(const std::vector<Interval>& work, size_t most);
+
 }  // namespace ospnext

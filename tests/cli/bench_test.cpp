@@ -221,6 +221,22 @@ TEST(GpuTrace, IdleIsWhatNoIntervalCovers) {
   EXPECT_FALSE(idle_share({}));
 }
 
+TEST(GpuTrace, TableHasTheLongestKernelsAndTheRest) {
+  const std::vector<Interval> work = {{0, 2'000'000, "gemm"},
+                                      {2'000'000, 3'000'000, "norm"},
+                                      {3'000'000, 6'000'000, "gemm"},
+                                      {8'000'000, 8'500'000, "copy"},
+                                      {8'500'000, 10'000'000, "fill"}};
+  EXPECT_EQ(kernel_table(work, 2),
+            "       ms    share    calls\n"
+            "     5.00   62.5 %        2  gemm\n"
+            "     1.50   18.8 %        1  fill\n"
+            "     1.50   18.8 %        2  2 others\n"
+            "the GPU was idle for 20.0 % of the time\n");
+  EXPECT_EQ(kernel_table({}, 2),
+            "       ms    share    calls\nthe GPU was idle for 0.0 % of the time\n");
+}
+
 TEST(GpuTrace, RecordsKernelsOnlyWhereThereIsAGpu) {
   const int64_t before = trace_clock();
   GpuTrace trace;
