@@ -55,6 +55,8 @@ MeasuredStep measured_step(const nlohmann::json& row) {
   step.setting.shard_group = row.value("shard_group", 1);
   step.setting.checkpointing =
       CheckpointingFields{row.at("recompute"), row.value("offload_activations", false)}.parse();
+  step.subject.state.offload_optimizer = row.value("offload_optimizer", false);
+  step.subject.state.offload_weights = row.value("offload_weights", false);
   step.seconds = row.value("seconds", 0.0);
   step.gib = row.value("gib", 0.0);
   step.sent_gb = row.value("sent_gb", 0.0);
