@@ -48,7 +48,8 @@ GrpoObjective::GrpoObjective(VideoModel& model, Policy& policy, const TrainingRa
                 .part_batch = options_.config.rollout.sample_batch_size,
                 .group_size = options_.config.rollout.group_size,
                 .seed = options_.config.seed},
-      window_(options_.config.rollout.window, options_.config.rollout.steps, options_.config.seed) {
+      window_(options_.config.rollout.window, options_.config.rollout.steps, options_.config.seed),
+      seconds_(model.compute().device) {
   sampling_.check();
   const UpdateConfig& update = options_.config.update;
   if (videos_of_part() % (update.train_batch_size * update.accumulate) != 0) {
@@ -78,6 +79,23 @@ Pass GrpoObjective::add_gradients() {
     begin_epoch();
   }
   const Update& update = updates_[next_++];
+  Pass pass{.losses = seconds_.timed("update", [&] { return add_gradients_of(update); }),
+            .samples = options_.config.update.train_batch_size * sampling_.parts};
+  Scalars numbers = statistics_;
+  const Scalars seconds = seconds_.take();
+  numbers.insert(numbers.end(), seconds.begin(), seconds.end());
+  for (const auto& [name, value] : numbers) {
+    pass.losses.emplace_back(name, scalar(value).to(model_.compute().device));
+  }
+  if (can_pause()) {
+    rollouts_.clear();
+    window_.advance();
+    ++epochs_;
+  }
+  return pass;
+}
+
+Losses GrpoObjective::add_gradients_of(const Update& update) {
   const PolicyTexts texts = texts_of(update);
   std::vector<at::Tensor> sums, distances;
   for (int64_t j = 0; j < trained_steps_; ++j) {
@@ -94,22 +112,8 @@ Pass GrpoObjective::add_gradients() {
     check_first_ratio(distance.item<double>());
   }
   const at::Tensor means = at::stack(sums).mean(0);  // [5]
-  Pass pass{.losses = {{"loss", means[0]},
-                       {"policy_loss", means[1]},
-                       {"kl_loss", means[2]},
-                       {"approx_kl", means[3]},
-                       {"clipfrac", means[4]},
-                       {"ratio_distance", distance}},
-            .samples = options_.config.update.train_batch_size * sampling_.parts};
-  for (const auto& [name, value] : statistics_) {
-    pass.losses.emplace_back(name, scalar(value).to(means.device()));
-  }
-  if (can_pause()) {
-    rollouts_.clear();
-    window_.advance();
-    ++epochs_;
-  }
-  return pass;
+  return {{"loss", means[0]},      {"policy_loss", means[1]}, {"kl_loss", means[2]},
+          {"approx_kl", means[3]}, {"clipfrac", means[4]},    {"ratio_distance", distance}};
 }
 
 // Rollouts, scores and advantages, from which the updates of the epoch are made.
@@ -125,7 +129,8 @@ void GrpoObjective::begin_epoch() {
   rewards.insert(rewards.end(), options_.watched.begin(), options_.watched.end());
   ScoringQueue queue(rewards, cancel_);
   make_rollouts(queue);
-  const ScoredVideos own = leads_part() ? queue.take() : ScoredVideos();
+  const ScoredVideos own =
+      seconds_.timed("reward", [&] { return leads_part() ? queue.take() : ScoredVideos(); });
   for (const std::string& error : own.errors) {
     warn("videos without a score: " + error);
   }
@@ -139,6 +144,8 @@ void GrpoObjective::begin_epoch() {
   const Advantages advantages = advantages_of(scored);
   statistics_ = statistics(scored, advantages);
   make_updates(advantages);
+  const Scalars seconds = seconds_.take();
+  statistics_.insert(statistics_.end(), seconds.begin(), seconds.end());
 }
 
 // Of all videos; those without a score have none, and are not kept.
@@ -187,13 +194,28 @@ void GrpoObjective::make_rollouts(ScoringQueue& queue) {
         request.places.push_back({.seed = options_.config.seed, .round = round, .draw = draw});
       }
     }
-    rollouts_.push_back(roll_out(model_, generation_, plan_, request, job));
+    rollouts_.push_back(seconds_.timed(
+        "rollout", [&] { return roll_out(model_, generation_, plan_, request, job); }));
     prompts_.push_back(request.prompts);
-    if (leads_part()) {
-      queue.push(decoded(rollouts_.back().clean), request.prompts);
-    }
+    score(queue, rollouts_.back().clean, request.prompts);
   }
   groups_ = groups.flatten();  // [n] of all parts, as gather_scores() has them
+}
+
+// Decodes the videos [B, C, F, h, w] and lets them be scored, a few at a time: the first are scored
+// while the others are decoded.
+void GrpoObjective::score(ScoringQueue& queue, const at::Tensor& clean,
+                          const std::vector<std::string>& prompts) {
+  constexpr int64_t kTogether = 32;
+  for (int64_t first = 0; first < clean.size(0); first += kTogether) {
+    const int64_t count = std::min(kTogether, clean.size(0) - first);
+    const at::Tensor videos = seconds_.timed("decode", [&] {
+      return leads_part() ? decoded(clean.narrow(0, first, count)) : at::Tensor();
+    });
+    if (leads_part()) {
+      queue.push(videos, {prompts.begin() + first, prompts.begin() + first + count});
+    }
+  }
 }
 
 // [B, C, F, h, w] -> [B, 3, T, H, W] float32 in [0, 1] on the CPU

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "rl/advantages.h"
+#include "rl/epoch_seconds.h"
 #include "rl/policy.h"
 #include "rl/rl_config.h"
 #include "rl/rollout.h"
@@ -59,7 +60,10 @@ class GrpoObjective final : public Objective {
   };
 
   void begin_epoch();
+  // Adds the gradients of an update. Returns the means of its losses over its noisy steps.
+  Losses add_gradients_of(const Update& update);
   void make_rollouts(ScoringQueue& queue);
+  void score(ScoringQueue& queue, const at::Tensor& clean, const std::vector<std::string>& prompts);
   at::Tensor decoded(const at::Tensor& clean);
   Advantages advantages_of(const ScoredVideos& scored) const;
   void make_updates(const Advantages& advantages);
@@ -100,6 +104,7 @@ class GrpoObjective final : public Objective {
   std::vector<Update> updates_;
   size_t next_ = 0;
   Scalars statistics_;
+  EpochSeconds seconds_;
   bool warned_of_ratio_ = false;
 };
 
