@@ -8,29 +8,13 @@
 #include "engine/prompts.h"
 #include "rl/grpo_objective.h"
 #include "train/checkpoint_model.h"
+#include "train/trained_model_source.h"
 #include "train/training_run.h"
 
 namespace ospnext {
 namespace {
 
 namespace fs = std::filesystem;
-
-// The transformer that is trained, beside the other parts of its model.
-class PolicySource final : public ModelFileSource {
- public:
-  PolicySource(ModelFiles files, Transformer transformer)
-      : ModelFileSource(std::move(files)), transformer_(std::move(transformer)) {}
-  using ModelFileSource::transformer;
-  Transformer transformer(const ComputeOptions&, const WeightRanks&) const override {
-    return transformer_;
-  }
-  int64_t bytes(ModelPart part, at::ScalarType dtype) const override {
-    return part == ModelPart::kTransformer ? 0 : ModelFileSource::bytes(part, dtype);
-  }
-
- private:
-  Transformer transformer_;
-};
 
 // What is trained: a LoRA beside frozen weights, or all weights.
 struct Trainee {
@@ -158,7 +142,7 @@ bool train_policy(const RlConfig& config, Progress& progress, const Cancellation
   const TrainingRanks ranks = training_ranks(
       world, config.mesh, sizes, config.rollout.sample_batch_size * world->all().size());
   Trainee trainee = initial_trainee(config, files, compute, ranks);
-  const PolicySource source(files, trainee.transformer);
+  const TrainedTransformerSource source(files, trainee.transformer);
   const GenerationConfig generation = GrpoObjective::generation_of(config);
   generation.check(source.vae_config());
   VideoModel model(source, compute, ranks.work);

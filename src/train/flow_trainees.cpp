@@ -19,14 +19,26 @@ namespace fs = std::filesystem;
 
 // With random weights, in host memory.
 Trainees new_trainees(const FlowTrainingConfig& config) {
-  Trainees trainees{Transformer(configured_transformer(config)),
-                    Umt5Encoder(umt5_config_from_json(read_json_file(config.text_encoder_config),
-                                                      config.text_encoder_config))};
+  Trainees trainees;
+  trainees.text_config =
+      umt5_config_from_json(read_json_file(config.text_encoder_config), config.text_encoder_config);
+  trainees.transformer = Transformer(configured_transformer(config));
+  trainees.text_encoder = Umt5Encoder(trainees.text_config);
   trainees.transformer->reset_parameters(
       seeded_generator(config.seed, "transformer initial weights"));
   trainees.text_encoder->reset_parameters(
       seeded_generator(config.seed, "text encoder initial weights"));
   return trainees;
+}
+
+// The text encoder, which only a training that encodes captions needs.
+void load_text_encoder_of(const FlowTrainingConfig& config, const ModelFiles& files,
+                          const ComputeOptions& compute, Trainees& trainees) {
+  const PartFiles& part = files.require(ModelPart::kTextEncoder);
+  trainees.text_config = read_text_encoder_config(part);
+  if (config.encoded_clips.empty()) {
+    trainees.text_encoder = load_text_encoder(part, compute);
+  }
 }
 
 // With the weights of config.initial_model.
@@ -39,13 +51,15 @@ Trainees loaded_trainees(const FlowTrainingConfig& config, at::Device device,
                                .hif8 = Hif8Use::kNowhere,
                                .offload = config.checkpointing.offload_weights && !deepens};
   Trainees trainees{load_transformer(files.require(ModelPart::kTransformer), masters,
-                                     deepens ? WeightRanks() : weights),
-                    load_text_encoder(files.require(ModelPart::kTextEncoder), masters)};
+                                     deepens ? WeightRanks() : weights)};
+  load_text_encoder_of(config, files, masters, trainees);
   if (deepens) {
     trainees.transformer = deepen(trainees.transformer, config.insert_blocks);
   }
-  for (at::Tensor& parameter : trainees.text_encoder->parameters()) {
-    parameter.set_requires_grad(true);
+  if (!trainees.text_encoder.is_empty()) {
+    for (at::Tensor& parameter : trainees.text_encoder->parameters()) {
+      parameter.set_requires_grad(true);
+    }
   }
   return trainees;
 }
@@ -61,7 +75,9 @@ void freeze_others(Trainees& trainees, const std::vector<std::string>& patterns)
     }
   };
   take(*trainees.transformer, kTransformerPrefix);
-  take(*trainees.text_encoder, kTextEncoderPrefix);
+  if (!trainees.text_encoder.is_empty()) {
+    take(*trainees.text_encoder, kTextEncoderPrefix);
+  }
   const std::vector<std::string> trained =
       fitting_names(names, patterns, fits_pattern, "`trained`",
                     "the weights, such as \"transformer.blocks.0.self_attn.q.weight\"");
@@ -80,8 +96,8 @@ Trainees lora_trainees(const FlowTrainingConfig& config, at::Device device,
                               .offload = config.checkpointing.offload_weights};
   WeightRanks weights = ranks.weights(precision);
   weights.linears.reset();  // ranks keep their parts in the precision of the run, too
-  Trainees trainees{load_transformer(files.require(ModelPart::kTransformer), frozen, weights),
-                    load_text_encoder(files.require(ModelPart::kTextEncoder), frozen)};
+  Trainees trainees{load_transformer(files.require(ModelPart::kTransformer), frozen, weights)};
+  load_text_encoder_of(config, files, frozen, trainees);
   trainees.transformer->set_numerics(training_numerics(precision));
   trainees.lora = initial_adapter(config.lora, trainees.transformer->config(), config.seed, device);
   set_adapters(trainees.transformer, {{&trainees.lora, 1.0}});
@@ -95,10 +111,12 @@ TrainedParameters Trainees::parameters(const TrainingRanks& ranks) {
     return lora_parameters(lora, transformer, ranks);
   }
   NamedTensors whole = whole_parameters(transformer, kTransformerPrefix);
-  const NamedTensors more = named_parameters(*text_encoder, kTextEncoderPrefix);
-  whole.insert(whole.end(), more.begin(), more.end());
+  if (!text_encoder.is_empty()) {
+    const NamedTensors more = named_parameters(*text_encoder, kTextEncoderPrefix);
+    whole.insert(whole.end(), more.begin(), more.end());
+  }
   TrainedParameters weights(whole, ranks, &transformer->sharded_weights(), kTransformerPrefix);
-  weights.set_model(model_of_weights(transformer->config(), text_encoder->config()));
+  weights.set_model(model_of_weights(transformer->config(), text_config));
   return weights;
 }
 
@@ -124,9 +142,11 @@ Trainees initial_trainees(const FlowTrainingConfig& config, at::Device device,
         {.device = device, .offload = config.checkpointing.offload_weights});
   }
   trainees.transformer->to(device);
-  trainees.text_encoder->to(device);
   train_all_weights(trainees.transformer, precision);
-  trainees.text_encoder->set_compute_dtype(precision);
+  if (!trainees.text_encoder.is_empty()) {
+    trainees.text_encoder->to(device);
+    trainees.text_encoder->set_compute_dtype(precision);
+  }
   if (!config.trained.empty()) {
     freeze_others(trainees, config.trained);
   }
@@ -134,12 +154,16 @@ Trainees initial_trainees(const FlowTrainingConfig& config, at::Device device,
 }
 
 void write_result(const FlowTrainingConfig& config) {
-  const std::optional<ModelFiles> base =
+  std::optional<ModelFiles> base =
       config.initial_model.empty()
           ? std::nullopt
           : std::make_optional(find_model_files({.model = config.initial_model}));
+  const bool transformer_alone = !config.encoded_clips.empty();
+  if (transformer_alone) {
+    base->parts[static_cast<size_t>(ModelPart::kTextEncoder)].files.reset();
+  }
   const fs::path folder = write_averages(config.output, base ? &*base : nullptr);
-  if (config.lora.active()) {
+  if (config.lora.active() || transformer_alone) {
     return;
   }
   fs::create_directories(folder / "vae");

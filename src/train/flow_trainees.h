@@ -11,11 +11,13 @@
 namespace ospnext {
 
 // The two models that are trained, all weights or a part: float32 master weights, computation in
-// the precision of the run. Or a LoRA of float32 pairs that is trained beside their frozen weights,
-// which are in that precision. The blocks of the transformer may be sharded.
+// the precision of the run. With `encoded_clips` the transformer alone. Or a LoRA of float32 pairs
+// that is trained beside their frozen weights, which are in that precision. The blocks of the
+// transformer may be sharded.
 struct Trainees {
   Transformer transformer{nullptr};
-  Umt5Encoder text_encoder{nullptr};
+  Umt5Encoder text_encoder{nullptr};  // null with `encoded_clips`
+  Umt5Config text_config = {};
   Adapter lora = {};  // empty: weights are trained
 
   // What is trained, by the names of a checkpoint (train/checkpoint_model.h). The object must not
@@ -32,7 +34,8 @@ Trainees initial_trainees(const FlowTrainingConfig& config, at::Device device,
                           at::ScalarType precision, const TrainingRanks& ranks);
 
 // Writes the averaged weights of the newest checkpoint: with the VAE and the tokenizer as the model
-// folder `output`/model, or a LoRA as the folder `output`/lora. Throws InputError and RunError.
+// folder `output`/model, after a training on encoded clips the transformer alone, or a LoRA as the
+// folder `output`/lora. Throws InputError and RunError.
 void write_result(const FlowTrainingConfig& config);
 
 }  // namespace ospnext

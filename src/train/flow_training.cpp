@@ -9,9 +9,11 @@
 #include "data/tiny_world/captions.h"
 #include "io/readers/bounded_json.h"
 #include "packages/load_model.h"
+#include "train/encoded_clip_source.h"
 #include "train/flow_objective.h"
 #include "train/flow_trainees.h"
 #include "train/tiny_world_clips.h"
+#include "train/trained_model_source.h"
 
 namespace ospnext {
 namespace {
@@ -50,11 +52,15 @@ std::vector<FrameSize> evenly(std::vector<FrameSize> sizes) {
   return sizes;
 }
 
+int64_t held_out_clips_of(const FlowTrainingConfig& config) {
+  return config.validation_interval > 0 ? config.validation_clips : 0;
+}
+
 // The procedural clips as latents of the configured VAE and as token ids. Those for validation have
 // the same kinds of objects as those of the training.
-TinyWorldClips encoded_clips(const FlowTrainingConfig& config, const Tokenizer& tokenizer,
-                             int64_t text_len, at::Device device, at::ScalarType precision,
-                             Progress& progress, const CancellationToken& cancel) {
+TinyWorldClips tiny_world_clips(const FlowTrainingConfig& config, const Tokenizer& tokenizer,
+                                int64_t text_len, at::Device device, at::ScalarType precision,
+                                Progress& progress, const CancellationToken& cancel) {
   const ModelFiles files = find_model_files({.vae = config.vae});
   Vae vae = load_vae(files.require(ModelPart::kVae), {.device = device, .dtype = precision});
   vae->to_channels_last();
@@ -69,7 +75,7 @@ TinyWorldClips encoded_clips(const FlowTrainingConfig& config, const Tokenizer& 
     return latent_cache(what, vae, precision, tokenizer, device, file, progress, cancel);
   };
   std::vector<LatentGroup> groups = encode(request, config.latent_cache), held_out;
-  const int64_t held_out_clips = config.validation_interval > 0 ? config.validation_clips : 0;
+  const int64_t held_out_clips = held_out_clips_of(config);
   if (held_out_clips > 0) {
     LatentCacheRequest others = request;
     others.sizes = evenly(request.sizes);
@@ -102,6 +108,39 @@ auto leader_first(const TrainingRanks& ranks, const Work& work) {
   return result;
 }
 
+std::unique_ptr<ClipSource> clips_of(const FlowTrainingConfig& config, const Trainees& trainees,
+                                     const TrainingRanks& ranks, at::Device device,
+                                     at::ScalarType precision, Progress& progress,
+                                     const CancellationToken& cancel) {
+  const TransformerConfig& transformer = trainees.transformer->config();
+  if (!config.encoded_clips.empty()) {
+    return std::make_unique<EncodedClipSource>(
+        config.encoded_clips, transformer,
+        EncodedClipSourceConfig{.text_dropout = config.text_dropout,
+                                .held_out = held_out_clips_of(config),
+                                .batch_size = config.batch_size,
+                                .seed = config.seed,
+                                .device = device});
+  }
+  return leader_first(ranks, [&] {
+    return std::make_unique<TinyWorldClips>(
+        tiny_world_clips(config, tokenizer_of(config, trainees.text_config.vocab_size),
+                         transformer.text_len, device, precision, progress, cancel));
+  });
+}
+
+// The model with the weights that are trained, for sample clips.
+std::unique_ptr<ModelSource> trained_model(const FlowTrainingConfig& config,
+                                           const Trainees& trainees) {
+  if (!config.encoded_clips.empty()) {
+    return std::make_unique<TrainedTransformerSource>(
+        find_model_files({.model = config.initial_model}), trainees.transformer);
+  }
+  return std::make_unique<TrainedModelSource>(trainees.transformer, trainees.text_encoder,
+                                              config.tokenizer,
+                                              find_model_files({.vae = config.vae}));
+}
+
 // The clips that the training shows of itself, if it does.
 std::optional<SampleClips> sample_clips(const FlowTrainingConfig& config, const ModelSource& source,
                                         const ComputeOptions& compute, const TrainingRanks& ranks,
@@ -123,6 +162,11 @@ void check_choice_of_weights(const FlowTrainingConfig& config) {
   }
   if (is_part && is_lora) {
     throw InputError("`trained`: found with a LoRA, beside which all weights are frozen");
+  }
+  if (!config.encoded_clips.empty() && config.initial_model.empty()) {
+    throw InputError(
+        "`encoded_clips`: found no `initial_model`, expected the model whose text encoder and VAE "
+        "encoded the clips");
   }
   if ((is_part || is_lora) && config.initial_model.empty()) {
     throw InputError(std::string(is_part ? "`trained`" : "`lora_rank`") +
@@ -174,20 +218,15 @@ bool train_flow(const FlowTrainingConfig& config, Progress& progress,
   const TrainingRanks ranks =
       training_ranks(world, config.mesh, configured_transformer(config), config.batch_size);
   Trainees trainees = initial_trainees(config, device, precision, ranks);
-  Transformer& transformer = trainees.transformer;
-  Umt5Encoder& encoder = trainees.text_encoder;
   const auto lock = lock_output(config, ranks.work.leads());
-  const TrainedModelSource source(transformer, encoder, config.tokenizer,
-                                  find_model_files({.vae = config.vae}));
+  const auto source = trained_model(config, trainees);
   std::optional<SampleClips> samples =
-      sample_clips(config, source, {.device = device, .dtype = precision}, ranks, cancel);
-  TinyWorldClips clips = leader_first(ranks, [&] {
-    return encoded_clips(config, tokenizer_of(config, encoder->config().vocab_size),
-                         transformer->config().text_len, device, precision, progress, cancel);
-  });
+      sample_clips(config, *source, {.device = device, .dtype = precision}, ranks, cancel);
+  const auto clips = clips_of(config, trainees, ranks, device, precision, progress, cancel);
   TrainedParameters parameters = trainees.parameters(ranks);
   FlowObjective objective(
-      transformer, &encoder, clips, ranks, samples ? &*samples : nullptr,
+      trainees.transformer, trainees.text_encoder.is_empty() ? nullptr : &trainees.text_encoder,
+      *clips, ranks, samples ? &*samples : nullptr,
       {.seed = config.seed,
        .batch_size = config.batch_size,
        .levels = {.shift = config.shift, .dynamic = config.dynamic_shift},

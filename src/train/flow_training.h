@@ -1,4 +1,5 @@
-// Flow-matching training of a transformer and its text encoder on procedural clips.
+// Flow-matching training of a transformer and its text encoder on procedural clips, or of a
+// transformer on encoded ones.
 #pragma once
 
 #include "engine/join_world.h"
@@ -22,9 +23,10 @@ struct FlowTrainingConfig : TrainingConfig {
   // Trained on captions if the file does not exist.
   std::string tokenizer = "models/tiny/tokenizer/spiece.model";
   std::string vae = "models/tiny/vae";  // folder
+  std::string encoded_clips;            // folder of clips to train on instead of procedural ones
   std::string latent_cache;  // file that keeps the encoded clips; empty: encode at every start
   std::vector<std::string> sizes = {"128x128", "112x144", "144x112"};  // height x width
-  int64_t clips = 24000;                                               // training clips
+  int64_t clips = 24000;      // training clips, if they are procedural
   double two_objects = 0.25;  // share of clips with two objects
   double patterned = 0.5;     // share of clips with a patterned background
   // How often circle, square, triangle, star, cross and ring are shown, relative to each other.
@@ -58,6 +60,9 @@ struct FlowTrainingConfig : TrainingConfig {
     field("generation_config", generation_config, "JSON file of the finished model's defaults");
     field("tokenizer", tokenizer, "SentencePiece model; made from captions when it is not there");
     field("vae", vae, "folder of the VAE that encodes the clips");
+    field("encoded_clips", encoded_clips,
+          "folder that encode wrote: train the transformer of `initial_model` on its clips and "
+          "captions, instead of on procedural clips");
     field("latent_cache", latent_cache, "file that keeps the encoded clips between runs");
     field("sizes", sizes, "frame sizes, height x width; the first takes half of the clips");
     field("clips", clips, "training clips");

@@ -113,25 +113,6 @@ void SampleFields::check() const {
   }
 }
 
-TrainedModelSource::TrainedModelSource(Transformer transformer, Umt5Encoder text_encoder,
-                                       fs::path tokenizer, ModelFiles vae)
-    : transformer_(std::move(transformer)),
-      text_encoder_(std::move(text_encoder)),
-      tokenizer_(std::move(tokenizer)),
-      vae_(std::move(vae)) {}
-
-VaeConfig TrainedModelSource::vae_config() const {
-  return read_vae_config(vae_.require(ModelPart::kVae));
-}
-
-Vae TrainedModelSource::vae(const ComputeOptions& compute) const {
-  return load_vae(vae_.require(ModelPart::kVae), compute);
-}
-
-int64_t TrainedModelSource::bytes(ModelPart part, at::ScalarType dtype) const {
-  return part == ModelPart::kVae ? weight_bytes(vae_.require(part), dtype) : 0;
-}
-
 SampleClips::SampleClips(const SampleFields& fields, const ModelSource& source,
                          const ComputeOptions& compute, WorkRanks ranks,
                          GenerationConfig generation, fs::path folder,

@@ -29,33 +29,6 @@ struct SampleFields {
   void check() const;
 };
 
-// A model whose transformer and text encoder are trained in this process: they are the parts
-// themselves, not copies. The tokenizer and the VAE come from files.
-class TrainedModelSource final : public ModelSource {
- public:
-  TrainedModelSource(Transformer transformer, Umt5Encoder text_encoder,
-                     std::filesystem::path tokenizer, ModelFiles vae);
-
-  TransformerConfig transformer_config() const override { return transformer_->config(); }
-  Umt5Config text_encoder_config() const override { return text_encoder_->config(); }
-  VaeConfig vae_config() const override;
-  Tokenizer tokenizer() const override { return Tokenizer(tokenizer_); }
-  Umt5Encoder text_encoder(const ComputeOptions&) const override { return text_encoder_; }
-  using ModelSource::transformer;
-  Transformer transformer(const ComputeOptions&, const WeightRanks&) const override {
-    return transformer_;
-  }
-  Vae vae(const ComputeOptions& compute) const override;
-  // What a part takes beside the training: nothing, but for the VAE.
-  int64_t bytes(ModelPart part, at::ScalarType dtype) const override;
-
- private:
-  Transformer transformer_;
-  Umt5Encoder text_encoder_;
-  std::filesystem::path tokenizer_;
-  ModelFiles vae_;
-};
-
 // Makes a clip of each prompt every so many steps, the first from the same noise as `generate
 // --prompts` starts from, and so on: always the same noise. All processes call it.
 class SampleClips {

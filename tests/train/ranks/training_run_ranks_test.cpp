@@ -17,6 +17,7 @@
 #include "support/tiny_model.h"
 #include "train/flow_objective.h"
 #include "train/lora_training.h"
+#include "train/trained_model_source.h"
 #include "train/training_blocks.h"
 #include "train/training_run.h"
 
