@@ -176,9 +176,9 @@ bool train_policy(const RlConfig& config, Progress& progress, const Cancellation
       model, policy, ranks, samples ? &*samples : nullptr,
       {.config = config,
        .prompts = prompts,
-       .rewards = parse_rewards(config.reward, config.reward_seconds),
+       .rewards = parse_rewards(config.reward, config.scoring),
        .watched = config.watch.empty() ? std::vector<WeightedReward>()
-                                       : parse_rewards(config.watch, config.reward_seconds)},
+                                       : parse_rewards(config.watch, config.scoring)},
       cancel);
   TrainingRun run(loop, parameters, objective, progress, cancel);
   const bool finished = run.run();

@@ -57,10 +57,9 @@ void RlConfig::check() const {
   static_cast<void>(sde_rule());
   check_update(update);
   trained_lora().check();
-  check_range("`reward_seconds`", reward_seconds, 0.01, 1e6);
-  parse_rewards(reward, reward_seconds);
+  parse_rewards(reward, scoring);
   if (!watch.empty()) {
-    parse_rewards(watch, reward_seconds);
+    parse_rewards(watch, scoring);
   }
   check_range("`eval_every`", eval_every, int64_t{1}, kMost);
   check_range("`eval_steps`", eval_steps, int64_t{1}, int64_t{10000});

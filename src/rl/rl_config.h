@@ -118,10 +118,10 @@ struct RlConfig {
   LoraTrainingFields lora{.lora_rank = 32, .lora_alpha = 64, .initial_lora = {}};
   std::vector<std::string> reward;
   std::vector<std::string> watch;
-  double reward_seconds = 120;  // as in UniRL's reward service
-  int64_t eval_every = 10000;   // optimizer steps
-  int64_t eval_steps = 50;      // denoising steps
-  int64_t save_every = 100;     // epochs
+  RewardSettings scoring;
+  int64_t eval_every = 10000;  // optimizer steps
+  int64_t eval_steps = 50;     // denoising steps
+  int64_t save_every = 100;    // epochs
   int64_t log_interval = 1;
   double max_seconds = 0;  // stop with a checkpoint after this time; 0: never
   CheckpointingFields checkpointing{.recompute = "all", .offload_activations = false};
@@ -150,7 +150,7 @@ struct RlConfig {
     lora.visit(field);
     field("reward", reward, reward_help().c_str());
     field("watch", watch, "rewards that are logged, but not trained on; named as `reward`");
-    field("reward_seconds", reward_seconds, "time limit of a program that scores");
+    scoring.visit(field);
     field("eval_every", eval_every, "optimizer steps between two rounds of `eval_prompts`");
     field("eval_steps", eval_steps, "denoising steps of these rounds");
     field("save_every", save_every, "epochs between two checkpoints");
