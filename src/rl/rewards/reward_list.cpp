@@ -91,10 +91,11 @@ bool is_of_port(std::string_view text, size_t place) {
   if (scheme == text.npos || place <= scheme) {
     return false;
   }
-  const std::string_view host = text.substr(scheme + 3, place - scheme - 3);
-  const bool in_brackets = host.starts_with('[');  // an IPv6 address
-  return in_brackets ? !host.ends_with(']') ? host.find(']') == host.npos : true
-                     : host.find_first_of("/:#") == host.npos;
+  const std::string_view before = text.substr(scheme + 3, place - scheme - 3);
+  if (before.starts_with('[')) {  // an IPv6 address, which has colons of its own
+    return before.find(']') == before.npos || before.ends_with(']');
+  }
+  return before.find_first_of("/:#") == before.npos;
 }
 
 // The name without the weight, and the weight.
