@@ -64,12 +64,15 @@ inline bool train_quietly(const RlConfig& config) {
   return train_policy(config, silent, CancellationToken());
 }
 
-// All numbers of the LoRA that a training has written: [n]
-inline at::Tensor lora_row(const RlConfig& config) {
+// All numbers of the LoRA that a training has written, or those of its tensors with `part` in their
+// names: [n]
+inline at::Tensor lora_row(const RlConfig& config, const std::string& part = "") {
   std::vector<at::Tensor> all;
   for (const auto& [name, tensor] :
        read_tensors(std::filesystem::path(config.output) / "lora/adapter_model.safetensors")) {
-    all.push_back(tensor.flatten());  // [n]
+    if (name.find(part) != name.npos) {
+      all.push_back(tensor.flatten());  // [n]
+    }
   }
   return at::cat(all);
 }
