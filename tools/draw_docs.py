@@ -186,7 +186,57 @@ def exchange():
     return picture.svg()
 
 
-PICTURES = {"levels.svg": levels, "skiparse_patterns.svg": skiparse, "ssp_exchange.svg": exchange}
+# -- Reinforcement learning ------------------------------------------------------------------------
+
+GROUPS, MEMBERS, STEPS = 2, 3, 7  # prompts, videos of each, denoising steps
+NOISY = range(3)  # the steps that add noise
+SCORES = (0.8, 0.5, 0.2, 0.9, 0.9, 0.3)  # of the videos, for example
+
+
+def rl_epoch():
+    """An epoch of Mix-GRPO: rollouts, rewards, advantages and updates."""
+    picture = Picture(960, 420, "An epoch of ospnext rl: 2 prompts, 3 videos of each")
+    rows = [96 + 78 * group + 24 * member for group in range(GROUPS) for member in range(MEMBERS)]
+    for x, words in ((120, "prompts"), (330, "1. rollout"), (520, "video"), (640, "2. reward"),
+                     (830, "3. advantage")):
+        picture.text(x, 72, words, size=15, anchor="middle", weight="bold")
+    for group in range(GROUPS):
+        top = rows[group * MEMBERS]
+        picture.box(60, top, 120, 66, COLOURS[0])
+        picture.text(120, top + 38, f"prompt {group + 1}", anchor="middle")
+        members = range(group * MEMBERS, (group + 1) * MEMBERS)
+        mean = sum(SCORES[k] for k in members) / MEMBERS
+        for k in members:
+            y = rows[k]
+            picture.arrow([(184, y + 9), (214, y + 9)])
+            for step in range(STEPS):
+                picture.box(218 + 32 * step, y, 28, 18, COLOURS[1] if step in NOISY else EMPTY)
+            picture.arrow([(444, y + 9), (484, y + 9)])
+            picture.box(488, y, 64, 18, COLOURS[2])
+            picture.text(640, y + 14, f"{SCORES[k]:.1f}", anchor="middle")
+            length = 90 * (SCORES[k] - mean)
+            picture.box(830 + min(length, 0), y + 2, abs(length), 14, COLOURS[2 if length > 0 else 3],
+                        corner=0)
+        picture.line(830, top - 3, 830, top + 69, INK)
+    bottom = rows[-1] + 18
+    picture.text(330, bottom + 22, "yellow: steps that add noise and keep their latents", size=12,
+                 anchor="middle", colour=FAINT)
+    picture.text(640, bottom + 22, "while the next rollout runs", size=12, anchor="middle", colour=FAINT)
+    picture.text(830, bottom + 22, "compared with the group", size=12, anchor="middle", colour=FAINT)
+    picture.arrow([(830, bottom + 34), (830, 346), (644, 346)])
+    picture.arrow([(260, bottom + 34), (260, 318)])
+    picture.box(160, 322, 480, 50, COLOURS[0])
+    picture.text(400, 342, "4. update", size=15, anchor="middle", weight="bold")
+    picture.text(400, 360, "the noisy steps of videos with A > 0 become likelier, the others less likely",
+                 size=12, anchor="middle", colour=FAINT)
+    picture.arrow([(156, 346), (30, 346), (30, 130), (56, 130)])
+    picture.text(480, 402, "The next epoch begins with the changed model.", size=13, anchor="middle",
+                 colour=FAINT)
+    return picture.svg()
+
+
+PICTURES = {"levels.svg": levels, "skiparse_patterns.svg": skiparse, "ssp_exchange.svg": exchange,
+            "rl_epoch.svg": rl_epoch}
 
 
 def main():

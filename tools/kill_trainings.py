@@ -2,12 +2,12 @@
 """Kills a training at random moments and lets the same command go on, until as many kills are done;
 compares what it ends with to a training that nothing interrupted, bit for bit.
 
-    tools/kill_trainings.py [--program build/cpu/ospnext] [--processes N] [--kills 20] [--seed 0]
-                            [--folder DIR] [-- FLAGS OF ospnext train, without --output]
+    tools/kill_trainings.py [--program build/cpu/ospnext] [--command train|rl] [--processes N] [--kills 20]
+                            [--seed 0] [--folder DIR] [-- FLAGS OF THE COMMAND, without --output]
 
 Half of the kills fall anywhere between the start and the second checkpoint of a run, the others
-while its first, second or third checkpoint is written. Of several processes (`ospnext launch`), one rank is killed, or the
-launcher, or all at once. A run that ends before its kills are used up is compared, and another one
+while its first, second or third checkpoint is written. Of several processes (`ospnext launch`), one
+rank is killed, or the launcher, or all at once. A run that ends before its kills are used up is compared, and another one
 begins. After each kill all processes must be gone within a minute. Run it in the repository's root;
 on a GPU with `--program build/cuda/ospnext -- --device cuda --deterministic ...`. Needs nothing but
 Python. Status 1: something differs, or a run does not go on.
@@ -27,6 +27,11 @@ import time
 # Of the shipped model. Smaller models write their checkpoints too fast to be killed in between.
 SMALL = ("--sizes 64x64 --clips 8 --batch-size 4 --steps 24 --warmup-steps 1 --checkpoint-interval 3"
          " --log-interval 3").split()
+# Reinforcement learning of the shipped model's LoRA.
+SMALL_RL = ("--model models/tiny --device cpu --precision float32 --reward motion --width 32 --height 32 --num-frames 5"
+            " --steps 4 --sde-steps 2 --group-size 2 --sample-batch-size 4 --train-batch-size 2 --batches-per-epoch 1"
+            " --epochs 8 --save-every 1 --lora-rank 32").split()
+PROMPTS = "a red star\na blue square\na green circle\n"
 POLL = 0.002  # seconds
 PATIENCE = 60  # seconds until killed processes must be gone
 
@@ -78,7 +83,7 @@ class Training:
 
     def start(self, output):
         launch = ["launch", "-n", str(self.options.processes), "--"] if self.options.processes > 1 else []
-        command = [self.options.program, *launch, "train", *self.options.flags, "--output", str(output)]
+        command = [self.options.program, *launch, self.options.command, *self.options.flags, "--output", str(output)]
         with open(self.folder / "printed", "w", encoding="utf-8") as printed:
             return subprocess.Popen(command, env=self.environment, stdin=subprocess.DEVNULL, stdout=printed,
                                     stderr=subprocess.STDOUT)
@@ -160,9 +165,10 @@ class Training:
 def compare(one, other):
     """Fails unless both outputs have the same models and the same last checkpoint."""
     last = checkpoints(one)[-1][0].relative_to(one)
-    names = [file.relative_to(one) for part in ("model", last) for file in (one / part).rglob("*") if file.is_file()]
+    names = [file.relative_to(one) for part in ("model", "lora", last)
+             for file in (one / part).rglob("*") if file.is_file()]
     if not names:
-        raise Failure(f"{one}: found no model")
+        raise Failure(f"{one}: found no model and no LoRA")
     different = [str(name) for name in names
                  if not (other / name).is_file() or not filecmp.cmp(one / name, other / name, shallow=False)]
     if different:
@@ -188,11 +194,12 @@ def kill_trainings(options, folder):
 def parse(arguments):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--program", default="build/cpu/ospnext", help="the built ospnext")
+    parser.add_argument("--command", choices=("train", "rl"), default="train")
     parser.add_argument("--processes", type=int, default=1, help="more than one: by ospnext launch")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--folder", help="where the trainings go, new or empty; default: one that is removed")
-    parser.add_argument("flags", nargs="*", help="of ospnext train, behind --; default: a small training")
+    parser.add_argument("flags", nargs="*", help="of the command, behind --; default: a small training")
     options = parser.parse_args(arguments)
     if options.processes < 1 or options.kills < 1:
         parser.error("--processes and --kills: expected numbers from 1 on")
@@ -209,7 +216,10 @@ def main():
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(options.folder or temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        if not options.flags:
+        if not options.flags and options.command == "rl":
+            (folder / "prompts.txt").write_text(PROMPTS, encoding="utf-8")
+            options.flags = [*SMALL_RL, "--prompts", str(folder / "prompts.txt")]
+        elif not options.flags:
             options.flags = [*SMALL, "--latent-cache", str(folder / "latents.safetensors")]
         try:
             kill_trainings(options, folder)

@@ -25,6 +25,7 @@ const std::vector<Command>& commands() {
        "improve a model by rewards for its videos (Mix-GRPO)",
        run_rl,
        {.keep_freed_memory = true}},
+      {"score", "score videos by rewards", run_score},
       {"eval",
        "measure how a model follows prompts of the procedural world",
        run_eval,

@@ -24,6 +24,7 @@ void run_stage(const Arguments& arguments, const CancellationToken& cancel);
 void run_train_vae(const Arguments& arguments, const CancellationToken& cancel);
 void run_train(const Arguments& arguments, const CancellationToken& cancel);
 void run_rl(const Arguments& arguments, const CancellationToken& cancel);
+void run_score(const Arguments& arguments, const CancellationToken& cancel);
 void run_encode(const Arguments& arguments, const CancellationToken& cancel);
 void run_eval(const Arguments& arguments, const CancellationToken& cancel);
 void run_inspect(const Arguments& arguments, const CancellationToken& cancel);

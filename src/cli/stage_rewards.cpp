@@ -13,7 +13,7 @@ namespace {
 struct RewardsStage {
   std::vector<std::string> reward;
   std::string prompts;
-  double reward_seconds = 60;
+  RewardSettings scoring;
   std::string input;
   StageOutput common;
 
@@ -21,7 +21,7 @@ struct RewardsStage {
   void visit(Visitor&& field) {
     field("reward", reward, reward_help().c_str());
     field("prompts", prompts, "file of prompts, one a line, one for each video");
-    field("reward_seconds", reward_seconds, "time limit of a program that scores");
+    scoring.visit(field);
     field("input", input, "safetensors with video [B, 3, T, H, W] in [-1, 1]");
     common.visit(field);
   }
@@ -57,8 +57,7 @@ void run_stage_rewards(const Arguments& arguments, const CancellationToken& canc
                    arguments, config)) {
     return;
   }
-  check_range("`reward_seconds`", config.reward_seconds, 0.01, 1e6);
-  const auto rewards = parse_rewards(config.reward, config.reward_seconds);
+  const auto rewards = parse_rewards(config.reward, config.scoring);
   config.common.check();
   StageInput input(config.input);
   const at::Tensor videos =

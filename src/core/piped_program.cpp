@@ -14,6 +14,8 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "core/pipe_signal_block.h"
+
 namespace ospnext {
 namespace {
 
@@ -52,33 +54,6 @@ struct Pipe {
     read = PipeEnd(ends[0]);
     write = PipeEnd(ends[1]);
   }
-};
-
-// While it lives, writing to a program that has ended is an error and not a signal.
-class PipeSignalBlock {
- public:
-  PipeSignalBlock() {
-    sigset_t pipe_signal;
-    sigemptyset(&pipe_signal);
-    sigaddset(&pipe_signal, SIGPIPE);
-    ::pthread_sigmask(SIG_BLOCK, &pipe_signal, &before_);
-  }
-  ~PipeSignalBlock() {
-    sigset_t pipe_signal;
-    sigemptyset(&pipe_signal);
-    sigaddset(&pipe_signal, SIGPIPE);
-    const timespec at_once = {};
-    while (::sigtimedwait(&pipe_signal, nullptr, &at_once) == SIGPIPE) {
-    }
-    ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
-  }
-  PipeSignalBlock(const PipeSignalBlock&) = delete;
-  PipeSignalBlock& operator=(const PipeSignalBlock&) = delete;
-
-  const sigset_t& before() const { return before_; }
-
- private:
-  sigset_t before_;
 };
 
 // A running command, the first process of a group of its own.

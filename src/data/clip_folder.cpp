@@ -98,7 +98,62 @@ std::vector<CaptionedVideo> videos_beside_captions(const fs::path& folder) {
   return videos;
 }
 
+// Whether a name stands before another, digits read as numbers.
+bool is_before(const std::string& one, const std::string& other) {
+  const auto is_digit = [](char c) { return c >= '0' && c <= '9'; };
+  const auto digits = [&](const std::string& name, size_t& at) {
+    const size_t begin = at;
+    at = static_cast<size_t>(
+        std::find_if_not(name.begin() + static_cast<ptrdiff_t>(at), name.end(), is_digit) -
+        name.begin());
+    const size_t first = std::min(name.find_first_not_of('0', begin), at);
+    return std::pair(at - first, name.substr(first, at - first));
+  };
+  size_t i = 0, k = 0;
+  while (i < one.size() && k < other.size()) {
+    if (is_digit(one[i]) && is_digit(other[k])) {
+      const auto a = digits(one, i), b = digits(other, k);
+      if (a != b) {
+        return a < b;
+      }
+    } else if (one[i] != other[k]) {
+      return one[i] < other[k];
+    } else {
+      ++i, ++k;
+    }
+  }
+  return std::pair(one.size() - i, one) < std::pair(other.size() - k, other);
+}
+
 }  // namespace
+
+std::vector<fs::path> list_videos(const fs::path& folder_or_video) {
+  std::error_code error;
+  if (!fs::is_directory(folder_or_video, error)) {
+    if (!fs::is_regular_file(folder_or_video, error)) {
+      throw InputError(folder_or_video.string() + ": there is no such file or folder");
+    }
+    return {folder_or_video};
+  }
+  std::vector<fs::path> videos;
+  for (const auto& entry : fs::directory_iterator(folder_or_video)) {
+    const fs::path& file = entry.path();
+    const bool is_hidden = file.filename().string().starts_with(".");
+    if (!is_hidden && (entry.is_directory() ? holds_images(file) : names_a_video(file))) {
+      videos.push_back(file);
+    }
+  }
+  if (videos.empty() && holds_images(folder_or_video)) {
+    return {folder_or_video};
+  }
+  if (videos.empty()) {
+    throw InputError(folder_or_video.string() +
+                     ": found no videos, expected files such as NAME.mp4 or folders of PNG images");
+  }
+  std::ranges::sort(videos, is_before,
+                    [](const fs::path& file) { return file.filename().string(); });
+  return videos;
+}
 
 std::vector<CaptionedVideo> list_clip_folder(const fs::path& folder_or_list) {
   std::error_code error;

@@ -24,4 +24,10 @@ struct CaptionedVideo {
 // and for a folder without videos.
 std::vector<CaptionedVideo> list_clip_folder(const std::filesystem::path& folder_or_list);
 
+// The videos of a folder that need no captions: files and folders of PNG images, ordered by their
+// names, numbers in them by value (2.mp4 before 10.mp4). A video, or a folder of PNG images, is
+// itself the only one. Opens no video. Throws InputError for what cannot be read, and for a folder
+// without videos.
+std::vector<std::filesystem::path> list_videos(const std::filesystem::path& folder_or_video);
+
 }  // namespace ospnext

@@ -6,9 +6,21 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "core/torch/random.h"
+#include "rl/before_after.h"
 
 namespace ospnext {
 namespace {
+
+constexpr const char* kTotalMean = "reward/total_mean";  // of the weighted sum, in the log
+
+// The beginning of the names of a reward's columns in the log, without signs that CSV would need to
+// quote.
+std::string columns_of(const WeightedReward& reward) {
+  std::string name = "reward/" + reward.name;
+  std::ranges::replace_if(
+      name, [](char c) { return c == ',' || c == '"' || c == '\n' || c == '\r'; }, '_');
+  return name;
+}
 
 at::Tensor scalar(double value) {
   return at::scalar_tensor(value, at::kDouble);
@@ -49,6 +61,7 @@ GrpoObjective::GrpoObjective(VideoModel& model, Policy& policy, const TrainingRa
                 .group_size = options_.config.rollout.group_size,
                 .seed = options_.config.seed},
       window_(options_.config.rollout.window, options_.config.rollout.steps, options_.config.seed),
+      guards_(options_.config.guards(), options_.config.guard_epochs),
       seconds_(model.compute().device) {
   sampling_.check();
   const UpdateConfig& update = options_.config.update;
@@ -138,11 +151,12 @@ void GrpoObjective::begin_epoch() {
       gather_scores(own, ranks_.work.video, sampling_.parts, videos_of_part(),
                     static_cast<int64_t>(rewards.size()), ranks_.all(), model_.compute().device);
   if (!(scored.valid > 0).any().item<bool>()) {
-    throw RunError("none of the videos of an epoch got a score" +
-                   (own.errors.empty() ? "" : ": " + own.errors.front()));
+    throw NoPass("none of the videos of an epoch got a score" +
+                 (own.errors.empty() ? "" : ": " + own.errors.front()));
   }
   const Advantages advantages = advantages_of(scored);
   statistics_ = statistics(scored, advantages);
+  watch_guards();
   make_updates(advantages);
   const Scalars seconds = seconds_.take();
   statistics_.insert(statistics_.end(), seconds.begin(), seconds.end());
@@ -349,29 +363,44 @@ void GrpoObjective::check_first_ratio(double largest) {
   }
 }
 
+// Tells the guards what this epoch's videos were like.
+void GrpoObjective::watch_guards() {
+  const std::map<std::string, double> numbers(statistics_.begin(), statistics_.end());
+  std::map<std::string, double> by_name = {{kDiversity, numbers.at(kDiversity)}};
+  for (const auto* list : {&options_.rewards, &options_.watched}) {
+    for (const WeightedReward& reward : *list) {
+      by_name[reward.name] = numbers.at(columns_of(reward) + "_mean");
+    }
+  }
+  guards_.add(by_name, numbers.at(kTotalMean));
+}
+
 // Source of the names: OSP-Next train/train_osp_RL.py, what it sends to Weights & Biases.
 Scalars GrpoObjective::statistics(const ScoredVideos& scored, const Advantages& advantages) const {
   const at::Tensor rows = (scored.valid > 0).nonzero().squeeze(1);  // [videos with a score]
   const at::Tensor values = advantages.values.index_select(0, rows);
   Scalars numbers;
+  double total = 0;
   size_t k = 0;
   for (const auto* list : {&options_.rewards, &options_.watched}) {
     for (const WeightedReward& reward : *list) {
       const at::Tensor column =
           scored.scores.select(1, static_cast<int64_t>(k++)).index_select(0, rows);
-      const std::string name = "reward/" + reward.name;
+      const std::string name = columns_of(reward);
       numbers.emplace_back(name + "_mean", column.mean().item<double>());
       numbers.emplace_back(name + "_std", column.std(/*unbiased=*/false).item<double>());
       numbers.emplace_back(name + "_q10", column.quantile(0.1).item<double>());
       numbers.emplace_back(name + "_q90", column.quantile(0.9).item<double>());
+      total += list == &options_.rewards ? reward.weight * column.mean().item<double>() : 0;
     }
   }
+  numbers.emplace_back(kTotalMean, total);
   const at::Tensor zero = (advantages.values == 0).to(at::kDouble);
   numbers.emplace_back("zero_std_ratio", zero.mean().item<double>());
   numbers.emplace_back("advantage/abs_mean", values.abs().mean().item<double>());
   numbers.emplace_back("advantage/max", values.max().item<double>());
   numbers.emplace_back(
-      "diversity", diversity(scored.looks.index_select(0, rows), groups_.index_select(0, rows)));
+      kDiversity, diversity(scored.looks.index_select(0, rows), groups_.index_select(0, rows)));
   numbers.emplace_back("without_score", (1 - scored.valid.mean()).item<double>());
   numbers.emplace_back("window_begin", static_cast<double>(noisy_.begin));
   return numbers;
@@ -381,7 +410,7 @@ nlohmann::json GrpoObjective::state() const {
   nlohmann::json window;
   SdeWindowState state = window_.state();
   state.visit([&](const char* name, int64_t value, const char*) { window[name] = value; });
-  return {{"epochs", epochs_}, {"window", window}};
+  return {{"epochs", epochs_}, {"window", window}, {"guards", guards_.state()}};
 }
 
 void GrpoObjective::restore(const nlohmann::json& state, const std::string& origin) {
@@ -392,6 +421,7 @@ void GrpoObjective::restore(const nlohmann::json& state, const std::string& orig
     value = count_of_state(window, name, origin + ": window");
   });
   window_.load(at);
+  guards_.restore(state.value("guards", nlohmann::json::object()), origin + ": guards");
 }
 
 int64_t GrpoObjective::sample_interval() const {
@@ -401,6 +431,16 @@ int64_t GrpoObjective::sample_interval() const {
 void GrpoObjective::sample(int64_t step) {
   samples_->make(step);
   policy_.forget_ahead();
+  if (step == 0 || !ranks_.work.leads()) {
+    return;
+  }
+  std::vector<std::pair<std::filesystem::path, std::filesystem::path>> pairs;
+  for (size_t i = 0; i < samples_->count(); ++i) {
+    pairs.emplace_back(samples_->file(0, i), samples_->file(step, i));
+  }
+  const std::filesystem::path after = samples_->file(step, 0);
+  write_before_after(pairs, after.parent_path() / ("before_after" + after.extension().string()),
+                     samples_->generation().fps);
 }
 
 }  // namespace ospnext

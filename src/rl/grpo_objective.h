@@ -3,11 +3,13 @@
 // 2507.21802; Liu et al. 2025, Flow-GRPO, arXiv 2505.05470.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "rl/advantages.h"
 #include "rl/epoch_seconds.h"
+#include "rl/guards.h"
 #include "rl/policy.h"
 #include "rl/rl_config.h"
 #include "rl/rollout.h"
@@ -37,7 +39,12 @@ class GrpoObjective final : public Objective {
   Pass add_gradients() override;
   // Between two epochs alone: rollouts are not saved.
   bool can_pause() const override { return next_ == updates_.size(); }
-  bool is_finished() const override { return epochs_ == options_.config.epochs; }
+  bool is_finished() const override {
+    return epochs_ == options_.config.epochs || !stop_reason().empty();
+  }
+  // Which guard has ended the training, as a sentence; empty: none.
+  std::string stop_reason() const { return can_pause() ? guards_.violation() : ""; }
+  std::optional<double> quality() const override { return guards_.reward(); }
   // The settings of a rollout's sampling, apart from its steps.
   static GenerationConfig generation_of(const RlConfig& config);
   // The most updates that an epoch can have.
@@ -45,6 +52,7 @@ class GrpoObjective final : public Objective {
   nlohmann::json state() const override;
   void restore(const nlohmann::json& state, const std::string& origin) override;
   int64_t sample_interval() const override;
+  // Also writes the clips of step 0 and of this one side by side, if there are those of step 0.
   void sample(int64_t step) override;
 
  private:
@@ -76,6 +84,7 @@ class GrpoObjective final : public Objective {
   at::Tensor timestep(int64_t j) const;
   PolicyLoss step_loss(const Update& update, const PolicyTexts& texts, int64_t j);
   void check_first_ratio(double largest);
+  void watch_guards();
   bool leads_part() const { return ranks_.work.sequence.all.rank() == 0; }
   bool guides_updates() const { return options_.config.rollout.guidance_in_update; }
   int64_t videos_of_part() const {
@@ -92,6 +101,7 @@ class GrpoObjective final : public Objective {
   GenerationConfig generation_;  // of the rollouts
   PromptSampling sampling_;
   SdeWindow window_;
+  GuardWatch guards_;
   int64_t epochs_ = 0;
 
   // Of the current epoch:

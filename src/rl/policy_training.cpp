@@ -4,11 +4,13 @@
 #include <optional>
 
 #include "core/fields.h"
+#include "core/log.h"
 #include "core/torch/cuda_graph.h"
 #include "engine/prompts.h"
 #include "rl/grpo_objective.h"
 #include "train/checkpoint_model.h"
 #include "train/trained_model_source.h"
+#include "train/training_checkpoint.h"
 #include "train/training_run.h"
 
 namespace ospnext {
@@ -94,6 +96,18 @@ TrainingConfig loop_settings(const RlConfig& config) {
   return loop;
 }
 
+// Writes what was trained: the last checkpoint, or if a guard has ended the training the best one.
+void write_result(const RlConfig& config, const ModelFiles& files, const std::string& stop_reason) {
+  std::optional<fs::path> best;
+  if (!stop_reason.empty()) {
+    best = best_checkpoint(fs::path(config.output) / "checkpoints");
+    warn("a guard has ended the training: " + stop_reason + "; what is written is of " +
+         (best ? "the best checkpoint, " + best->filename().string()
+               : "the last checkpoint: there is none from before"));
+  }
+  write_averages(config.output, &files, best);
+}
+
 // Embeds all prompts once; then the text encoder is freed.
 void embed_all(VideoModel& model, std::vector<std::string> texts, const std::string& negative,
                Progress& progress, const CancellationToken& cancel) {
@@ -117,6 +131,7 @@ std::optional<SampleClips> sample_clips(const RlConfig& config, const ModelSourc
   SampleFields fields;
   fields.sample_interval = config.eval_every;
   fields.sample_prompts = config.eval_prompts;
+  fields.sample_format = config.eval_format;
   GenerationConfig generation = GrpoObjective::generation_of(config);
   generation.steps = config.eval_steps;
   return SampleClips(fields, source, compute, ranks.sampling(), generation,
@@ -160,14 +175,17 @@ bool train_policy(const RlConfig& config, Progress& progress, const Cancellation
       model, policy, ranks, samples ? &*samples : nullptr,
       {.config = config,
        .prompts = prompts,
-       .rewards = parse_rewards(config.reward, config.reward_seconds),
+       .rewards = parse_rewards(config.reward, config.scoring),
        .watched = config.watch.empty() ? std::vector<WeightedReward>()
-                                       : parse_rewards(config.watch, config.reward_seconds)},
+                                       : parse_rewards(config.watch, config.scoring)},
       cancel);
   TrainingRun run(loop, parameters, objective, progress, cancel);
+  if (samples && run.step() == 0) {
+    objective.sample(0);
+  }
   const bool finished = run.run();
   if (finished && ranks.work.leads()) {
-    write_averages(config.output, &files);
+    write_result(config, files, objective.stop_reason());
   }
   world->finish();
   return finished;

@@ -57,11 +57,12 @@ void RlConfig::check() const {
   static_cast<void>(sde_rule());
   check_update(update);
   trained_lora().check();
-  check_range("`reward_seconds`", reward_seconds, 0.01, 1e6);
-  parse_rewards(reward, reward_seconds);
+  parse_rewards(reward, scoring);
   if (!watch.empty()) {
-    parse_rewards(watch, reward_seconds);
+    parse_rewards(watch, scoring);
   }
+  static_cast<void>(guards());
+  check_range("`guard_epochs`", guard_epochs, int64_t{1}, int64_t{10'000});
   check_range("`eval_every`", eval_every, int64_t{1}, kMost);
   check_range("`eval_steps`", eval_steps, int64_t{1}, int64_t{10000});
   check_range("`save_every`", save_every, int64_t{1}, kMost);
@@ -69,6 +70,16 @@ void RlConfig::check() const {
   check_range("`max_seconds`", max_seconds, 0.0, 1e9);
   checkpointing.parse();
   world.check();
+}
+
+std::vector<Guard> RlConfig::guards() const {
+  std::vector<std::string> names;
+  for (const auto* list : {&reward, &watch}) {
+    for (const std::string& text : *list) {
+      names.push_back(reward_name(text));
+    }
+  }
+  return parse_guards(guard, names);
 }
 
 SdeRule RlConfig::sde_rule() const {

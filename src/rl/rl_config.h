@@ -9,6 +9,7 @@
 #include "engine/join_world.h"
 #include "packages/model_fields.h"
 #include "rl/advantages.h"
+#include "rl/guards.h"
 #include "rl/policy_loss.h"
 #include "rl/rewards/reward_list.h"
 #include "rl/sde_window.h"
@@ -118,10 +119,13 @@ struct RlConfig {
   LoraTrainingFields lora{.lora_rank = 32, .lora_alpha = 64, .initial_lora = {}};
   std::vector<std::string> reward;
   std::vector<std::string> watch;
-  double reward_seconds = 120;  // as in UniRL's reward service
-  int64_t eval_every = 10000;   // optimizer steps
-  int64_t eval_steps = 50;      // denoising steps
-  int64_t save_every = 100;     // epochs
+  std::vector<std::string> guard;
+  int64_t guard_epochs = 5;
+  RewardSettings scoring;
+  int64_t eval_every = 10000;  // optimizer steps
+  int64_t eval_steps = 50;     // denoising steps
+  std::string eval_format = "mp4";
+  int64_t save_every = 100;  // epochs
   int64_t log_interval = 1;
   double max_seconds = 0;  // stop with a checkpoint after this time; 0: never
   CheckpointingFields checkpointing{.recompute = "all", .offload_activations = false};
@@ -132,6 +136,8 @@ struct RlConfig {
   void check() const;
   // The rule of noisy steps, without first_sigma. Throws InputError.
   SdeRule sde_rule() const;
+  // Throws InputError.
+  std::vector<Guard> guards() const;
   // The LoRA to train: with `initial_lora` that one alone, whatever the other fields say.
   LoraTrainingFields trained_lora() const;
 
@@ -150,9 +156,14 @@ struct RlConfig {
     lora.visit(field);
     field("reward", reward, reward_help().c_str());
     field("watch", watch, "rewards that are logged, but not trained on; named as `reward`");
-    field("reward_seconds", reward_seconds, "time limit of a program that scores");
+    scoring.visit(field);
+    field("guard", guard,
+          "NAME:LOW:HIGH, may be repeated: ends the training when the mean of the reward, or of "
+          "diversity, is out of these bounds; 0.5x is half of what it was in the first epochs");
+    field("guard_epochs", guard_epochs, "the last and the first epochs that `guard` compares");
     field("eval_every", eval_every, "optimizer steps between two rounds of `eval_prompts`");
     field("eval_steps", eval_steps, "denoising steps of these rounds");
+    field("eval_format", eval_format, "ending of their clips' files, such as mp4 or y4m");
     field("save_every", save_every, "epochs between two checkpoints");
     field("log_interval", log_interval, "optimizer steps between two lines of the log");
     field("max_seconds", max_seconds,

@@ -205,12 +205,15 @@ void convert_lora_checkpoint(const StoredCheckpoint& stored, TrainedWeights whic
   folder.commit();
 }
 
-fs::path write_averages(const fs::path& output, const ModelFiles* base) {
-  const auto newest = newest_checkpoint(output / "checkpoints");
-  if (!newest) {
+fs::path write_averages(const fs::path& output, const ModelFiles* base,
+                        std::optional<fs::path> checkpoint) {
+  if (!checkpoint) {
+    checkpoint = newest_checkpoint(output / "checkpoints");
+  }
+  if (!checkpoint) {
     throw RunError(output.string() + ": the checkpoint of the last step is gone");
   }
-  const StoredCheckpoint stored(*newest);
+  const StoredCheckpoint stored(*checkpoint);
   const bool is_lora = is_of_lora(stored);
   const fs::path folder = output / (is_lora ? "lora" : "model");
   fs::create_directories(folder);

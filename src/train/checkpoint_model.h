@@ -44,10 +44,11 @@ void write_trained_parts(const StoredCheckpoint& stored, TrainedWeights which,
 void write_trained_lora(const StoredCheckpoint& stored, TrainedWeights which, DType dtype,
                         const std::filesystem::path& folder);
 
-// Writes the averages of the newest checkpoint of the training in `output`: a LoRA as the folder
-// `output`/lora, else the parts as `output`/model. `base` as above. Returns the folder. Throws
-// InputError and RunError.
-std::filesystem::path write_averages(const std::filesystem::path& output, const ModelFiles* base);
+// Writes the averages of a checkpoint, or without one of the newest, of the training in `output`: a
+// LoRA as the folder `output`/lora, else the parts as `output`/model. `base` as above. Returns the
+// folder. Throws InputError and RunError.
+std::filesystem::path write_averages(const std::filesystem::path& output, const ModelFiles* base,
+                                     std::optional<std::filesystem::path> checkpoint = {});
 
 // Writes the checkpoint's model to the new folder `output`, as convert_model() does, with the other
 // parts of `base`, whose fields may be empty. Weights without a dtype to write become bf16.

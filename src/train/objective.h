@@ -4,10 +4,12 @@
 
 #include <cstdint>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "core/error.h"
 #include "core/torch/torch.h"
 
 namespace ospnext {
@@ -24,6 +26,13 @@ struct Pass {
   double flops = 0;     // model FLOPs of all processes, forward and backward; 0: not known
 };
 
+// The pass that was asked for cannot be made, and nothing of it was computed. All processes throw
+// it at the same pass. The training ends with a checkpoint of the steps so far.
+class NoPass : public RunError {
+ public:
+  using RunError::RunError;
+};
+
 // All processes of a training have one, and call the same methods in the same order.
 class Objective {
  public:
@@ -31,7 +40,7 @@ class Objective {
 
   // Computes the next pass and adds the gradients of its loss to those of the parameters. A pass
   // depends only on the parameters and the state; then a resumed training equals an uninterrupted
-  // one.
+  // one. Throws NoPass.
   virtual Pass add_gradients() = 0;
 
   // Whether a checkpoint may be written now: state() says all. If not, it is written after a later
@@ -39,6 +48,9 @@ class Objective {
   virtual bool can_pause() const { return true; }
   // Whether the training is over before its last step.
   virtual bool is_finished() const { return false; }
+  // How good the weights are. The checkpoint with the highest number stays beside the last ones.
+  // Nothing: this is not known, or they are not to be recommended.
+  virtual std::optional<double> quality() const { return std::nullopt; }
 
   // What makes the next pass another than the first: where its data go on. The same in all
   // processes and on all meshes. It is saved in checkpoints.

@@ -132,6 +132,10 @@ SampleClips::SampleClips(const SampleFields& fields, const ModelSource& source,
   }
 }
 
+fs::path SampleClips::file(int64_t step, size_t clip) const {
+  return folder_ / name_of_step(step) / (std::to_string(clip + 1) + "." + fields_.sample_format);
+}
+
 void SampleClips::make(int64_t step) const {
   VideoModel model(source_, compute_, ranks_);
   SampleFiles files(folder_ / name_of_step(step), step, generation_, samples_,

@@ -41,6 +41,10 @@ class SampleClips {
               const CancellationToken& cancel);
 
   int64_t interval() const { return fields_.sample_interval; }
+  size_t count() const { return samples_.size(); }
+  // The file of a clip, from 0 on, that make() has written.
+  std::filesystem::path file(int64_t step, size_t clip) const;
+  const GenerationConfig& generation() const { return generation_; }
   // Writes `folder`/step-00000123/1.mp4, 2.mp4, ... A file that cannot be written is no reason to
   // end a training: a warning says so. Throws RunError (a result that is NaN) and Cancelled.
   void make(int64_t step) const;

@@ -18,6 +18,7 @@ namespace ospnext {
 
 inline constexpr const char* kCheckpointIndex = "index.json";
 inline constexpr const char* kCheckpointFirst = "first";
+inline constexpr const char* kCheckpointQuality = "quality";  // of TrainingState::numbers
 
 // What a training goes on from, beside tensors.
 struct TrainingState {

@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "io/output_file.h"
+#include "io/readers/bounded_json.h"
 #include "io/readers/training_index.h"
 #include "io/weights.h"
 
@@ -108,6 +109,24 @@ std::optional<fs::path> newest_checkpoint(const fs::path& folder) {
   return all.empty() ? std::nullopt : std::make_optional(all.back());
 }
 
+std::optional<fs::path> best_checkpoint(const fs::path& folder) {
+  std::optional<fs::path> best;
+  double highest = 0;
+  for (const fs::path& one : folders_in(folder)) {
+    if (!is_complete(one)) {
+      continue;
+    }
+    const fs::path file = one / kCheckpointIndex;
+    const auto numbers = training_index_from_json(read_json_file(file), file.string()).numbers;
+    const auto quality = numbers.find(kCheckpointQuality);
+    if (quality != numbers.end() && (!best || quality->second >= highest)) {
+      best = one;
+      highest = quality->second;
+    }
+  }
+  return best;
+}
+
 TrainingCheckpoints::TrainingCheckpoints(fs::path folder, const TrainedParameters& parameters,
                                          int64_t keep)
     : folder_(std::move(folder)), parameters_(parameters), keep_(keep) {}
@@ -164,8 +183,11 @@ void TrainingCheckpoints::make_room(const fs::path& target) const {
 
 void TrainingCheckpoints::remove_old() const {
   const std::vector<fs::path> all = folders_in(folder_);
+  const auto best = best_checkpoint(folder_);
   for (int64_t i = 0; i + keep_ < std::ssize(all); ++i) {
-    remove_checkpoint(all[i]);
+    if (all[i] != best) {
+      remove_checkpoint(all[i]);
+    }
   }
 }
 

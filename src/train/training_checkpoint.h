@@ -21,7 +21,8 @@ using TrainingTensors = std::map<std::string, std::map<std::string, at::Tensor>>
 
 class TrainingCheckpoints {
  public:
-  // Checkpoints of these parameters in `folder`, of which the last `keep` stay.
+  // Checkpoints of these parameters in `folder`, of which the last `keep` stay, and the best one
+  // (best_checkpoint()).
   TrainingCheckpoints(std::filesystem::path folder, const TrainedParameters& parameters,
                       int64_t keep);
 
@@ -36,7 +37,7 @@ class TrainingCheckpoints {
  private:
   // Removes what killed runs left incomplete, and makes the folder of a new one.
   void make_room(const std::filesystem::path& target) const;
-  void remove_old() const;  // all but the last `keep`
+  void remove_old() const;  // all but the last `keep` and the best one
 
   std::filesystem::path folder_;
   const TrainedParameters& parameters_;
@@ -48,5 +49,8 @@ std::string name_of_step(int64_t step);
 
 // The folder of the newest complete checkpoint in `folder`; nothing if there is none.
 std::optional<std::filesystem::path> newest_checkpoint(const std::filesystem::path& folder);
+// The folder of the complete checkpoint with the highest kCheckpointQuality, the newest of equal
+// ones; nothing if none has any. Throws InputError for an index that is broken.
+std::optional<std::filesystem::path> best_checkpoint(const std::filesystem::path& folder);
 
 }  // namespace ospnext

@@ -86,6 +86,9 @@ bool TrainingRun::run() {
         save_checkpoint();
       }
       throw;
+    } catch (const NoPass&) {
+      save_checkpoint();
+      throw;
     }
     Scalars validation;
     if (is_due(config_.validation_interval)) {
@@ -226,11 +229,18 @@ TrainingTensors TrainingRun::tensors() const {
   return tensors;
 }
 
-void TrainingRun::save_checkpoint() const {
+void TrainingRun::save_checkpoint() {
+  if (saved_step_ == step_) {  // to write it again would put it at risk
+    return;
+  }
   TrainingState state{.step = step_, .numbers = {}, .objective = objective_.state()};
   AdaptiveClipState clip = adaptive_clip_.state();
   clip.visit([&](const char* name, double value, const char*) { state.numbers[name] = value; });
+  if (const auto quality = objective_.quality()) {
+    state.numbers[kCheckpointQuality] = *quality;
+  }
   checkpoints_.save(state, tensors());
+  saved_step_ = step_;
 }
 
 void TrainingRun::load_checkpoint() {
@@ -240,7 +250,7 @@ void TrainingRun::load_checkpoint() {
   }
   objective_.restore(state->objective, (fs::path(config_.output) / "checkpoints").string() + ": " +
                                            name_of_step(state->step) + ": objective");
-  step_ = state->step;
+  step_ = saved_step_ = state->step;
   if (step_ > config_.steps) {
     throw InputError("`steps`: found " + std::to_string(config_.steps) +
                      ", but the checkpoint in " + config_.output + " has " + std::to_string(step_) +

@@ -116,7 +116,7 @@ class TrainingRun {
   void evaluate(const std::function<void()>& work);
   std::string write_log(const Scalars& validation);
   TrainingTensors tensors() const;
-  void save_checkpoint() const;
+  void save_checkpoint();
   void load_checkpoint();
 
   TrainingConfig config_;
@@ -131,6 +131,7 @@ class TrainingRun {
   std::optional<TrainingLog> log_;  // opened when the checkpoint has given the step
   std::optional<StepCosts> costs_;  // while it runs
   int64_t step_ = 0;
+  int64_t saved_step_ = -1;  // of the newest checkpoint
 };
 
 }  // namespace ospnext

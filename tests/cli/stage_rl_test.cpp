@@ -6,6 +6,7 @@
 
 #include "cli/run_ospnext.h"
 #include "data/tiny_world/captions.h"
+#include "io/video.h"
 #include "support/compare.h"
 #include "support/fixture_settings.h"
 
@@ -271,6 +272,41 @@ TEST_F(RlStages, RewardsGoStraightToAdvantages) {
   refused({"--reward", "world", "--prompts", file}, "video 0: the caption \"a\": found 0 sizes");
   write_file(file, "a\n");
   refused({"--reward", "world", "--prompts", file}, "--prompts: found 1 in");
+}
+
+TEST(ScoreCommand, PrintsATableAndWritesAllNumbers) {
+  const TemporaryFolder folder;
+  const auto path = [&](const char* name) { return (folder / name).string(); };
+  const auto writer =
+      open_video(folder / "1.y4m", {.width = 16, .height = 16, .fps = 8, .comment = ""});
+  writer->write(at::full({2, 16, 16, 3}, 128, at::kByte));
+  writer->finish();
+  writer->commit();
+  write_file(path("prompts.txt"), "a wall\n");
+  const Arguments score = {"score",       "--reward",    "motion",
+                           "--reward",    "exposure",    "--videos",
+                           path("1.y4m"), "--prompts",   path("prompts.txt"),
+                           "--output",    path("s.json")};
+  const Outcome outcome = run_here(score);
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_EQ(outcome.out, "video" + std::string(path("1.y4m").size() - 5, ' ') +
+                             "  motion  exposure\n" + path("1.y4m") + "  0.0000    1.0000\nmean" +
+                             std::string(path("1.y4m").size() - 4, ' ') + "  0.0000    1.0000\n");
+  const auto numbers = nlohmann::json::parse(file_text(path("s.json"))).at("scores").at(0);
+  EXPECT_EQ(numbers.at("prompt"), "a wall");
+  EXPECT_EQ(numbers.at("motion"), nlohmann::json({{"frozen", 1.0}, {"total", 0.0}}));
+
+  const auto changed = [&](size_t word, const std::string& to) {
+    Arguments arguments = score;
+    arguments[word] = to;
+    return run_here(arguments);
+  };
+  EXPECT_TRUE(refuses(changed(10, path("s.txt")), "expected a name that ends in .json or .csv"));
+  EXPECT_TRUE(refuses(changed(10, path("none/s.csv")), "--output"));
+  EXPECT_TRUE(refuses(changed(8, path("none.txt")), "none.txt"));
+  EXPECT_TRUE(refuses(changed(6, path("2.y4m")), "2.y4m: there is no such file or folder"));
+  EXPECT_TRUE(refuses(changed(2, "score:nowhere"), "--reward score: found \"nowhere\""));
+  EXPECT_TRUE(refuses(changed(2, "videoalign"), "--videoalign-url: missing"));
 }
 
 }  // namespace

@@ -9,11 +9,6 @@
 namespace ospnext {
 namespace {
 
-bool train(const RlConfig& config) {
-  Progress silent(nullptr, false);
-  return train_policy(config, silent, CancellationToken());
-}
-
 std::map<std::string, at::Tensor> lora_of(const RlConfig& config) {
   return read_tensors(std::filesystem::path(config.output) / "lora/adapter_model.safetensors");
 }
@@ -35,7 +30,7 @@ TEST(PolicyTraining, RatiosOfTheFirstUpdateAreOne) {
         config.precision = precision;
         config.rollout.guidance_scale = guidance;
         config.epochs = 1;
-        EXPECT_TRUE(train(config));
+        EXPECT_TRUE(train_quietly(config));
         EXPECT_EQ(log_column(config.output, "ratio_distance").at(0), 0)
             << type << precision << guidance;
       }
@@ -48,14 +43,14 @@ TEST(PolicyTraining, OldProbabilitiesAreReplayedInTheShapeOfTheUpdate) {
   RlConfig config = it.config("replayed");
   config.update.train_batch_size = 2;
   config.epochs = 1;
-  EXPECT_TRUE(train(config));
+  EXPECT_TRUE(train_quietly(config));
   EXPECT_EQ(log_column(config.output, "ratio_distance").at(0), 0);
 }
 
 TEST(PolicyTraining, ChangesThePolicy) {
   const SmallGrpo it;
   const RlConfig config = it.config("changes");
-  EXPECT_TRUE(train(config));
+  EXPECT_TRUE(train_quietly(config));
   const std::vector<double> distances = log_column(config.output, "ratio_distance");
   ASSERT_EQ(distances.size(), 4u);
   EXPECT_EQ(distances[0], 0);
@@ -75,12 +70,12 @@ TEST(PolicyTraining, GoesOnBitForBit) {
     whole.rollout.sde_kind = algorithm;
     whole.update.advantages = algorithm;
     whole.rollout.window.window_iterations = 1;
-    EXPECT_TRUE(train(whole));
+    EXPECT_TRUE(train_quietly(whole));
     RlConfig parts = whole;
     parts.output = it.folder() / (std::string("parts ") + algorithm);
     parts.max_seconds = 1e-9;  // ends after each epoch
-    EXPECT_FALSE(train(parts));
-    EXPECT_TRUE(train(parts));
+    EXPECT_FALSE(train_quietly(parts));
+    EXPECT_TRUE(train_quietly(parts));
     expect_equal(lora_of(whole), lora_of(parts));
   }
 }
@@ -90,7 +85,7 @@ TEST(PolicyTraining, TrainsAllWeightsBesideAFrozenReference) {
   RlConfig config = it.config("all weights");
   config.lora = {};
   config.epochs = 1;
-  EXPECT_TRUE(train(config));
+  EXPECT_TRUE(train_quietly(config));
   EXPECT_TRUE(std::filesystem::exists(std::filesystem::path(config.output) / "model"));
   EXPECT_EQ(log_column(config.output, "ratio_distance")[0], 0);
   EXPECT_EQ(log_column(config.output, "kl_loss")[0], 0);  // the reference is the same model
@@ -102,7 +97,7 @@ TEST(PolicyTraining, RefusesBatchesThatDoNotFit) {
     RlConfig config = it.config("refused");
     change(config);
     try {
-      train(config);
+      train_quietly(config);
     } catch (const InputError& error) {
       return error.what();
     }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "io/output_file.h"
+#include "io/weights.h"
 #include "rl/policy_training.h"
 #include "support/temporary_folder.h"
 #include "support/tiny_model.h"
@@ -57,6 +58,24 @@ class SmallGrpo {
  private:
   const TemporaryFolder folder_;
 };
+
+inline bool train_quietly(const RlConfig& config) {
+  Progress silent(nullptr, false);
+  return train_policy(config, silent, CancellationToken());
+}
+
+// All numbers of the LoRA that a training has written, or those of its tensors with `part` in their
+// names: [n]
+inline at::Tensor lora_row(const RlConfig& config, const std::string& part = "") {
+  std::vector<at::Tensor> all;
+  for (const auto& [name, tensor] :
+       read_tensors(std::filesystem::path(config.output) / "lora/adapter_model.safetensors")) {
+    if (name.find(part) != name.npos) {
+      all.push_back(tensor.flatten());  // [n]
+    }
+  }
+  return at::cat(all);
+}
 
 // A column of a training's log.csv.
 inline std::vector<double> log_column(const std::string& output, const std::string& name) {

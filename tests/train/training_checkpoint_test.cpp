@@ -85,6 +85,17 @@ TEST_F(TrainingCheckpointsTest, TheNewestCompleteOneIsReadAndTheLastOnesStay) {
   EXPECT_EQ(folder_.names(), (std::vector<std::string>{"step-00000015", "step-00000017"}));
 }
 
+TEST_F(TrainingCheckpointsTest, TheBestOneStaysBesideTheLastOnes) {
+  EXPECT_EQ(best_checkpoint(folder_.path()), std::nullopt);
+  for (const auto& [step, quality] : {std::pair(1, -0.5), {2, 0.25}, {3, -1.0}}) {
+    checkpoints(1).save({.step = step, .numbers = {{kCheckpointQuality, quality}}, .objective = {}},
+                        tensors(static_cast<double>(step)));
+  }
+  save(4, 1);  // without a quality
+  EXPECT_EQ(folder_.names(), (std::vector<std::string>{"step-00000002", "step-00000004"}));
+  EXPECT_EQ(best_checkpoint(folder_.path()), folder_ / "step-00000002");
+}
+
 TEST_F(TrainingCheckpointsTest, IncompleteOnesLeaveBeforeTheNextNeedsTheirRoom) {
   save(5);
   fs::create_directory(folder_ / "step-00000007");

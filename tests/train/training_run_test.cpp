@@ -100,6 +100,40 @@ TEST_F(TrainingRunTest, ResumedAfterAnInterruptEqualsUninterruptedBitForBit) {
   EXPECT_FALSE(at::equal(whole, at::ones({4})));
 }
 
+// An objective that once cannot make a pass.
+class RefusingObjective : public ToyObjective {
+ public:
+  RefusingObjective(const at::Tensor& weight, int64_t refused)
+      : ToyObjective(weight, {}), refused_(refused) {}
+
+  Pass add_gradients() override {
+    if (asked_++ == refused_) {
+      throw NoPass("no data");
+    }
+    return ToyObjective::add_gradients();
+  }
+
+ private:
+  int64_t refused_, asked_ = 0;
+};
+
+TEST_F(TrainingRunTest, APassThatCannotBeMadeCostsNoStep) {
+  const at::Tensor whole = train(config("whole"));
+  for (const int64_t refused : {7, 5}) {  // after step 5 there is a checkpoint already
+    const std::string name = "refused " + std::to_string(refused);
+    at::Tensor weight = at::ones({4}).requires_grad_(true);
+    Progress progress(nullptr, false);
+    TrainedParameters parameters({{"weight", weight}});
+    RefusingObjective objective(weight, refused);
+    TrainingRun run(config(name), parameters, objective, progress, *cancel_);
+    EXPECT_THROW(run.run(), NoPass);
+    const auto newest = newest_checkpoint(folder_ / name / "checkpoints");
+    ASSERT_TRUE(newest.has_value());
+    EXPECT_EQ(newest->filename(), name_of_step(refused));
+    EXPECT_TRUE(torch::equal(train(config(name)), whole));
+  }
+}
+
 TEST_F(TrainingRunTest, LogHasARowAnIntervalAlsoAfterResuming) {
   EXPECT_THROW(train(config("log"),
                      [&](int64_t step) {

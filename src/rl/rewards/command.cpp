@@ -1,7 +1,6 @@
 // The reward `command:PROGRAM`: the scores of another program.
 #include <nlohmann/json.hpp>
 
-#include "core/error.h"
 #include "core/piped_program.h"
 #include "rl/rewards/reward_kinds.h"
 
@@ -37,16 +36,8 @@ class CommandReward final : public Reward {
   std::vector<VideoScore> score_videos(const at::Tensor& videos,
                                        const std::vector<std::string>& prompts,
                                        const CancellationToken& cancel) const override {
-    std::string failure;
-    try {
-      const std::string answer = run_piped(program_, request(videos, prompts), cancel);
-      return parse_reward_scores(answer, prompts.size(), program_.command);
-    } catch (const InputError& error) {
-      failure = error.what();
-    } catch (const RunError& error) {
-      failure = error.what();
-    }
-    return std::vector<VideoScore>(prompts.size(), VideoScore{{}, failure});
+    const std::string answer = run_piped(program_, request(videos, prompts), cancel);
+    return parse_reward_scores(answer, prompts.size(), program_.command);
   }
 
   PipedProgram program_;

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "core/error.h"
 #include "core/torch/shape_check.h"
 
 namespace ospnext {
@@ -13,8 +14,15 @@ std::vector<VideoScore> Reward::score(const at::Tensor& videos,
   const at::NoGradGuard no_grad;
   const at::Tensor pixels = videos.to(at::kCPU, at::kFloat).contiguous();
   const at::Tensor finite = pixels.flatten(1).sum(1, false, at::kDouble).isfinite();  // [B]
-  std::vector<VideoScore> scores =
-      score_videos(finite.all().item<bool>() ? pixels : pixels.nan_to_num(), prompts, cancel);
+  const at::Tensor clean = finite.all().item<bool>() ? pixels : pixels.nan_to_num();
+  std::vector<VideoScore> scores;
+  try {
+    scores = score_videos(clean, prompts, cancel);
+  } catch (const InputError& error) {
+    scores.assign(prompts.size(), {{}, error.what()});
+  } catch (const RunError& error) {
+    scores.assign(prompts.size(), {{}, error.what()});
+  }
   TORCH_CHECK(scores.size() == prompts.size(), "a reward gave ", scores.size(), " scores for ",
               prompts.size(), " videos");
   for (size_t i = 0; i < scores.size(); ++i) {

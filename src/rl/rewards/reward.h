@@ -24,7 +24,7 @@ class Reward {
 
  private:
   // What score() returns, before its numbers are looked at. videos are on the CPU, in finite
-  // float32.
+  // float32. An InputError or a RunError is the error of each of the videos.
   virtual std::vector<VideoScore> score_videos(const at::Tensor& videos,
                                                const std::vector<std::string>& prompts,
                                                const CancellationToken& cancel) const = 0;

@@ -34,4 +34,21 @@ std::unique_ptr<Reward> make_sharpness_reward();
 // takes longer than `seconds`, each video has this as its error.
 std::unique_ptr<Reward> make_command_reward(const std::string& command, double seconds);
 
+// What is asked of a service that may have several rewards.
+struct ServiceReward {
+  std::string name;  // empty: the only one that it has
+  std::string part;  // the number that counts; empty: as parse_unirl_scores() says
+};
+// The scores of a service that speaks as UniRL's does: POST `url`/score with the prompts and the
+// videos as MP4 files of `fps` frames a second. The service is asked as HttpService says. Throws
+// InputError for a URL of another form, and where no MP4 files can be written.
+// Source: UniRL, unirl-reward-service/reward_service/schemas.py.
+std::unique_ptr<Reward> make_score_reward(const std::string& url, const ServiceReward& asked,
+                                          double seconds, double fps);
+
+// The scores of a service that speaks as Flow-Factory's do: POST `url`/compute with the prompts and
+// a PNG file of each frame. Throws InputError for a URL of another form.
+// Source: Flow-Factory, src/flow_factory/rewards/my_reward_remote.py.
+std::unique_ptr<Reward> make_compute_reward(const std::string& url, double seconds);
+
 }  // namespace ospnext

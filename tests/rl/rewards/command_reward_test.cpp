@@ -106,7 +106,7 @@ TEST(CommandReward, StopsWhenTheJobIsCancelled) {
 
 TEST(RewardList, ReadsNamesAndWeights) {
   const auto list = parse_rewards(
-      {"world", "motion:-0.5", "command:./a:b.sh", "command:python3 c.py --x 1:2.5"}, 10);
+      {"world", "motion:-0.5", "command:./a:b.sh", "command:python3 c.py --x 1:2.5"}, {});
   ASSERT_EQ(list.size(), 4U);
   EXPECT_EQ(list[0].weight, 1);
   EXPECT_EQ(list[1].name, "motion");
@@ -119,13 +119,15 @@ TEST(RewardList, ReadsNamesAndWeights) {
 TEST(RewardList, RefusesWhatItDoesNotKnow) {
   const auto refused = [](const std::vector<std::string>& texts, const std::string& part) {
     try {
-      parse_rewards(texts, 10);
+      parse_rewards(texts, {});
       ADD_FAILURE() << part;
     } catch (const InputError& error) {
       EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
     }
   };
-  refused({}, "`reward`: missing, expected world, motion, exposure, sharpness or command:PROGRAM");
+  refused({},
+          "`reward`: missing, expected world, motion, exposure, sharpness, videoalign, "
+          "command:PROGRAM, score:URL or compute:URL");
   refused({"beauty"}, "`reward`: found \"beauty\", expected world");
   refused({"command:"}, "`reward`: found \"command:\"");
   refused({"motion:x"}, "`reward`: found \"motion:x\"");
