@@ -1,0 +1,279 @@
+#include "server/worker/serve.h"
+
+#include <c10/core/DeviceGuard.h>
+
+#include <chrono>
+#include <ctime>
+#include <future>
+#include <iostream>
+#include <mutex>
+
+#include "core/error.h"
+#include "engine/generation_config.h"
+#include "io/video.h"
+#include "server/digest.h"
+#include "server/http/server.h"
+#include "server/video_api.h"
+#include "server/worker/video_worker.h"
+
+namespace ospnext {
+namespace {
+
+namespace fs = std::filesystem;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using std::chrono::steady_clock;
+
+// Lines on standard error, each with the time.
+class ServerLog {
+ public:
+  void write(const std::string& line) {
+    const std::time_t now = std::time(nullptr);
+    std::tm parts = {};
+    gmtime_r(&now, &parts);
+    char time[32];
+    std::strftime(time, sizeof time, "%Y-%m-%dT%H:%M:%SZ ", &parts);
+    const std::lock_guard lock(mutex_);
+    std::cerr << time + line + "\n" << std::flush;
+  }
+
+ private:
+  std::mutex mutex_;
+};
+
+// The LoRAs in a folder by the names of their files, without the endings.
+std::map<std::string, std::string> find_loras(const fs::path& folder) {
+  std::map<std::string, std::string> loras;
+  if (folder.empty()) {
+    return loras;
+  }
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    const fs::path& file = entry.path();
+    const std::string ending = file.extension().string();
+    if (!entry.is_directory() && ending != ".safetensors" && ending != ".pt" && ending != ".bin") {
+      continue;
+    }
+    if (!loras.emplace(file.stem().string(), file.string()).second) {
+      throw InputError("`loras` " + folder.string() + ": found two with the name " +
+                       file.stem().string());
+    }
+  }
+  if (error) {
+    throw InputError("`loras` " + folder.string() + ": cannot read it: " + error.message());
+  }
+  return loras;
+}
+
+std::string name_of_model(const ServeConfig& config) {
+  if (!config.model_name.empty()) {
+    return config.model_name;
+  }
+  fs::path folder = fs::path(config.model.model).lexically_normal();
+  folder = folder.has_filename() ? folder : folder.parent_path();
+  return folder.filename().empty() ? "ospnext" : folder.stem().string();
+}
+
+ModelCard card_of(const ServeConfig& config, const GenerationConfig& own, const VaeConfig& vae) {
+  return {.id = name_of_model(config),
+          .created = JobStore::system_clock_ms() / 1000,
+          .side_step = vae.spatial_factor() * kPatchRows,
+          .frame_step = vae.temporal_factor(),
+          .width = own.width,
+          .height = own.height,
+          .num_frames = own.num_frames,
+          .fps = own.fps,
+          .num_inference_steps = own.steps,
+          .guidance_scale = own.guidance_scale,
+          .flow_shift = own.shift,
+          .negative_prompt = own.negative_prompt,
+          .loras = find_loras(config.loras)};
+}
+
+// Throws InputError where the model's own values are more than clients may ask for.
+void check_own_values(const ServeConfig& config, const ModelCard& card) {
+  const std::tuple<const char*, int64_t, int64_t> limits[] = {
+      {"`max_width`", config.max_width, card.width},
+      {"`max_height`", config.max_height, card.height},
+      {"`max_frames`", config.max_frames, card.num_frames},
+      {"`max_steps`", config.max_steps, card.num_inference_steps}};
+  for (const auto& [name, limit, own] : limits) {
+    if (limit < own) {
+      throw InputError(std::string(name) + ": found " + std::to_string(limit) +
+                       ", expected at least the model's own " + std::to_string(own));
+    }
+  }
+}
+
+StoreLimits store_limits(const ServeConfig& config) {
+  constexpr double kGigabyte = 1e9, kHour = 3600;
+  return {.queued = config.max_queued,
+          .keep_seconds = static_cast<int64_t>(config.keep_hours * kHour),
+          .disk_bytes = static_cast<int64_t>(config.max_disk_gb * kGigabyte)};
+}
+
+ApiSettings api_settings(const ServeConfig& config, const ModelCard& card) {
+  const bool is_alone = config.keys.empty() && !config.open_to_all;
+  return {.model = card,
+          .limits = {.prompt = config.max_prompt,
+                     .width = config.max_width,
+                     .height = config.max_height,
+                     .frames = config.max_frames,
+                     .steps = config.max_steps},
+          .creations_per_minute = config.max_per_minute,
+          .origins = config.origins,
+          .hosts = is_alone
+                       ? std::vector<std::string>{"127.0.0.1", "localhost", "[::1]", config.host}
+                       : std::vector<std::string>(),
+          .logs_requests = config.log_requests};
+}
+
+// The workers, each in a thread of its own.
+class Workers {
+ public:
+  Workers(const ServeConfig& config, const ModelSource& source, const GenerationConfig& own,
+          const ModelCard& card, JobStore& store, Metrics& metrics, ServerLog& log) {
+    std::vector<std::future<void>> ready;
+    for (const std::string& device : config.devices) {
+      const ComputeOptions compute = compute_of(config, device);
+      auto is_ready = std::make_shared<std::promise<void>>();
+      ready.push_back(is_ready->get_future());
+      threads_.push_back(
+          std::async(std::launch::async, [=, this, &source, &card, &store, &metrics, &log] {
+            const c10::OptionalDeviceGuard guard(compute.device);
+            std::optional<VideoWorker> worker;
+            try {
+              worker.emplace(settings_of(config, own, compute), card, source, compute, store,
+                             metrics, [&log](const std::string& line) { log.write(line); });
+            } catch (...) {
+              is_ready->set_exception(std::current_exception());
+              return;
+            }
+            is_ready->set_value();
+            worker->run(bell_, drain_, abort_);
+          }));
+    }
+    try {
+      for (auto& one : ready) {
+        one.get();
+      }
+    } catch (...) {
+      stop(seconds(0));
+      throw;
+    }
+  }
+  ~Workers() { stop(seconds(0)); }
+
+  void ring() { bell_.ring(); }
+  // Throws what has ended a worker, if one has ended.
+  void check() {
+    for (auto& thread : threads_) {
+      if (thread.wait_for(seconds(0)) == std::future_status::ready) {
+        thread.get();
+      }
+    }
+  }
+  // Lets the jobs that are being made end, for `patience`; then puts them back.
+  void stop(seconds patience) {
+    const auto deadline = steady_clock::now() + patience;
+    drain_.cancel();
+    bell_.ring();
+    for (auto& thread : threads_) {
+      if (thread.valid() && thread.wait_until(deadline) != std::future_status::ready) {
+        abort_.cancel();
+        thread.wait();
+      }
+    }
+  }
+
+ private:
+  static ComputeOptions compute_of(const ServeConfig& config, const std::string& device) {
+    ComputeOptions compute = parse_transformer_compute(device, config.precision);
+    compute.offload = config.offload;
+    return compute;
+  }
+
+  static WorkerSettings settings_of(const ServeConfig& config, const GenerationConfig& own,
+                                    const ComputeOptions& compute) {
+    constexpr int64_t kMinute = 60;
+    WorkerSettings settings;
+    settings.name = compute.device.str() + "-" + random_hex(6);
+    settings.base.model = config.model;
+    settings.base.generation = own;
+    settings.base.device = compute.device.str();
+    settings.base.precision = compute.precision_name();
+    settings.ending = "." + config.container;
+    settings.preview = config.preview;
+    settings.max_seconds = config.max_minutes * kMinute;
+    settings.logs_prompts = config.log_prompts;
+    return settings;
+  }
+
+  Bell bell_;
+  CancellationToken drain_, abort_;
+  std::vector<std::future<void>> threads_;
+};
+
+std::string url_of(const ServeConfig& config, const HttpServer& server) {
+  const bool is_v6 = config.host.find(':') != std::string::npos;
+  return "http://" + (is_v6 ? "[" + config.host + "]" : config.host) + ":" +
+         std::to_string(server.port());
+}
+
+// Until `cancel` is set.
+void keep_house(JobStore& store, Workers& workers, ServerLog& log,
+                const CancellationToken& cancel) {
+  constexpr seconds kPause(30);
+  steady_clock::time_point next = steady_clock::now();
+  while (!cancel.cancelled()) {
+    if (steady_clock::now() >= next) {
+      next = steady_clock::now() + kPause;
+      try {
+        store.expire();
+      } catch (const DatabaseError& error) {
+        log.write("database: " + std::string(error.what()));
+      }
+    }
+    workers.check();
+    std::this_thread::sleep_for(milliseconds(50));
+  }
+}
+
+}  // namespace
+
+void serve(const ServeConfig& config, const CancellationToken& cancel) {
+  constexpr int kHttpThreads = 4;
+  config.check();
+  const ModelFiles files = config.model.find();
+  const GenerationConfig own =
+      defaults_for(files, read_transformer_config(files.require(ModelPart::kTransformer)));
+  const ModelFileSource source(files);
+  own.check(source.vae_config());
+  const ModelCard card = card_of(config, own, source.vae_config());
+  check_own_values(config, card);
+  KeyRing keys = config.keys.empty() ? KeyRing() : KeyRing(config.keys);
+  JobStore store(config.data, store_limits(config));
+  check_video_output(fs::path(config.data) / ("video." + config.container),
+                     {.width = own.width, .height = own.height, .fps = own.fps, .comment = ""},
+                     "`container`");
+
+  ServerLog log;
+  Metrics metrics;
+  log.write("loading " + card.id);
+  Workers workers(config, source, own, card, store, metrics, log);
+  VideoApi api(
+      api_settings(config, card), std::move(keys), store, metrics,
+      [&](const std::string& line) { log.write(line); }, [&] { workers.ring(); });
+  const HttpLimits limits = {.body_bytes = static_cast<size_t>(config.max_body),
+                             .connections = static_cast<int>(config.max_connections)};
+  const HttpServer server(config.host, static_cast<uint16_t>(config.port), kHttpThreads, limits,
+                          api);
+  std::cout << "listening on " << url_of(config, server) << std::endl;
+  keep_house(store, workers, log, cancel);
+  log.write("draining");
+  api.drain();
+  workers.stop(seconds(config.drain_seconds));
+  log.write("stopped");
+}
+
+}  // namespace ospnext
