@@ -24,6 +24,7 @@ void ServeConfig::check() const {
   check_range<int64_t>("`max_connections`", max_connections, 1, 100'000);
   check_range<double>("`max_disk_gb`", max_disk_gb, 0, kLargest);
   check_range<double>("`keep_hours`", keep_hours, 0, kLargest);
+  check_range<int64_t>("`lease_seconds`", lease_seconds, 2, 3600);
   check_range<int64_t>("`drain_seconds`", drain_seconds, 0, 100'000);
   if (devices.empty()) {
     throw InputError("`devices`: found none, expected at least one");

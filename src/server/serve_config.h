@@ -37,6 +37,7 @@ struct ServeConfig {
   int64_t max_connections = 1024;
   double max_disk_gb = 100;
   double keep_hours = 168;
+  int64_t lease_seconds = 10;
   int64_t drain_seconds = 60;
   bool log_requests = false;
   bool log_prompts = false;
@@ -49,7 +50,7 @@ struct ServeConfig {
     field("devices", devices, "cpu, cuda or cuda:N; a worker for each that is named; auto: one");
     field("precision", precision, "as that of generate");
     field("offload", offload, "keep the transformer's blocks in host memory, as generate does");
-    field("host", host, "address to listen on; another than the own machine's needs `keys`");
+    field("host", host, "address to listen on; others than the own machine's need `keys`");
     field("port", port, "port to listen on; 0: a free one");
     field("data", data, "folder of the database and the videos; it may belong to several servers");
     field("keys", keys, "file of the keys that open the API, from `new_key`");
@@ -70,6 +71,9 @@ struct ServeConfig {
     field("max_connections", max_connections, "clients at a time");
     field("max_disk_gb", max_disk_gb, "size of the videos together, above which none is accepted");
     field("keep_hours", keep_hours, "time that a video is kept after its end; 0: for ever");
+    field("lease_seconds", lease_seconds,
+          "silence of a server after which another one, or the same after a restart, makes its "
+          "videos");
     field("drain_seconds", drain_seconds,
           "time that a video may still take after SIGTERM; then it goes back into the queue");
     field("log_requests", log_requests, "a line for each request on standard error");

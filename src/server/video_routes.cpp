@@ -29,7 +29,7 @@ json object_of_form(const HttpRequest& request) {
   json object = json::object();
   for (const FormPart& part :
        parse_form(request.body, form_boundary(request.header("content-type")))) {
-    if (!is_utf8(part.name) || !is_utf8(part.value)) {
+    if (!is_utf8(part.name) || (!part.is_file && !is_utf8(part.value))) {
       throw ApiError(400, "invalid_form", "the form: expected UTF-8");
     }
     if (object.contains(part.name)) {

@@ -91,7 +91,7 @@ TEST_F(Api, TakesForms) {
   EXPECT_EQ(video["prompt"], "a red ball");
   EXPECT_EQ(video["seed"], 42);
   const std::string part = "--b\r\nContent-Disposition: form-data; name=";
-  expect_error(form(part + "\"input_reference\"; filename=\"a.png\"\r\n\r\nx\r\n"), 400,
+  expect_error(form(part + "\"input_reference\"; filename=\"a.png\"\r\n\r\n\x89PNG\r\n"), 400,
                "`input_reference`: this model cannot do it", "input_reference");
   expect_error(form(part + "fps\r\n\r\nfast\r\n"), 400, "found \"fast\", expected a number", "fps");
   expect_error(form(part + "seed\r\n\r\n1\r\n"), 400, "found it twice", "seed");

@@ -109,7 +109,8 @@ StoreLimits store_limits(const ServeConfig& config) {
   constexpr double kGigabyte = 1e9, kHour = 3600;
   return {.queued = config.max_queued,
           .keep_seconds = static_cast<int64_t>(config.keep_hours * kHour),
-          .disk_bytes = static_cast<int64_t>(config.max_disk_gb * kGigabyte)};
+          .disk_bytes = static_cast<int64_t>(config.max_disk_gb * kGigabyte),
+          .lease_ms = config.lease_seconds * 1000};
 }
 
 ApiSettings api_settings(const ServeConfig& config, const ModelCard& card) {
@@ -131,30 +132,32 @@ ApiSettings api_settings(const ServeConfig& config, const ModelCard& card) {
 // The workers, each in a thread of its own.
 class Workers {
  public:
-  Workers(const ServeConfig& config, const ModelSource& source, const GenerationConfig& own,
-          const ModelCard& card, JobStore& store, Metrics& metrics, ServerLog& log) {
-    std::vector<std::future<void>> ready;
+  // What workers need of others, which outlives them.
+  struct Surroundings {
+    const ModelSource& source;
+    const ModelCard& card;
+    JobStore& store;
+    Metrics& metrics;
+    Bell& bell;
+    ServerLog& log;
+  };
+  // Loads the model on every device. Throws InputError, and as VideoWorker() does.
+  Workers(const ServeConfig& config, const GenerationConfig& own, const Surroundings& around)
+      : bell_(around.bell) {
+    std::vector<ComputeOptions> computes;
     for (const std::string& device : config.devices) {
-      const ComputeOptions compute = compute_of(config, device);
-      auto is_ready = std::make_shared<std::promise<void>>();
-      ready.push_back(is_ready->get_future());
-      threads_.push_back(
-          std::async(std::launch::async, [=, this, &source, &card, &store, &metrics, &log] {
-            const c10::OptionalDeviceGuard guard(compute.device);
-            std::optional<VideoWorker> worker;
-            try {
-              worker.emplace(settings_of(config, own, compute), card, source, compute, store,
-                             metrics, [&log](const std::string& line) { log.write(line); });
-            } catch (...) {
-              is_ready->set_exception(std::current_exception());
-              return;
-            }
-            is_ready->set_value();
-            worker->run(bell_, drain_, abort_);
-          }));
+      computes.push_back(compute_of(config, device));
+    }
+    std::vector<std::future<void>> loaded;
+    for (const ComputeOptions& compute : computes) {
+      auto is_loaded = std::make_shared<std::promise<void>>();
+      loaded.push_back(is_loaded->get_future());
+      threads_.push_back(std::async(
+          std::launch::async, [this, around, settings = settings_of(config, own, compute), compute,
+                               is_loaded] { work(around, settings, compute, *is_loaded); }));
     }
     try {
-      for (auto& one : ready) {
+      for (auto& one : loaded) {
         one.get();
       }
     } catch (...) {
@@ -164,7 +167,6 @@ class Workers {
   }
   ~Workers() { stop(seconds(0)); }
 
-  void ring() { bell_.ring(); }
   // Throws what has ended a worker, if one has ended.
   void check() {
     for (auto& thread : threads_) {
@@ -188,9 +190,14 @@ class Workers {
 
  private:
   static ComputeOptions compute_of(const ServeConfig& config, const std::string& device) {
-    ComputeOptions compute = parse_transformer_compute(device, config.precision);
-    compute.offload = config.offload;
-    return compute;
+    try {
+      ComputeOptions compute = parse_transformer_compute(device, config.precision);
+      compute.offload = config.offload;
+      return compute;
+    } catch (const InputError& error) {
+      const std::string text = error.what(), field = "`device`";
+      throw InputError(text.starts_with(field) ? "`devices`" + text.substr(field.size()) : text);
+    }
   }
 
   static WorkerSettings settings_of(const ServeConfig& config, const GenerationConfig& own,
@@ -209,7 +216,24 @@ class Workers {
     return settings;
   }
 
-  Bell bell_;
+  void work(const Surroundings& around, const WorkerSettings& settings,
+            const ComputeOptions& compute, std::promise<void>& is_loaded) {
+    const c10::OptionalDeviceGuard guard(compute.device);
+    ServerLog& log = around.log;
+    log.write("loading " + around.card.id + " on " + compute.device.str());
+    std::optional<VideoWorker> worker;
+    try {
+      worker.emplace(settings, around.card, around.source, compute, around.store, around.metrics,
+                     [&log](const std::string& line) { log.write(line); });
+    } catch (...) {
+      is_loaded.set_exception(std::current_exception());
+      return;
+    }
+    is_loaded.set_value();
+    worker->run(bell_, drain_, abort_);
+  }
+
+  Bell& bell_;
   CancellationToken drain_, abort_;
   std::vector<std::future<void>> threads_;
 };
@@ -259,15 +283,16 @@ void serve(const ServeConfig& config, const CancellationToken& cancel) {
 
   ServerLog log;
   Metrics metrics;
-  log.write("loading " + card.id);
-  Workers workers(config, source, own, card, store, metrics, log);
+  Bell bell;
   VideoApi api(
       api_settings(config, card), std::move(keys), store, metrics,
-      [&](const std::string& line) { log.write(line); }, [&] { workers.ring(); });
+      [&](const std::string& line) { log.write(line); }, [&] { bell.ring(); });
   const HttpLimits limits = {.body_bytes = static_cast<size_t>(config.max_body),
                              .connections = static_cast<int>(config.max_connections)};
+  // Listens before the model is loaded: a taken port is noticed at once, and jobs are accepted.
   const HttpServer server(config.host, static_cast<uint16_t>(config.port), kHttpThreads, limits,
                           api);
+  Workers workers(config, own, {source, card, store, metrics, bell, log});
   std::cout << "listening on " << url_of(config, server) << std::endl;
   keep_house(store, workers, log, cancel);
   log.write("draining");

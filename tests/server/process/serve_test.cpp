@@ -26,10 +26,11 @@ class ServerProcess {
   explicit ServerProcess(const TemporaryFolder& folder, const Arguments& more = {})
       : out_((folder / "out").string()), err_((folder / "err").string()) {
     std::filesystem::remove(out_);
-    Arguments words = {program_path(), "serve",
-                       "--model",      (folder / "model").string(),
-                       "--data",       (folder / "data").string(),
-                       "--port=0",     "--preview=0"};
+    Arguments words = {program_path(),     "serve",
+                       "--model",          (folder / "model").string(),
+                       "--data",           (folder / "data").string(),
+                       "--port=0",         "--preview=0",
+                       "--lease-seconds=2"};
     words.insert(words.end(), more.begin(), more.end());
     pid_ = ::fork();
     if (pid_ == 0) {
@@ -244,7 +245,7 @@ TEST_F(Serve, RefusesBadConfigurations) {
   refused({"--max-queued=0"}, "--max-queued: found 0");
   refused({"--max-width=16"}, "expected at least the model's own 48");
   refused({"--loras", (*folder_ / "none").string()}, "cannot read it");
-  refused({"--devices=tpu"}, "tpu");
+  refused({"--devices=tpu"}, "--devices: found \"tpu\"");
   write_file(*folder_ / "serve.yaml", "port: many\n");
   refused({"--config", (*folder_ / "serve.yaml").string()}, "port");
   write_file(*folder_ / "taken", "");
