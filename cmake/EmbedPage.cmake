@@ -1,6 +1,7 @@
 # Writes OUTPUT, a source file with the files of the page in FOLDER as page_files():
 #   cmake -DFOLDER=src/server/page -DOUTPUT=page_files.cpp -P cmake/EmbedPage.cmake
 # Their bytes become numbers, because a compiler may refuse long texts.
+get_filename_component(FOLDER "${FOLDER}" ABSOLUTE)
 set(types_html text/html)
 set(types_css text/css)
 set(types_js text/javascript)

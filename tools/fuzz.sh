@@ -50,7 +50,8 @@ compile() {
   $launcher "$cxx" "${flags[@]}" -c "$1" -o "$object"
 }
 running=0
-server=(src/server/[!s]*.cpp src/server/http/[!s]*.cpp "$out/page_files.cpp")  # all but its socket
+shopt -s extglob
+server=(src/server/!(serve_config|webhooks).cpp src/server/http/!(server|client).cpp "$out/page_files.cpp")
 for source in src/io/readers/*.cpp src/text/tokenizer_model_check.cpp "${server[@]}" "${readers[@]/#/tests/fuzz/}"; do
   compile "${source%.cpp}.cpp" &
   running=$((running + 1))

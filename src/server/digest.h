@@ -1,6 +1,7 @@
 // SHA-256, and comparison that tells nothing by its time.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -14,6 +15,9 @@ std::string hmac_sha256(std::string_view key, std::string_view text);
 
 // Standard base64, with padding.
 std::string base64(std::string_view bytes);
+
+// The bytes of such a text; nothing for another.
+std::optional<std::string> bytes_of_base64(std::string_view text);
 
 // Takes a time that depends on the lengths alone.
 bool equal_in_constant_time(std::string_view a, std::string_view b);

@@ -123,6 +123,33 @@ bool JobStore::release(const std::string& id, const std::string& worker) {
   return update.bind(id, worker).run() > 0;
 }
 
+std::optional<Job> JobStore::next_webhook() {
+  constexpr int64_t kMostTries = 9;
+  constexpr int64_t kFirstPauseMs = 40'000;  // doubled each time: five hours in all
+  const std::lock_guard lock(durable_.mutex);
+  Transaction transaction(durable_.database);
+  Statement next(
+      durable_.database,
+      "SELECT id, owner, webhook_tries FROM videos WHERE webhook_ms > 0 AND webhook_ms <= ? "
+      "AND status <> 'deleted' ORDER BY webhook_ms LIMIT 1");
+  if (!next.bind(clock_()).step()) {
+    return std::nullopt;
+  }
+  const std::string id = next.text(0), owner = next.text(1);
+  const int64_t tries = next.whole(2) + 1;
+  const int64_t again = tries < kMostTries ? clock_() + (kFirstPauseMs << (tries - 1)) : 0;
+  Statement(durable_.database, "UPDATE videos SET webhook_tries = ?, webhook_ms = ? WHERE id = ?")
+      .bind(tries, again, id)
+      .run();
+  transaction.commit();
+  return find(id, owner);
+}
+
+void JobStore::forget_webhook(const std::string& id) {
+  const std::lock_guard lock(durable_.mutex);
+  Statement(durable_.database, "UPDATE videos SET webhook_ms = 0 WHERE id = ?").bind(id).run();
+}
+
 void JobStore::expire() {
   std::vector<std::string> gone;
   {

@@ -44,11 +44,18 @@ CREATE TABLE videos (
   attempt INTEGER NOT NULL DEFAULT 0,
   losses INTEGER NOT NULL DEFAULT 0,
   preview_step INTEGER NOT NULL DEFAULT 0,
-  bytes INTEGER NOT NULL DEFAULT 0
+  bytes INTEGER NOT NULL DEFAULT 0,
+  webhook_tries INTEGER NOT NULL DEFAULT 0,
+  webhook_ms INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX queue ON videos(status, model, priority DESC, sequence);
 CREATE INDEX owners ON videos(owner, sequence);
 CREATE INDEX ends ON videos(status, completed_ms);
+CREATE INDEX webhooks ON videos(webhook_ms) WHERE webhook_ms > 0;
+CREATE TRIGGER ended AFTER UPDATE OF status ON videos
+  WHEN new.status IN ('completed', 'failed', 'cancelled') AND new.status <> old.status
+    AND json_extract(new.settings, '$.webhook_url') <> ''
+  BEGIN UPDATE videos SET webhook_ms = new.completed_ms WHERE id = new.id; END;
 CREATE UNIQUE INDEX keys ON videos(owner, idempotency_key) WHERE idempotency_key <> '';
 )";
 constexpr const char* kColumns =

@@ -133,6 +133,11 @@ class JobStore {
   // Puts a job back into the queue, in its old place.
   bool release(const std::string& id, const std::string& worker);
 
+  // The job of the webhook that has been due for longest; if it is not forgotten, it is due again
+  // later, until it has been tried nine times. Nothing if none is due.
+  std::optional<Job> next_webhook();
+  void forget_webhook(const std::string& id);
+
   // Forgets jobs whose time is over. Call it now and then.
   void expire();
 

@@ -29,6 +29,9 @@ void ServeConfig::check() const {
   if (devices.empty()) {
     throw InputError("`devices`: found none, expected at least one");
   }
+  if (webhooks.empty() != webhook_secret.empty()) {
+    throw InputError("`webhooks` and `webhook_secret`: found one of them, expected both or none");
+  }
   const bool is_own_machine = host.starts_with("127.") || host == "::1";
   if (keys.empty() && !is_own_machine && !open_to_all) {
     throw InputError("`host`: found " + host +

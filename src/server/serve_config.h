@@ -23,6 +23,8 @@ struct ServeConfig {
   std::string new_key;
   bool open_to_all = false;
   std::vector<std::string> origins;
+  std::vector<std::string> webhooks;
+  std::string webhook_secret;
   std::string container = "mp4";
   int64_t preview = 10;
   int64_t max_queued = 64;
@@ -57,6 +59,10 @@ struct ServeConfig {
     field("new_key", new_key, "name of a key to draw and print, with its line for `keys`, instead");
     field("open_to_all", open_to_all, "listen on any address without keys");
     field("origins", origins, "pages of other hosts that may use the API: https://example.org");
+    field("webhooks", webhooks,
+          "addresses that may be told of the end of videos: https://hooks.example.org");
+    field("webhook_secret", webhook_secret,
+          "file with whsec_ and the base64 of the key that signs webhooks");
     field("container", container, "of the videos: mp4 or webm");
     field("preview", preview, "steps between two previews; 0: none");
     field("max_queued", max_queued, "videos that may wait; more are refused with status 429");

@@ -254,6 +254,9 @@ VideoSettings settle(const VideoRequest& request, const RequestLimits& limits,
   if (request.lora_scale && !request.lora) {
     throw wrong_field("lora_scale", "found it without lora");
   }
+  if (request.webhook_url && !is_at(limits.webhooks, *request.webhook_url)) {
+    throw wrong_field("webhook_url", "the operator of this server does not allow this address");
+  }
   const Size size = size_of(request, limits, model);
   int64_t seed = request.seed.value_or(-1);
   if (seed == -1) {
@@ -271,7 +274,8 @@ VideoSettings settle(const VideoRequest& request, const RequestLimits& limits,
           .seed = seed,
           .lora = request.lora.value_or(""),
           .lora_scale = request.lora_scale.value_or(1),
-          .priority = request.priority.value_or(0)};
+          .priority = request.priority.value_or(0),
+          .webhook_url = request.webhook_url.value_or("")};
 }
 
 json request_schema(const RequestLimits& limits, const ModelCard& model, bool is_form) {

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "server/http/web_address.h"
 #include "server/model_card.h"
 
 namespace ospnext {
@@ -19,6 +20,7 @@ struct RequestLimits {
   int64_t height = 1280;
   int64_t frames = 161;
   int64_t steps = 100;
+  std::vector<WebAddress> webhooks = {};  // where they may go
 };
 
 // Rules of fields. A text has `low` to `high` characters; a number is `offset` more than a multiple
@@ -36,7 +38,7 @@ struct RealRule {
 // A request as it was sent; what was not said is the model's own choice. The names are those of
 // OpenAI's API, and for the rest those of SGLang and vLLM-Omni.
 struct VideoRequest {
-  std::optional<std::string> prompt, model, size, negative_prompt, lora;
+  std::optional<std::string> prompt, model, size, negative_prompt, lora, webhook_url;
   std::optional<int64_t> width, height, num_frames, num_inference_steps, seed, priority;
   std::optional<double> seconds, fps, guidance_scale, flow_shift, lora_scale;
 
@@ -68,6 +70,8 @@ struct VideoRequest {
     field("lora_scale", lora_scale, RealRule{-10, 10}, "strength of the LoRA; 1 if not said");
     field("priority", priority, WholeRule{-100, 100},
           "videos of a higher one are made first; 0 if not said");
+    field("webhook_url", webhook_url, TextRule{8, 2000},
+          "is told of the end of the video, where the operator allows it");
   }
 };
 
@@ -92,6 +96,7 @@ struct VideoSettings {
   std::string lora;  // "": none
   double lora_scale = 1;
   int64_t priority = 0;
+  std::string webhook_url;  // "": none
 
   template <class Visitor>
   void visit(Visitor&& field) {
@@ -108,6 +113,7 @@ struct VideoSettings {
     field("lora", lora, "");
     field("lora_scale", lora_scale, "");
     field("priority", priority, "");
+    field("webhook_url", webhook_url, "");
   }
 
   // Pixels that the transformer computes, over all steps and passes: what its time grows with.

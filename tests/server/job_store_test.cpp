@@ -36,7 +36,8 @@ class Jobs : public testing::Test {
                          .seed = 7,
                          .lora = "",
                          .lora_scale = 1,
-                         .priority = priority},
+                         .priority = priority,
+                         .webhook_url = ""},
             .remixed_from = "",
             .idempotency_key = "",
             .request = prompt};
@@ -289,6 +290,43 @@ TEST_F(Jobs, TimeLeftComesFromVideosThatWereMade) {
   store.report(second.id, "w", 50, 0);
   EXPECT_DOUBLE_EQ(*store.outlook(*store.find(second.id, "me")).eta_seconds, 8);  // by its own pace
   EXPECT_DOUBLE_EQ(*store.outlook(third).eta_seconds, 10 + 20);
+}
+
+TEST_F(Jobs, AWebhookIsDueAtTheEndAndThenLessAndLessOften) {
+  JobStore store = open();
+  Submission told = request("told");
+  told.settings.webhook_url = "https://hooks.example.org/x";
+  const Job job = store.submit(told).job;
+  const Job silent = store.submit(request("silent")).job;
+  EXPECT_FALSE(store.next_webhook());
+  store.cancel(silent.id, "me");
+  EXPECT_FALSE(store.next_webhook());
+  store.claim("m", "w");
+  store.fail(job.id, "w", "x", "y");
+  const auto due = store.next_webhook();
+  ASSERT_TRUE(due);
+  EXPECT_EQ(due->id, job.id);
+  EXPECT_EQ(due->status, JobStatus::kFailed);
+  int tries = 1;
+  for (int64_t minutes = 0; minutes < 24 * 60; ++minutes) {
+    EXPECT_FALSE(store.next_webhook() && store.next_webhook());  // never twice at a time
+    now_ms_ += 60'000;
+    tries += store.next_webhook() ? 1 : 0;
+  }
+  EXPECT_GE(tries, 4);
+  EXPECT_LE(tries, 9);
+}
+
+TEST_F(Jobs, AWebhookThatWasTakenIsNotDueAgain) {
+  JobStore store = open();
+  Submission told = request("told");
+  told.settings.webhook_url = "https://hooks.example.org/x";
+  const Job job = store.submit(told).job;
+  store.cancel(job.id, "me");
+  ASSERT_TRUE(store.next_webhook());
+  store.forget_webhook(job.id);
+  now_ms_ += 100'000'000;
+  EXPECT_FALSE(store.next_webhook());
 }
 
 TEST_F(Jobs, ALockedDatabaseIsAnErrorThatChangesNothing) {

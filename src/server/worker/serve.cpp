@@ -14,6 +14,7 @@
 #include "server/digest.h"
 #include "server/http/server.h"
 #include "server/video_api.h"
+#include "server/webhooks.h"
 #include "server/worker/video_worker.h"
 
 namespace ospnext {
@@ -120,7 +121,8 @@ ApiSettings api_settings(const ServeConfig& config, const ModelCard& card) {
                      .width = config.max_width,
                      .height = config.max_height,
                      .frames = config.max_frames,
-                     .steps = config.max_steps},
+                     .steps = config.max_steps,
+                     .webhooks = parse_origins(config.webhooks, "`webhooks`")},
           .creations_per_minute = config.max_per_minute,
           .origins = config.origins,
           .hosts = is_alone
@@ -238,6 +240,34 @@ class Workers {
   std::vector<std::future<void>> threads_;
 };
 
+// Sends webhooks in a thread of its own, as long as it lives.
+class WebhookSender {
+ public:
+  WebhookSender(JobStore& store, const fs::path& secret, ServerLog& log)
+      : webhooks_(store, secret, [&log](const std::string& line) { log.write(line); }),
+        thread_([this, &log] { work(log); }) {}
+  ~WebhookSender() {
+    over_.cancel();
+    thread_.join();
+  }
+
+ private:
+  void work(ServerLog& log) {
+    while (!over_.cancelled()) {
+      try {
+        webhooks_.send_due();
+      } catch (const DatabaseError& error) {
+        log.write("database: " + std::string(error.what()));
+      }
+      std::this_thread::sleep_for(milliseconds(200));
+    }
+  }
+
+  Webhooks webhooks_;
+  CancellationToken over_;
+  std::thread thread_;
+};
+
 std::string url_of(const ServeConfig& config, const HttpServer& server) {
   const bool is_v6 = config.host.find(':') != std::string::npos;
   return "http://" + (is_v6 ? "[" + config.host + "]" : config.host) + ":" +
@@ -284,6 +314,10 @@ void serve(const ServeConfig& config, const CancellationToken& cancel) {
   ServerLog log;
   Metrics metrics;
   Bell bell;
+  std::optional<WebhookSender> webhooks;
+  if (!config.webhook_secret.empty()) {
+    webhooks.emplace(store, config.webhook_secret, log);
+  }
   VideoApi api(
       api_settings(config, card), std::move(keys), store, metrics,
       [&](const std::string& line) { log.write(line); }, [&] { bell.ring(); });

@@ -58,7 +58,8 @@ class Worker : public testing::Test {
                            .seed = 7,
                            .lora = "",
                            .lora_scale = 1,
-                           .priority = 0};
+                           .priority = 0,
+                           .webhook_url = ""};
     if (change) {
       change(video);
     }
