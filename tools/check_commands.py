@@ -7,7 +7,9 @@ Commands are the lines of code blocks, fenced as `sh` or indented, and the code 
 that begin with a program. Each is checked in one of three ways:
 
   run    in a scratch copy of the repository's files, one for each document, so that a command finds
-         what those before it made. SHORTENED says which flags are set to keep the time small.
+         what those before it made. SHORTENED says which flags are set to keep the time small. A
+         server that a line starts goes on until the document ends; curl asks it, and video_ID
+         stands for the newest id in its answers.
   flags  the program reads the command and refuses it, with status 2 and a sentence that names a
          file which is not there: the one that the reader must bring, or, for code spans and for
          commands that need a GPU or much time, a --config of our own, which it misses only after it
@@ -19,6 +21,7 @@ No GPU is visible to what is run, so that all machines check the same.
 """
 import collections
 import concurrent.futures
+import contextlib
 import itertools
 import os
 import pathlib
@@ -30,7 +33,7 @@ import sys
 import tempfile
 import typing
 
-from markdown_commands import (FILE_COMMANDS, LAUNCHERS, OURS, SCRIPT, SYSTEM_COMMANDS,
+from markdown_commands import (CLIENTS, FILE_COMMANDS, LAUNCHERS, OURS, SCRIPT, SYSTEM_COMMANDS,
                                TEST_PROGRAM, VARIABLE, Problem, read_document)
 
 RUN, FLAGS, NAME, WRONG = "run", "flags", "name", "wrong"
@@ -60,6 +63,7 @@ NEEDS = (
     Need(r"--size (14b|1\.3b)\b|\bbench\b", r"\bGB\b|\bGPUs?\b", is_file=False),
 )
 
+SERVED = re.compile(r"http://127\.0\.0\.1:8000")  # what documents call the server that they start
 SHELL_SYNTAX = re.compile(r"[|<>;&$(`].*|.*\$[({\w].*")
 FOLDERS = ("benchmarks", "configs", "docs", "models", "src", "tests", "tools")
 NOWHERE = "this-file-is-not-there.json"
@@ -98,6 +102,7 @@ class Session:
         self.root, self.folder = pathlib.Path(root), pathlib.Path(folder)
         self.not_made = []  # what commands would have written that were not run
         self.read = []  # commands whose flags the program has read
+        self.server, self.url, self.video = None, "", "video_ID"
         for name in FOLDERS:
             if (self.root / name).is_dir():
                 shutil.copytree(self.root / name, self.folder / name)
@@ -123,6 +128,9 @@ class Session:
                 self.read_flags(without_placeholders(words))
                 return FLAGS, "in a sentence"
             return self.check_ours(words, command.section)
+        if words[0] in CLIENTS and not command.in_sentence:
+            self.ask(words)
+            return RUN, "of the server"
         if words[0] in FILE_COMMANDS and not command.in_sentence:
             if self.not_there(words):
                 return NAME, f"{self.not_there(words)[0]} was not made"
@@ -141,6 +149,9 @@ class Session:
                               f"does not say so: expected {need.in_text} in it")
         absent = [thing for need, thing in needs if need.is_file] + self.not_there(inputs(words))
         if not needs and not absent:
+            if words[1] == "serve":
+                self.serve(words)
+                return RUN, "until the document ends"
             values = shorter_values(words)
             self.run(with_values(words, values), expected=0)
             return RUN, "with " + " ".join(map(" ".join, values.items())) if values else "as it is"
@@ -198,6 +209,35 @@ class Session:
                           f"{expected}: {message}")
         return message
 
+    def serve(self, words):
+        """Starts a server on a free port. Throws Problem if it does not come to listen."""
+        self.server = subprocess.Popen(with_values(words, {"--port": "0"}), cwd=self.folder,
+                                       env=self.environment, stdout=subprocess.PIPE, text=True,
+                                       stderr=subprocess.DEVNULL)
+        line = self.server.stdout.readline()
+        if not line.startswith("listening on "):
+            raise Problem("expected it to listen")
+        self.url = line.split()[-1]
+
+    def ask(self, words):
+        """Runs curl against the server. Throws Problem for a refusal."""
+        words = [SERVED.sub(self.url, word).replace("video_ID", self.video) for word in words]
+        if not any(self.url in word for word in words) or not self.url:
+            raise Problem("expected a server that an earlier command of the document started")
+        done = subprocess.run([*words, "--fail-with-body", "--no-progress-meter", "--noproxy", "*"],
+                              cwd=self.folder, env=self.environment, check=False, text=True,
+                              capture_output=True, errors="replace", timeout=MAX_SECONDS)
+        if done.returncode != 0:
+            raise Problem(f"`{shlex.join(words)}` was refused: {done.stdout} {done.stderr}")
+        found = re.search(r'"id": ?"(video_[0-9a-f]+)"', done.stdout)
+        self.video = found[1] if found else self.video
+
+    def close(self):
+        """Ends the server, if one was started."""
+        if self.server:
+            self.server.kill()
+            self.server.communicate()
+
     def look_up(self, words):
         """Finds what a command that is not run stands for. Throws Problem if it is not there."""
         program, *arguments = words
@@ -224,8 +264,9 @@ def check_document(root, document, program):
     name, verdicts = document.relative_to(root), []
     commands, unreadable = read_document(document.read_text(encoding="utf-8"))
     verdicts += [Verdict(WRONG, f"{name}:{line}", sentence) for line, sentence in unreadable]
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as session_ends:
         session = Session(root, program, folder)
+        session_ends.callback(session.close)
         for command in commands:
             place = f"{name}:{command.line}"
             try:

@@ -40,6 +40,7 @@ echo 'extern "C" int LLVMFuzzerTestOneInput(const unsigned char*, unsigned long)
   fail "$cxx cannot build for libFuzzer; on Debian 12: apt-get install clang libclang-rt-14-dev"
 
 # Sources of the readers, free of torch, once for all entries; ccache spares what did not change.
+cmake -DFOLDER=src/server/page -DOUTPUT="$out/page_files.cpp" -P cmake/EmbedPage.cmake
 flags=(-std=c++20 -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined
   -fno-sanitize-recover=all -DOSPNEXT_LIBFUZZER -Isrc -Itests)
 launcher=$(command -v ccache || true)
@@ -49,7 +50,9 @@ compile() {
   $launcher "$cxx" "${flags[@]}" -c "$1" -o "$object"
 }
 running=0
-for source in src/io/readers/*.cpp src/text/tokenizer_model_check.cpp "${readers[@]/#/tests/fuzz/}"; do
+shopt -s extglob
+server=(src/server/!(serve_config|webhooks).cpp src/server/http/!(server|client).cpp "$out/page_files.cpp")
+for source in src/io/readers/*.cpp src/text/tokenizer_model_check.cpp "${server[@]}" "${readers[@]/#/tests/fuzz/}"; do
   compile "${source%.cpp}.cpp" &
   running=$((running + 1))
   [ $running -lt "$jobs" ] || { wait -n || fail "the readers do not compile"; running=$((running - 1)); }
@@ -60,7 +63,7 @@ while [ $running -gt 0 ]; do
 done
 for reader in "${readers[@]}"; do
   "$cxx" -fsanitize=fuzzer,address,undefined "$out/objects/tests_fuzz_$reader.o" "$out"/objects/src_*.o \
-    -lz -lpng -lyaml-cpp -lsentencepiece -o "$out/$reader"
+    "$out"/objects/*_page_files.o -lz -lpng -lyaml-cpp -lsentencepiece -lsqlite3 -lcrypto -o "$out/$reader"
 done
 
 # An input may cost a second and 200 MB. The sanitizers take about half of the speed, and memory of their

@@ -14,8 +14,9 @@ SCRIPT = re.compile(r"(tools|benchmarks)/\S*\.\w+")
 TEST_PROGRAM = re.compile(r"build/\w+/tests/(\w+)")
 LAUNCHERS = {"torchrun", "srun", "mpirun"}
 FILE_COMMANDS = {"cp", "rm", "mkdir", "ls", "cat"}
+CLIENTS = {"curl"}
 SYSTEM_COMMANDS = {"apt-get", "cd", "git", "sudo"}
-PROGRAMS = LAUNCHERS | FILE_COMMANDS | SYSTEM_COMMANDS | {"make", "cmake", "python", "python3"}
+PROGRAMS = LAUNCHERS | FILE_COMMANDS | CLIENTS | SYSTEM_COMMANDS | {"make", "cmake", "python", "python3"}
 VARIABLE = re.compile(r"[A-Z_]+=")
 
 

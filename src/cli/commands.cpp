@@ -9,6 +9,10 @@ namespace ospnext {
 const std::vector<Command>& commands() {
   static const std::vector<Command> list = {
       {"generate", "make videos from prompts", run_generate},
+      {"serve",
+       "make videos for others: a page, an API and a queue",
+       run_serve,
+       {.keep_freed_memory = true}},
       {"launch", "run a command in several processes that work together", run_launch},
       {"plan", "predict what a model takes on several GPUs", run_plan},
       {"stage", "run one stage of the pipeline on files", run_stage},

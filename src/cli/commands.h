@@ -20,6 +20,7 @@ struct Command {
 };
 
 void run_generate(const Arguments& arguments, const CancellationToken& cancel);
+void run_serve(const Arguments& arguments, const CancellationToken& cancel);
 void run_stage(const Arguments& arguments, const CancellationToken& cancel);
 void run_train_vae(const Arguments& arguments, const CancellationToken& cancel);
 void run_train(const Arguments& arguments, const CancellationToken& cancel);

@@ -288,7 +288,7 @@ void run_generate(const Arguments& arguments, const CancellationToken& cancel) {
   std::optional<VideoFiles> files;
   std::vector<size_t> to_make;
   if (leads) {
-    files.emplace(config, samples, device, progress);
+    files.emplace(config, samples, device, progress, &std::cout);
     to_make = files->to_make();
   }
   std::vector<VideoSample> missing;

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <iostream>
+#include <ostream>
 
 #include "core/error.h"
 #include "core/fields.h"
@@ -19,19 +19,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
-
-constexpr int64_t kPreviewSide = 512;  // pixels; longest side of a preview
-
-// frame [3, 1, H, W] in [-1, 1] -> [h, w, 3] uint8, shrunk to a small picture by area averaging.
-at::Tensor small_picture(const at::Tensor& frame) {
-  const int64_t height = frame.size(2), width = frame.size(3);
-  const int64_t longer = std::max({height, width, kPreviewSide});
-  const at::Tensor shrunk =
-      at::adaptive_avg_pool2d(frame.to(torch::kFloat32).select(1, 0),
-                              {std::max<int64_t>(1, height * kPreviewSide / longer),
-                               std::max<int64_t>(1, width * kPreviewSide / longer)});  // [3, h, w]
-  return video_to_pixels(shrunk.unsqueeze(1))[0];                                      // [h, w, 3]
-}
 
 bool all_exist(const GenerateConfig& config) {
   std::error_code ignored;
@@ -96,6 +83,16 @@ void check_made_alike(const fs::path& sidecar, const GenerateConfig& wanted) {
 
 }  // namespace
 
+at::Tensor small_picture(const at::Tensor& frame, int64_t side) {
+  const int64_t height = frame.size(2), width = frame.size(3);
+  const int64_t longer = std::max({height, width, side});
+  const at::Tensor shrunk =
+      at::adaptive_avg_pool2d(frame.to(torch::kFloat32).select(1, 0),
+                              {std::max<int64_t>(1, height * side / longer),
+                               std::max<int64_t>(1, width * side / longer)});  // [3, h, w]
+  return video_to_pixels(shrunk.unsqueeze(1))[0];                              // [h, w, 3]
+}
+
 json run_record(const Progress& progress, size_t begin, at::Device device) {
   const PeakMemory peak = peak_memory(device);
   const auto& stages = progress.stage_seconds();
@@ -111,8 +108,8 @@ json run_record(const Progress& progress, size_t begin, at::Device device) {
 }
 
 VideoFiles::VideoFiles(const GenerateConfig& config, const std::vector<VideoSample>& samples,
-                       at::Device device, const Progress& progress)
-    : config_(config), samples_(samples), device_(device), progress_(progress) {
+                       at::Device device, const Progress& progress, std::ostream* names)
+    : config_(config), samples_(samples), device_(device), progress_(progress), names_(names) {
   for (size_t i = 0; i < samples.size(); ++i) {
     if (!config.skip_existing || !is_made(i)) {
       to_make_.push_back(i);
@@ -186,7 +183,7 @@ bool VideoFiles::wants_preview(size_t, int64_t done) {
 void VideoFiles::preview(size_t sample, int64_t done, const at::Tensor& frame) {
   const fs::path file = preview_file(config_.output, to_make_[sample], samples_.size(), done);
   try {
-    write_text_file(file, encode_png(small_picture(frame)));
+    write_text_file(file, encode_png(small_picture(frame, kPreviewSide)));
   } catch (const std::runtime_error& error) {  // not a reason to lose the video
     warn(std::string("no preview: ") + error.what());
   }
@@ -232,7 +229,9 @@ void VideoFiles::finished(size_t sample) {
   writer_->commit();
   sidecar.commit();
   writer_.reset();
-  std::cout << config_of(index).output << std::endl;
+  if (names_ != nullptr) {
+    *names_ << config_of(index).output << std::endl;
+  }
   if (config_.save_video_tensor.empty()) {
     return;
   }

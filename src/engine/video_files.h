@@ -2,6 +2,7 @@
 #pragma once
 
 #include <future>
+#include <iosfwd>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -23,11 +24,11 @@ namespace ospnext {
 class VideoFiles final : public VideoReceiver {
  public:
   // `samples` are all videos of the command, possibly more than this run makes. `progress` provides
-  // the seconds of the stages. Throws InputError if an output cannot be written, and with
-  // `skip_existing` if an existing video was made with another configuration. Leaves no file
-  // behind.
+  // the seconds of the stages. The name of each finished video is a line in `names`, which may be
+  // null. Throws InputError if an output cannot be written, and with `skip_existing` if an existing
+  // video was made with another configuration. Leaves no file behind.
   VideoFiles(const GenerateConfig& config, const std::vector<VideoSample>& samples,
-             at::Device device, const Progress& progress);
+             at::Device device, const Progress& progress, std::ostream* names);
 
   // Indices of the samples to make: all, or with `skip_existing` the missing ones.
   const std::vector<size_t>& to_make() const { return to_make_; }
@@ -52,6 +53,7 @@ class VideoFiles final : public VideoReceiver {
   const std::vector<VideoSample>& samples_;
   at::Device device_;
   const Progress& progress_;
+  std::ostream* names_;
   std::vector<size_t> to_make_;
   std::optional<OutputLock> lock_;
   size_t reported_stages_ = 0;  // of progress_, in records of earlier videos
@@ -60,6 +62,12 @@ class VideoFiles final : public VideoReceiver {
   std::future<void> writing_;
   std::vector<at::Tensor> latents_, frames_, videos_;
 };
+
+inline constexpr int64_t kPreviewSide = 512;  // pixels; longest side of a preview
+
+// frame [3, 1, H, W] in [-1, 1] -> [h, w, 3] uint8 of at most `side` pixels a side, shrunk by area
+// averaging.
+at::Tensor small_picture(const at::Tensor& frame, int64_t side);
 
 // Seconds of the stages from index `begin` on, and the peak memory.
 nlohmann::json run_record(const Progress& progress, size_t begin, at::Device device);

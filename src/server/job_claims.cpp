@@ -1,0 +1,184 @@
+// What workers do with the jobs of a store, and what time does.
+#include <algorithm>
+
+#include "server/job_store.h"
+
+namespace ospnext {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int64_t kMostLosses = 3;  // servers that a job may take with it
+
+}  // namespace
+
+int64_t JobStore::expiry_of(int64_t end_ms) const {
+  return limits_.keep_seconds == 0 ? 0 : end_ms + limits_.keep_seconds * 1000;
+}
+
+// The job to make next, and whether it was lost by another worker too often.
+std::optional<std::pair<Job, bool>> JobStore::next_job(Database& database,
+                                                       const std::string& model) {
+  Statement next(
+      database,
+      "SELECT id, owner, model, status, progress, created_ms, started_ms, completed_ms, "
+      "expires_ms, settings, remixed_from, error_code, error_message, attempt, preview_step, "
+      "losses FROM videos WHERE model = ? AND (status = 'queued' OR (status = 'in_progress' "
+      "AND lease_ms < ?)) ORDER BY status, priority DESC, sequence LIMIT 1");
+  next.bind(model, clock_());
+  if (!next.step()) {
+    return std::nullopt;
+  }
+  Job job = job_of(next);
+  const bool is_lost = job.status == JobStatus::kInProgress && next.whole(15) + 1 >= kMostLosses;
+  return std::pair(std::move(job), is_lost);
+}
+
+std::optional<Job> JobStore::claim(const std::string& model, const std::string& worker) {
+  {
+    const std::lock_guard lock(quick_.mutex);
+    if (!next_job(quick_.database, model)) {
+      return std::nullopt;  // mostly; without making others wait
+    }
+  }
+  const std::lock_guard lock(durable_.mutex);
+  Transaction transaction(durable_.database);
+  auto next = next_job(durable_.database, model);
+  while (next && next->second) {
+    Statement(
+        durable_.database,
+        "UPDATE videos SET status = 'failed', completed_ms = ?, expires_ms = ?, error_code = "
+        "'server_stopped', error_message = 'the server stopped three times while it made this "
+        "video' WHERE id = ?")
+        .bind(clock_(), expiry_of(clock_()), next->first.id)
+        .run();
+    next = next_job(durable_.database, model);
+  }
+  if (next) {
+    Job& job = next->first;
+    Statement(
+        durable_.database,
+        "UPDATE videos SET losses = losses + (status = 'in_progress'), status = 'in_progress', "
+        "worker = ?, lease_ms = ?, attempt = attempt + 1, started_ms = ?, progress = 0, "
+        "preview_step = 0 WHERE id = ?")
+        .bind(worker, clock_() + limits_.lease_ms, clock_(), job.id)
+        .run();
+    job.status = JobStatus::kInProgress;
+    job.attempt += 1;
+    job.started_ms = clock_();
+    job.progress = job.preview_step = 0;
+  }
+  transaction.commit();
+  return next ? std::optional(next->first) : std::nullopt;
+}
+
+bool JobStore::renew(const std::string& id, const std::string& worker) {
+  const std::lock_guard lock(quick_.mutex);
+  Statement update(quick_.database,
+                   "UPDATE videos SET lease_ms = ? WHERE id = ? AND worker = ? AND status = "
+                   "'in_progress'");
+  return update.bind(clock_() + limits_.lease_ms, id, worker).run() > 0;
+}
+
+bool JobStore::report(const std::string& id, const std::string& worker, int64_t progress,
+                      int64_t preview_step) {
+  const std::lock_guard lock(quick_.mutex);
+  Statement update(
+      quick_.database,
+      "UPDATE videos SET progress = ?, preview_step = ? WHERE id = ? AND worker = ? AND "
+      "status = 'in_progress'");
+  return update.bind(progress, preview_step, id, worker).run() > 0;
+}
+
+bool JobStore::end(const std::string& id, const std::string& worker, JobStatus status,
+                   int64_t bytes, const std::string& code, const std::string& message) {
+  const std::lock_guard lock(durable_.mutex);
+  Statement update(
+      durable_.database,
+      "UPDATE videos SET status = ?, progress = CASE WHEN ? THEN 100 ELSE progress END, "
+      "completed_ms = ?, expires_ms = ?, bytes = ?, error_code = ?, error_message = ?, "
+      "worker = '' WHERE id = ? AND worker = ? AND status = 'in_progress'");
+  const int64_t now = clock_();
+  return update
+             .bind(status_name(status), status == JobStatus::kCompleted, now, expiry_of(now), bytes,
+                   code, message, id, worker)
+             .run() > 0;
+}
+
+bool JobStore::complete(const std::string& id, const std::string& worker, int64_t bytes) {
+  return end(id, worker, JobStatus::kCompleted, bytes, "", "");
+}
+
+bool JobStore::fail(const std::string& id, const std::string& worker, const std::string& code,
+                    const std::string& message) {
+  return end(id, worker, JobStatus::kFailed, 0, code, message);
+}
+
+bool JobStore::release(const std::string& id, const std::string& worker) {
+  const std::lock_guard lock(durable_.mutex);
+  Statement update(
+      durable_.database,
+      "UPDATE videos SET status = 'queued', worker = '', progress = 0, preview_step = 0, "
+      "started_ms = 0 WHERE id = ? AND worker = ? AND status = 'in_progress'");
+  return update.bind(id, worker).run() > 0;
+}
+
+std::optional<Job> JobStore::next_webhook() {
+  constexpr int64_t kMostTries = 9;
+  constexpr int64_t kFirstPauseMs = 40'000;  // doubled each time: five hours in all
+  const std::lock_guard lock(durable_.mutex);
+  Transaction transaction(durable_.database);
+  Statement next(
+      durable_.database,
+      "SELECT id, owner, webhook_tries FROM videos WHERE webhook_ms > 0 AND webhook_ms <= ? "
+      "AND status <> 'deleted' ORDER BY webhook_ms LIMIT 1");
+  if (!next.bind(clock_()).step()) {
+    return std::nullopt;
+  }
+  const std::string id = next.text(0), owner = next.text(1);
+  const int64_t tries = next.whole(2) + 1;
+  const int64_t again = tries < kMostTries ? clock_() + (kFirstPauseMs << (tries - 1)) : 0;
+  Statement(durable_.database, "UPDATE videos SET webhook_tries = ?, webhook_ms = ? WHERE id = ?")
+      .bind(tries, again, id)
+      .run();
+  transaction.commit();
+  return find(id, owner);
+}
+
+void JobStore::forget_webhook(const std::string& id) {
+  const std::lock_guard lock(durable_.mutex);
+  Statement(durable_.database, "UPDATE videos SET webhook_ms = 0 WHERE id = ?").bind(id).run();
+}
+
+void JobStore::expire() {
+  std::vector<std::string> gone;
+  {
+    const std::lock_guard lock(durable_.mutex);
+    const int64_t now = clock_();
+    Statement(
+        durable_.database,
+        "UPDATE videos SET status = 'deleted', idempotency_key = '', bytes = 0 WHERE expires_ms > "
+        "0 AND expires_ms < ? AND status IN ('completed', 'failed', 'cancelled')")
+        .bind(now)
+        .run();
+    // A worker stops writing soon after its lease is refused.
+    Statement rows(durable_.database,
+                   "SELECT id FROM videos WHERE status = 'deleted' AND lease_ms < ?");
+    rows.bind(now - 2 * limits_.lease_ms);
+    while (rows.step()) {
+      gone.push_back(rows.text(0));
+    }
+  }
+  for (const std::string& id : gone) {
+    std::error_code error;
+    fs::remove_all(folder_of(id), error);
+    if (!error) {
+      const std::lock_guard lock(durable_.mutex);
+      Statement(durable_.database, "DELETE FROM videos WHERE id = ? AND status = 'deleted'")
+          .bind(id)
+          .run();
+    }
+  }
+}
+
+}  // namespace ospnext

@@ -1,0 +1,295 @@
+#include "server/video_request.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <random>
+#include <type_traits>
+
+#include "core/utf8.h"
+#include "io/readers/bounded_json.h"
+#include "server/api_error.h"
+
+namespace ospnext {
+namespace {
+
+using nlohmann::json;
+
+// Fields of other servers that ask for what a model of text to video cannot do.
+constexpr std::pair<const char*, const char*> kImpossible[] = {
+    {"input_reference", "it makes videos of text alone, not of images or videos"},
+    {"image_reference", "it makes videos of text alone, not of images or videos"},
+    {"video_reference", "it makes videos of text alone, not of images or videos"},
+    {"audio_reference", "it makes no sound"},
+    {"video", "it makes videos of text alone, not of images or videos"},
+    {"characters", "it knows no characters"},
+    {"guidance_scale_2", "it has one transformer, so guidance_scale is the only one"},
+    {"boundary_ratio", "it has one transformer, so there is no boundary"},
+    {"true_cfg_scale", "expected guidance_scale"},
+    {"output_path", "the server chooses where its files are"},
+};
+
+std::string number_text(double number) {
+  return json(number).dump();
+}
+
+// A number that is written as text. Nothing if it is none.
+template <class Number>
+std::optional<Number> parse_number(const std::string& text) {
+  Number number = 0;
+  const auto [stopped, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  return error == std::errc() && stopped == text.data() + text.size() ? std::optional(number)
+                                                                      : std::nullopt;
+}
+
+void check_value(const std::string& name, const std::string& text, const TextRule& rule) {
+  if (!is_utf8(text)) {
+    throw wrong_field(name, "expected UTF-8");
+  }
+  const int64_t size = std::count_if(text.begin(), text.end(), [](unsigned char byte) {
+    return (byte & 0xc0) != 0x80;  // the first byte of a character
+  });
+  if (size < rule.low || size > rule.high) {
+    throw wrong_field(name, "found " + std::to_string(size) + " characters, expected " +
+                                std::to_string(rule.low) + " to " + std::to_string(rule.high));
+  }
+}
+
+void check_value(const std::string& name, int64_t value, const WholeRule& rule) {
+  const bool is_step = rule.step == 0 || (value - rule.offset) % rule.step == 0;
+  if (value < rule.low || value > rule.high || !is_step) {
+    std::string expected = std::to_string(rule.low) + " to " + std::to_string(rule.high);
+    if (rule.step > 0) {
+      expected += rule.offset == 0 ? ", a multiple of " + std::to_string(rule.step)
+                                   : ", " + std::to_string(rule.offset) +
+                                         " more than a multiple of " + std::to_string(rule.step);
+    }
+    throw wrong_field(name, "found " + std::to_string(value) + ", expected " + expected);
+  }
+}
+
+void check_value(const std::string& name, double value, const RealRule& rule) {
+  if (!(value >= rule.low && value <= rule.high)) {
+    throw wrong_field(name, "found " + number_text(value) + ", expected " + number_text(rule.low) +
+                                " to " + number_text(rule.high));
+  }
+}
+
+[[noreturn]] void refuse_type(const std::string& name, const json& found, const char* expected) {
+  throw wrong_field(name, "found " + shown(found) + ", expected " + expected);
+}
+
+// OpenAI's `seconds` is a number in a text.
+bool may_be_text(const std::string& name, bool is_form) {
+  return is_form || name == "seconds";
+}
+
+void read_value(const std::string& name, const json& found, bool,
+                std::optional<std::string>& value) {
+  if (!found.is_string()) {
+    refuse_type(name, found, "a text");
+  }
+  value = found.get<std::string>();
+}
+
+void read_value(const std::string& name, const json& found, bool is_form,
+                std::optional<int64_t>& value) {
+  if (found.is_string() && may_be_text(name, is_form)) {
+    value = parse_number<int64_t>(found.get<std::string>());
+  } else if (found.is_number_integer() &&
+             !(found.is_number_unsigned() && found.get<uint64_t>() > uint64_t{INT64_MAX})) {
+    value = found.get<int64_t>();
+  }
+  if (!value) {
+    refuse_type(name, found, "a whole number below 2^63");
+  }
+}
+
+void read_value(const std::string& name, const json& found, bool is_form,
+                std::optional<double>& value) {
+  if (found.is_string() && may_be_text(name, is_form)) {
+    value = parse_number<double>(found.get<std::string>());
+  } else if (found.is_number()) {
+    value = found.get<double>();
+  }
+  if (!value || !std::isfinite(*value)) {
+    refuse_type(name, found, "a number");
+  }
+}
+
+void refuse_unknown(const std::string& name, const std::string& known) {
+  for (const auto& [impossible, reason] : kImpossible) {
+    if (name == impossible) {
+      throw ApiError(400, "unsupported_parameter",
+                     "`" + name + "`: this model cannot do it: " + reason, name);
+    }
+  }
+  throw ApiError(
+      400, "unknown_parameter",
+      "`" + utf8_prefix(name, 60) + "`: there is no such field, expected one of " + known,
+      utf8_prefix(name, 60));
+}
+
+struct Size {
+  int64_t width, height;
+};
+
+// "832x480"
+Size parse_size(const std::string& text, const RequestLimits& limits, const ModelCard& model) {
+  const size_t cross = std::min(text.find('x'), text.size());
+  const auto width = parse_number<int64_t>(text.substr(0, cross));
+  const auto height = parse_number<int64_t>(text.substr(std::min(cross + 1, text.size())));
+  const std::string step = std::to_string(model.side_step);
+  if (!width || !height || *width < model.side_step || *height < model.side_step ||
+      *width % model.side_step != 0 || *height % model.side_step != 0 || *width > limits.width ||
+      *height > limits.height) {
+    throw wrong_field("size", "found " + shown(json(text)) +
+                                  ", expected WIDTHxHEIGHT of multiples of " + step +
+                                  " pixels, at most " + std::to_string(limits.width) + "x" +
+                                  std::to_string(limits.height));
+  }
+  return {*width, *height};
+}
+
+Size size_of(const VideoRequest& request, const RequestLimits& limits, const ModelCard& model) {
+  if (!request.size) {
+    return {request.width.value_or(model.width), request.height.value_or(model.height)};
+  }
+  const Size size = parse_size(*request.size, limits, model);
+  if (request.width.value_or(size.width) != size.width ||
+      request.height.value_or(size.height) != size.height) {
+    throw wrong_field("size", "found " + *request.size + " and another width or height");
+  }
+  return size;
+}
+
+int64_t frames_of(const VideoRequest& request, const RequestLimits& limits,
+                  const ModelCard& model) {
+  if (!request.seconds) {
+    return request.num_frames.value_or(model.num_frames);
+  }
+  const double frames = *request.seconds * request.fps.value_or(model.fps);
+  const int64_t rounded =
+      model.frame_step * std::llround(frames / static_cast<double>(model.frame_step)) + 1;
+  if (request.num_frames.value_or(rounded) != rounded) {
+    throw wrong_field("seconds", "found it and num_frames, expected one of them");
+  }
+  if (rounded > limits.frames) {
+    throw wrong_field("seconds", "found " + number_text(*request.seconds) + ", which is " +
+                                     std::to_string(rounded) + " frames, expected at most " +
+                                     std::to_string(limits.frames));
+  }
+  return rounded;
+}
+
+json schema_of(const TextRule& rule, bool) {
+  return {{"type", "string"}, {"minLength", rule.low}, {"maxLength", rule.high}};
+}
+json schema_of(const WholeRule& rule, bool) {
+  json schema = {{"type", "integer"}, {"minimum", rule.low}, {"maximum", rule.high}};
+  if (rule.step > 0 && rule.offset == 0) {
+    schema["multipleOf"] = rule.step;
+  }
+  return schema;
+}
+json schema_of(const RealRule& rule, bool is_text_too) {
+  const json number = {{"type", "number"}, {"minimum", rule.low}, {"maximum", rule.high}};
+  return is_text_too
+             ? json{{"anyOf", {number, {{"type", "string"}, {"pattern", "^[0-9]+([.][0-9]+)?$"}}}}}
+             : number;
+}
+
+}  // namespace
+
+VideoRequest read_request(const json& body, bool is_form, const RequestLimits& limits,
+                          const ModelCard& model) {
+  if (!body.is_object()) {
+    throw ApiError(400, "invalid_json", "the body: found " + shown(body) + ", expected an object");
+  }
+  VideoRequest request;
+  json unknown = body;
+  std::string known;
+  request.visit(limits, model, [&](const char* name, auto& value, const auto& rule, const char*) {
+    known += (known.empty() ? "" : ", ") + std::string(name);
+    const auto found = body.find(name);
+    if (found == body.end()) {
+      return;
+    }
+    unknown.erase(name);
+    if (!found->is_null()) {
+      read_value(name, *found, is_form, value);
+      check_value(name, *value, rule);
+    }
+  });
+  if (!unknown.empty()) {
+    refuse_unknown(unknown.begin().key(), known);
+  }
+  if (!request.prompt) {
+    throw ApiError(400, "missing_parameter",
+                   "`prompt`: missing, expected what the video should show", "prompt");
+  }
+  return request;
+}
+
+double VideoSettings::work() const {
+  const double passes = guidance_scale > 1 ? 2 : 1;
+  return static_cast<double>(width * height) * static_cast<double>(num_frames) *
+         static_cast<double>(num_inference_steps) * passes;
+}
+
+VideoSettings settle(const VideoRequest& request, const RequestLimits& limits,
+                     const ModelCard& model) {
+  if (request.model.value_or(model.id) != model.id) {
+    throw ApiError(
+        404, "model_not_found",
+        "`model`: found " + shown(json(*request.model)) + ", expected \"" + model.id + "\"",
+        "model");
+  }
+  if (request.lora && !model.loras.contains(*request.lora)) {
+    throw ApiError(404, "lora_not_found",
+                   "`lora`: found " + shown(json(*request.lora)) +
+                       ", expected one of those that /v1/loras lists",
+                   "lora");
+  }
+  if (request.lora_scale && !request.lora) {
+    throw wrong_field("lora_scale", "found it without lora");
+  }
+  if (request.webhook_url && !is_at(limits.webhooks, *request.webhook_url)) {
+    throw wrong_field("webhook_url", "the operator of this server does not allow this address");
+  }
+  const Size size = size_of(request, limits, model);
+  int64_t seed = request.seed.value_or(-1);
+  if (seed == -1) {
+    seed = std::random_device()();  // 32 bits, which programs of every language keep exactly
+  }
+  return {.prompt = *request.prompt,
+          .negative_prompt = request.negative_prompt.value_or(model.negative_prompt),
+          .width = size.width,
+          .height = size.height,
+          .num_frames = frames_of(request, limits, model),
+          .fps = request.fps.value_or(model.fps),
+          .num_inference_steps = request.num_inference_steps.value_or(model.num_inference_steps),
+          .guidance_scale = request.guidance_scale.value_or(model.guidance_scale),
+          .flow_shift = request.flow_shift.value_or(model.flow_shift),
+          .seed = seed,
+          .lora = request.lora.value_or(""),
+          .lora_scale = request.lora_scale.value_or(1),
+          .priority = request.priority.value_or(0),
+          .webhook_url = request.webhook_url.value_or("")};
+}
+
+json request_schema(const RequestLimits& limits, const ModelCard& model, bool is_form) {
+  json properties = json::object();
+  VideoRequest().visit(limits, model,
+                       [&](const char* name, auto&, const auto& rule, const char* help) {
+                         json schema = schema_of(rule, may_be_text(name, is_form));
+                         schema["description"] = help;
+                         properties[name] = schema;
+                       });
+  return {{"type", "object"},
+          {"required", {"prompt"}},
+          {"additionalProperties", false},
+          {"properties", properties}};
+}
+
+}  // namespace ospnext

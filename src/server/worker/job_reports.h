@@ -1,0 +1,74 @@
+// What a worker tells the store while it makes a video: that it lives, and how far it is.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "core/cancel.h"
+#include "core/progress.h"
+#include "server/job_store.h"
+#include "server/metrics.h"
+
+namespace ospnext {
+
+// Seconds that a worker takes, from its newest video: what tells how far a video is.
+struct Pace {
+  double denoise = 0;  // for one of VideoSettings::work(); 0: not known
+  double decode = 0;   // for one pixel of a frame
+
+  // The share of denoising in the time of such a video.
+  double denoise_share(const VideoSettings& settings) const;
+};
+
+// Renews the lease of a job in a thread of its own as long as it lives, and cancels the job when
+// there is a reason.
+class JobReports final : public StageWatcher {
+ public:
+  enum class Reason { kNone, kNotOurs, kTooLong, kAborted };
+
+  // `abort`: of the worker. `max_seconds`: that the job may take; 0: any number. `pace` is read
+  // and then kept up to date. All references outlive this object.
+  JobReports(JobStore& store, Metrics& metrics, const Job& job, const std::string& worker,
+             int64_t max_seconds, const CancellationToken& abort, Pace& pace);
+  ~JobReports() override;
+
+  // Set when the job has to end.
+  const CancellationToken& cancel() const { return cancel_; }
+  Reason reason() const { return reason_; }
+
+  void stepped(const Stage& stage) override;
+  void ended(const Stage& stage, double seconds) override;
+  void decoded(int64_t frames);
+  void previewed(int64_t step) { preview_step_ = step; }
+
+ private:
+  void watch();
+  void end_for(Reason reason);
+  void report(double done);
+
+  JobStore& store_;
+  Metrics& metrics_;
+  const Job& job_;
+  const std::string& worker_;
+  int64_t max_seconds_;
+  const CancellationToken& abort_;
+  Pace& pace_;
+  double denoise_share_;
+  CancellationToken cancel_;
+  std::atomic<Reason> reason_{Reason::kNone};
+  int64_t steps_ = 0;
+  int64_t preview_step_ = 0;
+  std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
+  std::chrono::steady_clock::time_point stepped_ = began_;
+  std::chrono::steady_clock::time_point reported_{};
+  std::mutex mutex_;
+  std::condition_variable over_;
+  bool is_over_ = false;
+  std::thread thread_;
+};
+
+}  // namespace ospnext

@@ -1,0 +1,266 @@
+// ospnext serve as a process: what clients see, kills, restarts and signals.
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <filesystem>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <set>
+#include <thread>
+
+#include "cli/launched_processes.h"
+#include "cli/run_ospnext.h"
+#include "support/http_client.h"
+#include "support/tiny_model.h"
+
+namespace ospnext {
+namespace {
+
+using nlohmann::json;
+using std::chrono::milliseconds;
+
+// The program as a server of a tiny random model.
+class ServerProcess {
+ public:
+  explicit ServerProcess(const TemporaryFolder& folder, const Arguments& more = {})
+      : out_((folder / "out").string()), err_((folder / "err").string()) {
+    std::filesystem::remove(out_);
+    Arguments words = {program_path(),     "serve",
+                       "--model",          (folder / "model").string(),
+                       "--data",           (folder / "data").string(),
+                       "--port=0",         "--preview=0",
+                       "--lease-seconds=2"};
+    words.insert(words.end(), more.begin(), more.end());
+    pid_ = ::fork();
+    if (pid_ == 0) {
+      std::vector<char*> pointers;
+      for (std::string& word : words) {
+        pointers.push_back(word.data());
+      }
+      pointers.push_back(nullptr);
+      ::dup2(::open(out_.c_str(), O_WRONLY | O_CREAT, 0600), STDOUT_FILENO);
+      ::dup2(::open(err_.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600), STDERR_FILENO);
+      ::execv(pointers[0], pointers.data());
+      ::_exit(127);
+    }
+    wait_until(
+        [&] { return file_text(out_).ends_with("\n") || ::waitpid(pid_, nullptr, WNOHANG) != 0; });
+    const std::string line = file_text(out_);
+    EXPECT_TRUE(line.starts_with("listening on http://127.0.0.1:")) << line << file_text(err_);
+    port_ = static_cast<uint16_t>(std::atoi(line.c_str() + line.rfind(':') + 1));
+  }
+  ~ServerProcess() {
+    if (pid_ > 0) {
+      end(SIGKILL);
+    }
+  }
+  ServerProcess(const ServerProcess&) = delete;
+  ServerProcess& operator=(const ServerProcess&) = delete;
+
+  // Sends a signal and waits for the end. Returns the exit status, or -signal.
+  int end(int signal) {
+    ::kill(pid_, signal);
+    int status = 0;
+    ::waitpid(std::exchange(pid_, -1), &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+  }
+  pid_t pid() const { return pid_; }
+  uint16_t port() const { return port_; }
+  std::string err() const { return file_text(err_); }
+
+  // An answer's status and body; 0 if the server has gone.
+  std::pair<int, std::string> call(const std::string& method, const std::string& path,
+                                   const std::string& body = "") const {
+    RawClient client(port_, 30);
+    client.send(method + " " + path +
+                " HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n" +
+                "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body);
+    const auto [head, text] = client.read_answer();
+    return {status_of(head), text};
+  }
+  json get(const std::string& path) const { return json::parse(call("GET", path).second); }
+  std::string submit(const std::string& prompt, int64_t steps = 3) const {
+    const json request = {{"prompt", prompt}, {"seed", 7}, {"num_inference_steps", steps}};
+    const auto [status, body] = call("POST", "/v1/videos", request.dump());
+    EXPECT_EQ(status, 200) << body;
+    return json::parse(body).at("id");
+  }
+  std::string status_of_video(const std::string& id) const {
+    return get("/v1/videos/" + id).at("status");
+  }
+  void wait_for(const std::string& id, const std::string& status) const {
+    wait_until([&] { return status_of_video(id) == status; });
+    EXPECT_EQ(status_of_video(id), status) << get("/v1/videos/" + id);
+  }
+
+ private:
+  std::string out_, err_;
+  pid_t pid_ = -1;
+  uint16_t port_ = 0;
+};
+
+class Serve : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    folder_ = std::make_unique<TemporaryFolder>();
+    write_tiny_diffusers_model(*folder_ / "model");
+  }
+  static void TearDownTestSuite() { folder_.reset(); }
+  void SetUp() override { std::filesystem::remove_all(*folder_ / "data"); }
+
+  static std::filesystem::path video_of(const std::string& id) {
+    for (const auto& entry : std::filesystem::directory_iterator(*folder_ / "data/videos" / id)) {
+      if (entry.path().extension() == ".mp4") {
+        return entry.path();
+      }
+    }
+    return {};
+  }
+  // Whether `generate` makes the same file from the record beside it.
+  static void expect_generated(const std::string& id) {
+    const std::filesystem::path video = video_of(id);
+    std::filesystem::path record = video;
+    record.replace_extension(".json");
+    const std::string again = (*folder_ / "again.mp4").string();
+    const Outcome outcome = run_here({"generate", "--config", record.string(), "--output", again});
+    ASSERT_EQ(outcome.status, 0) << outcome.err;
+    EXPECT_EQ(file_text(again), file_text(video));
+  }
+
+  static inline std::unique_ptr<TemporaryFolder> folder_;
+};
+
+#ifdef OSPNEXT_FFMPEG
+TEST_F(Serve, MakesAVideoThatEqualsGenerates) {
+  const ServerProcess server(*folder_);
+  EXPECT_EQ(server.get("/health").at("status"), "ok");
+  EXPECT_EQ(server.get("/v1/models").at("data")[0].at("id"), "model");
+  const std::string id = server.submit("a red ball");
+  server.wait_for(id, "completed");
+  const auto [status, bytes] = server.call("GET", "/v1/videos/" + id + "/content");
+  EXPECT_EQ(status, 200);
+  EXPECT_EQ(bytes, file_text(video_of(id)));
+  EXPECT_EQ(bytes.substr(4, 4), "ftyp");
+  expect_generated(id);
+  EXPECT_EQ(server.call("GET", "/").first, 200);
+  EXPECT_EQ(server.err().find("red ball"), std::string::npos);
+}
+
+// Every job that was acknowledged ends once, whenever the server is killed.
+TEST_F(Serve, LosesNothingWhenItIsKilled) {
+  std::set<std::string> ids;
+  std::minstd_rand random(3);
+  for (int kill = 0; kill < 3; ++kill) {
+    ServerProcess server(*folder_);
+    for (int i = 0; i < 2; ++i) {
+      ids.insert(server.submit("a red ball", 40));
+    }
+    std::this_thread::sleep_for(milliseconds(random() % 400));
+    EXPECT_EQ(server.end(SIGKILL), -SIGKILL);
+  }
+  const ServerProcess server(*folder_);
+  for (const std::string& id : ids) {
+    server.wait_for(id, "completed");
+  }
+  EXPECT_EQ(server.get("/v1/videos").at("data").size(), ids.size());
+  expect_generated(*ids.begin());
+  expect_generated(*ids.rbegin());
+}
+
+TEST_F(Serve, TwoServersShareADatabase) {
+  const ServerProcess one(*folder_);
+  ServerProcess other(*folder_);
+  std::vector<std::string> ids;
+  for (int i = 0; i < 6; ++i) {
+    ids.push_back((i % 2 == 0 ? one : other).submit("a", 30));
+  }
+  other.end(SIGKILL);
+  for (const std::string& id : ids) {
+    one.wait_for(id, "completed");
+  }
+}
+
+TEST_F(Serve, EndsWithItsJobWhenToldToStop) {
+  ServerProcess server(*folder_);
+  const std::string id = server.submit("a", 60);
+  server.wait_for(id, "in_progress");
+  const std::string waiting = server.submit("b");
+  ::kill(server.pid(), SIGTERM);
+  wait_until([&] { return server.get("/health").at("status") == "draining"; });
+  EXPECT_EQ(server.call("POST", "/v1/videos", R"({"prompt": "c"})").first, 503);
+  EXPECT_EQ(server.end(SIGTERM), 0);
+  const ServerProcess next(*folder_);
+  EXPECT_EQ(next.status_of_video(id), "completed");
+  next.wait_for(waiting, "completed");
+}
+
+TEST_F(Serve, PutsALongJobBackWhenToldToStop) {
+  ServerProcess server(*folder_, {"--drain-seconds=0", "--max-steps=10000"});
+  const std::string id = server.submit("a", 10'000);
+  server.wait_for(id, "in_progress");
+  EXPECT_EQ(server.end(SIGTERM), 0);
+  const ServerProcess next(*folder_);
+  const std::string status = next.status_of_video(id);
+  EXPECT_TRUE(status == "queued" || status == "in_progress") << status;  // at once, without a lease
+}
+
+TEST_F(Serve, WorkersOfAServerShareItsQueue) {
+  const ServerProcess server(*folder_, {"--devices=cpu", "--devices=cpu"});
+  const std::string one = server.submit("a", 90), other = server.submit("b", 90);
+  wait_until([&] { return server.get("/health").at("in_progress") == 2; });
+  EXPECT_EQ(server.get("/health").at("queued"), 0);
+  server.wait_for(one, "completed");
+  server.wait_for(other, "completed");
+}
+
+TEST_F(Serve, SlowAndGreedyClientsDoNotStopIt) {
+  const ServerProcess server(*folder_);
+  std::vector<std::unique_ptr<RawClient>> slow;
+  for (int i = 0; i < 100; ++i) {
+    slow.push_back(std::make_unique<RawClient>(server.port()));
+    slow.back()->send(
+        "POST /v1/videos HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 500\r\n\r\n{");
+  }
+  RawClient greedy(server.port());
+  greedy.send("POST /v1/videos HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000000\r\n\r\n{");
+  EXPECT_EQ(status_of(greedy.read_answer().first), 413);
+  const auto began = std::chrono::steady_clock::now();
+  const std::string id = server.submit("a");
+  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(2));
+  server.wait_for(id, "completed");
+}
+#endif
+
+TEST_F(Serve, RefusesBadConfigurations) {
+  const auto refused = [&](Arguments arguments, const std::string& part) {
+    arguments.insert(arguments.begin(), {"serve", "--model", (*folder_ / "model").string(),
+                                         "--data", (*folder_ / "data").string(), "--port=0"});
+    EXPECT_TRUE(refuses(run_here(arguments), part)) << part;
+  };
+  refused({"--host=0.0.0.0"}, "--host: found 0.0.0.0 without --keys, which lets everybody in");
+  refused({"--host=nowhere", "--open-to-all"}, "--host: found \"nowhere\"");
+  refused({"--keys", (*folder_ / "none").string()}, "none: cannot read it");
+  refused({"--container=avi"}, "--container: found \"avi\", expected mp4 or webm");
+  refused({"--max-queued=0"}, "--max-queued: found 0");
+  refused({"--max-width=16"}, "expected at least the model's own 48");
+  refused({"--loras", (*folder_ / "none").string()}, "cannot read it");
+  refused({"--devices=tpu"}, "--devices: found \"tpu\"");
+  write_file(*folder_ / "serve.yaml", "port: many\n");
+  refused({"--config", (*folder_ / "serve.yaml").string()}, "port");
+  write_file(*folder_ / "taken", "");
+  EXPECT_TRUE(refuses(run_here({"serve", "--model", (*folder_ / "model").string(), "--data",
+                                (*folder_ / "taken").string()}),
+                      "--data"));
+  EXPECT_TRUE(refuses(run_here({"serve", "--port=0"}), "transformer"));
+}
+
+TEST_F(Serve, DrawsKeys) {
+  const Outcome outcome = run_here({"serve", "--new-key", "ann"});
+  EXPECT_EQ(outcome.status, 0);
+  EXPECT_TRUE(outcome.out.starts_with("key:  osp-")) << outcome.out;
+  EXPECT_NE(outcome.out.find("\nline: ann "), std::string::npos);
+}
+
+}  // namespace
+}  // namespace ospnext
