@@ -75,7 +75,7 @@ json video_schema() {
 }
 
 json schemas(const RequestLimits& limits, const ModelCard& model) {
-  const json request = request_schema(limits, model, /*is_form=*/false);
+  const json request = request_schema(limits, model);
   json list = list_schema("Video");
   list["properties"]["first_id"] = list["properties"]["last_id"] = nullable(text_schema());
   list["properties"]["has_more"] = {{"type", "boolean"}};
@@ -167,7 +167,7 @@ json answers_of(const Route& route) {
   return answers;
 }
 
-json operation_of(const Route& route, const RequestLimits& limits, const ModelCard& model) {
+json operation_of(const Route& route) {
   json operation = {{"summary", route.summary},
                     {"parameters", parameters_of(route)},
                     {"responses", answers_of(route)}};
@@ -178,7 +178,7 @@ json operation_of(const Route& route, const RequestLimits& limits, const ModelCa
     json content;
     content["application/json"]["schema"] = reference(route.takes);
     if (route.takes == "VideoRequest") {
-      content["multipart/form-data"]["schema"] = request_schema(limits, model, /*is_form=*/true);
+      content["multipart/form-data"]["schema"] = reference(route.takes);
     }
     operation["requestBody"] = {{"required", true}, {"content", content}};
   }
@@ -188,18 +188,22 @@ json operation_of(const Route& route, const RequestLimits& limits, const ModelCa
 }  // namespace
 
 json openapi_document(const std::vector<Route>& routes, const RequestLimits& limits,
-                      const ModelCard& model) {
+                      const ModelCard& model, bool has_keys) {
   json paths = json::object();
   for (const Route& route : routes) {
     std::string method = route.method;
     std::transform(method.begin(), method.end(), method.begin(),
                    [](unsigned char letter) { return std::tolower(letter); });
-    paths[route.pattern][method] = operation_of(route, limits, model);
+    paths[route.pattern][method] = operation_of(route);
+  }
+  json security = json::array();
+  if (has_keys) {
+    security.push_back({{"key", json::array()}});
   }
   return {
       {"openapi", "3.0.3"},
       {"info", {{"title", "ospnext"}, {"version", kVersion}, {"description", "Videos from text."}}},
-      {"security", json::array({{{"key", json::array()}}})},
+      {"security", security},
       {"paths", paths},
       {"components",
        {{"schemas", schemas(limits, model)},

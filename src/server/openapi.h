@@ -9,8 +9,8 @@
 
 namespace ospnext {
 
-// A document of OpenAPI 3.0.
+// A document of OpenAPI 3.0. Without keys it asks for none.
 nlohmann::json openapi_document(const std::vector<Route>& routes, const RequestLimits& limits,
-                                const ModelCard& model);
+                                const ModelCard& model, bool has_keys);
 
 }  // namespace ospnext

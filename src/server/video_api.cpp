@@ -117,7 +117,8 @@ std::vector<Route> VideoApi::make_routes() {
   add("/health", "whether the server works", "Health", false, [this] { return health(); });
   add("/metrics", "numbers for Prometheus", "text/plain", true, [this] { return metrics(); });
   add("/openapi.json", "this description", "application/json", false, [this] {
-    return json_response(openapi_document(routes_, settings_.limits, settings_.model));
+    return json_response(
+        openapi_document(routes_, settings_.limits, settings_.model, !keys_.is_empty()));
   });
   for (const PageFile& file : page_files()) {
     add(std::string(file.path).c_str(), "a file of the page", std::string(file.type).c_str(), false,

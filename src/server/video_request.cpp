@@ -278,11 +278,11 @@ VideoSettings settle(const VideoRequest& request, const RequestLimits& limits,
           .webhook_url = request.webhook_url.value_or("")};
 }
 
-json request_schema(const RequestLimits& limits, const ModelCard& model, bool is_form) {
+json request_schema(const RequestLimits& limits, const ModelCard& model) {
   json properties = json::object();
   VideoRequest().visit(limits, model,
                        [&](const char* name, auto&, const auto& rule, const char* help) {
-                         json schema = schema_of(rule, may_be_text(name, is_form));
+                         json schema = schema_of(rule, may_be_text(name, /*is_form=*/false));
                          schema["description"] = help;
                          properties[name] = schema;
                        });

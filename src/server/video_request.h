@@ -125,7 +125,7 @@ struct VideoSettings {
 VideoSettings settle(const VideoRequest& request, const RequestLimits& limits,
                      const ModelCard& model);
 
-// The fields as the properties of a JSON schema, and those of a form.
-nlohmann::json request_schema(const RequestLimits& limits, const ModelCard& model, bool is_form);
+// The fields as a JSON schema, for JSON and forms.
+nlohmann::json request_schema(const RequestLimits& limits, const ModelCard& model);
 
 }  // namespace ospnext

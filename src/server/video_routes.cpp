@@ -273,7 +273,7 @@ HttpResponse VideoApi::list(const HttpRequest& request) {
   const auto after = request.query.find("after");
   const std::string last = after == request.query.end() ? "" : after->second;
   if (!last.empty() && !store_.find(last, owner)) {
-    throw wrong_field("after", "there is no video with this id");
+    throw ApiError(404, "video_not_found", "`after`: there is no video with this id", "after");
   }
   std::vector<Job> jobs = store_.list(owner, last, limit + 1, ascending);
   const bool has_more = std::ssize(jobs) > limit;

@@ -180,7 +180,7 @@ TEST_F(Api, ListsInPages) {
   expect_error(call(get("/v1/videos?limit=0")), 400, "1 to 100", "limit");
   expect_error(call(get("/v1/videos?limit=5x")), 400, "1 to 100", "limit");
   expect_error(call(get("/v1/videos?order=up")), 400, "expected desc or asc", "order");
-  expect_error(call(get("/v1/videos?after=video_0")), 400, "no video", "after");
+  expect_error(call(get("/v1/videos?after=video_0")), 404, "no video", "after");
 }
 
 TEST_F(Api, CancelsAndDeletes) {
