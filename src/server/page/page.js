@@ -11,8 +11,9 @@ const pageSize = 24;
 const maxStreams = 3;  // a browser opens at most six connections to a server
 const pollSeconds = {active: 2, idle: 10, gone: 2};
 const isOver = {completed: true, failed: true, cancelled: true};
-const fieldNames = ["prompt", "size", "num_frames", "seed", "num_inference_steps",
+const formFields = ["prompt", "size", "num_frames", "seed", "num_inference_steps",
   "guidance_scale", "negative_prompt", "lora", "lora_scale"];
+const allFields = [...formFields, "fps", "flow_shift", "priority"];
 
 const find = (selector, inside = document) => inside.querySelector(selector);
 const makeForm = find("#make-form");
@@ -28,9 +29,11 @@ function showProblem(kind, text) {
   if (find("#alert").textContent !== shown) find("#alert").textContent = shown;
 }
 
-function sentence(error) {
-  const wait = error.retryAfter ? ` Try again in ${duration(error.retryAfter)}.` : "";
-  return error.message + wait;
+// What an error says, as a sentence of this page.
+function sentence({message, retryAfter}) {
+  const text = message.replaceAll("`", "").replace(/[^.]$/, "$&.");
+  const wait = retryAfter ? ` Try again in ${duration(retryAfter)}.` : "";
+  return text[0].toUpperCase() + text.slice(1) + wait;
 }
 
 // For screen readers, which do not see cards change.
@@ -206,7 +209,7 @@ class Card {
 
   // The same settings with another seed, which the server draws.
   async again() {
-    await create("v1/videos", bodyOf({...this.video, seed: ""}));
+    await create("v1/videos", bodyOf({...this.video, seed: null}));
   }
 
   remix() {
@@ -269,7 +272,7 @@ async function refresh() {
   } catch (error) {
     if (mine !== latest || askForKey(error)) return;
     if (error instanceof Unreachable) modelIsShown = false;  // another may come back
-    if (error.status === 404) pageStarts.length = 0;  // where the page began is deleted
+    if (error.param === "after") pageStarts.length = 0;  // where the page began is deleted
     showProblem("server", sentence(error));
     seconds = error.retryAfter || pollSeconds.gone;
   }
@@ -336,21 +339,22 @@ find("#newer").addEventListener("click", () => turnTo(() => pageStarts.pop()));
 
 // ---- The form ----
 
-// The fields of a video as multipart/form-data, without those that are empty.
+// The fields of a video as multipart/form-data, in which a seed keeps all its digits.
 function bodyOf(values) {
   const body = new FormData();
-  for (const name of fieldNames) {
-    if (values[name] != null && values[name] !== "") body.append(name, values[name]);
+  for (const name of allFields) {
+    if (values[name] != null) body.append(name, values[name]);
   }
   return body;
 }
 
+// What is filled in; the server chooses the rest.
 function formValues() {
-  return Object.fromEntries(new FormData(makeForm));
+  return Object.fromEntries([...new FormData(makeForm)].filter(([, value]) => value !== ""));
 }
 
 function fillForm(values) {
-  for (const name of fieldNames) {
+  for (const name of formFields) {
     const field = makeForm.elements[name];
     const value = values[name] ?? "";
     if (field.tagName === "SELECT" && ![...field.options].some(one => one.value === `${value}`)) {
@@ -400,10 +404,6 @@ function offerChoices(select, choices, chosen) {
   if (chosen != null) select.value = chosen;
 }
 
-function limit(name, {minimum, maximum, default: usual}) {
-  Object.assign(makeForm.elements[name], {min: minimum, max: maximum, placeholder: usual});
-}
-
 // Shows the sizes, lengths, limits and adapters of the model.
 async function showModel() {
   const model = (await requestJson("v1/models")).data[0];
@@ -415,8 +415,10 @@ async function showModel() {
   offerChoices(find("#num_frames"), model.presets.num_frames.map(frames => [frames,
     `${(frames / model.defaults.fps).toFixed(1)} (${frames} frames)`]),
   model.defaults.num_frames);
-  limit("num_inference_steps", model.limits.num_inference_steps);
-  limit("guidance_scale", model.limits.guidance_scale);
+  find("#num_inference_steps").max = model.limits.num_inference_steps;
+  for (const name of ["num_inference_steps", "guidance_scale", "negative_prompt"]) {
+    find(`#${name}`).placeholder = model.defaults[name];
+  }
   find("#adapter").hidden = loras.length === 0;
   offerChoices(find("#lora"), [["", "None"], ...loras.map(lora => [lora.id, lora.id])]);
   if (draft) fillForm(draft);

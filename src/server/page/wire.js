@@ -8,10 +8,10 @@ export class Refused extends Error {
   }
 }
 
-// Nothing answered, or only a proxy in front of the server.
+// Nothing answered, or the server or a proxy in front of it says that it cannot now.
 export class Unreachable extends Error {
-  constructor() {
-    super("The server does not answer. This page goes on by itself when it is back.");
+  constructor(reason = "the server does not answer") {
+    super(`${reason}. This page goes on by itself when the server is back.`);
   }
 }
 
@@ -21,9 +21,9 @@ export async function request(path, {headers = {}, ...options} = {}) {
   const response = await reach(
     () => fetch(path, {...options, headers: {...headers, ...authorization}, cache: "no-store"}));
   if (response.ok) return response;
-  if ([502, 503, 504].includes(response.status)) throw new Unreachable();
   const body = await response.json().catch(() => ({}));
-  const error = body.error ?? {message: `The server answered with status ${response.status}.`};
+  if ([502, 503, 504].includes(response.status)) throw new Unreachable(body.error?.message);
+  const error = body.error ?? {message: `the server answered with status ${response.status}`};
   throw new Refused(response.status, error, Number(response.headers.get("Retry-After")));
 }
 
