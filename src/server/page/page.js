@@ -76,26 +76,6 @@ function settings(video) {
     ["Kept until", date(video.expires_at)]].filter(([, value]) => value != null && value !== "");
 }
 
-// Asks for a video, again and again while the server is gone. The same idempotency key each time
-// lets the server answer with the video that it has already accepted.
-async function create(path, body, headers = {}) {
-  const key = crypto.getRandomValues(new Uint32Array(4)).join("-");
-  for (;;) {
-    try {
-      const video = await requestJson(
-        path, {method: "POST", body, headers: {...headers, "Idempotency-Key": key}});
-      announce(`In the queue: ${video.prompt}`);
-      pageStarts.length = 0;
-      refresh();
-      return;
-    } catch (error) {
-      if (!(error instanceof Unreachable)) throw error;
-      showProblem("server", sentence(error));
-      await new Promise(done => setTimeout(done, 1000 * pollSeconds.gone));
-    }
-  }
-}
-
 // ---- One video of the gallery ----
 
 class Card {
@@ -337,7 +317,7 @@ function turnTo(change) {
 find("#older").addEventListener("click", () => turnTo(() => pageStarts.push(find("#older").value)));
 find("#newer").addEventListener("click", () => turnTo(() => pageStarts.pop()));
 
-// ---- The form ----
+// ---- Asking for a video ----
 
 // The fields of a video as multipart/form-data, in which a seed keeps all its digits.
 function bodyOf(values) {
@@ -348,7 +328,29 @@ function bodyOf(values) {
   return body;
 }
 
-// What is filled in; the server chooses the rest.
+// Asks for a video, again and again while the server is gone. The same idempotency key each time
+// lets the server answer with the video that it has already accepted.
+async function create(path, body, headers = {}) {
+  const key = crypto.getRandomValues(new Uint32Array(4)).join("-");
+  for (;;) {
+    try {
+      const video = await requestJson(
+        path, {method: "POST", body, headers: {...headers, "Idempotency-Key": key}});
+      announce(`In the queue: ${video.prompt}`);
+      pageStarts.length = 0;
+      refresh();
+      return;
+    } catch (error) {
+      if (!(error instanceof Unreachable)) throw error;
+      showProblem("server", sentence(error));
+      await new Promise(done => setTimeout(done, 1000 * pollSeconds.gone));
+    }
+  }
+}
+
+// ---- The form ----
+
+// What is filled in of the form; the server chooses the rest.
 function formValues() {
   return Object.fromEntries([...new FormData(makeForm)].filter(([, value]) => value !== ""));
 }
