@@ -5,7 +5,7 @@
 #   JOBS=N                                  compile N files at a time (default: the cores, 2 GiB of memory each)
 #   PROMPT="..."                            what the demo shows
 .DEFAULT_GOAL := help
-.PHONY: help setup configure build demo test asan presets tidy format format-check clean
+.PHONY: help setup configure build demo test test-browser asan presets tidy format format-check clean
 
 CUDA ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo 1 || echo 0)
 PRESET := $(if $(filter 1,$(CUDA)),cuda,cpu)
@@ -18,6 +18,7 @@ export CCACHE_DIR ?= $(CURDIR)/.cache/ccache
 help:
 	@echo "make demo      set up, build, and make demo.mp4 with the shipped model"
 	@echo "make test      set up, build everything and run all tests and checks"
+	@echo "make test-browser  the page of the server in Chromium, which it sets up"
 	@echo "make setup     system packages and LibTorch only"
 	@echo "make build     the program only: build/$(PRESET)/ospnext"
 	@echo "make asan      the tests under address and undefined-behaviour sanitizers"
@@ -42,6 +43,10 @@ demo: build
 test: configure
 	cmake --build --preset $(PRESET) --parallel $(JOBS)
 	@tools/run_tests.sh $(PRESET) $(JOBS)
+
+test-browser: build
+	@tools/setup_browser.sh
+	python3 tests/browser/page_test.py build/$(PRESET)/ospnext
 
 asan: setup
 	cmake --preset asan $(if $(LIBTORCH),-DLIBTORCH=$(LIBTORCH))
