@@ -20,7 +20,7 @@ LONG = {"num_inference_steps": 100}  # of the model's own size: no test waits fo
 
 
 class PageTest(unittest.TestCase):
-    """A browser for all tests of a class; each has a page of its own, since servers' ports differ."""
+    """A browser for all tests of a class; each has a page of its own: servers' ports differ."""
 
     @classmethod
     def setUpClass(cls):
@@ -84,7 +84,7 @@ class PageTest(unittest.TestCase):
         return self.server.videos()[0]
 
     def assert_quiet_console(self):
-        """Nothing failed in the page, and nothing broke the rules of its Content-Security-Policy."""
+        """Nothing failed in the page, and nothing broke its Content-Security-Policy."""
         self.assertEqual(self.browser.console(), [])
 
 
@@ -149,12 +149,25 @@ class Making(PageTest):
 
 
 class WithOneVideo(PageTest):
-    """What can be done with a video that is there."""
+    """What can be done with a video that is there; one server makes it for all tests."""
+
+    VIDEO = {"prompt": "a white sphere on a black background", "seed": 9223372036854775807,
+             "num_frames": 9, "size": "64x64", "num_inference_steps": 2}
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.server = RunningServer(PROGRAM, cls.folder / "server")
+        cls.addClassCleanup(cls.server.kill)
 
     def setUp(self):
         super().setUp()
-        self.open_server()
-        self.make("a white sphere on a black background", seed=9223372036854775807)
+        for video in self.server.videos():
+            self.server.ask("DELETE", f"/v1/videos/{video['id']}")
+        self.server.ask("POST", "/v1/videos", **self.VIDEO)
+        self.browser.open(self.server.address)
+        self.browser.run("sessionStorage.clear()")
+        self.browser.reload()
         self.wait_for("completed")
 
     def test_remix_keeps_the_seed_and_changes_the_prompt(self):
@@ -195,8 +208,7 @@ class WithOneVideo(PageTest):
     def test_settings_return_to_the_form_with_every_digit(self):
         self.browser.run("document.querySelector('article details').open = true")
         self.assertIn("9223372036854775807", self.find("dl").text)
-        self.find("#prompt").fill("something else")
-        self.find("#seed").fill("1")
+        self.fill_form("something else", seed=1)
         self.press("reuse")
         self.assertEqual(self.find("#prompt").property("value"),
                          "a white sphere on a black background")
@@ -361,7 +373,7 @@ class ForEveryone(PageTest):
         return self.browser.run("return document.activeElement[arguments[0]]", name)
 
     def tab_to(self, label):
-        """Presses Tab up to the control with this label; each on the way shows that it has focus."""
+        """Presses Tab up to the control with this label; all on the way show their focus."""
         for _ in range(40):
             self.browser.press(TAB)
             outline = self.browser.run(

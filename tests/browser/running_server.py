@@ -13,7 +13,7 @@ MODEL = pathlib.Path(__file__).resolve().parents[2] / "models/tiny"
 
 
 class RunningServer:
-    """Serves the shipped model on the CPU; `folder` is made, and keeps the videos over a restart."""
+    """The shipped model on the CPU; `folder` is made, and keeps videos over a restart."""
 
     def __init__(self, program, folder, needs_key=False, **flags):
         folder = pathlib.Path(folder)

@@ -18,22 +18,22 @@ IN_PROGRESS = "a large blue circle orbiting on a plain pink background"
 def main():
     program, folder = (pathlib.Path(name).resolve() for name in sys.argv[1:])
     with tempfile.TemporaryDirectory() as scratch:
-        server = RunningServer(program, pathlib.Path(scratch) / "server")
+        server = RunningServer(program, pathlib.Path(scratch) / "server", preview=10)
         browser = Browser(pathlib.Path(scratch) / "browser")
         try:
             for number, prompt in enumerate(PROMPTS):
                 server.ask("POST", "/v1/videos", prompt=prompt, seed=number)
             wait_until(lambda: all(video["status"] == "completed" for video in server.videos()),
-                       "the videos", 900)
-            server.ask("POST", "/v1/videos", prompt=IN_PROGRESS, seed=7, num_inference_steps=100)
+                       "the videos", 1800)
+            server.ask("POST", "/v1/videos", prompt=IN_PROGRESS, seed=7)
             browser.show_as(1280, 760)
             browser.open(server.address)
             browser.find("#prompt").type(IN_PROGRESS)
             wait_until(lambda: browser.run(
                 "return document.querySelector('.in_progress progress')?.value > 40"),
-                "progress", 300)
+                "progress", 600)
             wait_until(lambda: browser.run(
-                "return document.querySelector('.in_progress img').src"), "a preview")
+                "return document.querySelector('.in_progress img')?.src"), "a preview")
             browser.screenshot(folder / "page_desktop.png")
             browser.show_as(360, 740, mobile=True, scheme="dark")
             browser.run("document.querySelector('#gallery > li').scrollIntoView()")
