@@ -109,7 +109,8 @@ def make_base(folder):
 
 def stand_in(stage, program):
     """Puts into the stage what it would have made."""
-    stage.copy([ROOT / ".deps/torch/lib"], "/opt/ospnext/.deps/torch/lib")
+    for folder in (ROOT / ".deps/torch/lib", *(ROOT / ".deps/nvidia").glob("*/lib")):
+        stage.copy([folder], f"/opt/ospnext/{folder.relative_to(ROOT)}")
     stage.copy([pathlib.Path(program)], "/opt/ospnext/bin/ospnext")
 
 
@@ -148,11 +149,12 @@ def make_a_video(stage):
     server = subprocess.Popen([str(word) for word in stage.chroot(libraries, *kept, *flags)])
     try:
         for _ in range(100):
-            try:
+            with contextlib.suppress(OSError):
                 ask("/health")
                 break
-            except OSError:
-                time.sleep(0.3)
+            if server.poll() is not None:
+                return False
+            time.sleep(0.3)
         video = ask("/v1/videos", prompt="a red ball", num_frames=5, num_inference_steps=2)
         while video["status"] in ("queued", "in_progress"):
             time.sleep(0.5)
@@ -172,7 +174,7 @@ def main():
         folder = pathlib.Path(name)
         folder.chmod(0o755)  # the user of the image passes through it
         stage = build(folder, program, mounts)
-        run("du", "--summarize", "--human-readable", stage.root)
+        run("du", "--summarize", "--human-readable", "--one-file-system", stage.root)
         is_made = make_a_video(stage)
     print("the image makes videos" if is_made else "the image made no video")
     return 0 if is_made else 1

@@ -415,7 +415,7 @@ async function showModel() {
   offerChoices(find("#size"), model.presets.sizes.map(size => [size, size.replace("x", " × ")]),
     model.defaults.size);
   offerChoices(find("#num_frames"), model.presets.num_frames.map(frames => [frames,
-    `${(frames / model.defaults.fps).toFixed(1)} (${frames} frames)`]),
+    `${(frames / model.defaults.fps).toFixed(1)} (${frames})`]),
   model.defaults.num_frames);
   find("#num_inference_steps").max = model.limits.num_inference_steps;
   for (const name of ["num_inference_steps", "guidance_scale", "negative_prompt"]) {
