@@ -25,7 +25,7 @@ def main():
             wait_until(lambda: all(video["status"] == "completed" for video in server.videos()),
                        "the videos", 1800)
             server.ask("POST", "/v1/videos", prompt=IN_PROGRESS, seed=7)
-            browser.show_as(1280, 650)
+            browser.show_as(1280, 650, scale=0.9)
             browser.open(server.address)
             browser.find("#prompt").type(IN_PROGRESS)
             wait_until(lambda: browser.run(
