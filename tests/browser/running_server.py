@@ -22,7 +22,7 @@ class RunningServer:
         port = free_port()
         self.key, self.address = "", f"http://127.0.0.1:{port}"
         flags = {"model": MODEL, "data": folder / "data", "loras": folder / "loras", "port": port,
-                 "devices": "cpu", "preview": 1, **flags}
+                 "devices": "cpu", "preview": 1, "lease_seconds": 2, **flags}
         if needs_key:
             made = subprocess.run([program, "serve", "--new-key", "tester"], check=True,
                                   capture_output=True, text=True).stdout
