@@ -31,7 +31,7 @@ SMALL = ("--sizes 64x64 --clips 8 --batch-size 4 --steps 24 --warmup-steps 1 --c
 SMALL_RL = ("--model models/tiny --device cpu --precision float32 --reward motion --width 32 --height 32 --num-frames 5"
             " --steps 4 --sde-steps 2 --group-size 2 --sample-batch-size 4 --train-batch-size 2 --batches-per-epoch 1"
             " --epochs 8 --save-every 1 --lora-rank 32").split()
-PROMPTS = "a red star\na blue square\na green circle\n"
+PROMPTS = "".join(f"a {colour} {shape}\n" for colour in ("red", "blue", "green") for shape in ("star", "square"))
 POLL = 0.002  # seconds
 PATIENCE = 60  # seconds until killed processes must be gone
 
