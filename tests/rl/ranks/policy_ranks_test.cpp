@@ -83,7 +83,8 @@ TEST(PolicyOnRanks, TrainsAllShardedWeightsBesideAShardedReference) {
   train_on({1, {}}, one);
   train_on(mesh, two);
   EXPECT_EQ(log_column(two.output, "ratio_distance"), std::vector<double>({0, 0}));
-  for (const char* name : {"kl_loss", "gradient_norm", "policy_loss"}) {
+  // Not policy_loss: with ratios of 1 it is the mean advantage, which is 0 but for rounding.
+  for (const char* name : {"kl_loss", "gradient_norm"}) {
     const auto expected = log_column(one.output, name), found = log_column(two.output, name);
     EXPECT_NEAR(found[1], expected[1], kUpdateTolerance * std::abs(expected[1])) << name;
   }
