@@ -4,10 +4,10 @@
   tools/load_server.py PROGRAM [--clients 64] [--pause 0.3] [--seconds 120] [--kills 0] [--queued 16]
 
 A server of models/tiny runs in a folder of its own. Clients ask for small videos, read their states
-and lists, and cancel some, each about 1 / --pause times a second. With --kills N the server is killed (SIGKILL) N times in the
-given seconds and started again each time. At the end every accepted video must have ended, each once,
-and a few completed ones are made again by `generate` and compared. Prints what was measured; status 1
-if anything was lost, doubled, unanswered or different.
+and lists, and cancel some, each about 1 / --pause times a second. With --kills N the server is killed
+(SIGKILL) N times in the given seconds and started again each time. At the end every accepted video
+must have ended, each once, and a few completed ones are made again by `generate` and compared. Prints
+what was measured; status 1 if anything was lost, doubled, unanswered or different.
 """
 import argparse
 import collections

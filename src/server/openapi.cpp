@@ -151,7 +151,9 @@ json answers_of(const Route& route) {
     content["application/json"]["schema"] = reference(route.gives);
   } else {
     const std::string type = route.gives.substr(0, route.gives.find(';'));
-    content[type]["schema"] = type == "application/json" ? json{{"type", "object"}} : text_schema();
+    content[type]["schema"] = type == "application/json"    ? json{{"type", "object"}}
+                              : type == "text/event-stream" ? json::object()  // not of one event
+                                                            : text_schema();
   }
   if (route.pattern.ends_with("/content")) {
     content["video/webm"] = content["image/png"] = content["video/mp4"];

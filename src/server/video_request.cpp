@@ -189,6 +189,12 @@ json schema_of(const WholeRule& rule, bool) {
   json schema = {{"type", "integer"}, {"minimum", rule.low}, {"maximum", rule.high}};
   if (rule.step > 0 && rule.offset == 0) {
     schema["multipleOf"] = rule.step;
+  } else if (rule.step > 0) {  // JSON Schema has no other word for it
+    for (int64_t value = rule.low; value <= rule.high; ++value) {
+      if ((value - rule.offset) % rule.step == 0) {
+        schema["enum"].push_back(value);
+      }
+    }
   }
   return schema;
 }
@@ -286,6 +292,9 @@ json request_schema(const RequestLimits& limits, const ModelCard& model) {
                          schema["description"] = help;
                          properties[name] = schema;
                        });
+  if (limits.webhooks.empty()) {
+    properties.erase("webhook_url");  // none is allowed
+  }
   return {{"type", "object"},
           {"required", {"prompt"}},
           {"additionalProperties", false},

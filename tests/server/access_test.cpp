@@ -154,7 +154,10 @@ TEST_F(Api, DescribesEveryRouteAndField) {
   const json& fields = document["components"]["schemas"]["VideoRequest"]["properties"];
   EXPECT_EQ(fields["num_frames"]["maximum"], 161);
   EXPECT_EQ(fields["width"]["multipleOf"], 16);
-  EXPECT_EQ(fields.size(), 17u);
+  EXPECT_EQ(fields["num_frames"]["enum"][1], 5);
+  EXPECT_EQ(fields["num_frames"]["enum"].size(), 41u);  // 1, 5, ..., 161
+  EXPECT_EQ(fields.size(), 16u);
+  EXPECT_FALSE(fields.contains("webhook_url"));  // no address is allowed
   // The schema of a video has the members that a video has.
   std::vector<std::string> described, found;
   for (const auto& [name, schema] :
