@@ -13,10 +13,7 @@ std::string sha256_hex(std::string_view text);
 // The keyed digest (HMAC) as 32 bytes.
 std::string hmac_sha256(std::string_view key, std::string_view text);
 
-// Standard base64, with padding.
-std::string base64(std::string_view bytes);
-
-// The bytes of such a text; nothing for another.
+// The bytes of a text that base64() gives (core/base64.h); nothing for another.
 std::optional<std::string> bytes_of_base64(std::string_view text);
 
 // Takes a time that depends on the lengths alone.

@@ -21,10 +21,9 @@ std::optional<std::pair<Job, bool>> JobStore::next_job(Database& database,
                                                        const std::string& model) {
   Statement next(
       database,
-      "SELECT id, owner, model, status, progress, created_ms, started_ms, completed_ms, "
-      "expires_ms, settings, remixed_from, error_code, error_message, attempt, preview_step, "
-      "losses FROM videos WHERE model = ? AND (status = 'queued' OR (status = 'in_progress' "
-      "AND lease_ms < ?)) ORDER BY status, priority DESC, sequence LIMIT 1");
+      std::string("SELECT ") + kColumns +
+          ", losses FROM videos WHERE model = ? AND (status = 'queued' OR (status = 'in_progress' "
+          "AND lease_ms < ?)) ORDER BY status, priority DESC, sequence LIMIT 1");
   next.bind(model, clock_());
   if (!next.step()) {
     return std::nullopt;

@@ -1,11 +1,12 @@
 #include "server/job_store.h"
 
+#include <algorithm>
 #include <array>
 #include <chrono>
-#include <random>
 
 #include "core/error.h"
 #include "core/fields.h"
+#include "server/digest.h"
 
 namespace ospnext {
 namespace {
@@ -58,9 +59,6 @@ CREATE TRIGGER ended AFTER UPDATE OF status ON videos
   BEGIN UPDATE videos SET webhook_ms = new.completed_ms WHERE id = new.id; END;
 CREATE UNIQUE INDEX keys ON videos(owner, idempotency_key) WHERE idempotency_key <> '';
 )";
-constexpr const char* kColumns =
-    "id, owner, model, status, progress, created_ms, started_ms, completed_ms, expires_ms, "
-    "settings, remixed_from, error_code, error_message, attempt, preview_step ";
 
 fs::path made_folder(const fs::path& folder) {
   std::error_code error;
@@ -71,14 +69,12 @@ fs::path made_folder(const fs::path& folder) {
   return folder;
 }
 
-// Nobody can guess it.
-std::string new_id() {
-  std::random_device device;
-  std::string id = "video_";
-  for (int i = 0; i < 24; ++i) {
-    id += "0123456789abcdef"[device() % 16];
-  }
-  return id;
+// Nothing for "deleted".
+std::optional<JobStatus> status_of(const std::string& name) {
+  const auto found = std::ranges::find(kStatusNames, name);
+  return found == kStatusNames.end()
+             ? std::nullopt
+             : std::optional(static_cast<JobStatus>(found - kStatusNames.begin()));
 }
 
 int64_t count_of(Database& database, const std::string& sql) {
@@ -134,12 +130,7 @@ Job JobStore::job_of(const Statement& row) const {
   job.id = row.text(0);
   job.owner = row.text(1);
   job.model = row.text(2);
-  const std::string status = row.text(3);
-  for (size_t i = 0; i < kStatusNames.size(); ++i) {
-    if (status == kStatusNames[i]) {
-      job.status = static_cast<JobStatus>(i);
-    }
-  }
+  job.status = status_of(row.text(3)).value_or(job.status);
   job.progress = row.whole(4);
   job.created_ms = row.whole(5);
   job.started_ms = row.whole(6);
@@ -174,7 +165,7 @@ SubmitResult JobStore::submit(const Submission& submission) {
     return {Kind::kDiskFull, {}};
   }
   Job job;
-  job.id = new_id();
+  job.id = "video_" + random_hex(12);  // nobody can guess it
   job.owner = submission.owner;
   job.model = submission.model;
   job.created_ms = clock_();
@@ -307,13 +298,10 @@ StoreCounts JobStore::counts() {
                  "SELECT status, COUNT(*), SUM(bytes) FROM videos GROUP BY status");
   StoreCounts counts;
   while (rows.step()) {
-    const std::string status = rows.text(0);
     int64_t* const places[] = {&counts.queued, &counts.in_progress, &counts.completed,
                                &counts.failed, &counts.cancelled};
-    for (size_t i = 0; i < kStatusNames.size(); ++i) {
-      if (status == kStatusNames[i]) {
-        *places[i] = rows.whole(1);
-      }
+    if (const auto status = status_of(rows.text(0))) {
+      *places[static_cast<size_t>(*status)] = rows.whole(1);
     }
     counts.bytes += rows.whole(2);
   }

@@ -63,9 +63,9 @@ struct Submission {
   std::string owner;
   std::string model;
   VideoSettings settings;
-  std::string remixed_from;
-  std::string idempotency_key;  // "": none
-  std::string request;          // what was sent, to tell a repeated request from another one
+  std::string remixed_from = {};
+  std::string idempotency_key = {};  // "": none
+  std::string request;               // what was sent, to tell a repeated request from another one
 };
 
 struct SubmitResult {
@@ -149,6 +149,10 @@ class JobStore {
     std::mutex mutex;
     Database database;
   };
+  // What job_of() reads.
+  static constexpr const char* kColumns =
+      "id, owner, model, status, progress, created_ms, started_ms, completed_ms, expires_ms, "
+      "settings, remixed_from, error_code, error_message, attempt, preview_step ";
   void make_tables();
   Job job_of(const Statement& row) const;
   std::optional<std::pair<Job, bool>> next_job(Database& database, const std::string& model);

@@ -83,8 +83,8 @@ VideoRequest read_request(const nlohmann::json& body, bool is_form, const Reques
 
 // One video, with every value decided.
 struct VideoSettings {
-  std::string prompt;
-  std::string negative_prompt;
+  std::string prompt = {};
+  std::string negative_prompt = {};
   int64_t width = 0;
   int64_t height = 0;
   int64_t num_frames = 0;
@@ -93,10 +93,10 @@ struct VideoSettings {
   double guidance_scale = 0;
   double flow_shift = 0;
   int64_t seed = 0;
-  std::string lora;  // "": none
+  std::string lora = {};  // "": none
   double lora_scale = 1;
   int64_t priority = 0;
-  std::string webhook_url;  // "": none
+  std::string webhook_url = {};  // "": none
 
   template <class Visitor>
   void visit(Visitor&& field) {

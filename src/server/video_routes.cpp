@@ -5,9 +5,10 @@
 #include <fstream>
 #include <set>
 
+#include "core/base64.h"
+#include "core/file_bytes.h"
 #include "core/utf8.h"
 #include "io/readers/bounded_json.h"
-#include "server/digest.h"
 #include "server/http/multipart.h"
 #include "server/video_api.h"
 #include "server/video_json.h"
@@ -83,11 +84,6 @@ std::pair<fs::path, std::string> variant_file(const JobStore& store, const Job& 
   return fs::exists(mp4, ignored)
              ? std::pair(mp4, std::string("video/mp4"))
              : std::pair(store.file_of(job, ".webm"), std::string("video/webm"));
-}
-
-std::string file_bytes(const fs::path& file) {
-  std::ifstream in(file, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
 }
 
 std::string event_text(const std::string& name, const json& data) {

@@ -2,6 +2,7 @@
 
 #include <fstream>
 
+#include "core/base64.h"
 #include "core/error.h"
 #include "server/digest.h"
 #include "server/http/client.h"

@@ -1,4 +1,5 @@
 // Who may use the API, and what every answer has.
+#include "core/base64.h"
 #include "core/error.h"
 #include "server/api_fixture.h"
 #include "server/http/router.h"

@@ -25,7 +25,6 @@ class Jobs : public testing::Test {
     return {.owner = "me",
             .model = "m",
             .settings = {.prompt = prompt,
-                         .negative_prompt = "",
                          .width = 16,
                          .height = 16,
                          .num_frames = 1,
@@ -34,12 +33,7 @@ class Jobs : public testing::Test {
                          .guidance_scale = 1,
                          .flow_shift = 3,
                          .seed = 7,
-                         .lora = "",
-                         .lora_scale = 1,
-                         .priority = priority,
-                         .webhook_url = ""},
-            .remixed_from = "",
-            .idempotency_key = "",
+                         .priority = priority},
             .request = prompt};
   }
   static std::string prompt_of(const std::optional<Job>& job) {

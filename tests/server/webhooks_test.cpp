@@ -5,6 +5,7 @@
 
 #include <mutex>
 
+#include "core/base64.h"
 #include "core/error.h"
 #include "server/api_fixture.h"
 #include "server/digest.h"

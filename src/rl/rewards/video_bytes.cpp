@@ -6,10 +6,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 
 #include "core/error.h"
+#include "core/file_bytes.h"
 #include "io/image.h"
 #include "io/video.h"
 
@@ -61,8 +60,7 @@ std::string mp4_bytes(const at::Tensor& video, double fps) {
   writer->write(pixels_of(video));
   writer->finish();
   writer->commit();
-  std::ifstream in(file, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+  return file_bytes(file);
 }
 
 std::vector<std::string> png_bytes(const at::Tensor& video) {

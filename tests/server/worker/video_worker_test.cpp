@@ -55,11 +55,7 @@ class Worker : public testing::Test {
                            .num_inference_steps = 3,
                            .guidance_scale = 3,
                            .flow_shift = 4,
-                           .seed = 7,
-                           .lora = "",
-                           .lora_scale = 1,
-                           .priority = 0,
-                           .webhook_url = ""};
+                           .seed = 7};
     if (change) {
       change(video);
     }
