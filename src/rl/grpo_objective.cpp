@@ -94,11 +94,10 @@ Pass GrpoObjective::add_gradients() {
   const Update& update = updates_[next_++];
   Pass pass{.losses = seconds_.timed("update", [&] { return add_gradients_of(update); }),
             .samples = options_.config.update.train_batch_size * sampling_.parts};
-  Scalars numbers = statistics_;
-  const Scalars seconds = seconds_.take();
-  numbers.insert(numbers.end(), seconds.begin(), seconds.end());
-  for (const auto& [name, value] : numbers) {
-    pass.losses.emplace_back(name, scalar(value).to(model_.compute().device));
+  for (const Scalars& numbers : {statistics_, seconds_.take()}) {
+    for (const auto& [name, value] : numbers) {
+      pass.losses.emplace_back(name, scalar(value).to(model_.compute().device));
+    }
   }
   if (can_pause()) {
     rollouts_.clear();

@@ -17,8 +17,9 @@ std::vector<int64_t> drawn_order(int64_t n, uint64_t seed, const char* purpose, 
   return {order.const_data_ptr<int64_t>(), order.const_data_ptr<int64_t>() + n};
 }
 
-int64_t rounded_up(int64_t n, int64_t unit) {
-  return (n + unit - 1) / unit;
+// How many batches n clips fill, the last one perhaps in part.
+int64_t batches_of(int64_t n, int64_t batch_size) {
+  return (n + batch_size - 1) / batch_size;
 }
 
 }  // namespace
@@ -40,7 +41,7 @@ EncodedClipSource::EncodedClipSource(const std::filesystem::path& folder,
     by_shape[clips_.latent_shape(clip)].push_back(clip);
   }
   for (auto& [shape, clips] : by_shape) {
-    batches_per_epoch_ += rounded_up(std::ssize(clips), config.batch_size);
+    batches_per_epoch_ += batches_of(std::ssize(clips), config.batch_size);
     of_shape_.push_back(std::move(clips));
   }
 }
