@@ -8,6 +8,7 @@
 #include "io/weights.h"
 #include "parallel/process_group.h"
 #include "support/compare.h"
+#include "support/text.h"
 
 namespace ospnext {
 namespace {
@@ -45,10 +46,6 @@ class Launch : public testing::Test {
   const TemporaryFolder folder_;
   static inline std::unique_ptr<TemporaryFolder> model_;
 };
-
-bool holds(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
 
 // The children of the launcher, once one of them has printed that it is at `stage`.
 std::vector<pid_t> children_at(const std::string& stage, pid_t launcher, const std::string& err) {

@@ -10,6 +10,7 @@
 #include "core/fields.h"
 #include "rl/small_grpo.h"
 #include "support/canned_server.h"
+#include "support/text.h"
 #include "train/training_checkpoint.h"
 
 namespace ospnext {
@@ -17,10 +18,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
-
-bool holds(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
 
 class RlFaults : public testing::Test {
  protected:

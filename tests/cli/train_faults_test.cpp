@@ -8,6 +8,7 @@
 
 #include "cli/launched_processes.h"
 #include "cli/run_ospnext.h"
+#include "support/text.h"
 #include "train/training_checkpoint.h"
 
 namespace ospnext {
@@ -15,10 +16,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
-
-bool holds(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
 
 class TrainFaults : public testing::Test {
  protected:

@@ -13,6 +13,7 @@
 
 #include "core/error.h"
 #include "support/hosted_store.h"
+#include "support/text.h"
 
 namespace ospnext {
 namespace {
@@ -64,10 +65,6 @@ std::string failure_at_rank_0(int size, int started, const WorldOptions& options
     ::waitpid(other, nullptr, 0);
   }
   return failure;
-}
-
-bool holds(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
 }
 
 TEST(World, WorksAndEnds) {
