@@ -16,49 +16,7 @@ readonly packages=(
   libyaml-cpp-dev libgloo-dev libboost-dev libcpp-httplib-dev libsqlite3-dev libssl-dev
   libavformat-dev libavcodec-dev libswscale-dev libavutil-dev)
 
-say() { printf 'setup: %s\n' "$*"; }
-fail() {
-  printf 'setup: %s\n' "$*" >&2
-  exit 1
-}
-
-# Runs a command as root: directly, or through sudo.
-as_root() {
-  if [ "$(id -u)" = 0 ]; then
-    "$@"
-  else
-    sudo "$@"
-  fi
-}
-
-is_installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
-
-install_packages() {
-  local missing=() package size
-  command -v dpkg-query >/dev/null && command -v apt-get >/dev/null ||
-    fail "this system has no apt; the set-up knows Debian 12 and Ubuntu 24.04. Install the equivalents of:" \
-      "${packages[*]}; then set SKIP_PACKAGES=1"
-  for package in "${packages[@]}"; do
-    is_installed "$package" || missing+=("$package")
-  done
-  [ ${#missing[@]} -gt 0 ] || return 0
-
-  local start=$SECONDS
-  say "system packages missing: ${missing[*]}"
-  if [ "$(id -u)" != 0 ] && ! command -v sudo >/dev/null; then
-    fail "installing them needs root, and there is no sudo here; as root run: apt-get install ${missing[*]}"
-  fi
-  as_root apt-get -qq update ||
-    fail "apt-get could not read its package lists (its message is above); check the network and apt's sources"
-  size=$(LC_ALL=C apt-get install --assume-no --no-install-recommends "${missing[@]}" 2>&1 |
-    sed -n 's/^Need to get \(.*\) of archives.*/\1/p' || true)
-  say "downloading ${size:-them} with apt-get"
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${missing[@]}" \
-    >/dev/null ||
-    fail "apt-get could not install ${missing[*]} (its message is above); Debian 12 and Ubuntu 24.04 (with" \
-      "universe) have all of them"
-  say "system packages installed in $((SECONDS - start)) s"
-}
+. tools/packages.sh
 
 # Prints what folder $1 lacks to be LibTorch of the right version with every library it links; else nothing.
 missing_from_libtorch() {
@@ -123,7 +81,7 @@ install_nvcc() {
 }
 
 [ "$kind" = cpu ] || [ "$kind" = cuda ] || fail "expected cpu or cuda, got '$kind'"
-[ -n "${SKIP_PACKAGES:-}" ] || install_packages
+[ -n "${SKIP_PACKAGES:-}" ] || install_packages "Debian 12 and Ubuntu 24.04 (with universe)" "${packages[@]}"
 missing=$(missing_from_libtorch "${LIBTORCH:-.deps/torch}")
 if [ -n "$missing" ]; then
   [ -z "${LIBTORCH:-}" ] || fail "LIBTORCH is '$LIBTORCH', expected the folder torch/ of an installed torch" \

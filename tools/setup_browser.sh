@@ -6,32 +6,9 @@ cd "$(dirname "$0")/.."
 readonly packages=(chromium chromium-driver fonts-dejavu-core)
 readonly axe=.deps/browser/axe.min.js
 
-fail() {
-  printf 'setup: %s\n' "$*" >&2
-  exit 1
-}
+. tools/packages.sh
 
-as_root() {
-  if [ "$(id -u)" = 0 ]; then
-    "$@"
-  else
-    sudo "$@"
-  fi
-}
-
-is_installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
-
-missing=()
-for package in "${packages[@]}"; do
-  is_installed "$package" || missing+=("$package")
-done
-if [ ${#missing[@]} -gt 0 ]; then
-  printf 'setup: system packages missing: %s\n' "${missing[*]}"
-  as_root apt-get -qq update &&
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${missing[@]}" \
-      >/dev/null ||
-    fail "apt-get could not install ${missing[*]} (its message is above); Debian 12 has all of them"
-fi
+[ -n "${SKIP_PACKAGES:-}" ] || install_packages "Debian 12" "${packages[@]}"
 
 if [ ! -f "$axe" ]; then
   download=$(mktemp -d)
