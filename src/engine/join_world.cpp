@@ -20,6 +20,7 @@ std::shared_ptr<World> join_world(const ProcessPlace& place, const WorldFields& 
   options.timeout = std::chrono::seconds(flags.patience);
   options.cancel = &cancel;
   options.engine_for_one = flags.transport != "auto";
+  options.device = device;
   const size_t hash = std::hash<std::string>()(configuration.dump());
   options.fingerprint = std::string("ospnext ") + kVersion + ", " +
                         (options.transport == Transport::kNccl ? "nccl" : "gloo") +

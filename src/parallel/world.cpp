@@ -1,5 +1,7 @@
 #include "parallel/world.h"
 
+#include <c10/core/impl/VirtualGuardImpl.h>
+
 #include <condition_variable>
 #include <mutex>
 #include <nlohmann/json.hpp>
@@ -310,6 +312,7 @@ void arrive(const Store& store, const ProcessPlace& place, const WorldOptions& o
 World::World() : journal_(std::make_shared<Journal>()) {}
 
 World::World(const ProcessPlace& place, const WorldOptions& options) : World() {
+  device_ = options.device;
   if (place.size == 1 && !options.engine_for_one) {
     return;
   }
@@ -341,6 +344,10 @@ void World::meet(bool cancellable) {
 
 void World::finish() {
   if (watch_) {
+    if (device_.is_cuda()) {
+      const c10::impl::VirtualGuardImpl gpu(device_.type());
+      gpu.synchronizeDevice(device_.has_index() ? device_.index() : gpu.getDevice().index());
+    }
     watch_->finish();
   }
 }

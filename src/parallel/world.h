@@ -17,7 +17,8 @@ struct WorldOptions {
       std::chrono::seconds(50);  // how long to wait for others, on arrival and in collectives
   std::string fingerprint = {};  // version and configuration, which must be equal in all processes
   const CancellationToken* cancel = nullptr;  // ends waiting, if given
-  bool engine_for_one = false;  // whether a single process runs real collectives, as a test
+  bool engine_for_one = false;   // whether a single process runs real collectives, as a test
+  at::Device device = at::kCPU;  // that this process works on
 };
 
 // Every rank publishes its position once a second. A rank that is silent for 6 s counts as dead. A
@@ -40,7 +41,8 @@ class World {
   // others. Throws PeerError when a rank dies or fails, and Cancelled unless `cancellable` is
   // false: then what the ranks do here is finished also after an interrupt.
   void meet(bool cancellable = true);
-  // Says that the work of this rank is done. Rank 0 waits here for the others.
+  // Says that the work of this rank is done, once its device has done it: a process that ends
+  // takes its part of collectives with it that still run. Rank 0 waits here for the others.
   void finish();
 
  private:
@@ -48,6 +50,7 @@ class World {
   std::shared_ptr<Journal> journal_;
   std::shared_ptr<Watch> watch_;  // null for a single process without an engine
   ProcessGroup all_;
+  at::Device device_ = at::kCPU;
   int64_t meetings_ = 0;
 };
 
