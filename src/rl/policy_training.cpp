@@ -8,6 +8,7 @@
 #include "core/torch/cuda_graph.h"
 #include "engine/prompts.h"
 #include "rl/grpo_objective.h"
+#include "rl/policy_setup.h"
 #include "train/checkpoint_model.h"
 #include "train/trained_model_source.h"
 #include "train/training_checkpoint.h"
@@ -17,60 +18,6 @@ namespace ospnext {
 namespace {
 
 namespace fs = std::filesystem;
-
-// What is trained: a LoRA beside frozen weights, or all weights.
-struct Trainee {
-  Transformer transformer{nullptr};
-  Adapter lora = {};
-
-  TrainedParameters parameters(const TrainingRanks& ranks, const Umt5Config& text_encoder) {
-    if (!lora.changes.empty()) {
-      return lora_parameters(lora, transformer, ranks);
-    }
-    TrainedParameters weights(whole_parameters(transformer, kTransformerPrefix), ranks,
-                              &transformer->sharded_weights(), kTransformerPrefix);
-    weights.set_model(model_of_weights(transformer->config(), text_encoder));
-    return weights;
-  }
-};
-
-Trainee initial_trainee(const RlConfig& config, const ModelFiles& files, ComputeOptions compute,
-                        const TrainingRanks& ranks) {
-  const PartFiles& part = files.require(ModelPart::kTransformer);
-  WeightRanks weights = ranks.weights(compute.dtype);
-  if (!config.lora.active()) {
-    const at::ScalarType precision = compute.dtype;
-    compute.dtype = at::kFloat;
-    Trainee trainee{load_transformer(part, compute, weights)};
-    train_all_weights(trainee.transformer, precision);
-    return trainee;
-  }
-  weights.linears.reset();  // frozen weights stay in the precision of the run
-  Trainee trainee{load_transformer(part, compute, weights)};
-  trainee.lora = initial_adapter(config.trained_lora(), trainee.transformer->config(), config.seed,
-                                 compute.device);
-  set_adapters(trainee.transformer, {{&trainee.lora, 1.0}});
-  return trainee;
-}
-
-// The model before the training, for the distance to it: a LoRA is switched off, of full weights
-// there is a frozen copy.
-PolicyReference reference_of(const RlConfig& config, const ModelFiles& files,
-                             const ComputeOptions& compute, const TrainingRanks& ranks,
-                             const Trainee& trainee) {
-  if (config.lora.active()) {
-    return {.without = &trainee.lora};
-  }
-  if (config.update.loss.kl_beta == 0) {
-    return {};
-  }
-  WeightRanks weights = ranks.weights(compute.dtype);
-  weights.linears.reset();
-  if (weights.group.size() > 1) {
-    weights.group = weights.group.twin("reference");
-  }
-  return {.frozen = load_transformer(files.require(ModelPart::kTransformer), compute, weights)};
-}
 
 // The loop's settings. `steps` and `checkpoint_interval` count updates, of which an epoch has fewer
 // where groups without spread are dropped; the objective says when the last epoch is over.
@@ -108,20 +55,6 @@ void write_result(const RlConfig& config, const ModelFiles& files, const std::st
   write_averages(config.output, &files, best);
 }
 
-// Embeds all prompts once; then the text encoder is freed.
-void embed_all(VideoModel& model, std::vector<std::string> texts, const std::string& negative,
-               Progress& progress, const CancellationToken& cancel) {
-  texts.push_back(negative);
-  if (model.ranks().leads()) {
-    model.load_text_encoder();
-  }
-  progress.begin("reading prompts", static_cast<int64_t>(texts.size()));
-  model.embed(texts, {progress, cancel});
-  progress.end();
-  model.free_text_encoder();
-  model.pad_texts_alike();
-}
-
 std::optional<SampleClips> sample_clips(const RlConfig& config, const ModelSource& source,
                                         const ComputeOptions& compute, const TrainingRanks& ranks,
                                         const CancellationToken& cancel) {
@@ -156,20 +89,22 @@ bool train_policy(const RlConfig& config, Progress& progress, const Cancellation
   const std::vector<std::string> prompts = read_prompts(config.prompts);
   const TrainingRanks ranks = training_ranks(
       world, config.mesh, sizes, config.rollout.sample_batch_size * world->all().size());
-  Trainee trainee = initial_trainee(config, files, compute, ranks);
+  const ModelFileSource initial(files);
+  PolicyTrainee trainee = initial_trainee(config, initial, compute, ranks);
   const TrainedTransformerSource source(files, trainee.transformer);
   const GenerationConfig generation = GrpoObjective::generation_of(config);
   generation.check(source.vae_config());
   VideoModel model(source, compute, ranks.work);
   model.load_transformer();
-  embed_all(model, prompts, generation.negative_prompt, progress, cancel);
+  std::vector<std::string> texts = prompts;
+  texts.push_back(generation.negative_prompt);
+  embed_all(model, texts, progress, cancel);
   if (ranks.work.sequence.all.rank() == 0) {
     model.load_vae(generation.vae_dtype(compute.dtype));
   }
-  TrainedParameters parameters =
-      trainee.parameters(ranks, read_text_encoder_config(files.require(ModelPart::kTextEncoder)));
+  TrainedParameters parameters = trainee.parameters(ranks, source.text_encoder_config());
   const std::optional<SampleClips> samples = sample_clips(config, source, compute, ranks, cancel);
-  Policy policy(trainee.transformer, reference_of(config, files, compute, ranks, trainee), ranks,
+  Policy policy(trainee.transformer, reference_of(config, initial, compute, ranks, trainee), ranks,
                 config.checkpointing.parse());
   GrpoObjective objective(
       model, policy, ranks, samples ? &*samples : nullptr,

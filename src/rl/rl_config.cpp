@@ -45,6 +45,16 @@ void check_update(const UpdateConfig& config) {
 
 }  // namespace
 
+void RlConfig::check_method() const {
+  check_range("`epochs`", epochs, int64_t{1}, kMost);
+  check_rollout(rollout);
+  static_cast<void>(sde_rule());
+  check_update(update);
+  trained_lora().check();
+  checkpointing.parse();
+  world.check();
+}
+
 void RlConfig::check() const {
   if (prompts.empty()) {
     throw InputError("`prompts`: missing, expected a file of prompts, one a line");
@@ -52,11 +62,7 @@ void RlConfig::check() const {
   if (output.empty()) {
     throw InputError("`output`: missing, expected a folder");
   }
-  check_range("`epochs`", epochs, int64_t{1}, kMost);
-  check_rollout(rollout);
-  static_cast<void>(sde_rule());
-  check_update(update);
-  trained_lora().check();
+  check_method();
   parse_rewards(reward, scoring);
   if (!watch.empty()) {
     parse_rewards(watch, scoring);
@@ -68,8 +74,6 @@ void RlConfig::check() const {
   check_range("`save_every`", save_every, int64_t{1}, kMost);
   check_range("`log_interval`", log_interval, int64_t{1}, kMost);
   check_range("`max_seconds`", max_seconds, 0.0, 1e9);
-  checkpointing.parse();
-  world.check();
 }
 
 std::vector<Guard> RlConfig::guards() const {

@@ -134,6 +134,8 @@ struct RlConfig {
 
   // Throws InputError naming field, value and rule, for what is wrong whatever model and mesh are.
   void check() const;
+  // Of this, how videos are made and learnt from, by whichever processes.
+  void check_method() const;
   // The rule of noisy steps, without first_sigma. Throws InputError.
   SdeRule sde_rule() const;
   // Throws InputError.

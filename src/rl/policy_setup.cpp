@@ -1,0 +1,66 @@
+#include "rl/policy_setup.h"
+
+#include "train/checkpoint_model.h"
+#include "train/lora_training.h"
+
+namespace ospnext {
+
+TrainedParameters PolicyTrainee::parameters(const TrainingRanks& ranks,
+                                            const Umt5Config& text_encoder) {
+  if (!lora.changes.empty()) {
+    return lora_parameters(lora, transformer, ranks);
+  }
+  TrainedParameters weights(whole_parameters(transformer, kTransformerPrefix), ranks,
+                            &transformer->sharded_weights(), kTransformerPrefix);
+  weights.set_model(model_of_weights(transformer->config(), text_encoder));
+  return weights;
+}
+
+PolicyTrainee initial_trainee(const RlConfig& config, const ModelSource& source,
+                              ComputeOptions compute, const TrainingRanks& ranks) {
+  WeightRanks weights = ranks.weights(compute.dtype);
+  if (!config.lora.active()) {
+    const at::ScalarType precision = compute.dtype;
+    compute.dtype = at::kFloat;
+    PolicyTrainee trainee{source.transformer(compute, weights)};
+    train_all_weights(trainee.transformer, precision);
+    return trainee;
+  }
+  weights.linears.reset();  // frozen weights stay in the precision of the run
+  PolicyTrainee trainee{source.transformer(compute, weights)};
+  trainee.lora = initial_adapter(config.trained_lora(), trainee.transformer->config(), config.seed,
+                                 compute.device);
+  set_adapters(trainee.transformer, {{&trainee.lora, 1.0}});
+  return trainee;
+}
+
+PolicyReference reference_of(const RlConfig& config, const ModelSource& source,
+                             const ComputeOptions& compute, const TrainingRanks& ranks,
+                             const PolicyTrainee& trainee) {
+  if (config.lora.active()) {
+    return {.without = &trainee.lora};
+  }
+  if (config.update.loss.kl_beta == 0) {
+    return {};
+  }
+  WeightRanks weights = ranks.weights(compute.dtype);
+  weights.linears.reset();
+  if (weights.group.size() > 1) {
+    weights.group = weights.group.twin("reference");
+  }
+  return {.frozen = source.transformer(compute, weights)};
+}
+
+void embed_all(VideoModel& model, const std::vector<std::string>& texts, Progress& progress,
+               const CancellationToken& cancel) {
+  if (model.ranks().leads()) {
+    model.load_text_encoder();
+  }
+  progress.begin("reading prompts", static_cast<int64_t>(texts.size()));
+  model.embed(texts, {progress, cancel});
+  progress.end();
+  model.free_text_encoder();
+  model.pad_texts_alike();
+}
+
+}  // namespace ospnext
