@@ -15,8 +15,9 @@ LEVELS = {
     "packages": 4,
     "engine": 5,
     "train": 6, "server": 6,
-    "rl": 7, "bench": 7,
-    "cli": 8,
+    "rl": 7,
+    "bench": 8,
+    "cli": 9,
 }
 MAX_LINES = 500
 FREE_OF_TORCH = {"src/quant/hif8.h", "src/quant/hif8_of.h", "src/quant/e4m3.h"}

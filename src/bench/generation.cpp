@@ -124,7 +124,8 @@ struct DroppedVideo : VideoReceiver {
   void finished(size_t) override {}
 };
 
-// A text with more tokens than the transformer's text length.
+}  // namespace
+
 std::string long_text(const std::string& words, int64_t rows) {
   std::string text;
   for (int64_t i = 0; i < rows; ++i) {
@@ -132,8 +133,6 @@ std::string long_text(const std::string& words, int64_t rows) {
   }
   return text;
 }
-
-}  // namespace
 
 std::vector<double> GenerationCost::settled_steps() const {
   return {step_seconds.begin() + (step_seconds.size() > 1 ? 1 : 0), step_seconds.end()};

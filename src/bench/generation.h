@@ -19,6 +19,9 @@
 
 namespace ospnext {
 
+// `words` again and again: more tokens than `rows`, so that the text fills all rows of a model.
+std::string long_text(const std::string& words, int64_t rows);
+
 // Costs of one process.
 struct GenerationCost {
   struct Stage {

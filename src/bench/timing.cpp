@@ -23,16 +23,20 @@ double milliseconds(const std::function<void()>& function, at::Device device) {
     return begin.elapsed_time(end);
   }
 #endif
-  const auto begin = std::chrono::steady_clock::now();
-  function();
-  if (device.is_cuda()) {
-    torch::cuda::synchronize(device.index());
-  }
-  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin)
-      .count();
+  constexpr double kMilliseconds = 1e3;
+  return kMilliseconds * seconds_of(device, function);
 }
 
 }  // namespace
+
+double seconds_of(at::Device device, const std::function<void()>& work) {
+  const auto began = std::chrono::steady_clock::now();
+  work();
+  if (device.is_cuda()) {
+    torch::cuda::synchronize(device.index());
+  }
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+}
 
 double median(std::vector<double> values) {
   const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);

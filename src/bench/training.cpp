@@ -1,10 +1,10 @@
 #include "bench/training.h"
 
-#include <chrono>
 #include <cstdio>
 #include <optional>
 
 #include "bench/generation.h"
+#include "bench/parameter_step.h"
 #include "bench/timing.h"
 #include "core/fields.h"
 #include "core/number_check.h"
@@ -13,9 +13,7 @@
 #include "engine/memory.h"
 #include "engine/model_flops.h"
 #include "packages/random_model.h"
-#include "train/ema.h"
 #include "train/flow_matching.h"
-#include "train/optimizer.h"
 #include "train/trained_parameters.h"
 
 namespace ospnext {
@@ -43,14 +41,12 @@ class Training {
       : config_(config),
         transformer_(trainee(config, model, ranks)),
         parameters_(whole_parameters(transformer_, ""), ranks, &transformer_->sharded_weights()),
-        optimizer_(parameters_.tensors(), {}, home(config)),
+        end_(parameters_, {.adamw = {},
+                           .ema = config.ema ? std::optional(EmaConfig()) : std::nullopt,
+                           .offload = config.offload_optimizer}),
         blocks_(transformer_, config.checkpointing.parse()),
         tables_(model.transformer, model.grid(), model.compute.device, ranks.work.sequence),
-        samples_(random_samples(model, config.batch_size / ranks.work.mesh.data)) {
-    if (config.ema) {
-      ema_.emplace(parameters_.tensors(), EmaConfig(), home(config));
-    }
-  }
+        samples_(random_samples(model, config.batch_size / ranks.work.mesh.data)) {}
 
   void step() {
     Execution run{transformer_->numerics()};
@@ -58,21 +54,10 @@ class Training {
     for (int64_t i = 0; i < config_.accumulate; ++i) {
       flow_matching_loss(transformer_, samples_, tables_, run).backward();
     }
-    parameters_.average_gradients(config_.accumulate);
-    constexpr double kMostNorm = 1, kLearningRate = 1e-5;
-    parameters_.clip_gradients(kMostNorm);
-    optimizer_.step(kLearningRate);
-    optimizer_.zero_grad();
-    if (ema_) {
-      ema_->update();
-    }
+    end_.take(config_.accumulate);
   }
 
  private:
-  StateHome home(const TrainingBenchConfig& config) const {
-    return {.offload = config.offload_optimizer, .device = parameters_.device()};
-  }
-
   static Transformer trainee(const TrainingBenchConfig& config, const BenchModel& model,
                              const TrainingRanks& ranks) {
     const RandomModelSource source(model.transformer, model.text_encoder, model.vae, 0);
@@ -87,8 +72,7 @@ class Training {
   TrainingBenchConfig config_;
   Transformer transformer_;
   TrainedParameters parameters_;
-  AdamW optimizer_;
-  std::optional<Ema> ema_;
+  ParameterStep end_;
   TrainingBlocks blocks_;
   TokenTables tables_;
   FlowSamples samples_;
@@ -97,7 +81,6 @@ class Training {
 // Runs the steps. The first one also sets up process groups and kernels: it is not in the traffic.
 GenerationCost measure(Training& training, int64_t steps, at::Device device, Journal& journal,
                        const CancellationToken& cancel) {
-  using Clock = std::chrono::steady_clock;
   GenerationCost cost;
   if (device.is_cuda()) {
     reset_peak_memory(device);
@@ -105,12 +88,7 @@ GenerationCost measure(Training& training, int64_t steps, at::Device device, Jou
   for (int64_t i = 0; i < steps; ++i) {
     cancel.check();
     journal.at_step(i);
-    const Clock::time_point began = Clock::now();
-    training.step();
-    if (device.is_cuda()) {
-      torch::cuda::synchronize(device.index());
-    }
-    cost.step_seconds.push_back(std::chrono::duration<double>(Clock::now() - began).count());
+    cost.step_seconds.push_back(seconds_of(device, [&] { training.step(); }));
     if (i == 0 && steps > 1) {
       journal.forget_traffic();
     }

@@ -4,6 +4,7 @@
 #include "bench/exchange.h"
 #include "bench/generation.h"
 #include "bench/pieces.h"
+#include "bench/reinforcement.h"
 #include "bench/training.h"
 #include "cli/commands.h"
 
@@ -58,6 +59,17 @@ void run_training(const Arguments& arguments, const CancellationToken& cancel) {
   }
 }
 
+void run_reinforcement(const Arguments& arguments, const CancellationToken& cancel) {
+  RlBenchConfig config;
+  if (parse_flags("bench rl",
+                  "Run epochs of reinforcement learning with random weights, random texts and a "
+                  "reward that sleeps, and print the seconds of the parts of an epoch, the GPU's "
+                  "idle time and memory; then time sampling and the passes of an update alone.",
+                  arguments, config)) {
+    bench_reinforcement(config, std::cout, cancel);
+  }
+}
+
 std::vector<Command> bench_commands() {
   std::vector<Command> commands;
   for (const BenchPiece& piece : bench_pieces()) {
@@ -71,6 +83,9 @@ std::vector<Command> bench_commands() {
        run_generation});
   commands.push_back(
       {"train", "steps of training: seconds, samples/s, model TFLOP/s and memory", run_training});
+  commands.push_back(
+      {"rl", "epochs of reinforcement learning: seconds of their parts, idle time and memory",
+       run_reinforcement});
   commands.push_back({"exchange",
                       "the exchange between several processes when a video's tokens change owners",
                       run_exchange});

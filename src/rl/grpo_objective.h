@@ -45,6 +45,9 @@ class GrpoObjective final : public Objective {
   // Which guard has ended the training, as a sentence; empty: none.
   std::string stop_reason() const { return can_pause() ? guards_.violation() : ""; }
   std::optional<double> quality() const override { return guards_.reward(); }
+  // Of the last epoch: the steps of its rollouts, and the number of noisy ones in an update.
+  const RolloutPlan& plan() const { return plan_; }
+  int64_t trained_steps() const { return trained_steps_; }
   // The settings of a rollout's sampling, apart from its steps.
   static GenerationConfig generation_of(const RlConfig& config);
   // The most updates that an epoch can have.
