@@ -60,7 +60,7 @@ NEEDS = (
     Need(r"umt5_xxl_fp8\.safetensors", r"\bComfyUI\b"),
     Need(r"\b(style|motion|x|run)\.safetensors", r"\bof\s+your\s+own\b"),
     Need(r"--device cuda\b|--precision hif8(-p8)?(?= )", r"\b(GPUs?|H[12]00)\b", is_file=False),
-    Need(r"--size (14b|1\.3b)\b|\bbench\b", r"\bGB\b|\bGPUs?\b", is_file=False),
+    Need(r"--size (14b|1\.3b)\b|\bbench\b(?!.*--size small)", r"\bGB\b|\bGPUs?\b", is_file=False),
 )
 
 SERVED = re.compile(r"http://127\.0\.0\.1:8000")  # what documents call the server that they start
