@@ -343,13 +343,15 @@ void World::meet(bool cancellable) {
 }
 
 void World::finish() {
-  if (watch_) {
-    if (device_.is_cuda()) {
-      const c10::impl::VirtualGuardImpl gpu(device_.type());
-      gpu.synchronizeDevice(device_.has_index() ? device_.index() : gpu.getDevice().index());
-    }
-    watch_->finish();
+  if (!watch_) {
+    return;
   }
+  if (device_.is_cuda()) {
+    const c10::impl::VirtualGuardImpl gpu(device_.type());
+    gpu.synchronizeDevice(device_.has_index() ? device_.index() : gpu.getDevice().index());
+    meet(/*cancellable=*/false);
+  }
+  watch_->finish();
 }
 
 }  // namespace ospnext

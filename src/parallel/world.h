@@ -41,8 +41,9 @@ class World {
   // others. Throws PeerError when a rank dies or fails, and Cancelled unless `cancellable` is
   // false: then what the ranks do here is finished also after an interrupt.
   void meet(bool cancellable = true);
-  // Says that the work of this rank is done, once its device has done it: a process that ends
-  // takes its part of collectives with it that still run. Rank 0 waits here for the others.
+  // Says that the work of this rank is done. Rank 0 waits here for the others. On GPUs all wait for
+  // all: collectives return before the devices have made them, and a process that ends takes memory
+  // with it that they may still read or write.
   void finish();
 
  private:
