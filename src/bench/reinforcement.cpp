@@ -335,16 +335,19 @@ void bench_reinforcement(const RlBenchConfig& config, std::ostream& out,
   }
   PolicyBench bench(config, model, ranks, cancel);
   auto [cost, totals] = measure_epochs(bench, rl.epochs, device, world->journal());
-  const std::vector<RankCost> costs = costs_of_ranks(totals, world->all(), device);
-  measure_alone(bench, rl.epochs, device, cost);
   cost.rollouts = rl.rollout.batches_per_epoch * rl.rollout.group_rollouts;
   cost.idle = largest_idle(cost.idle, world->all(), device);
-  if (leads) {
-    out << rl_table(cost);
+  const std::vector<RankCost> costs = costs_of_ranks(totals, world->all(), device);
+  if (leads) {  // now, since what follows takes as long again
+    out << parts_table(cost);
     if (costs.size() > 1) {
       out << exchange_table(totals);
     }
     out << rank_table(costs) << std::flush;
+  }
+  measure_alone(bench, rl.epochs, device, cost);
+  if (leads) {
+    out << comparisons(cost) << std::flush;
   }
   world->finish();
 }

@@ -42,7 +42,7 @@ void EpochCost::add(const Pass& pass) {
   }
 }
 
-std::string rl_table(const RlCost& cost) {
+std::string parts_table(const RlCost& cost) {
   const std::vector<std::pair<const char*, std::function<double(const EpochCost&)>>> parts = {
       {"rollouts", &EpochCost::rollouts},
       {"decode", &EpochCost::decode},
@@ -60,20 +60,23 @@ std::string rl_table(const RlCost& cost) {
     std::snprintf(line, sizeof line, "%-20s%10.3f%8.1f %%\n", name, seconds, 100 * seconds / whole);
     table += line;
   }
-  table += comparison("a rollout",
-                      median_of(cost, &EpochCost::rollouts) / static_cast<double>(cost.rollouts),
-                      "sampling alone", median(cost.sampling));
-  table += comparison("an update",
-                      median_of(cost,
-                                [](const EpochCost& epoch) {
-                                  return epoch.update / static_cast<double>(epoch.passes);
-                                }),
-                      "its passes alone", median(cost.passes));
   if (cost.idle) {
     std::snprintf(line, sizeof line, "GPU idle: %.2f %% of the epochs\n", 100 * *cost.idle);
     table += line;
   }
   return table;
+}
+
+std::string comparisons(const RlCost& cost) {
+  return comparison("a rollout",
+                    median_of(cost, &EpochCost::rollouts) / static_cast<double>(cost.rollouts),
+                    "sampling alone", median(cost.sampling)) +
+         comparison("an update",
+                    median_of(cost,
+                              [](const EpochCost& epoch) {
+                                return epoch.update / static_cast<double>(epoch.passes);
+                              }),
+                    "its passes alone", median(cost.passes));
 }
 
 }  // namespace ospnext

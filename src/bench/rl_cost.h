@@ -37,8 +37,9 @@ struct RlCost {
   std::optional<double> idle;    // share of the epochs in which the GPU ran nothing
 };
 
-// The parts of an epoch, medians over the epochs, with their shares; a rollout beside the engine's
-// sampling, an update beside its passes; the idle share.
-std::string rl_table(const RlCost& cost);
+// The parts of an epoch, medians over the epochs, with their shares, and the idle share.
+std::string parts_table(const RlCost& cost);
+// A rollout beside the engine's sampling, and an update beside its passes.
+std::string comparisons(const RlCost& cost);
 
 }  // namespace ospnext

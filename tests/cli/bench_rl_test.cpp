@@ -93,7 +93,7 @@ TEST(BenchRl, RefusesWhatItCannotMeasure) {
                       "--offload-weights"));
 }
 
-TEST(BenchRlTable, ShowsMediansOfPartsAndWhatIsAlone) {
+TEST(BenchRlTable, ShowsMediansOfPartsAndWhatTheyAreComparedWith) {
   const auto epoch = [](double rollouts) {
     return EpochCost{.rollouts = rollouts,
                      .decode = 2,
@@ -108,7 +108,7 @@ TEST(BenchRlTable, ShowsMediansOfPartsAndWhatIsAlone) {
                     .sampling = {2, 4, 1},
                     .passes = {2, 2, 2.5},
                     .idle = 0.0123};
-  EXPECT_EQ(rl_table(cost),
+  EXPECT_EQ(parts_table(cost),
             "part of an epoch             s     share\n"
             "rollouts                 5.000    23.8 %\n"
             "decode                   2.000     9.5 %\n"
@@ -117,9 +117,10 @@ TEST(BenchRlTable, ShowsMediansOfPartsAndWhatIsAlone) {
             "optimizer                0.500     2.4 %\n"
             "rest                     0.500     2.4 %\n"
             "whole                   21.000   100.0 %\n"
-            "a rollout: 2.5000 s; sampling alone: 2.0000 s; ratio 1.250\n"
-            "an update: 3.0000 s; its passes alone: 2.0000 s; ratio 1.500\n"
             "GPU idle: 1.23 % of the epochs\n");
+  EXPECT_EQ(comparisons(cost),
+            "a rollout: 2.5000 s; sampling alone: 2.0000 s; ratio 1.250\n"
+            "an update: 3.0000 s; its passes alone: 2.0000 s; ratio 1.500\n");
 }
 
 TEST(BenchRlTable, AddsUpdatesAndTakesTheRestOnce) {
