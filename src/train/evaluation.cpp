@@ -166,23 +166,22 @@ void report_clips(const EvaluationWatcher& watcher, const Task& task, const Task
   }
 }
 
-// Rows to compare the model's rows with. They need no samples of their own.
-struct ReferenceRows {
-  EvaluationRow shuffled{.name = "shuffled captions"};
-  EvaluationRow rendered{.name = "rendered clips"};
-  EvaluationRow reconstructed{.name = "rendered, through the VAE"};
+// Rendered clips before and after the VAE: what the measurement, and the VAE, allow at most.
+struct RenderedRows {
+  EvaluationRow rendered, reconstructed;
 };
 
-// Renders clips with one object, and measures them before and after the VAE.
-void add_rendered(ReferenceRows& rows, const std::vector<ClipSpec>& clips, Model& model,
-                  at::ScalarType precision, EvaluationSeconds& seconds) {
+// Renders clips with `num_objects` objects each, and measures them before and after the VAE.
+void add_rendered(RenderedRows& rows, const std::vector<ClipSpec>& clips, size_t num_objects,
+                  Model& model, at::ScalarType precision, EvaluationSeconds& seconds) {
   const at::Tensor drawn =
       timed(seconds.drawing, model.device(), [&] { return render_clips(clips, model.device()); });
   const at::Tensor decoded = timed(seconds.drawing, model.device(), [&] {
     return reconstruct(model.parts.vae(), drawn, precision);
   });
   const auto read = [&](const at::Tensor& frames) {
-    return timed(seconds.measuring, at::kCPU, [&] { return measure_all(frames.cpu(), 1); });
+    return timed(seconds.measuring, at::kCPU,
+                 [&] { return measure_all(frames.cpu(), num_objects); });
   };
   add_all(rows.rendered, clips, read(drawn));
   add_all(rows.reconstructed, clips, read(decoded));
@@ -240,7 +239,9 @@ EvaluationSeconds evaluate_prompt_following(const ModelFiles& files, const Compu
   Model model(files, compute);
   generation.check(model.parts.vae_config());
   EvaluationSeconds seconds;
-  ReferenceRows references;
+  EvaluationRow shuffled{.name = "shuffled captions"};
+  RenderedRows one{{.name = "rendered clips"}, {.name = "rendered, through the VAE"}};
+  RenderedRows two{{.name = "two objects, rendered"}, {.name = "two objects, through the VAE"}};
   for (const Task& task : tasks_of(config)) {
     EvaluationRow row{.name = task.name};
     const int64_t count = task.num_objects == 2 ? config.two_objects : config.clips;
@@ -253,14 +254,14 @@ EvaluationSeconds evaluate_prompt_following(const ModelFiles& files, const Compu
       add_all(row, asked.clips, measured);
       report_clips(watcher, task, asked, measured);
       if (task.num_objects == 1) {
-        add_all(references.shuffled, task_clips(task, generation, config.seed, first + 1, batch),
-                measured);
-        const auto begin = asked.clips.begin();
-        const std::vector<ClipSpec> some(
-            begin, begin + std::clamp<int64_t>(config.rendered - first, 0, batch));
-        if (!some.empty()) {
-          add_rendered(references, some, model, compute.dtype, seconds);
-        }
+        add_all(shuffled, task_clips(task, generation, config.seed, first + 1, batch), measured);
+      }
+      const auto begin = asked.clips.begin();
+      const std::vector<ClipSpec> some(
+          begin, begin + std::clamp<int64_t>(config.rendered - first, 0, batch));
+      if (!some.empty()) {
+        add_rendered(task.num_objects == 1 ? one : two, some, task.num_objects, model,
+                     compute.dtype, seconds);
       }
       for (int64_t i = 0; i < batch; ++i) {
         progress.step();
@@ -269,10 +270,12 @@ EvaluationSeconds evaluate_prompt_following(const ModelFiles& files, const Compu
     progress.end();
     watcher.on_row(row);
   }
-  watcher.on_row(references.shuffled);
-  if (references.rendered.clips > 0) {
-    watcher.on_row(references.rendered);
-    watcher.on_row(references.reconstructed);
+  watcher.on_row(shuffled);
+  for (const RenderedRows* rows : {&one, &two}) {
+    if (rows->rendered.clips > 0) {
+      watcher.on_row(rows->rendered);
+      watcher.on_row(rows->reconstructed);
+    }
   }
   return seconds;
 }

@@ -19,7 +19,7 @@ namespace ospnext {
 struct EvaluationConfig {
   int64_t clips = 400;        // of each row
   int64_t two_objects = 400;  // of each row of clips with two objects; 0: no such rows
-  int64_t rendered = 100;     // of each one-object row that are also rendered and reconstructed
+  int64_t rendered = 100;     // of each row that are also rendered and reconstructed
   int64_t vae_clips = 64;     // held-out clips that the VAE reconstructs; 0: none
   int64_t batch_size = 16;    // clips denoised together
   uint64_t seed = 1;
@@ -32,7 +32,7 @@ struct EvaluationConfig {
     field("clips", clips, "one-object clips of each row");
     field("two_objects", two_objects, "two-object clips of each row (0: no such rows)");
     field("rendered", rendered,
-          "one-object clips of each row that are also rendered and reconstructed (0: none)");
+          "clips of each row that are also rendered and reconstructed (0: none)");
     field("vae_clips", vae_clips, "held-out clips that the VAE reconstructs (0: none)");
     field("batch_size", batch_size, "clips denoised together");
     field("seed", seed, "seed of captions and noise");
@@ -82,8 +82,9 @@ struct EvaluationWatcher {
 //   - one object: seen captions, then held-out captions;
 //   - two objects: seen captions, then held-out captions (if config.two_objects > 0);
 //   - each one-object clip compared with the next clip's caption (the level of chance);
-//   - rendered clips (the accuracy of the measurement itself) if config.rendered > 0;
-//   - the same clips after the VAE (the accuracy after its loss of detail).
+//   - rendered clips with one object (the accuracy of the measurement itself), and the same clips
+//     after the VAE (the accuracy after its loss of detail), if config.rendered > 0;
+//   - the same for two objects.
 // Returns the time by kind of work. Throws InputError, Cancelled.
 EvaluationSeconds evaluate_prompt_following(const ModelFiles& files, const ComputeOptions& compute,
                                             const GenerationConfig& generation,
