@@ -28,9 +28,9 @@ SOURCE_SUFFIXES = {".h", ".cpp", ".cu", ".cuh"}
 
 
 def is_free_of_torch(path):
-    """Files that must compile without torch: kernels for nvcc, their launchers, core/, io/readers/ and number formats."""
+    """Files that must compile without torch: kernels for nvcc, their launchers, core/, io/readers/, io/http/ and number formats."""
     return (path.suffix in {".cu", ".cuh"} or path.stem.endswith("_launch")
-            or path.parent.as_posix() in {"src/core", "src/io/readers"}
+            or path.parent.as_posix() in {"src/core", "src/io/readers", "src/io/http"}
             or path.as_posix() in FREE_OF_TORCH)
 
 

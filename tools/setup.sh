@@ -13,7 +13,7 @@ readonly torch_version=2.11.0
 readonly packages=(
   g++ cmake ninja-build ccache pkg-config python3 python3-pip unzip
   libgtest-dev nlohmann-json3-dev libcli11-dev libsentencepiece-dev libicu-dev libpng-dev zlib1g-dev
-  libyaml-cpp-dev libgloo-dev libboost-dev libcpp-httplib-dev libsqlite3-dev libssl-dev
+  libyaml-cpp-dev libgloo-dev libboost-dev libsqlite3-dev libssl-dev
   libavformat-dev libavcodec-dev libswscale-dev libavutil-dev)
 
 . tools/packages.sh

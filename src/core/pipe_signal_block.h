@@ -1,4 +1,4 @@
-// Writing to a pipe or a connection whose reader has gone.
+// Writing to a pipe whose reader has gone.
 #pragma once
 
 #include <csignal>

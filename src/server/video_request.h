@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "server/http/web_address.h"
+#include "io/http/web_address.h"
 #include "server/model_card.h"
 
 namespace ospnext {

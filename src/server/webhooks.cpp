@@ -1,17 +1,18 @@
 #include "server/webhooks.h"
 
+#include <chrono>
 #include <fstream>
 
 #include "core/base64.h"
 #include "core/error.h"
+#include "io/http/client.h"
 #include "server/digest.h"
-#include "server/http/client.h"
 #include "server/video_json.h"
 
 namespace ospnext {
 namespace {
 
-constexpr int kPatience = 10;  // seconds
+constexpr std::chrono::seconds kPatience(10);
 
 std::string read_key(const std::filesystem::path& file) {
   const std::string prefix = "whsec_";
@@ -44,10 +45,14 @@ void Webhooks::send_due() {
     const std::string signature = "v1," + base64(hmac_sha256(key_, id + "." + time + "." + body));
     bool is_taken = false;
     try {
-      const int status = post_json(
-          parse_url(job->settings.webhook_url).value(),
-          {{"webhook-id", id}, {"webhook-timestamp", time}, {"webhook-signature", signature}}, body,
-          kPatience);
+      const int status = send_request({.address = parse_url(job->settings.webhook_url).value(),
+                                       .method = "POST",
+                                       .headers = {{"webhook-id", id},
+                                                   {"webhook-timestamp", time},
+                                                   {"webhook-signature", signature}},
+                                       .json = body},
+                                      {.time = kPatience})
+                             .status;
       is_taken = status >= 200 && status < 300;
       log_(job->id + ": its webhook was answered with " + std::to_string(status));
     } catch (const RunError& error) {

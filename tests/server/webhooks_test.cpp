@@ -7,57 +7,15 @@
 
 #include "core/base64.h"
 #include "core/error.h"
+#include "io/http/web_address.h"
 #include "server/api_fixture.h"
 #include "server/digest.h"
-#include "server/http/client.h"
 #include "server/http/server.h"
-#include "server/http/web_address.h"
 
 namespace ospnext {
 namespace {
 
 using nlohmann::json;
-
-TEST(Url, IsTakenApart) {
-  const auto expect = [](const std::string& url, bool is_secure, const std::string& host, int port,
-                         const std::string& target) {
-    const auto address = parse_url(url);
-    ASSERT_TRUE(address) << url;
-    EXPECT_EQ(address->is_secure, is_secure) << url;
-    EXPECT_EQ(address->host, host) << url;
-    EXPECT_EQ(address->port, port) << url;
-    EXPECT_EQ(address->target, target) << url;
-  };
-  const std::string secure = "https://", plain = "http://";
-  expect(secure + "a.example", true, "a.example", 443, "/");
-  expect(secure + "a.example/x/y?z=1", true, "a.example", 443, "/x/y?z=1");
-  expect(plain + "127.0.0.1:8080/", false, "127.0.0.1", 8080, "/");
-  expect(plain + "[::1]:81?q", false, "::1", 81, "/?q");
-}
-
-TEST(Url, ThatIsNoneIsRefused) {
-  const std::string secure = "https://";
-  for (const std::string& url :
-       {std::string(), std::string("a.example"), std::string("ftp://a"), secure, secure + "/x",
-        secure + "user@a.example", secure + "a.example:0", secure + "a.example:99999",
-        secure + "a.example:8x", secure + "a.example/a b", secure + "a.example/#f", secure + "a\nb",
-        secure + "[::1", secure + "[::1]x", secure + "a_b!", secure + "a.example\\@evil.example"}) {
-    EXPECT_FALSE(parse_url(url)) << url;
-  }
-}
-
-TEST(Url, MustBeAtAnAllowedAddress) {
-  const std::string good = "https://good.example", plain = "http://good.example";
-  const auto origins = parse_origins({good}, "`webhooks`");
-  EXPECT_TRUE(is_at(origins, good + "/any/path"));
-  EXPECT_TRUE(is_at(origins, good + ":443/"));
-  for (const std::string& url :
-       {plain + "/", good + ".evil.example/", good + ":444/", good + "@evil.example/",
-        std::string("https://evil.example/good.example")}) {
-    EXPECT_FALSE(is_at(origins, url)) << url;
-  }
-  EXPECT_THROW(parse_origins({good + "/path"}, "`webhooks`"), InputError);
-}
 
 // Keeps what comes, and answers as it is told.
 struct Receiver : HttpApplication {
@@ -130,12 +88,6 @@ TEST_F(Hook, ComesBackAfterAFailure) {
 TEST_F(Hook, IsRefusedForOtherAddresses) {
   expect_error(call(post("/v1/videos", {{"prompt", "a"}, {"webhook_url", "http://127.0.0.1:1/"}})),
                400, "does not allow this address", "webhook_url");
-}
-
-TEST_F(Hook, NobodyAtTheAddressIsAFailure) {
-  EXPECT_THROW(post_json({false, "127.0.0.1", 1, "/"}, {}, "{}", 2), RunError);
-  EXPECT_THROW(post_json({true, "127.0.0.1", server_.port(), "/"}, {}, "{}", 2),
-               RunError);  // no TLS
 }
 
 TEST_F(Hook, SecretsThatAreNoneAreRefused) {

@@ -6,7 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <atomic>
+#include <algorithm>
 #include <functional>
 #include <mutex>
 #include <string>
@@ -28,7 +28,8 @@ inline std::string http_answer(const std::string& body, const std::string& statu
 class CannedServer {
  public:
   struct Request {
-    std::string line;  // "POST /score HTTP/1.1"
+    std::string line;     // "POST /score HTTP/1.1"
+    std::string headers;  // "Host: a\r\n...", to the end of the last line
     std::string body;
   };
   // Gets the requests so far, the newest last.
@@ -103,7 +104,10 @@ class CannedServer {
         length = field < end ? std::stoul(text.substr(field + 16)) : 0;
       }
     }
-    return {text.substr(0, text.find("\r\n")), head == text.npos ? "" : text.substr(head)};
+    const size_t line = std::min(text.find("\r\n"), text.size());
+    return head == text.npos ? Request{text.substr(0, line), "", ""}
+                             : Request{text.substr(0, line), text.substr(line + 2, head - line - 4),
+                                       text.substr(head)};
   }
 
   Answer answer_;

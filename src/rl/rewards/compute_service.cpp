@@ -44,9 +44,7 @@ class ComputeService final : public Reward {
 }  // namespace
 
 std::unique_ptr<Reward> make_compute_reward(const std::string& url, double seconds) {
-  HttpService service{.url = url, .seconds = seconds};
-  service.check("`reward` compute");
-  return std::make_unique<ComputeService>(std::move(service));
+  return std::make_unique<ComputeService>(HttpService(url, seconds, "`reward` compute"));
 }
 
 }  // namespace ospnext

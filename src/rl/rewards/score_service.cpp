@@ -59,8 +59,7 @@ class ScoreService final : public Reward {
 
 std::unique_ptr<Reward> make_score_reward(const std::string& url, const ServiceReward& asked,
                                           double seconds, double fps) {
-  HttpService service{.url = url, .seconds = seconds};
-  service.check("`reward` score");
+  HttpService service(url, seconds, "`reward` score");
   check_mp4("`reward` score");
   return std::make_unique<ScoreService>(std::move(service), asked, fps);
 }

@@ -1,4 +1,4 @@
-#include "server/http/web_address.h"
+#include "io/http/web_address.h"
 
 #include <algorithm>
 #include <cctype>
@@ -9,14 +9,23 @@
 namespace ospnext {
 namespace {
 
+constexpr uint16_t kPort = 80, kSecurePort = 443;
+
 bool is_host(const std::string& host) {
   const bool is_v6 = host.find(':') != std::string::npos;
   return !host.empty() && std::all_of(host.begin(), host.end(), [&](unsigned char letter) {
-    return std::isalnum(letter) != 0 || letter == '.' || letter == '-' || (is_v6 && letter == ':');
+    return std::isalnum(letter) != 0 || letter == '.' || letter == '-' || letter == '_' ||
+           (is_v6 && letter == ':');
   });
 }
 
 }  // namespace
+
+std::string WebAddress::authority() const {
+  const bool is_v6 = host.find(':') != std::string::npos;
+  return (is_v6 ? "[" + host + "]" : host) +
+         (port == (is_secure ? kSecurePort : kPort) ? "" : ":" + std::to_string(port));
+}
 
 std::optional<WebAddress> parse_url(const std::string& url) {
   WebAddress address;
@@ -36,7 +45,7 @@ std::optional<WebAddress> parse_url(const std::string& url) {
   }
   const size_t colon = std::min(rest.find(':', bracket), rest.size());
   address.host = bracket == 0 ? rest.substr(0, colon) : rest.substr(1, bracket - 1);
-  address.port = address.is_secure ? 443 : 80;
+  address.port = address.is_secure ? kSecurePort : kPort;
   if (colon < rest.size()) {
     const char* const end = rest.data() + rest.size();
     const auto [stopped, error] = std::from_chars(rest.data() + colon + 1, end, address.port);
