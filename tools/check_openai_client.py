@@ -16,25 +16,23 @@ import time
 
 import openai
 
+from own_server import served
+
 SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef0123456789abcdef").decode()
 SMALL = {"num_frames": 5, "num_inference_steps": 3, "seed": 7}
 
 
 @contextlib.contextmanager
-def served(program, model, folder, hooks):
+def served_with_key(program, model, folder, hooks):
     """The URL of a server with one key and a place for webhooks, and the key."""
     made = subprocess.run([program, "serve", "--new-key", "me"], check=True, capture_output=True,
                           text=True).stdout
     key, line = (text.split(None, 1)[1] for text in made.splitlines())
     (folder / "keys").write_text(line + "\n", encoding="utf-8")
     (folder / "secret").write_text(SECRET, encoding="utf-8")
-    command = [program, "serve", "--model", model, "--data", folder / "data", "--port", "0",
-               "--keys", folder / "keys", "--webhooks", hooks, "--webhook-secret", folder / "secret"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield process.stdout.readline().split()[-1], key
-        finally:
-            process.terminate()
+    with served(program, folder / "data", "--keys", folder / "keys", "--webhooks", hooks,
+                "--webhook-secret", folder / "secret", model=model) as (url, _):
+        yield url, key
 
 
 @contextlib.contextmanager
@@ -111,7 +109,7 @@ def main():
         sys.exit(__doc__)
     with tempfile.TemporaryDirectory() as folder, receiver() as (hooks, got):
         model = sys.argv[2] if len(sys.argv) == 3 else "models/tiny"
-        with served(sys.argv[1], model, pathlib.Path(folder), hooks) as (url, key):
+        with served_with_key(sys.argv[1], model, pathlib.Path(folder), hooks) as (url, key):
             client = openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0)
             check(client)
             check_webhook(client, hooks, got)

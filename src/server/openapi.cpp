@@ -75,7 +75,7 @@ json video_schema() {
 }
 
 json schemas(const RequestLimits& limits, const ModelCard& model) {
-  const json request = request_schema(limits, model);
+  const json request = request_schema(limits, model, /*is_form=*/false);
   json list = list_schema("Video");
   list["properties"]["first_id"] = list["properties"]["last_id"] = nullable(text_schema());
   list["properties"]["has_more"] = {{"type", "boolean"}};
@@ -88,6 +88,7 @@ json schemas(const RequestLimits& limits, const ModelCard& model) {
                       {"additionalProperties", false},
                       {"properties", {{"prompt", request["properties"]["prompt"]}}}};
   return {{"VideoRequest", request},
+          {"VideoForm", request_schema(limits, model, /*is_form=*/true)},
           {"RemixRequest", remix},
           {"Video", video_schema()},
           {"VideoList", list},
@@ -139,7 +140,8 @@ json parameters_of(const Route& route) {
     list.push_back(parameter("Range", "header", text_schema(), "bytes of the file"));
   }
   if (!route.takes.empty()) {
-    list.push_back(parameter("Idempotency-Key", "header", text_schema(),
+    list.push_back(parameter("Idempotency-Key", "header",
+                             {{"type", "string"}, {"maxLength", kLongestIdempotencyKey}},
                              "a repeated request with the same key gives the same video"));
   }
   return list;
@@ -180,7 +182,7 @@ json operation_of(const Route& route) {
     json content;
     content["application/json"]["schema"] = reference(route.takes);
     if (route.takes == "VideoRequest") {
-      content["multipart/form-data"]["schema"] = reference(route.takes);
+      content["multipart/form-data"]["schema"] = reference("VideoForm");
     }
     operation["requestBody"] = {{"required", true}, {"content", content}};
   }

@@ -36,10 +36,6 @@ HttpResponse page_response(const PageFile& file) {
           std::string(file.text)};
 }
 
-std::string size_text(int64_t width, int64_t height) {
-  return std::to_string(width) + "x" + std::to_string(height);
-}
-
 // Sizes and lengths to choose from: the model's own, lying and standing, and smaller ones.
 json presets_of(const ModelCard& model, const RequestLimits& limits) {
   const auto half = [&](int64_t side) {

@@ -60,7 +60,7 @@ json video_object(const Job& job, const Outlook& outlook) {
           {"prompt", settings.prompt},
           {"negative_prompt", settings.negative_prompt},
           {"seconds", seconds_text(settings)},
-          {"size", std::to_string(settings.width) + "x" + std::to_string(settings.height)},
+          {"size", size_text(settings.width, settings.height)},
           {"seed", settings.seed},
           {"num_frames", settings.num_frames},
           {"fps", settings.fps},

@@ -29,6 +29,10 @@ constexpr std::pair<const char*, const char*> kImpossible[] = {
     {"output_path", "the server chooses where its files are"},
 };
 
+// Fields that say the same in two ways.
+constexpr std::pair<const char*, const char*> kEither[] = {
+    {"seconds", "num_frames"}, {"size", "width"}, {"size", "height"}};
+
 std::string number_text(double number) {
   return json(number).dump();
 }
@@ -40,6 +44,43 @@ std::optional<Number> parse_number(const std::string& text) {
   const auto [stopped, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   return error == std::errc() && stopped == text.data() + text.size() ? std::optional(number)
                                                                       : std::nullopt;
+}
+
+// Whether a text is a number such as 4 or 2.5.
+bool is_decimal(std::string_view text) {
+  const auto has_digits = [](std::string_view part) {
+    return !part.empty() && part.find_first_not_of("0123456789") == part.npos;
+  };
+  const size_t point = std::min(text.find('.'), text.size());
+  return has_digits(text.substr(0, point)) && (point == 1 || text[0] != '0') &&
+         (point == text.size() || has_digits(text.substr(point + 1)));
+}
+
+struct Size {
+  int64_t width, height;
+};
+
+// Nothing for a text that is not exactly as size_text() writes it.
+std::optional<Size> parse_size(const std::string& text) {
+  const size_t cross = std::min(text.find('x'), text.size());
+  const auto width = parse_number<int64_t>(text.substr(0, cross));
+  const auto height = parse_number<int64_t>(text.substr(std::min(cross + 1, text.size())));
+  return width && height && size_text(*width, *height) == text
+             ? std::optional(Size{*width, *height})
+             : std::nullopt;
+}
+
+void check_value(const std::string& name, const std::string& text, const SizeRule& rule) {
+  const auto fits = [&](int64_t side, int64_t most) {
+    return side >= rule.step && side <= most && side % rule.step == 0;
+  };
+  const auto size = parse_size(text);
+  if (!size || !fits(size->width, rule.width) || !fits(size->height, rule.height)) {
+    throw wrong_field(name, "found " + shown(json(text)) +
+                                ", expected WIDTHxHEIGHT of multiples of " +
+                                std::to_string(rule.step) + " pixels, at most " +
+                                size_text(rule.width, rule.height));
+  }
 }
 
 void check_value(const std::string& name, const std::string& text, const TextRule& rule) {
@@ -79,12 +120,8 @@ void check_value(const std::string& name, double value, const RealRule& rule) {
   throw wrong_field(name, "found " + shown(found) + ", expected " + expected);
 }
 
-// OpenAI's `seconds` is a number in a text.
-bool may_be_text(const std::string& name, bool is_form) {
-  return is_form || name == "seconds";
-}
-
-void read_value(const std::string& name, const json& found, bool,
+template <class Rule>
+void read_value(const std::string& name, const json& found, bool, const Rule&,
                 std::optional<std::string>& value) {
   if (!found.is_string()) {
     refuse_type(name, found, "a text");
@@ -92,9 +129,9 @@ void read_value(const std::string& name, const json& found, bool,
   value = found.get<std::string>();
 }
 
-void read_value(const std::string& name, const json& found, bool is_form,
+void read_value(const std::string& name, const json& found, bool is_form, const WholeRule&,
                 std::optional<int64_t>& value) {
-  if (found.is_string() && may_be_text(name, is_form)) {
+  if (found.is_string() && is_form) {
     value = parse_number<int64_t>(found.get<std::string>());
   } else if (found.is_number_integer() &&
              !(found.is_number_unsigned() && found.get<uint64_t>() > uint64_t{INT64_MAX})) {
@@ -105,9 +142,10 @@ void read_value(const std::string& name, const json& found, bool is_form,
   }
 }
 
-void read_value(const std::string& name, const json& found, bool is_form,
+void read_value(const std::string& name, const json& found, bool is_form, const RealRule& rule,
                 std::optional<double>& value) {
-  if (found.is_string() && may_be_text(name, is_form)) {
+  if (found.is_string() &&
+      (is_form || (rule.is_text_too && is_decimal(found.get_ref<const std::string&>())))) {
     value = parse_number<double>(found.get<std::string>());
   } else if (found.is_number()) {
     value = found.get<double>();
@@ -130,32 +168,11 @@ void refuse_unknown(const std::string& name, const std::string& known) {
       utf8_prefix(name, 60));
 }
 
-struct Size {
-  int64_t width, height;
-};
-
-// "832x480"
-Size parse_size(const std::string& text, const RequestLimits& limits, const ModelCard& model) {
-  const size_t cross = std::min(text.find('x'), text.size());
-  const auto width = parse_number<int64_t>(text.substr(0, cross));
-  const auto height = parse_number<int64_t>(text.substr(std::min(cross + 1, text.size())));
-  const std::string step = std::to_string(model.side_step);
-  if (!width || !height || *width < model.side_step || *height < model.side_step ||
-      *width % model.side_step != 0 || *height % model.side_step != 0 || *width > limits.width ||
-      *height > limits.height) {
-    throw wrong_field("size", "found " + shown(json(text)) +
-                                  ", expected WIDTHxHEIGHT of multiples of " + step +
-                                  " pixels, at most " + std::to_string(limits.width) + "x" +
-                                  std::to_string(limits.height));
-  }
-  return {*width, *height};
-}
-
-Size size_of(const VideoRequest& request, const RequestLimits& limits, const ModelCard& model) {
+Size size_of(const VideoRequest& request, const ModelCard& model) {
   if (!request.size) {
     return {request.width.value_or(model.width), request.height.value_or(model.height)};
   }
-  const Size size = parse_size(*request.size, limits, model);
+  const Size size = parse_size(*request.size).value();
   if (request.width.value_or(size.width) != size.width ||
       request.height.value_or(size.height) != size.height) {
     throw wrong_field("size", "found " + *request.size + " and another width or height");
@@ -182,8 +199,22 @@ int64_t frames_of(const VideoRequest& request, const RequestLimits& limits,
   return rounded;
 }
 
+// "(16|32|48)": a regular expression of the numbers up to `last`.
+std::string any_number(int64_t first, int64_t last, int64_t step) {
+  std::string numbers;
+  for (int64_t number = first; number <= last; number += step) {
+    numbers += (numbers.empty() ? "(" : "|") + std::to_string(number);
+  }
+  return numbers + ")";
+}
+
 json schema_of(const TextRule& rule, bool) {
   return {{"type", "string"}, {"minLength", rule.low}, {"maxLength", rule.high}};
+}
+json schema_of(const SizeRule& rule, bool) {
+  return {{"type", "string"},
+          {"pattern", "^" + any_number(rule.step, rule.width, rule.step) + "x" +
+                          any_number(rule.step, rule.height, rule.step) + "$"}};
 }
 json schema_of(const WholeRule& rule, bool) {
   json schema = {{"type", "integer"}, {"minimum", rule.low}, {"maximum", rule.high}};
@@ -198,11 +229,27 @@ json schema_of(const WholeRule& rule, bool) {
   }
   return schema;
 }
-json schema_of(const RealRule& rule, bool is_text_too) {
+json schema_of(const RealRule& rule, bool is_form) {
   const json number = {{"type", "number"}, {"minimum", rule.low}, {"maximum", rule.high}};
-  return is_text_too
-             ? json{{"anyOf", {number, {{"type", "string"}, {"pattern", "^[0-9]+([.][0-9]+)?$"}}}}}
-             : number;
+  if (!rule.is_text_too || is_form) {  // in a form every number is a text
+    return number;
+  }
+  const auto last = static_cast<int64_t>(rule.high);
+  const std::string below = last == 0 ? "" : any_number(0, last - 1, 1) + "([.][0-9]+)?|";
+  const json text = {{"type", "string"},
+                     {"pattern", "^(" + below + std::to_string(last) + "([.]0+)?)$"}};
+  return {{"anyOf", {number, text}}};
+}
+
+// What the schemas of the fields, one by one, do not say.
+json schema_of_pairs() {
+  json rules = json::array();
+  for (const auto& [one, other] : kEither) {
+    rules.push_back({{"not", {{"required", {one, other}}}}});
+  }
+  rules.push_back(
+      {{"anyOf", {{{"required", {"lora"}}}, {{"not", {{"required", {"lora_scale"}}}}}}}});
+  return rules;
 }
 
 }  // namespace
@@ -223,7 +270,7 @@ VideoRequest read_request(const json& body, bool is_form, const RequestLimits& l
     }
     unknown.erase(name);
     if (!found->is_null()) {
-      read_value(name, *found, is_form, value);
+      read_value(name, *found, is_form, rule, value);
       check_value(name, *value, rule);
     }
   });
@@ -263,7 +310,7 @@ VideoSettings settle(const VideoRequest& request, const RequestLimits& limits,
   if (request.webhook_url && !is_at(limits.webhooks, *request.webhook_url)) {
     throw wrong_field("webhook_url", "the operator of this server does not allow this address");
   }
-  const Size size = size_of(request, limits, model);
+  const Size size = size_of(request, model);
   int64_t seed = request.seed.value_or(-1);
   if (seed == -1) {
     seed = std::random_device()();  // 32 bits, which programs of every language keep exactly
@@ -284,12 +331,15 @@ VideoSettings settle(const VideoRequest& request, const RequestLimits& limits,
           .webhook_url = request.webhook_url.value_or("")};
 }
 
-json request_schema(const RequestLimits& limits, const ModelCard& model) {
+json request_schema(const RequestLimits& limits, const ModelCard& model, bool is_form) {
   json properties = json::object();
   VideoRequest().visit(limits, model,
                        [&](const char* name, auto&, const auto& rule, const char* help) {
-                         json schema = schema_of(rule, may_be_text(name, /*is_form=*/false));
+                         json schema = schema_of(rule, is_form);
                          schema["description"] = help;
+                         if (!is_form && name != std::string("prompt")) {
+                           schema["nullable"] = true;  // as if it were not there
+                         }
                          properties[name] = schema;
                        });
   if (limits.webhooks.empty()) {
@@ -298,7 +348,8 @@ json request_schema(const RequestLimits& limits, const ModelCard& model) {
   return {{"type", "object"},
           {"required", {"prompt"}},
           {"additionalProperties", false},
-          {"properties", properties}};
+          {"properties", properties},
+          {"allOf", schema_of_pairs()}};
 }
 
 }  // namespace ospnext

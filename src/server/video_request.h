@@ -1,6 +1,7 @@
 // What a client may ask for, and what is made of it: the one list of the API's fields.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -13,6 +14,8 @@
 
 namespace ospnext {
 
+constexpr size_t kLongestIdempotencyKey = 255;  // bytes
+
 // What the operator allows.
 struct RequestLimits {
   int64_t prompt = 4000;  // characters
@@ -23,16 +26,26 @@ struct RequestLimits {
   std::vector<WebAddress> webhooks = {};  // where they may go
 };
 
-// Rules of fields. A text has `low` to `high` characters; a number is `offset` more than a multiple
-// of `step`, unless `step` is 0.
+// "832x480", as the field `size` has it.
+inline std::string size_text(int64_t width, int64_t height) {
+  return std::to_string(width) + "x" + std::to_string(height);
+}
+
+// Rules of fields, which check values and make the schema. A text has `low` to `high` characters.
 struct TextRule {
   int64_t low, high;
 };
+// "832x480": sides that are multiples of `step`.
+struct SizeRule {
+  int64_t step, width, height;
+};
+// A number is `offset` more than a multiple of `step`, unless `step` is 0.
 struct WholeRule {
   int64_t low, high, step = 0, offset = 0;
 };
 struct RealRule {
   double low, high;
+  bool is_text_too = false;  // "2.5", as OpenAI's `seconds` is; then `low` is 0
 };
 
 // A request as it was sent; what was not said is the model's own choice. The names are those of
@@ -49,10 +62,11 @@ struct VideoRequest {
     const int64_t side = model_card.side_step, frame = model_card.frame_step;
     field("prompt", prompt, TextRule{1, limits.prompt}, "what the video should show");
     field("model", model, TextRule{1, kLongestName}, "the name of the model, as /v1/models has it");
-    field(
-        "seconds", seconds, RealRule{0, 3600},
-        "length of the video: fps * seconds frames and one more, rounded to what the model makes");
-    field("size", size, TextRule{3, 20}, "WIDTHxHEIGHT in pixels");
+    const double longest = static_cast<double>(limits.frames - 1) / model_card.fps;
+    field("seconds", seconds, RealRule{0, std::min(longest, 3600.0), /*is_text_too=*/true},
+          "length of the video: fps * seconds frames and one more, rounded to what the model "
+          "makes; a larger fps than the model's leaves room for fewer seconds");
+    field("size", size, SizeRule{side, limits.width, limits.height}, "WIDTHxHEIGHT in pixels");
     field("width", width, WholeRule{side, limits.width, side}, "pixels, instead of size");
     field("height", height, WholeRule{side, limits.height, side}, "pixels, instead of size");
     field("num_frames", num_frames, WholeRule{1, limits.frames, frame, 1}, "instead of seconds");
@@ -125,7 +139,8 @@ struct VideoSettings {
 VideoSettings settle(const VideoRequest& request, const RequestLimits& limits,
                      const ModelCard& model);
 
-// The fields as a JSON schema, for JSON and forms.
-nlohmann::json request_schema(const RequestLimits& limits, const ModelCard& model);
+// The fields as a JSON schema, of JSON or of forms. It lacks one rule, which no schema can say: fps
+// and seconds together give at most `limits.frames` frames.
+nlohmann::json request_schema(const RequestLimits& limits, const ModelCard& model, bool is_form);
 
 }  // namespace ospnext

@@ -19,8 +19,6 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-constexpr size_t kLongestKey = 255;  // Idempotency-Key
-
 ApiError not_found() {
   return {404, "video_not_found", "there is no video with this id"};
 }
@@ -198,7 +196,7 @@ HttpResponse VideoApi::submit(const HttpRequest& request, const VideoSettings& s
     draining.retry_after = 10;
     throw draining;
   }
-  if (key.size() > kLongestKey || !is_utf8(key)) {
+  if (key.size() > kLongestIdempotencyKey || !is_utf8(key)) {
     throw wrong_field("Idempotency-Key", "expected at most 255 bytes of UTF-8");
   }
   if (const int64_t wait = rate_.take(owner); wait > 0) {

@@ -1,4 +1,6 @@
 // Who may use the API, and what every answer has.
+#include <regex>
+
 #include "core/base64.h"
 #include "core/error.h"
 #include "server/api_fixture.h"
@@ -155,6 +157,8 @@ TEST_F(Api, DescribesEveryRouteAndField) {
   const json& fields = document["components"]["schemas"]["VideoRequest"]["properties"];
   EXPECT_EQ(fields["num_frames"]["maximum"], 161);
   EXPECT_EQ(fields["width"]["multipleOf"], 16);
+  EXPECT_EQ(fields["width"]["nullable"], true);
+  EXPECT_FALSE(fields["prompt"].contains("nullable"));
   EXPECT_EQ(fields["num_frames"]["enum"][1], 5);
   EXPECT_EQ(fields["num_frames"]["enum"].size(), 41u);  // 1, 5, ..., 161
   EXPECT_EQ(fields.size(), 16u);
@@ -170,6 +174,35 @@ TEST_F(Api, DescribesEveryRouteAndField) {
     found.push_back(name);
   }
   EXPECT_EQ(described, found);
+}
+
+TEST_F(Api, TheSchemaSaysWhichTextsAreTaken) {
+  settings_.limits.width = 128;
+  settings_.limits.height = 64;
+  start();
+  const json fields =
+      json_of(call(get("/openapi.json")))["components"]["schemas"]["VideoRequest"]["properties"];
+  const auto expect = [&](const char* field, const json& schema, const char* text, bool is_taken) {
+    const std::regex pattern(schema["pattern"].get<std::string>());
+    EXPECT_EQ(std::regex_match(text, pattern), is_taken) << field << " " << text;
+    const int status = call(post("/v1/videos", {{"prompt", "a"}, {field, text}})).status;
+    EXPECT_EQ(status, is_taken ? 200 : 400) << field << " " << text;
+  };
+  for (const char* const text : {"16x16", "128x64", "64x48"}) {
+    expect("size", fields["size"], text, true);
+  }
+  for (const char* const text : {"000", "0x0", "16x", "x16", "016x16", "16X16", "16x16 ", "+16x16",
+                                 "24x16", "144x64", "128x80", "-16x16", "16x16x16", ""}) {
+    expect("size", fields["size"], text, false);
+  }
+  const json seconds = fields["seconds"]["anyOf"][1];
+  for (const char* const text : {"0", "4", "2.5", "9.9999", "10", "10.0"}) {
+    expect("seconds", seconds, text, true);
+  }
+  for (const char* const text :
+       {"", ".5", "5.", "04", "-1", "+4", "1e1", "11", "10.1", "inf", "nan", "0x4", "4 "}) {
+    expect("seconds", seconds, text, false);
+  }
 }
 
 TEST(Keys, AreReadFromAFileOfDigests) {

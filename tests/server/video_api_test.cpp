@@ -65,6 +65,7 @@ TEST_F(Api, TakesTheFieldsOfOtherServers) {
   EXPECT_EQ(video["lora"], "style");
   EXPECT_EQ(video["lora_scale"], 0.5);
   EXPECT_EQ(created({{"prompt", "a"}, {"seconds", 2}, {"fps", 8}})["num_frames"], 17);
+  EXPECT_EQ(created({{"prompt", "a"}, {"seconds", "0.25"}})["num_frames"], 5);
   EXPECT_EQ(created({{"prompt", "a"}, {"num_frames", 17}, {"fps", 8}})["seconds"], "2");
   EXPECT_EQ(created({{"prompt", "a"}, {"width", 64}, {"height", 32}})["size"], "64x32");
   EXPECT_EQ(created({{"prompt", "a"}, {"seed", nullptr}, {"seconds", nullptr}})["num_frames"], 33);
@@ -120,7 +121,11 @@ TEST_F(Api, SaysWhatIsWrongWithAField) {
   refused({{"num_frames", 165}}, "found 165", "num_frames");
   refused({{"num_frames", 5.5}}, "found 5.5, expected a whole number", "num_frames");
   refused({{"num_frames", "5"}}, "expected a whole number", "num_frames");
-  refused({{"seconds", 20}}, "which is 321 frames, expected at most 161", "seconds");
+  refused({{"size", "0128x128"}}, "found \"0128x128\", expected WIDTHxHEIGHT", "size");
+  refused({{"seconds", 10.5}}, "found 10.5, expected 0.0 to 10.0", "seconds");
+  refused({{"seconds", 10}, {"fps", 32}}, "which is 321 frames, expected at most 161", "seconds");
+  refused({{"seconds", "04"}}, "found \"04\", expected a number", "seconds");
+  refused({{"fps", "16"}}, "found \"16\", expected a number", "fps");
   refused({{"seconds", "long"}}, "expected a number", "seconds");
   refused({{"seconds", 2}, {"num_frames", 5}}, "expected one of them", "seconds");
   refused({{"num_inference_steps", 0}}, "found 0, expected 1 to 100", "num_inference_steps");
