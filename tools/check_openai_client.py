@@ -102,6 +102,8 @@ def check(client):
                          openai.BadRequestError)
     assert "multiples of 16" in wrong_size.message, wrong_size
     assert client.models.list().data[0].id == made.model
+    assert client.models.retrieve(made.model).id == made.model
+    refusal(lambda: client.models.retrieve("sora-2"), openai.NotFoundError)
 
 
 def main():

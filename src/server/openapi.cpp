@@ -123,7 +123,8 @@ json parameter(const char* name, const char* place, const json& schema, const ch
 json parameters_of(const Route& route) {
   json list = json::array();
   if (route.pattern.find("{id}") != std::string::npos) {
-    list.push_back(parameter("id", "path", text_schema(), "of a video"));
+    list.push_back(parameter("id", "path", text_schema(),
+                             route.gives == "Model" ? "of a model" : "of a video"));
   }
   if (route.gives == "VideoList") {
     list.push_back(parameter("after", "query", text_schema(), "the video behind which to begin"));

@@ -109,6 +109,9 @@ std::vector<Route> VideoApi::make_routes() {
   };
   add("/v1/models", "the model that is served, its limits and its own values", "ModelList", true,
       [this] { return models(); });
+  routes.push_back(
+      {"GET", "/v1/models/{id}", "one of these models", "", "Model", true,
+       [this](const HttpRequest&, const PathValues& values) { return model(values); }});
   add("/v1/loras", "the LoRAs that a video may name", "LoraList", true, [this] { return loras(); });
   add("/health", "whether the server works", "Health", false, [this] { return health(); });
   add("/metrics", "numbers for Prometheus", "text/plain", true, [this] { return metrics(); });
@@ -259,6 +262,13 @@ HttpResponse VideoApi::malformed(int status, const std::string& message) {
 HttpResponse VideoApi::models() const {
   return json_response(
       {{"object", "list"}, {"data", {model_object(settings_.model, settings_.limits)}}});
+}
+
+HttpResponse VideoApi::model(const PathValues& values) const {
+  if (values.at("id") != settings_.model.id) {
+    throw no_such_model(values.at("id"), settings_.model);
+  }
+  return json_response(model_object(settings_.model, settings_.limits));
 }
 
 HttpResponse VideoApi::loras() const {

@@ -67,6 +67,7 @@ class VideoApi final : public HttpApplication {
   HttpResponse content(const HttpRequest& request, const PathValues& values);
   HttpResponse events(const HttpRequest& request, const PathValues& values);
   HttpResponse models() const;
+  HttpResponse model(const PathValues& values) const;
   HttpResponse loras() const;
   HttpResponse health();
   HttpResponse metrics();

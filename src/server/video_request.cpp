@@ -8,7 +8,6 @@
 
 #include "core/utf8.h"
 #include "io/readers/bounded_json.h"
-#include "server/api_error.h"
 
 namespace ospnext {
 namespace {
@@ -290,13 +289,15 @@ double VideoSettings::work() const {
          static_cast<double>(num_inference_steps) * passes;
 }
 
+ApiError no_such_model(const std::string& found, const ModelCard& model) {
+  return {404, "model_not_found",
+          "`model`: found " + shown(json(found)) + ", expected \"" + model.id + "\"", "model"};
+}
+
 VideoSettings settle(const VideoRequest& request, const RequestLimits& limits,
                      const ModelCard& model) {
   if (request.model.value_or(model.id) != model.id) {
-    throw ApiError(
-        404, "model_not_found",
-        "`model`: found " + shown(json(*request.model)) + ", expected \"" + model.id + "\"",
-        "model");
+    throw no_such_model(*request.model, model);
   }
   if (request.lora && !model.loras.contains(*request.lora)) {
     throw ApiError(404, "lora_not_found",

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "io/http/web_address.h"
+#include "server/api_error.h"
 #include "server/model_card.h"
 
 namespace ospnext {
@@ -138,6 +139,9 @@ struct VideoSettings {
 // another model or LoRA than there is, 400 for what does not go together.
 VideoSettings settle(const VideoRequest& request, const RequestLimits& limits,
                      const ModelCard& model);
+
+// The error of a request that names another model than there is.
+ApiError no_such_model(const std::string& found, const ModelCard& model);
 
 // The fields as a JSON schema, of JSON or of forms. It lacks one rule, which no schema can say: fps
 // and seconds together give at most `limits.frames` frames.

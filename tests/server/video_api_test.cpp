@@ -188,6 +188,21 @@ TEST_F(Api, ListsInPages) {
   expect_error(call(get("/v1/videos?after=video_0")), 404, "no video", "after");
 }
 
+TEST_F(Api, GivesTheModelByItsName) {
+  settings_.model.id = "org/tiny model";
+  start();
+  const json model = json_of(call(get("/v1/models/org%2Ftiny%20model")));
+  EXPECT_EQ(model["id"], "org/tiny model");
+  EXPECT_EQ(model["object"], "model");
+  EXPECT_EQ(json_of(call(get("/v1/models")))["data"], json::array({model}));
+  for (const char* const other : {"sora-2", "tiny", "%ff%00"}) {
+    const HttpResponse response = call(get(std::string("/v1/models/") + other));
+    expect_error(response, 404, "expected \"org/tiny model\"", "model");
+    EXPECT_EQ(json_of(response)["error"]["code"], "model_not_found");
+  }
+  EXPECT_EQ(call(get("/v1/models/%zz")).status, 404);
+}
+
 TEST_F(Api, CancelsAndDeletes) {
   const std::string id = created({{"prompt", "a"}})["id"];
   const std::string path = "/v1/videos/" + id;

@@ -13,12 +13,27 @@ std::optional<uint64_t> whole_number(std::string_view text) {
   return error == std::errc() && stopped == end ? std::optional(number) : std::nullopt;
 }
 
-// Decodes %41 and +. Nothing for a broken escape.
+// In a query + is a space.
 std::optional<std::string> decode(std::string_view text) {
+  std::string spaced(text);
+  std::replace(spaced.begin(), spaced.end(), '+', ' ');
+  return decode_escapes(spaced);
+}
+
+bool add_parameter(std::string_view pair, HttpRequest& request) {
+  const size_t equals = std::min(pair.find('='), pair.size());
+  const auto name = decode(pair.substr(0, equals));
+  const auto value = decode(pair.substr(std::min(equals + 1, pair.size())));
+  return name && value && request.query.emplace(*name, *value).second;
+}
+
+}  // namespace
+
+std::optional<std::string> decode_escapes(std::string_view text) {
   std::string decoded;
   for (size_t i = 0; i < text.size(); ++i) {
     if (text[i] != '%') {
-      decoded += text[i] == '+' ? ' ' : text[i];
+      decoded += text[i];
       continue;
     }
     unsigned char byte = 0;
@@ -31,15 +46,6 @@ std::optional<std::string> decode(std::string_view text) {
   }
   return decoded;
 }
-
-bool add_parameter(std::string_view pair, HttpRequest& request) {
-  const size_t equals = std::min(pair.find('='), pair.size());
-  const auto name = decode(pair.substr(0, equals));
-  const auto value = decode(pair.substr(std::min(equals + 1, pair.size())));
-  return name && value && request.query.emplace(*name, *value).second;
-}
-
-}  // namespace
 
 bool split_target(const std::string& target, HttpRequest& request) {
   const auto is_visible = [](char letter) { return letter > ' ' && letter < 0x7f; };

@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -59,6 +60,9 @@ class HttpApplication {
 // Splits a target such as "/v1/videos?limit=5" into path and query. False if it does not begin with
 // a slash, has bytes that no target has, or a broken escape in the query.
 bool split_target(const std::string& target, HttpRequest& request);
+
+// A part of a path or query with its escapes (%41) decoded. Nothing for a broken one.
+std::optional<std::string> decode_escapes(std::string_view text);
 
 // What a Range header asks of a body of `size` bytes.
 struct ByteRange {

@@ -24,8 +24,9 @@ std::optional<PathValues> match_path(const std::string& pattern, const std::stri
   std::string_view expected = pattern, found = path;
   while (!expected.empty() || !found.empty()) {
     const std::string name = take_part(expected), part = take_part(found);
-    if (name.starts_with('{') && !part.empty()) {
-      values.emplace(name.substr(1, name.size() - 2), part);
+    const auto value = decode_escapes(part);
+    if (name.starts_with('{') && value && !value->empty()) {
+      values.emplace(name.substr(1, name.size() - 2), *value);
     } else if (name != part) {
       return std::nullopt;
     }

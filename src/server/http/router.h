@@ -23,7 +23,7 @@ struct Route {
   std::function<HttpResponse(const HttpRequest& request, const PathValues& values)> answer;
 };
 
-// The values of a path's names; nothing if the path does not fit the pattern.
+// The values of a path's names, decoded; nothing if the path does not fit the pattern.
 std::optional<PathValues> match_path(const std::string& pattern, const std::string& path);
 
 struct Match {
