@@ -14,7 +14,7 @@ namespace {
 
 using nlohmann::json;
 
-// Fields of other servers that ask for what a model of text to video cannot do.
+// Fields of other servers that are not ignored: the video would be another than they ask for.
 constexpr std::pair<const char*, const char*> kImpossible[] = {
     {"input_reference", "it makes videos of text alone, not of images or videos"},
     {"image_reference", "it makes videos of text alone, not of images or videos"},
@@ -26,6 +26,13 @@ constexpr std::pair<const char*, const char*> kImpossible[] = {
     {"boundary_ratio", "it has one transformer, so there is no boundary"},
     {"true_cfg_scale", "expected guidance_scale"},
     {"output_path", "the server chooses where its files are"},
+    {"output_quality", "the server chooses how its files are compressed"},
+    {"output_compression", "the server chooses how its files are compressed"},
+    {"enable_teacache", "it computes every step"},
+    {"enable_frame_interpolation", "it makes every frame; expected num_frames and fps"},
+    {"generator_device", "a seed means the same noise on every device"},
+    {"rollout", "`ospnext rl` makes the videos that it learns from itself"},
+    {"extra_params", "expected their fields in the request itself"},
 };
 
 // Fields that say the same in two ways.
