@@ -324,6 +324,7 @@ void bench_reinforcement(const RlBenchConfig& config, std::ostream& out,
   const ProcessPlace place = process_place();
   const at::Device device = device_of_rank(model.compute.device, place);
   model.compute.device = device;
+  model.compute.offload = rl.checkpointing.offload_weights;
   const SideStream stream(device);
   const SideStream::Scope on_stream(stream);
   const auto world = join_world(place, rl.world, device, fields_to_json(config), cancel);

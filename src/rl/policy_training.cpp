@@ -78,6 +78,7 @@ bool train_policy(const RlConfig& config, Progress& progress, const Cancellation
   ComputeOptions compute = parse_transformer_compute(config.device, config.precision);
   const ProcessPlace place = process_place();
   compute.device = device_of_rank(compute.device, place);
+  compute.offload = config.checkpointing.offload_weights;
   const SideStream stream(compute.device);
   const SideStream::Scope on_stream(stream);
   const auto world =

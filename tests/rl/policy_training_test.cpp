@@ -91,6 +91,18 @@ TEST(PolicyTraining, TrainsAllWeightsBesideAFrozenReference) {
   EXPECT_EQ(log_column(config.output, "kl_loss")[0], 0);  // the reference is the same model
 }
 
+TEST(PolicyTraining, OffloadedWeightsChangeNoBit) {
+  const SmallGrpo it;
+  RlConfig here = it.config("here");
+  here.epochs = 1;
+  RlConfig offloaded = here;
+  offloaded.output = it.folder() / "offloaded";
+  offloaded.checkpointing.offload_weights = true;
+  EXPECT_TRUE(train_quietly(here));
+  EXPECT_TRUE(train_quietly(offloaded));
+  expect_equal(lora_of(here), lora_of(offloaded));
+}
+
 TEST(PolicyTraining, RefusesBatchesThatDoNotFit) {
   const SmallGrpo it;
   const auto refused = [&](const auto& change) -> std::string {
