@@ -15,7 +15,7 @@
 namespace ospnext {
 namespace {
 
-constexpr double kMilli = 1e-3, kGiga = 1e9;
+constexpr double kMilli = 1e-3, kGiga = 1e9, kGibi = 1 << 30;
 constexpr double kMicros = 1e6;  // microseconds in a second
 
 struct PlanFlags {
@@ -30,6 +30,7 @@ struct PlanFlags {
   double link = PlanSubject().link_bytes / kGiga;
   double latency = PlanSubject().latency * kMicros;
   int64_t videos = 1;
+  bool offload = false;
   MeshFields mesh;
   bool train = false;
   TrainingPlanFlags training;
@@ -52,6 +53,8 @@ struct PlanFlags {
     field("link", link, "GB per second that a GPU sends to the others (ospnext bench exchange)");
     field("latency", latency, "microseconds of an exchange without data");
     field("videos", videos, "videos to make");
+    field("offload", offload,
+          "keep the weights of the transformer's blocks in host memory, as in generate");
     mesh.visit(field);
     field("train", train,
           "predict a step of training: which settings fit the GPUs' memory, and how fast they are");
@@ -68,7 +71,7 @@ void check_kind(const GivenFlags& given, bool train) {
     }
   };
   if (train) {
-    for (const char* const name : {"videos", "cfg_parallel", "shard_weights"}) {
+    for (const char* const name : {"videos", "offload", "cfg_parallel", "shard_weights"}) {
       refuse(name, "with");
     }
     return;
@@ -141,6 +144,7 @@ PlanSubject subject_of(const PlanFlags& flags) {
   subject.value_bytes = bytes.exchanged;
   subject.weight_bytes = bytes.weight;
   subject.shard_weights = flags.mesh.shard_weights;
+  subject.offload = flags.offload;
   const BlockCosts usual = h200_block_costs(parts.transformer, flags.precision == "hif8");
   subject.costs = measured
                       ? block_costs(kMilli * flags.full_block_ms, kMilli * flags.sparse_block_ms,
@@ -154,7 +158,7 @@ PlanSubject subject_of(const PlanFlags& flags) {
 }
 
 void print(const Plan& plan, double alone, int videos) {
-  constexpr double kMega = 1e6, kGibi = 1 << 30;
+  constexpr double kMega = 1e6;
   std::printf("%8.3f %9.3f %9.3f %8.2f %10.1f %6ld %8.1f  %s\n", plan.seconds(), plan.compute,
               plan.exchange, alone * videos / plan.seconds(),
               static_cast<double>(plan.bytes) / kMega, plan.exchanges,
@@ -202,6 +206,11 @@ void run_plan(const Arguments& arguments, const CancellationToken& /*cancel*/) {
   std::printf("the same and others, the fastest first:\n");
   for (const Plan& plan : plans) {
     print(plan, alone, plan.mesh.data);
+  }
+  if (subject.offload) {
+    std::printf(
+        "each rank keeps %.1f GiB of weights in host memory; waiting for them counts as exchange\n",
+        static_cast<double>(plans.front().host_memory) / kGibi);
   }
 }
 

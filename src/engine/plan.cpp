@@ -65,15 +65,20 @@ int64_t block_bytes(const PlanSubject& subject) {
   return (8 * C * C + 2 * C * subject.transformer.ffn_dim) * subject.weight_bytes + C * 6 * 4;
 }
 
-// Weights, plus for each token: queries, keys, values, two residuals, and the hidden layer of the
-// feed-forward network.
+// Bytes of the blocks' weights that each of `sharers` ranks keeps.
+int64_t own_blocks(const PlanSubject& subject, int64_t sharers) {
+  return block_bytes(subject) * subject.transformer.num_layers / sharers;
+}
+
+// Weights on the GPU, plus for each token: queries, keys, values, two residuals, and the hidden
+// layer of the feed-forward network.
 int64_t memory_of(const PlanSubject& subject, int64_t tokens, int64_t sharers) {
   constexpr int64_t kStreams = 8, kWhole = 3;  // blocks: one in use, two prefetched
   const TransformerConfig& model = subject.transformer;
   const int64_t C = model.dim;
-  const int64_t all_blocks = block_bytes(subject) * model.num_layers;
-  const int64_t blocks =
-      sharers == 1 ? all_blocks : all_blocks / sharers + kWhole * block_bytes(subject);
+  const int64_t own = subject.offload ? 0 : own_blocks(subject, sharers);
+  const bool comes = sharers > 1 || subject.offload;
+  const int64_t blocks = own + (comes ? kWhole * block_bytes(subject) : 0);
   const int64_t around = 6 * C * C + C * (model.text_dim + C + model.freq_dim + C);
   return blocks + around * 4 + tokens * (kStreams * C + model.ffn_dim) * subject.value_bytes;
 }
@@ -139,13 +144,19 @@ Plan predict(const Mesh& mesh, const PlanSubject& subject) {
   plan.exchanges = passes * pass.exchanges() + (mesh.cfg - 1);
   plan.exchange = subject.seconds(plan.bytes, plan.exchanges) - passes * pass.hidden();
   const int sharers = subject.shard_weights ? mesh.size() : 1;
+  double travel = 0;  // seconds of weights
   if (sharers > 1) {
     const int64_t gathered = passes * model.num_layers;
     const int64_t bytes = gathered * (block_bytes(subject) / sharers) * (sharers - 1);
     plan.bytes += bytes;
     plan.exchanges += gathered;
-    plan.exchange += std::max(0.0, subject.seconds(bytes, gathered) - plan.compute);
+    travel = subject.seconds(bytes, gathered);
   }
+  if (subject.offload) {
+    plan.host_memory = own_blocks(subject, sharers);
+    travel = std::max(travel, passes * static_cast<double>(plan.host_memory) / subject.host_link);
+  }
+  plan.exchange += std::max(0.0, travel - plan.compute);
   const int64_t ranks = mesh.sequence.size();
   plan.memory = memory_of(subject, (subject.grid.tokens() + ranks - 1) / ranks, sharers);
   return plan;

@@ -44,10 +44,12 @@ struct PlanSubject {
   int64_t value_bytes = 2;   // bytes per exchanged activation
   int64_t weight_bytes = 2;  // bytes per weight of a block
   bool shard_weights = false;
+  bool offload = false;  // the blocks' weights wait in host memory
   BlockCosts costs;
   // NCCL on eight H200s of one host, as published by others.
   double link_bytes = 203e9;  // bytes that a rank sends per second
   double latency = 30e-6;     // seconds of an exchange without data
+  double host_link = 55e9;    // bytes per second to or from pinned host memory
 
   // Seconds of `exchanges` exchanges that send `bytes` together.
   double seconds(int64_t bytes, int64_t exchanges) const;
@@ -55,17 +57,18 @@ struct PlanSubject {
 
 struct Plan {
   Mesh mesh;
-  double compute = 0;     // seconds per step: the slowest rank, block by block
-  double exchange = 0;    // additional seconds per step for exchanges
-  int64_t bytes = 0;      // bytes that the busiest rank sends per step
-  int64_t exchanges = 0;  // exchanges of one rank per step
-  int64_t memory = 0;     // bytes of one rank: weights, and a block's activations
+  double compute = 0;       // seconds per step: the slowest rank, block by block
+  double exchange = 0;      // additional seconds per step for exchanges and for offloaded weights
+  int64_t bytes = 0;        // bytes that the busiest rank sends per step
+  int64_t exchanges = 0;    // exchanges of one rank per step
+  int64_t memory = 0;       // bytes of one rank: weights, and a block's activations
+  int64_t host_memory = 0;  // bytes of one rank: offloaded weights
   double seconds() const { return compute + exchange; }
 };
 
 // Predicts a mesh. Computation waits for exchanges, with two exceptions. The keys and values of a
-// ring travel during the ring's attention, and sharded weights travel during all computation. For
-// these, only the time beyond the computation counts.
+// ring travel during the ring's attention, and sharded or offloaded weights travel during all
+// computation. For these, only the time beyond the computation counts.
 Plan predict(const Mesh& mesh, const PlanSubject& subject);
 
 // The mesh of choose_mesh() with the smallest predicted time.

@@ -213,8 +213,8 @@ double host_seconds(const TrainingPlan& plan, const TrainingSubject& subject,
         passes * own * (static_cast<double>(gathers) * weight + (is_lora ? 0 : kFloat * layers));
     waited += is_lora ? 0 : kStep * own * layers;
   }
-  const double both_ways = kBothWays * subject.host_link;
-  return activations / subject.host_link + waited / both_ways +
+  const double both_ways = kBothWays * subject.model.host_link;
+  return activations / subject.model.host_link + waited / both_ways +
          std::max(0.0, beside / both_ways - plan.compute);
 }
 

@@ -19,7 +19,6 @@ struct TrainingSubject {
   int64_t accumulate = 1;  // passes of a step
   // Of an H200, as reached by passes over weights and moments.
   double memory_bandwidth = 3.5e12;  // bytes per second
-  double host_link = 55e9;           // bytes per second to or from pinned host memory
 };
 
 // What a plan chooses.

@@ -28,6 +28,17 @@ TEST(PlanCommand, CountsWhatARingJoins) {
   EXPECT_NE(outcome.out.find("     2.160     "), std::string::npos) << outcome.out;
 }
 
+TEST(PlanCommand, SaysWhatWaitsInHostMemory) {
+  const Outcome outcome =
+      run_binary({"plan", "--gpus=1", "--resolution=128x64", "--num-frames=5", "--offload"});
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  // A small video waits for 28.1 GB in each of two passes, at 55 GB/s.
+  EXPECT_NE(outcome.out.find("\n   1.02"), std::string::npos) << outcome.out;
+  EXPECT_NE(outcome.out.find("each rank keeps 26.2 GiB of weights in host memory;"),
+            std::string::npos)
+      << outcome.out;
+}
+
 TEST(PlanCommand, BeginsWithTheMeshOfTheFlags) {
   const Outcome outcome = run_binary({"plan", "--gpus=4", "--resolution=480p", "--ssp=4"});
   ASSERT_EQ(outcome.status, 0) << outcome.err;
@@ -66,6 +77,7 @@ TEST(PlanCommand, SaysWhatToChangeIfNoTrainingFits) {
 TEST(PlanCommand, RefusesFlagsOfTheOtherKindOfPlan) {
   EXPECT_TRUE(refuses(run_here({"plan", "--batch-size=2"}), "--batch-size: found without --train"));
   EXPECT_TRUE(refuses(run_here({"plan", "--train", "--videos=2"}), "--videos: found with --train"));
+  EXPECT_TRUE(refuses(run_here({"plan", "--train", "--offload"}), "--offload: found with --train"));
   EXPECT_TRUE(refuses(run_here({"plan", "--train", "--precision=hif8"}), "expected bf16"));
   EXPECT_TRUE(refuses(run_here({"plan", "--train", "--gpu-memory=0"}), "--gpu-memory"));
 }

@@ -77,6 +77,25 @@ TEST(Plan, ShardedWeightsAreGatheredBesideComputation) {
   EXPECT_EQ(predict(Mesh(), it).bytes, 0);
 }
 
+TEST(Plan, OffloadedWeightsAreCopiedBesideComputation) {
+  PlanSubject it = subject();
+  const Plan whole = predict(Mesh(), it);
+  it.offload = true;
+  const Plan offloaded = predict(Mesh(), it);
+  const int64_t C = 5120, block = 2 * (8 * C * C + 2 * C * 13824) + 6 * 4 * C;
+  EXPECT_EQ(offloaded.host_memory, 40 * block);
+  EXPECT_EQ(whole.memory - offloaded.memory, 40 * block - 3 * block);
+  EXPECT_EQ(offloaded.bytes, 0);  // nothing goes to another rank
+  EXPECT_EQ(offloaded.seconds(), whole.seconds());
+  it.grid = {2, 45, 80};  // computes for less time than the copies take
+  const double copies = 2 * 40 * static_cast<double>(block) / it.host_link;
+  EXPECT_GT(copies, predict(Mesh(), it).compute);
+  EXPECT_NEAR(predict(Mesh(), it).seconds(), copies, 1e-9);
+  const Mesh mesh{.sequence = {.ssp = 4}};
+  it.shard_weights = true;  // each copies its quarter
+  EXPECT_EQ(predict(mesh, it).host_memory, 10 * block);
+}
+
 TEST(Plan, KeysOfARingTravelBesideAttention) {
   PlanSubject it = subject();
   const Mesh ring{.sequence = {.ring = 4}};
