@@ -93,14 +93,21 @@ TEST(PolicyTraining, TrainsAllWeightsBesideAFrozenReference) {
 
 TEST(PolicyTraining, OffloadedWeightsChangeNoBit) {
   const SmallGrpo it;
-  RlConfig here = it.config("here");
-  here.epochs = 1;
-  RlConfig offloaded = here;
-  offloaded.output = it.folder() / "offloaded";
-  offloaded.checkpointing.offload_weights = true;
-  EXPECT_TRUE(train_quietly(here));
-  EXPECT_TRUE(train_quietly(offloaded));
-  expect_equal(lora_of(here), lora_of(offloaded));
+  for (const bool is_lora : {true, false}) {
+    RlConfig here = it.config(is_lora ? "lora here" : "all here");
+    here.epochs = 1;
+    here.lora = is_lora ? here.lora : LoraTrainingFields();
+    RlConfig offloaded = here;
+    offloaded.output = it.folder() / (is_lora ? "lora offloaded" : "all offloaded");
+    offloaded.checkpointing.offload_weights = true;
+    EXPECT_TRUE(train_quietly(here));
+    EXPECT_TRUE(train_quietly(offloaded));
+    for (const char* column : {"loss", "gradient_norm", "ratio_distance"}) {
+      const std::vector<double> values = log_column(here.output, column);
+      ASSERT_EQ(values.size(), 2u);
+      EXPECT_EQ(values, log_column(offloaded.output, column)) << is_lora << column;
+    }
+  }
 }
 
 TEST(PolicyTraining, RefusesBatchesThatDoNotFit) {
