@@ -12,4 +12,11 @@ class PeerError : public RunError {
   using RunError::RunError;
 };
 
+// Another process could not do its part of what all do together, and says why. It lives, and all
+// can go on with something else.
+class RankFailure : public RunError {
+ public:
+  using RunError::RunError;
+};
+
 }  // namespace ospnext

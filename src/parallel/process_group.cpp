@@ -140,6 +140,14 @@ void Store::set(const std::string& key, const std::string& text) const {
   }
 }
 
+void Store::remove(const std::string& key) const {
+  try {
+    connection_->tcp->deleteKey(key);
+  } catch (const std::exception&) {
+    throw PeerError("the store of the run has gone");
+  }
+}
+
 std::optional<std::string> Store::find(const std::string& key) const {
   try {
     if (!connection_->tcp->check({key})) {

@@ -30,8 +30,9 @@ class Store {
   Store another() const;
   int port() const;
 
-  // Both throw RunError when the store is gone. find() returns nothing for an unknown key.
+  // All throw RunError when the store is gone. find() returns nothing for an unknown key.
   void set(const std::string& key, const std::string& text) const;
+  void remove(const std::string& key) const;
   std::optional<std::string> find(const std::string& key) const;
 
  private:

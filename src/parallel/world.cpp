@@ -32,21 +32,27 @@ std::string key_of(const std::string& kind, int rank) {
   return kind + "/" + std::to_string(rank);
 }
 
+std::string meeting_key(int64_t meeting, int rank) {
+  return key_of("met/" + std::to_string(meeting), rank);
+}
+
 // The state of a rank, as it publishes it in the store.
 struct Sign {
   int64_t beat = 0;
   int64_t collectives = 0;
   bool waits = false;
   bool finished = false;
-  std::string position, failure;
+  std::string position;
+  std::string failure;  // that ends the run
+  std::string trouble;  // why it could not do its part, as meet_failed() says
 
   std::string text() const {
-    return nlohmann::json({beat, collectives, waits, finished, position, failure})
+    return nlohmann::json({beat, collectives, waits, finished, position, failure, trouble})
         .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   }
   static Sign read(const std::string& text) {
     const auto json = nlohmann::json::parse(text);
-    return {json.at(0), json.at(1), json.at(2), json.at(3), json.at(4), json.at(5)};
+    return {json.at(0), json.at(1), json.at(2), json.at(3), json.at(4), json.at(5), json.at(6)};
   }
 };
 
@@ -78,19 +84,36 @@ class World::Watch {
     thread_.join();
   }
 
-  void meet(const std::string& meeting, bool cancellable) {
-    store_.set(key_of(meeting, rank_), "");
+  // Comes with the reason why this rank cannot do its part, or "". Returns that of another rank.
+  std::string meet(int64_t meeting, const std::string& trouble, bool cancellable) {
+    store_.set(meeting_key(meeting, rank_), trouble);
+    if (meeting >= 2) {
+      store_.remove(meeting_key(meeting - 2, rank_));  // all have left that one
+    }
+    std::string others;
     for (int rank = 0; rank < size(); ++rank) {
-      while (!store_.find(key_of(meeting, rank))) {
+      std::optional<std::string> word;
+      while (!(word = store_.find(meeting_key(meeting, rank)))) {
         if (cancellable && options_.cancel != nullptr) {
           options_.cancel->check();
         }
-        if (const auto found = failure()) {
-          failed(*found);
-          throw PeerError(*found);
-        }
+        check();
         std::this_thread::sleep_for(kPoll);
       }
+      others = others.empty() && rank != rank_ ? *word : others;
+    }
+    return others;
+  }
+  // Tells the others of trouble, or with "" that it is over.
+  void tell_trouble(const std::string& trouble) {
+    const std::lock_guard lock(mutex_);
+    own_.trouble = trouble;
+    tell(store_);
+  }
+  void check() {
+    if (const auto found = failure()) {
+      failed(*found);
+      throw PeerError(*found);
     }
   }
 
@@ -150,7 +173,8 @@ class World::Watch {
       std::this_thread::sleep_for(kPoll);
       found = failure();
       if (!found && late && Clock::now() > start + kBeat * 3 / 2) {  // all ranks have published
-        found = latecomer();
+        found = troubled();
+        found = found ? found : latecomer();
       }
     }
     const std::string text = found.value_or("an exchange between ranks failed: " + message);
@@ -171,6 +195,18 @@ class World::Watch {
   std::string where(int rank) const {
     const std::string& position = seen_[rank].sign.position;
     return position.empty() ? "when it arrived" : "at " + position;
+  }
+
+  // Names a rank that failed at what the others go on with.
+  std::optional<std::string> troubled() {
+    const std::lock_guard lock(mutex_);
+    for (int rank = 0; rank < size(); ++rank) {
+      if (rank != rank_ && !seen_[rank].sign.trouble.empty()) {
+        return "rank " + std::to_string(rank) + " failed where the others went on (" +
+               seen_[rank].sign.trouble + "); it was " + where(rank);
+      }
+    }
+    return std::nullopt;
   }
 
   // Names the rank that has finished the fewest collectives and waits in none.
@@ -337,8 +373,26 @@ World::~World() {
 }
 
 void World::meet(bool cancellable) {
+  if (!watch_) {
+    return;
+  }
+  const std::string trouble = watch_->meet(meetings_++, "", cancellable);
+  if (!trouble.empty()) {
+    throw RankFailure(trouble);
+  }
+}
+
+void World::meet_failed(const std::string& reason) {
   if (watch_) {
-    watch_->meet("met/" + std::to_string(meetings_++), cancellable);
+    watch_->tell_trouble(reason);
+    watch_->meet(meetings_++, reason, /*cancellable=*/false);
+    watch_->tell_trouble("");
+  }
+}
+
+void World::check() const {
+  if (watch_) {
+    watch_->check();
   }
 }
 

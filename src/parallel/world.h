@@ -39,8 +39,17 @@ class World {
 
   // Waits for all ranks with no time limit, for places where one rank works much longer than the
   // others. Throws PeerError when a rank dies or fails, and Cancelled unless `cancellable` is
-  // false: then what the ranks do here is finished also after an interrupt.
+  // false: then what the ranks do here is finished also after an interrupt. Throws RankFailure when
+  // another rank came by meet_failed().
   void meet(bool cancellable = true);
+  // Comes to the meeting that is next for this rank, with the reason why it cannot do its part of
+  // what all do together. Where this returns on one rank and the others get RankFailure, all are at
+  // the same place. Ranks that wait in a collective for this one do not get there: they end with
+  // the reason after the time limit of collectives, and this throws PeerError.
+  void meet_failed(const std::string& reason);
+  // Throws PeerError when another rank has died or failed: for a rank that waits for something else
+  // than the others.
+  void check() const;
   // Says that the work of this rank is done. Rank 0 waits here for the others. On GPUs all wait for
   // all: collectives return before the devices have made them, and a process that ends takes memory
   // with it that they may still read or write.

@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "core/error.h"
+#include "parallel/peer_error.h"
 #include "support/hosted_store.h"
 #include "support/text.h"
 
@@ -144,6 +145,52 @@ TEST(World, AnErrorOfOneEndsTheOthersMeeting) {
       throw RunError("disk full");
     }
     world.meet();
+  });
+  EXPECT_TRUE(holds(failure, "rank 1 has ended with an error of its own")) << failure;
+}
+
+TEST(World, ARankThatCouldNotDoItsPartTellsTheOthersAtTheirNextMeeting) {
+  const std::string failure = failure_at_rank_0(3, 3, {}, [](World& world) {
+    world.meet();
+    if (world.all().rank() == 1) {
+      world.meet_failed("no memory");
+    } else {
+      try {
+        world.meet();
+        throw InputError("nobody told it");
+      } catch (const RankFailure& error) {
+        EXPECT_STREQ(error.what(), "no memory");
+      }
+    }
+    world.meet();  // all go on
+    world.check();
+    const at::Tensor ranks = world.all().all_sum(at::ones({1}), "sum");
+    EXPECT_EQ(ranks.item<float>(), 3);
+  });
+  EXPECT_EQ(failure, "");
+}
+
+TEST(World, NamesARankThatFailedInTheMiddleOfWhatOthersGoOnWith) {
+  const std::string failure =
+      failure_at_rank_0(3, 3, {.timeout = milliseconds(2000)}, [](World& world) {
+        if (world.all().rank() == 2) {
+          world.journal().at_step(6);
+          world.meet_failed("no memory");
+        }
+        world.all().all_sum(at::ones({2}), "sum");
+      });
+  EXPECT_EQ(failure, "rank 2 failed where the others went on (no memory); it was at step 7");
+}
+
+TEST(World, ARankThatWaitsForSomethingElseNoticesALostOne) {
+  const std::string failure = failure_at_rank_0(2, 2, {}, [](World& world) {
+    if (world.all().rank() == 1) {
+      throw RunError("disk full");
+    }
+    for (int i = 0; i < 1000; ++i) {
+      world.check();
+      std::this_thread::sleep_for(milliseconds(20));
+    }
   });
   EXPECT_TRUE(holds(failure, "rank 1 has ended with an error of its own")) << failure;
 }
