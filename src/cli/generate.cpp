@@ -94,13 +94,6 @@ void make_folder_of(const std::filesystem::path& output) {
   }
 }
 
-// The receiver of processes that do not lead, to which nothing comes.
-class NoFiles final : public VideoReceiver {
-  void latent(size_t, const at::Tensor&) override {}
-  void frames(size_t, const at::Tensor&) override {}
-  void finished(size_t) override {}
-};
-
 // What must be the same in all processes.
 json common_config(GenerateConfig config, bool seed_is_drawn) {
   config.device.clear();
@@ -235,7 +228,7 @@ void make_videos(const Request& request, const ModelSource& source,
   const GenerateConfig& config = request.config;
   const WorkRanks ranks =
       divide_work(world, config.mesh, source, request.compute, config.generation, samples.size());
-  NoFiles none;
+  NoVideos none;
   VideoReceiver& receiver = files != nullptr ? static_cast<VideoReceiver&>(*files) : none;
   if (profile != nullptr) {
     world->journal().record_to(profile->spans());

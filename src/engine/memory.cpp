@@ -61,11 +61,16 @@ PeakMemory peak_memory(at::Device device) {
   return peak;
 }
 
-void reset_peak_memory(at::Device device) {
+void release_cached_memory(at::Device device) {
   if (device.is_cuda()) {
-    auto* allocator = at::getDeviceAllocator(at::kCUDA);
-    allocator->emptyCache();
-    allocator->resetPeakStats(index_of(device));
+    at::getDeviceAllocator(at::kCUDA)->emptyCache();
+  }
+}
+
+void reset_peak_memory(at::Device device) {
+  release_cached_memory(device);
+  if (device.is_cuda()) {
+    at::getDeviceAllocator(at::kCUDA)->resetPeakStats(index_of(device));
   }
 }
 

@@ -21,8 +21,9 @@ struct PeakMemory {
 };
 // The peak since the start of the program; on a GPU, since the last reset_peak_memory().
 PeakMemory peak_memory(at::Device device);
-// Returns cached but unused GPU memory of LibTorch to the driver, and restarts the measurement of
-// the peak.
+// Returns cached but unused GPU memory of LibTorch to the driver.
+void release_cached_memory(at::Device device);
+// The same, and restarts the measurement of the peak.
 void reset_peak_memory(at::Device device);
 
 // An upper estimate, in bytes, of the memory that Vae::decode() needs for one video on a device,

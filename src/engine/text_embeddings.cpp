@@ -37,6 +37,14 @@ void TextEmbeddings::keep(const std::string& text, const at::Tensor& rows) {
   num_rows_ += n;
 }
 
+void TextEmbeddings::forget(const std::string& text) {
+  const auto found = rows_.find(text);
+  if (found != rows_.end()) {
+    num_rows_ -= found->second.size(0);
+    rows_.erase(found);
+  }
+}
+
 void TextEmbeddings::forget_all() {
   rows_.clear();
   block_ = at::Tensor();

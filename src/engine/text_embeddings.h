@@ -33,6 +33,7 @@ class TextEmbeddings {
   const at::Tensor& rows(const std::string& text) const { return rows_.at(text); }
   bool has(const std::string& text) const { return rows_.contains(text); }
   int64_t num_rows() const { return num_rows_; }  // of all texts
+  void forget(const std::string& text);
   void forget_all();
   // Pads all rows with zeros to the number of the longest text.
   void pad_alike();

@@ -1,9 +1,13 @@
 #include "engine/text_to_video.h"
 
+#include <c10/util/Exception.h>
+
 #include <algorithm>
+#include <numeric>
 #include <set>
 
 #include "core/error.h"
+#include "core/log.h"
 #include "engine/memory.h"
 #include "schedulers/flow_matching.h"
 
@@ -80,20 +84,21 @@ std::vector<Round> rounds_of(const std::vector<VideoSample>& samples,
 class Run {
  public:
   Run(VideoModel& model, const GenerationConfig& config, const std::vector<VideoSample>& samples,
-      VideoReceiver& receiver, const JobControl& job)
+      VideoReceiver& receiver, const JobControl& job, int64_t batch)
       : model_(model),
         ranks_(model.ranks()),
         config_(config),
         samples_(samples),
         receiver_(receiver),
         job_(job),
+        batch_(std::min(batch, std::ssize(samples))),
         size_(latent_size(config, model.vae_config())) {
     config_.check(model.vae_config());
     model.forget_texts_if_many();
     tiling_ =
         vae_tiling_of(model.source(), model.compute(), config, samples.size(), ranks_.world->all());
     residence_ = residence_everywhere();
-    rounds_ = rounds_of(samples, config, static_cast<size_t>(ranks_.mesh.data),
+    rounds_ = rounds_of(samples, config, static_cast<size_t>(ranks_.mesh.data * batch_),
                         residence_ == Residence::kInTurn);
     decoders_ = decoders();
   }
@@ -118,6 +123,7 @@ class Run {
         }
       }
     }
+    ranks_.world->meet(/*cancellable=*/false);  // not all may have decoded
     model_.agree_to_go_on(job_);
   }
 
@@ -154,7 +160,8 @@ class Run {
     const int64_t width = tiling_ ? std::min(tiling_->size, config_.width) : config_.width;
     const int64_t decoding =
         vae_decode_bytes(model_.vae_config(), height, width, vae_dtype(), compute.device);
-    const int64_t denoising = denoising_bytes(model_.transformer_config(), size_, compute.dtype);
+    const int64_t denoising =
+        batch_ * denoising_bytes(model_.transformer_config(), size_, compute.dtype);
     const Residence own = ranks_.weights.alone()
                               ? residence_of(model_, std::max(decoding, denoising))
                               : Residence::kInTurn;
@@ -198,23 +205,27 @@ class Run {
     }
   }
 
-  // Samples `first` to `first + count`, each by its own group of processes.
+  // Samples `first` to `first + count`, shared out among groups of processes.
   at::Tensor denoise_samples(size_t first, size_t count) {
     job_.progress.begin(stage_of("denoise", Stage::Kind::kDenoise, first, samples_.size()),
                         config_.steps);
-    const auto video = static_cast<size_t>(ranks_.video);
+    const int64_t groups = ranks_.mesh.data, all = static_cast<int64_t>(count);
+    std::vector<int64_t> rows(groups);  // samples of each group
+    for (int64_t group = 0; group < groups; ++group) {
+      rows[group] = all / groups + (group < all % groups ? 1 : 0);
+    }
+    const auto before = rows.begin() + ranks_.video;
+    const size_t own = first + std::accumulate(rows.begin(), before, int64_t{0});
     at::Tensor mine =
         at::empty({0, model_.vae_config().z_dim, size_.frames, size_.height, size_.width},
                   at::TensorOptions().device(model_.compute().device));
-    if (video < count) {
-      mine = denoise_sample(first + video);  // [1, 16, F, h, w]
+    if (*before > 0) {
+      mine = denoise_batch(own, *before);  // [rows, 16, F, h, w]
     } else if (!ranks_.weights.alone()) {
-      denoise_sample(first);  // only to send its part of the weights
+      denoise_batch(first, 1);  // only to send its part of the weights
     } else {
       model_.stand_by(config_.sampler()->steps(), job_);
     }
-    std::vector<int64_t> rows(ranks_.mesh.data, 0);
-    std::fill_n(rows.begin(), count, 1);
     const at::Tensor latents = ranks_.videos.all_gather(mine, rows, "videos");
     if (!torch::isfinite(latents).all().item<bool>()) {
       throw RunError("the denoised latent holds NaN or infinite values");
@@ -222,22 +233,38 @@ class Run {
     return latents;
   }
 
-  at::Tensor denoise_sample(size_t index) {
-    const VideoSample& sample = samples_[index];
+  // Samples `first` to `first + count` as one batch -> [count, 16, F, h, w].
+  at::Tensor denoise_batch(size_t first, int64_t count) {
+    std::vector<std::string> prompts;
+    std::vector<at::Tensor> noises;
+    for (int64_t i = 0; i < count; ++i) {
+      prompts.push_back(samples_[first + i].prompt);
+      noises.push_back(noise_of(samples_[first + i]));
+    }
     const auto watch = [&](int64_t done, const at::Tensor& estimate) {
       ranks_.world->journal().at_step(done);
-      if (ranks_.leads() && receiver_.wants_preview(index, done)) {
-        model_.decode(
-            estimate.narrow(2, 0, 1), tiling_,  // [1, 16, 1, h, w]
-            [&](const at::Tensor& frame) {
-              receiver_.preview(index, done, frame[0]);  // [3, 1, H, W]
-            },
-            [] {}, {}, job_);
+      for (int64_t i = 0; ranks_.leads() && i < count; ++i) {
+        if (receiver_.wants_preview(first + i, done)) {
+          preview(first + i, done, estimate.narrow(0, i, 1).narrow(2, 0, 1));  // [1, 16, 1, h, w]
+        }
       }
     };
     ranks_.world->journal().at_step(0);
-    const at::Tensor noise = noise_of(sample).unsqueeze(0);  // [1, 16, F, h, w]
-    return model_.sample({sample.prompt}, noise, config_, job_, watch);
+    return model_.sample(prompts, torch::stack(noises), config_, job_, watch);
+  }
+
+  // latent [1, 16, 1, h, w]
+  void preview(size_t index, int64_t done, const at::Tensor& latent) {
+    try {
+      model_.decode(
+          latent, tiling_,
+          [&](const at::Tensor& frame) {
+            receiver_.preview(index, done, frame[0]);  // [3, 1, H, W]
+          },
+          [] {}, {}, job_);
+    } catch (const c10::OutOfMemoryError&) {  // not a reason to lose the video
+      warn("no preview: there was not enough memory for it");
+    }
   }
 
   void decode_sample(size_t index, const at::Tensor& latent) {
@@ -273,6 +300,7 @@ class Run {
   const std::vector<VideoSample>& samples_;
   VideoReceiver& receiver_;
   const JobControl& job_;
+  int64_t batch_;
   LatentSize size_;
   std::vector<Round> rounds_;
   Residence residence_ = Residence::kInTurn;
@@ -301,9 +329,9 @@ std::optional<VaeTiling> vae_tiling_of(const ModelSource& source, const ComputeO
 
 void make_videos(VideoModel& model, const GenerationConfig& config,
                  const std::vector<VideoSample>& samples, VideoReceiver& receiver,
-                 const JobControl& job) {
+                 const JobControl& job, int64_t batch) {
   const torch::NoGradGuard no_grad;
-  Run(model, config, samples, receiver, job).make_videos();
+  Run(model, config, samples, receiver, job, batch).make_videos();
 }
 
 void text_to_video(const ModelSource& source, const ComputeOptions& compute,

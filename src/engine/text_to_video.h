@@ -38,6 +38,13 @@ class VideoReceiver {
   virtual void finished(size_t sample) = 0;
 };
 
+// The receiver of ranks that do not lead, to which nothing comes.
+class NoVideos final : public VideoReceiver {
+  void latent(size_t, const at::Tensor&) override {}
+  void frames(size_t, const at::Tensor&) override {}
+  void finished(size_t) override {}
+};
+
 // How the videos of a run will be decoded: resolve_vae_tiling() with the free memory of the device
 // before anything is loaded. With several samples the transformer stays in memory beside the VAE.
 // The result is the same on all processes and suits the one with the least memory. It does not
@@ -58,11 +65,14 @@ std::optional<VaeTiling> vae_tiling_of(const ModelSource& source, const ComputeO
 //
 // Several processes call this with the same arguments. The leader encodes the texts, all denoise as
 // the mesh says, and all decode each video in strips of rows or in tiles. Only the leader calls its
-// receiver; it makes previews alone, of the first of the videos that are made at the same time.
+// receiver; it makes previews alone, of those of the videos that it denoises itself.
+//
+// `batch`: so many samples in a row are denoised together, as one batch of the transformer, which
+// changes a video by no more than rounding.
 // Throws InputError, RunError (a result that is NaN), Cancelled: see VideoModel.
 void make_videos(VideoModel& model, const GenerationConfig& config,
                  const std::vector<VideoSample>& samples, VideoReceiver& receiver,
-                 const JobControl& job);
+                 const JobControl& job, int64_t batch = 1);
 
 // make_videos() with a model that is opened for it and closed after it.
 void text_to_video(const ModelSource& source, const ComputeOptions& compute,

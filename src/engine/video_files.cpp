@@ -108,8 +108,14 @@ json run_record(const Progress& progress, size_t begin, at::Device device) {
 }
 
 VideoFiles::VideoFiles(const GenerateConfig& config, const std::vector<VideoSample>& samples,
-                       at::Device device, const Progress& progress, std::ostream* names)
-    : config_(config), samples_(samples), device_(device), progress_(progress), names_(names) {
+                       at::Device device, const Progress& progress, std::ostream* names,
+                       int64_t batch)
+    : config_(config),
+      samples_(samples),
+      device_(device),
+      progress_(progress),
+      names_(names),
+      batch_(batch) {
   for (size_t i = 0; i < samples.size(); ++i) {
     if (!config.skip_existing || !is_made(i)) {
       to_make_.push_back(i);
@@ -167,7 +173,10 @@ VideoFormat VideoFiles::format_of(size_t index) const {
 
 // The configuration that makes this video again, and separately the costs of this run.
 json VideoFiles::record_of(size_t index) {
-  const json run = run_record(progress_, reported_stages_, device_);
+  json run = run_record(progress_, reported_stages_, device_);
+  if (batch_ > 1) {
+    run["batch_size"] = batch_;
+  }
   reported_stages_ = progress_.stage_seconds().size();
   return {{"ospnext", kVersion}, {"config", fields_to_json(config_of(index))}, {"run", run}};
 }

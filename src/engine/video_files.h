@@ -25,10 +25,11 @@ class VideoFiles final : public VideoReceiver {
  public:
   // `samples` are all videos of the command, possibly more than this run makes. `progress` provides
   // the seconds of the stages. The name of each finished video is a line in `names`, which may be
-  // null. Throws InputError if an output cannot be written, and with `skip_existing` if an existing
-  // video was made with another configuration. Leaves no file behind.
+  // null. `batch`: videos that are denoised as one batch with each of these, for their records.
+  // Throws InputError if an output cannot be written, and with `skip_existing` if an existing video
+  // was made with another configuration. Leaves no file behind.
   VideoFiles(const GenerateConfig& config, const std::vector<VideoSample>& samples,
-             at::Device device, const Progress& progress, std::ostream* names);
+             at::Device device, const Progress& progress, std::ostream* names, int64_t batch = 1);
 
   // Indices of the samples to make: all, or with `skip_existing` the missing ones.
   const std::vector<size_t>& to_make() const { return to_make_; }
@@ -54,6 +55,7 @@ class VideoFiles final : public VideoReceiver {
   at::Device device_;
   const Progress& progress_;
   std::ostream* names_;
+  int64_t batch_;
   std::vector<size_t> to_make_;
   std::optional<OutputLock> lock_;
   size_t reported_stages_ = 0;  // of progress_, in records of earlier videos

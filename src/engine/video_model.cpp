@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "core/error.h"
+#include "engine/memory.h"
 
 namespace ospnext {
 namespace {
@@ -94,7 +95,9 @@ void VideoModel::load_transformer() {
     return;
   }
   transformer_ = source_.transformer(compute_, {ranks_.weights, [this] { ranks_.world->meet(); }});
-  apply_adapters();
+  if (const auto adapters = std::exchange(adapters_, std::nullopt)) {
+    set_adapters(*adapters);
+  }
 }
 
 void VideoModel::load_text_encoder() {
@@ -131,22 +134,18 @@ void VideoModel::set_adapters(const std::vector<AdapterUse>& adapters) {
     return;
   }
   recordings_.clear();
+  adapters_.reset();  // as long as it may fail: then it is not known which are applied
+  if (has_transformer()) {
+    std::vector<Adapter> on_device;
+    on_device.reserve(adapters.size());
+    AdapterChoices choices;
+    for (const auto& [adapter, strength] : adapters) {
+      on_device.push_back(adapter->on(compute_.device));
+      choices.emplace_back(&on_device.back(), strength);
+    }
+    ospnext::set_adapters(transformer_, choices);
+  }
   adapters_ = adapters;
-  apply_adapters();
-}
-
-void VideoModel::apply_adapters() {
-  if (!adapters_ || !has_transformer()) {
-    return;
-  }
-  std::vector<Adapter> on_device;
-  on_device.reserve(adapters_->size());
-  AdapterChoices choices;
-  for (const auto& [adapter, strength] : *adapters_) {
-    on_device.push_back(adapter->on(compute_.device));
-    choices.emplace_back(&on_device.back(), strength);
-  }
-  ospnext::set_adapters(transformer_, choices);
 }
 
 void VideoModel::embed(const std::vector<std::string>& texts, const JobControl& job,
@@ -167,7 +166,14 @@ void VideoModel::embed(const std::vector<std::string>& texts, const JobControl& 
     }
   }
   ranks_.world->meet();
-  agree_to_go_on(job);
+  try {
+    agree_to_go_on(job);
+  } catch (const Cancelled&) {
+    for (const std::string& text : texts) {
+      texts_.forget(text);  // the leader may have embedded it, the others have not got it
+    }
+    throw;
+  }
   for (const std::string& text : texts) {
     const std::vector<at::Tensor> rows =
         ranks_.leads() ? std::vector{texts_.rows(text)} : std::vector<at::Tensor>();
@@ -294,6 +300,23 @@ void VideoModel::agree_to_go_on(const JobControl& job) const {
   if (all.all_max(told, "cancel").item<int64_t>() > 0) {
     throw Cancelled();
   }
+}
+
+void VideoModel::recover() {
+  recordings_.clear();
+  texts_.forget_all();
+  if (compute_.device.is_cuda()) {
+    torch::cuda::synchronize(compute_.device.index());
+  }
+  if (has_transformer()) {
+    transformer_->sharded_weights().forget_ahead();
+  }
+  const auto number = at::TensorOptions().dtype(at::kLong).device(compute_.device);
+  const at::Tensor lacks = at::full({1}, has_transformer() ? 0 : 1, number);
+  if (ranks_.world->all().all_max(lacks, "recover").item<int64_t>() > 0) {
+    free_transformer();  // where it is there, so that all load it together
+  }
+  release_cached_memory(compute_.device);
 }
 
 }  // namespace ospnext

@@ -45,7 +45,7 @@ using CutWatcher = std::function<void(const std::string& text, int64_t tokens, i
 //
 // Cancelled: before each step all ranks agree whether one of them was told to end the job. If so,
 // the method throws Cancelled on all ranks, and the model and the processes are ready for the next
-// job. Other exceptions leave the model as it was, if a single process works on it.
+// job. After another exception, on all ranks, recover() makes them so.
 class VideoModel {
  public:
   // `stays_open`: whether further jobs may come; if not, make_videos() frees parts early. Reads no
@@ -119,6 +119,11 @@ class VideoModel {
   // Throws Cancelled on all ranks if any of them was told to end the job. All ranks call it.
   void agree_to_go_on(const JobControl& job) const;
 
+  // After a job that failed on all ranks, by meet_failed() of their world: forgets what it left
+  // half done, which may differ from rank to rank, and gives unused memory of a GPU back. Throws
+  // what the GPU reports if it can do no more work.
+  void recover();
+
  private:
   // A step's velocity with buffers for the texts, whose addresses a CUDA graph keeps.
   struct Recording {
@@ -128,7 +133,6 @@ class VideoModel {
   bool records(const GenerationConfig& config, const at::Tensor& noise,
                const JobControl& job) const;
   Recording& recording_of(const Guidance& guidance);
-  void apply_adapters();
 
   const ModelSource& source_;
   ComputeOptions compute_;

@@ -102,6 +102,23 @@ TEST_F(TextToVideo, SamplesOfARunEqualRunsOfTheirOwn) {
   }
 }
 
+TEST_F(TextToVideo, SamplesOfABatchEqualRunsOfTheirOwnWithinRounding) {
+  const std::vector<VideoSample> samples = {
+      sample("a red ball", 7), sample("a blue cube spins over green grass", 8), sample("grass", 9)};
+  const ModelFileSource source(model());
+  VideoModel open(source, {});
+  Progress silent(nullptr, false);
+  const CancellationToken never;
+  Collected together;
+  make_videos(open, defaults(), samples, together, {silent, never}, /*batch=*/2);
+  EXPECT_EQ(together.done, (std::vector<size_t>{0, 1, 2}));
+  for (size_t i = 0; i < samples.size(); ++i) {
+    const Collected own = run({samples[i]}, defaults());
+    EXPECT_LT(relative_l2(together.videos[i], own.videos[0]), kRounding) << i;
+  }
+  EXPECT_GT(relative_l2(together.videos[0], together.videos[1]), 1e-2);
+}
+
 TEST_F(TextToVideo, GuidanceAsOneBatchEqualsTwoPasses) {
   GenerationConfig config = defaults();
   config.batch_guidance = true;
