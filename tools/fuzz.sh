@@ -51,7 +51,7 @@ compile() {
 }
 running=0
 shopt -s extglob
-server=(src/server/!(serve_config|webhooks).cpp src/server/http/!(server).cpp src/io/http/web_address.cpp "$out/page_files.cpp")
+server=(src/server/!(webhooks).cpp src/server/http/!(server).cpp src/io/http/web_address.cpp "$out/page_files.cpp")
 for source in src/io/readers/*.cpp src/text/tokenizer_model_check.cpp "${server[@]}" "${readers[@]/#/tests/fuzz/}"; do
   compile "${source%.cpp}.cpp" &
   running=$((running + 1))

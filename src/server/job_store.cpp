@@ -17,7 +17,7 @@ using Kind = SubmitResult::Kind;
 
 constexpr std::array<const char*, 5> kStatusNames = {"queued", "in_progress", "completed", "failed",
                                                      "cancelled"};
-constexpr int64_t kTablesVersion = 1;  // of the tables
+constexpr int64_t kTablesVersion = 2;  // of the tables
 
 // A row also has the status "deleted" until its files are removed.
 constexpr const char* kTables = R"(
@@ -47,7 +47,9 @@ CREATE TABLE videos (
   preview_step INTEGER NOT NULL DEFAULT 0,
   bytes INTEGER NOT NULL DEFAULT 0,
   webhook_tries INTEGER NOT NULL DEFAULT 0,
-  webhook_ms INTEGER NOT NULL DEFAULT 0
+  webhook_ms INTEGER NOT NULL DEFAULT 0,
+  batch_size INTEGER NOT NULL DEFAULT 0,
+  alone INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX queue ON videos(status, model, priority DESC, sequence);
 CREATE INDEX owners ON videos(owner, sequence);
@@ -58,6 +60,12 @@ CREATE TRIGGER ended AFTER UPDATE OF status ON videos
     AND json_extract(new.settings, '$.webhook_url') <> ''
   BEGIN UPDATE videos SET webhook_ms = new.completed_ms WHERE id = new.id; END;
 CREATE UNIQUE INDEX keys ON videos(owner, idempotency_key) WHERE idempotency_key <> '';
+)";
+
+// What version 2 has and version 1 had not.
+constexpr const char* kSinceVersion1 = R"(
+ALTER TABLE videos ADD COLUMN batch_size INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE videos ADD COLUMN alone INTEGER NOT NULL DEFAULT 0;
 )";
 
 fs::path made_folder(const fs::path& folder) {
@@ -108,8 +116,8 @@ void JobStore::make_tables() {
     Transaction transaction(durable_.database);
     const int64_t version = count_of(durable_.database, "PRAGMA user_version");
     const int64_t tables = count_of(durable_.database, "SELECT COUNT(*) FROM sqlite_master");
-    if (version == 0 && tables == 0) {
-      durable_.database.run(kTables);
+    if ((version == 0 && tables == 0) || version == 1) {
+      durable_.database.run(version == 0 ? kTables : kSinceVersion1);
       durable_.database.run("PRAGMA user_version = " + std::to_string(kTablesVersion));
     } else if (version != kTablesVersion) {
       throw InputError("`data`: " + name + " is a database of version " + std::to_string(version) +
@@ -142,6 +150,7 @@ Job JobStore::job_of(const Statement& row) const {
   job.error_message = row.text(12);
   job.attempt = row.whole(13);
   job.preview_step = row.whole(14);
+  job.batch_size = row.whole(15);
   return job;
 }
 
@@ -154,8 +163,9 @@ SubmitResult JobStore::submit(const Submission& submission) {
                                  ", request FROM videos WHERE owner = ? AND idempotency_key = ?");
     same.bind(submission.owner, submission.idempotency_key);
     if (same.step()) {
-      return {same.text(15) == submission.request ? Kind::kRepeated : Kind::kOtherRequest,
-              job_of(same)};
+      return {
+          same.text(kAfterColumns) == submission.request ? Kind::kRepeated : Kind::kOtherRequest,
+          job_of(same)};
     }
   }
   if (count_of(database, "SELECT COUNT(*) FROM videos WHERE status = 'queued'") >= limits_.queued) {
@@ -219,9 +229,9 @@ std::vector<Job> JobStore::list(const std::string& owner, const std::string& aft
 
 double JobStore::pace_of(const std::string& model) {
   Statement row(quick_.database,
-                "SELECT AVG((completed_ms - started_ms) / work) / 1000 FROM (SELECT completed_ms, "
-                "started_ms, work FROM videos WHERE status = 'completed' AND model = ? ORDER BY "
-                "completed_ms DESC LIMIT 10)");
+                "SELECT AVG((completed_ms - started_ms) / (work * MAX(batch_size, 1))) / 1000 FROM "
+                "(SELECT completed_ms, started_ms, work, batch_size FROM videos WHERE status = "
+                "'completed' AND model = ? ORDER BY completed_ms DESC LIMIT 10)");
   row.bind(model);
   return row.step() ? row.real(0) : 0;
 }
@@ -240,7 +250,8 @@ Outlook JobStore::outlook(const Job& job) {
   const std::lock_guard lock(quick_.mutex);
   constexpr double kAll = 100;
   const double pace = pace_of(job.model);
-  const double own_seconds = job.settings.work() * pace;
+  const double own_seconds =
+      job.settings.work() * pace * static_cast<double>(std::max<int64_t>(job.batch_size, 1));
   if (job.status == JobStatus::kInProgress) {
     constexpr int64_t kEnough = 10;  // percent, from which a job's own pace says more
     const auto done = static_cast<double>(job.progress);
@@ -258,8 +269,8 @@ Outlook JobStore::outlook(const Job& job) {
   ahead.bind(job.model, job.settings.priority, job.settings.priority, job.id).step();
   Statement running(
       quick_.database,
-      "SELECT COUNT(*), SUM(work * (100 - progress) / 100.0) FROM videos WHERE status = "
-      "'in_progress' AND model = ?");
+      "SELECT COUNT(DISTINCT worker), SUM(work * (100 - progress) / 100.0) FROM videos WHERE "
+      "status = 'in_progress' AND model = ?");
   running.bind(job.model).step();
   const double waits = (ahead.real(1) + running.real(1)) * pace /
                        static_cast<double>(std::max<int64_t>(running.whole(0), 1));

@@ -40,6 +40,7 @@ struct Job {
   std::string error_message;
   int64_t attempt = 0;       // times that a worker began it; its files are named by it
   int64_t preview_step = 0;  // of the newest preview; 0: none
+  int64_t batch_size = 0;    // videos that are made together with it, itself included; 0: not begun
 
   bool is_finished() const {
     return status != JobStatus::kQueued && status != JobStatus::kInProgress;
@@ -123,15 +124,18 @@ class JobStore {
 
   // For workers. What a worker says of a job that is not its own any more is ignored: then these
   // return false, and it must stop.
-  std::optional<Job> claim(const std::string& model, const std::string& worker);
+  //
+  // claim() takes the next job, and up to `most` in all that wait and can be made as one batch with
+  // it. A job that was lost, or released to be made alone, is taken alone. Empty: there is none.
+  std::vector<Job> claim(const std::string& model, const std::string& worker, int64_t most = 1);
   bool renew(const std::string& id, const std::string& worker);
   bool report(const std::string& id, const std::string& worker, int64_t progress,
               int64_t preview_step);
   bool complete(const std::string& id, const std::string& worker, int64_t bytes);
   bool fail(const std::string& id, const std::string& worker, const std::string& code,
             const std::string& message);
-  // Puts a job back into the queue, in its old place.
-  bool release(const std::string& id, const std::string& worker);
+  // Puts a job back into the queue, in its old place; `alone`: never to be made in a batch again.
+  bool release(const std::string& id, const std::string& worker, bool alone = false);
 
   // The job of the webhook that has been due for longest; if it is not forgotten, it is due again
   // later, until it has been tried nine times. Nothing if none is due.
@@ -152,10 +156,17 @@ class JobStore {
   // What job_of() reads.
   static constexpr const char* kColumns =
       "id, owner, model, status, progress, created_ms, started_ms, completed_ms, expires_ms, "
-      "settings, remixed_from, error_code, error_message, attempt, preview_step ";
+      "settings, remixed_from, error_code, error_message, attempt, preview_step, batch_size ";
+  static constexpr int kAfterColumns = 16;  // the place of what is selected after them
+  struct NextJob {
+    Job job;
+    bool is_lost_too_often;
+    bool goes_alone;
+  };
   void make_tables();
   Job job_of(const Statement& row) const;
-  std::optional<std::pair<Job, bool>> next_job(Database& database, const std::string& model);
+  std::optional<NextJob> next_job(Database& database, const std::string& model);
+  std::vector<Job> with_its_like(const NextJob& next, int64_t most);
   bool end(const std::string& id, const std::string& worker, JobStatus status, int64_t bytes,
            const std::string& code, const std::string& message);
   int64_t expiry_of(int64_t end_ms) const;

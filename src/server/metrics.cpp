@@ -12,6 +12,7 @@ const std::map<std::string, MetricHelp>& metric_helps() {
       {"ospnext_video_bytes", {"gauge", "Bytes of the files of completed videos."}},
       {"ospnext_jobs_ended_total", {"counter", "Videos that this server ended, by result."}},
       {"ospnext_job_errors_total", {"counter", "Videos that failed, by code."}},
+      {"ospnext_batches_total", {"counter", "Batches of videos that were begun, by size."}},
       {"ospnext_stage_seconds_total", {"counter", "Seconds spent in each stage."}},
       {"ospnext_denoising_steps_total", {"counter", "Denoising steps."}},
       {"ospnext_step_seconds", {"gauge", "Seconds of the newest denoising step, by worker."}},

@@ -68,6 +68,7 @@ json video_schema() {
                         {"lora", nullable(text_schema())},
                         {"lora_scale", nullable(number_schema())},
                         {"priority", whole_schema()},
+                        {"batch_size", nullable(whole_schema())},
                         {"remixed_from_video_id", nullable(text_schema())},
                         {"eta_seconds", nullable(number_schema())},
                         {"queue_position", nullable(whole_schema())},

@@ -70,6 +70,7 @@ json video_object(const Job& job, const Outlook& outlook) {
           {"lora", text_or_null(settings.lora)},
           {"lora_scale", settings.lora.empty() ? json() : json(settings.lora_scale)},
           {"priority", settings.priority},
+          {"batch_size", job.batch_size == 0 ? json() : json(job.batch_size)},
           {"remixed_from_video_id", text_or_null(job.remixed_from)},
           {"eta_seconds", eta},
           {"queue_position", outlook.queue_position == 0 ? json() : json(outlook.queue_position)},

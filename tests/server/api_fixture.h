@@ -93,7 +93,7 @@ class Api : public testing::Test {
   }
   // Claims the next job and completes it with a file of these bytes.
   Job complete_next(const std::string& bytes) {
-    const Job job = *store_->claim(settings_.model.id, "w");
+    const Job job = store_->claim(settings_.model.id, "w").front();
     std::filesystem::create_directories(store_->folder_of(job.id));
     write_file(store_->file_of(job, ".mp4"), bytes);
     write_file(store_->file_of(job, "-thumbnail.png"), "thumb");

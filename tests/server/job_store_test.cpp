@@ -36,8 +36,13 @@ class Jobs : public testing::Test {
                          .priority = priority},
             .request = prompt};
   }
-  static std::string prompt_of(const std::optional<Job>& job) {
-    return job ? job->settings.prompt : "none";
+  // "a b" for the jobs of these prompts.
+  static std::string prompts_of(const std::vector<Job>& jobs) {
+    std::string prompts;
+    for (const Job& job : jobs) {
+      prompts += (prompts.empty() ? "" : " ") + job.settings.prompt;
+    }
+    return prompts.empty() ? "none" : prompts;
   }
 
   TemporaryFolder folder_;
@@ -69,15 +74,15 @@ TEST_F(Jobs, OfHigherPriorityComeFirstThenEarlierOnes) {
   EXPECT_EQ(store.outlook(urgent).queue_position, 1);
   EXPECT_EQ(store.outlook(third).queue_position, 4);
   for (const char* const expected : {"urgent", "first", "second", "third", "none"}) {
-    EXPECT_EQ(prompt_of(store.claim("m", "w")), expected);
+    EXPECT_EQ(prompts_of(store.claim("m", "w")), expected);
   }
 }
 
 TEST_F(Jobs, OfAnotherModelAreLeftToItsServer) {
   JobStore store = open();
   store.submit(request("a"));
-  EXPECT_FALSE(store.claim("another", "w"));
-  EXPECT_TRUE(store.claim("m", "w"));
+  EXPECT_TRUE(store.claim("another", "w").empty());
+  EXPECT_FALSE(store.claim("m", "w").empty());
 }
 
 TEST_F(Jobs, TheQueueIsBounded) {
@@ -128,16 +133,16 @@ TEST_F(Jobs, TheSameIdempotencyKeyGivesTheSameJob) {
 TEST_F(Jobs, ADeadServersJobIsTakenOverWhenItsLeaseHasRunOut) {
   JobStore dead = open(), living = open();
   const Job job = dead.submit(request("a")).job;
-  EXPECT_EQ(dead.claim("m", "dead")->attempt, 1);
+  EXPECT_EQ(dead.claim("m", "dead").front().attempt, 1);
   now_ms_ += 9'000;
   EXPECT_TRUE(dead.renew(job.id, "dead"));
   now_ms_ += 9'000;
-  EXPECT_FALSE(living.claim("m", "living"));
+  EXPECT_TRUE(living.claim("m", "living").empty());
   now_ms_ += 2'000;
-  const auto taken = living.claim("m", "living");
-  ASSERT_TRUE(taken);
-  EXPECT_EQ(taken->id, job.id);
-  EXPECT_EQ(taken->attempt, 2);
+  const std::vector<Job> taken = living.claim("m", "living");
+  ASSERT_EQ(taken.size(), 1u);
+  EXPECT_EQ(taken[0].id, job.id);
+  EXPECT_EQ(taken[0].attempt, 2);
   // What the first one says, should it live after all, is ignored.
   EXPECT_FALSE(dead.renew(job.id, "dead"));
   EXPECT_FALSE(dead.report(job.id, "dead", 50, 0));
@@ -152,10 +157,10 @@ TEST_F(Jobs, AJobThatStopsThreeServersFails) {
   JobStore store = open();
   const Job job = store.submit(request("a")).job;
   for (int server = 0; server < 3; ++server) {
-    EXPECT_TRUE(store.claim("m", "w")) << server;
+    EXPECT_FALSE(store.claim("m", "w").empty()) << server;
     now_ms_ += 11'000;
   }
-  EXPECT_FALSE(store.claim("m", "w"));
+  EXPECT_TRUE(store.claim("m", "w").empty());
   const auto failed = store.find(job.id, "me");
   EXPECT_EQ(failed->status, JobStatus::kFailed);
   EXPECT_EQ(failed->error_code, "server_stopped");
@@ -168,7 +173,111 @@ TEST_F(Jobs, AReleasedJobKeepsItsPlace) {
   store.claim("m", "w");
   EXPECT_TRUE(store.release(first.id, "w"));
   EXPECT_EQ(store.outlook(*store.find(first.id, "me")).queue_position, 1);
-  EXPECT_EQ(prompt_of(store.claim("m", "w")), "first");
+  EXPECT_EQ(prompts_of(store.claim("m", "w")), "first");
+}
+
+TEST_F(Jobs, ThatAreAlikeAreTakenTogether) {
+  JobStore store = open();
+  const auto submit = [&](const std::string& prompt, int64_t priority, int64_t steps) {
+    Submission submission = request(prompt, priority);
+    submission.settings.num_inference_steps = steps;
+    submission.settings.seed = static_cast<int64_t>(prompt[0]);  // as prompts, seeds may differ
+    submission.settings.fps = static_cast<double>(steps + priority);
+    return store.submit(submission).job.id;
+  };
+  const std::string a = submit("a", 0, 10);
+  submit("b", 0, 20);
+  submit("c", 0, 10);
+  submit("d", 5, 10);
+  submit("e", -1, 10);
+  EXPECT_EQ(store.find(a, "me")->batch_size, 0);
+  const std::vector<Job> batch = store.claim("m", "w", 3);
+  EXPECT_EQ(prompts_of(batch), "d a c");
+  for (const Job& job : batch) {
+    EXPECT_EQ(job.batch_size, 3);
+    EXPECT_TRUE(store.renew(job.id, "w"));
+  }
+  EXPECT_EQ(store.find(a, "me")->batch_size, 3);
+  EXPECT_EQ(prompts_of(store.claim("m", "w", 3)), "b");
+  EXPECT_EQ(prompts_of(store.claim("m", "w", 3)), "e");
+}
+
+TEST_F(Jobs, OfAnythingThatABatchSharesAreNotTakenTogether) {
+  const std::function<void(VideoSettings&)> changes[] = {
+      [](VideoSettings& one) { one.width = 32; },
+      [](VideoSettings& one) { one.height = 32; },
+      [](VideoSettings& one) { one.num_frames = 5; },
+      [](VideoSettings& one) { one.guidance_scale = 2; },
+      [](VideoSettings& one) { one.flow_shift = 4; },
+      [](VideoSettings& one) { one.negative_prompt = "grey"; },
+      [](VideoSettings& one) { one.lora = "style"; },
+      [](VideoSettings& one) { one.lora_scale = 0.5; }};
+  JobStore store = open();
+  store.submit(request("plain"));
+  for (const auto& change : changes) {
+    Submission other = request("other");
+    change(other.settings);
+    store.submit(other);
+  }
+  EXPECT_EQ(prompts_of(store.claim("m", "w", 9)), "plain");
+}
+
+TEST_F(Jobs, ThatWereLostOrFailedTogetherAreTakenAlone) {
+  JobStore store = open();
+  for (const char* const prompt : {"a", "b", "c", "d"}) {
+    store.submit(request(prompt));
+  }
+  std::vector<Job> batch = store.claim("m", "w", 2);  // and then its server dies
+  now_ms_ += 11'000;
+  batch = store.claim("m", "w", 2);
+  EXPECT_EQ(prompts_of(batch), "a");
+  EXPECT_TRUE(store.release(batch[0].id, "w"));
+  EXPECT_EQ(store.find(batch[0].id, "me")->batch_size, 0);
+  EXPECT_EQ(prompts_of(store.claim("m", "w", 2)), "b");
+  EXPECT_EQ(prompts_of(store.claim("m", "w", 2)), "a");
+  batch = store.claim("m", "w", 2);
+  EXPECT_EQ(prompts_of(batch), "c d");
+  for (const Job& job : batch) {
+    EXPECT_TRUE(store.release(job.id, "w", /*alone=*/true));
+  }
+  EXPECT_EQ(prompts_of(store.claim("m", "w", 2)), "c");
+}
+
+TEST_F(Jobs, OfABatchShareItsTime) {
+  JobStore store = open();
+  store.submit(request("a"));
+  store.submit(request("b"));
+  for (const Job& job : store.claim("m", "w", 2)) {
+    now_ms_ += job.settings.prompt == "a" ? 40'000 : 0;
+    store.complete(job.id, "w", 1);
+  }
+  const Job next = store.submit(request("c")).job;
+  EXPECT_DOUBLE_EQ(*store.outlook(next).eta_seconds, 20);
+  store.submit(request("d"));
+  store.claim("m", "w", 2);
+  const Job last = store.submit(request("e")).job;
+  EXPECT_DOUBLE_EQ(*store.outlook(*store.find(next.id, "me")).eta_seconds, 40);
+  EXPECT_DOUBLE_EQ(*store.outlook(last).eta_seconds, 40 + 20);  // one worker has both
+}
+
+TEST_F(Jobs, OfADatabaseOfVersion1AreKept) {
+  std::string id;
+  {
+    JobStore store = open();
+    id = store.submit(request("a")).job.id;
+    store.submit(request("b"));
+  }
+  sqlite3* other = nullptr;
+  ASSERT_EQ(sqlite3_open((folder_ / "jobs.sqlite").c_str(), &other), SQLITE_OK);
+  EXPECT_EQ(sqlite3_exec(other,
+                         "ALTER TABLE videos DROP COLUMN batch_size; ALTER TABLE videos DROP "
+                         "COLUMN alone; PRAGMA user_version = 1",
+                         nullptr, nullptr, nullptr),
+            SQLITE_OK);
+  sqlite3_close(other);
+  JobStore store = open();
+  EXPECT_EQ(store.find(id, "me")->settings.prompt, "a");
+  EXPECT_EQ(prompts_of(store.claim("m", "w", 2)), "a b");
 }
 
 TEST_F(Jobs, OfTwoWorkersOneGetsAJob) {
@@ -178,8 +287,9 @@ TEST_F(Jobs, OfTwoWorkersOneGetsAJob) {
   }
   std::vector<std::string> taken[2];
   const auto work = [](JobStore& store, std::vector<std::string>& ids) {
-    while (const auto job = store.claim("m", "w" + std::to_string(ids.size()))) {
-      ids.push_back(job->id);
+    const auto next = [&] { return store.claim("m", "w" + std::to_string(ids.size())); };
+    for (auto jobs = next(); !jobs.empty(); jobs = next()) {
+      ids.push_back(jobs.front().id);
     }
   };
   std::thread thread([&] { work(other, taken[1]); });
@@ -201,14 +311,14 @@ TEST_F(Jobs, ACancelledJobIsNoWorkersAnyMore) {
   EXPECT_FALSE(store.complete(running.id, "w", 1));
   EXPECT_TRUE(store.cancel(queued.id, "me"));
   EXPECT_FALSE(store.cancel(queued.id, "me"));  // ended already
-  EXPECT_FALSE(store.claim("m", "w"));
+  EXPECT_TRUE(store.claim("m", "w").empty());
   EXPECT_EQ(store.find(running.id, "me")->status, JobStatus::kCancelled);
 }
 
 TEST_F(Jobs, DeletingRemovesTheFilesAndStopsTheWorker) {
   JobStore store = open();
   const Job job = store.submit(request("a")).job;
-  const Job claimed = *store.claim("m", "w");
+  const Job claimed = store.claim("m", "w").front();
   std::filesystem::create_directories(store.folder_of(job.id));
   write_file(store.file_of(claimed, ".mp4"), "video");
   EXPECT_FALSE(store.remove(job.id, "somebody else"));
@@ -348,7 +458,7 @@ TEST_F(Jobs, RefuseOtherDatabases) {
     open();
     FAIL();
   } catch (const InputError& error) {
-    EXPECT_NE(std::string(error.what()).find("version 9, expected 1"), std::string::npos);
+    EXPECT_NE(std::string(error.what()).find("version 9, expected 2"), std::string::npos);
   }
 }
 

@@ -33,6 +33,7 @@ TEST_F(Api, AVideoHasTheModelsOwnValues) {
                          {"lora", nullptr},
                          {"lora_scale", nullptr},
                          {"priority", 0},
+                         {"batch_size", nullptr},
                          {"remixed_from_video_id", nullptr},
                          {"eta_seconds", nullptr},
                          {"queue_position", 1},
@@ -260,7 +261,7 @@ TEST_F(Api, TellsEventsAsTheyHappen) {
   EventSource next = std::get<EventSource>(response.body);
   EXPECT_TRUE(next()->starts_with("event: status\ndata: {"));
   EXPECT_EQ(*next(), "");
-  const Job job = *store_->claim("tiny", "w");
+  const Job job = store_->claim("tiny", "w").front();
   EXPECT_NE(next()->find("\"status\":\"in_progress\""), std::string::npos);
   std::filesystem::create_directories(store_->folder_of(id));
   write_file(store_->file_of(job, "-preview.png"), "png");

@@ -57,7 +57,7 @@ JobFiles::JobFiles(const JobStore& store, const Job& job, const GenerateConfig& 
                    const Progress& progress, int64_t preview, Watcher watcher)
     : store_(store),
       job_(job),
-      files_(config, samples, device, progress, nullptr),
+      files_(config, samples, device, progress, nullptr, job.batch_size),
       num_frames_(config.generation.num_frames),
       num_steps_(config.generation.steps),
       preview_(preview),

@@ -3,19 +3,18 @@
 #include <c10/core/DeviceGuard.h>
 
 #include <chrono>
-#include <ctime>
-#include <future>
 #include <iostream>
-#include <mutex>
+#include <thread>
 
 #include "core/error.h"
+#include "core/fields.h"
 #include "engine/generation_config.h"
 #include "io/video.h"
-#include "server/digest.h"
 #include "server/http/server.h"
+#include "server/key_ring.h"
 #include "server/video_api.h"
 #include "server/webhooks.h"
-#include "server/worker/video_worker.h"
+#include "server/worker/workers.h"
 
 namespace ospnext {
 namespace {
@@ -24,23 +23,6 @@ namespace fs = std::filesystem;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 using std::chrono::steady_clock;
-
-// Lines on standard error, each with the time.
-class ServerLog {
- public:
-  void write(const std::string& line) {
-    const std::time_t now = std::time(nullptr);
-    std::tm parts = {};
-    gmtime_r(&now, &parts);
-    char time[32];
-    std::strftime(time, sizeof time, "%Y-%m-%dT%H:%M:%SZ ", &parts);
-    const std::lock_guard lock(mutex_);
-    std::cerr << time + line + "\n" << std::flush;
-  }
-
- private:
-  std::mutex mutex_;
-};
 
 // The LoRAs in a folder by the names of their files, without the endings.
 std::map<std::string, std::string> find_loras(const fs::path& folder) {
@@ -131,115 +113,6 @@ ApiSettings api_settings(const ServeConfig& config, const ModelCard& card) {
           .logs_requests = config.log_requests};
 }
 
-// The workers, each in a thread of its own.
-class Workers {
- public:
-  // What workers need of others, which outlives them.
-  struct Surroundings {
-    const ModelSource& source;
-    const ModelCard& card;
-    JobStore& store;
-    Metrics& metrics;
-    Bell& bell;
-    ServerLog& log;
-  };
-  // Loads the model on every device. Throws InputError, and as VideoWorker() does.
-  Workers(const ServeConfig& config, const GenerationConfig& own, const Surroundings& around)
-      : bell_(around.bell) {
-    std::vector<ComputeOptions> computes;
-    for (const std::string& device : config.devices) {
-      computes.push_back(compute_of(config, device));
-    }
-    std::vector<std::future<void>> loaded;
-    for (const ComputeOptions& compute : computes) {
-      auto is_loaded = std::make_shared<std::promise<void>>();
-      loaded.push_back(is_loaded->get_future());
-      threads_.push_back(std::async(
-          std::launch::async, [this, around, settings = settings_of(config, own, compute), compute,
-                               is_loaded] { work(around, settings, compute, *is_loaded); }));
-    }
-    try {
-      for (auto& one : loaded) {
-        one.get();
-      }
-    } catch (...) {
-      stop(seconds(0));
-      throw;
-    }
-  }
-  ~Workers() { stop(seconds(0)); }
-
-  // Throws what has ended a worker, if one has ended.
-  void check() {
-    for (auto& thread : threads_) {
-      if (thread.wait_for(seconds(0)) == std::future_status::ready) {
-        thread.get();
-      }
-    }
-  }
-  // Lets the jobs that are being made end, for `patience`; then puts them back.
-  void stop(seconds patience) {
-    const auto deadline = steady_clock::now() + patience;
-    drain_.cancel();
-    bell_.ring();
-    for (auto& thread : threads_) {
-      if (thread.valid() && thread.wait_until(deadline) != std::future_status::ready) {
-        abort_.cancel();
-        thread.wait();
-      }
-    }
-  }
-
- private:
-  static ComputeOptions compute_of(const ServeConfig& config, const std::string& device) {
-    try {
-      ComputeOptions compute = parse_transformer_compute(device, config.precision);
-      compute.offload = config.offload;
-      return compute;
-    } catch (const InputError& error) {
-      const std::string text = error.what(), field = "`device`";
-      throw InputError(text.starts_with(field) ? "`devices`" + text.substr(field.size()) : text);
-    }
-  }
-
-  static WorkerSettings settings_of(const ServeConfig& config, const GenerationConfig& own,
-                                    const ComputeOptions& compute) {
-    constexpr int64_t kMinute = 60;
-    WorkerSettings settings;
-    settings.name = compute.device.str() + "-" + random_hex(6);
-    settings.base.model = config.model;
-    settings.base.generation = own;
-    settings.base.device = compute.device.str();
-    settings.base.precision = compute.precision_name();
-    settings.ending = "." + config.container;
-    settings.preview = config.preview;
-    settings.max_seconds = config.max_minutes * kMinute;
-    settings.logs_prompts = config.log_prompts;
-    return settings;
-  }
-
-  void work(const Surroundings& around, const WorkerSettings& settings,
-            const ComputeOptions& compute, std::promise<void>& is_loaded) {
-    const c10::OptionalDeviceGuard guard(compute.device);
-    ServerLog& log = around.log;
-    log.write("loading " + around.card.id + " on " + compute.device.str());
-    std::optional<VideoWorker> worker;
-    try {
-      worker.emplace(settings, around.card, around.source, compute, around.store, around.metrics,
-                     [&log](const std::string& line) { log.write(line); });
-    } catch (...) {
-      is_loaded.set_exception(std::current_exception());
-      return;
-    }
-    is_loaded.set_value();
-    worker->run(bell_, drain_, abort_);
-  }
-
-  Bell& bell_;
-  CancellationToken drain_, abort_;
-  std::vector<std::future<void>> threads_;
-};
-
 // Sends webhooks in a thread of its own, as long as it lives.
 class WebhookSender {
  public:
@@ -293,25 +166,40 @@ void keep_house(JobStore& store, Workers& workers, ServerLog& log,
   }
 }
 
-}  // namespace
+// The devices of this process. Throws InputError.
+std::vector<ComputeOptions> devices_of(const ServeConfig& config, const ProcessPlace& place) {
+  if (place.size > 1 && config.devices.size() > 1) {
+    throw InputError("`devices`: found " + std::to_string(config.devices.size()) + " with " +
+                     std::to_string(place.size) +
+                     " processes that make each video together, expected one: each process works "
+                     "on a device of its own");
+  }
+  std::vector<ComputeOptions> devices;
+  for (const std::string& device : config.devices) {
+    devices.push_back(compute_of(config, device));
+    devices.back().device = device_of_rank(devices.back().device, place);
+  }
+  return devices;
+}
 
-void serve(const ServeConfig& config, const CancellationToken& cancel) {
+// What is served.
+struct Served {
+  const GenerationConfig& own;
+  const ModelSource& source;
+  const ModelCard& card;
+};
+
+// The process that answers requests: the only one, or the leader of `ranks`.
+void lead(const ServeConfig& config, const Served& served,
+          const std::vector<ComputeOptions>& devices, const WorkRanks& ranks, ServerLog& log,
+          const CancellationToken& cancel) {
   constexpr int kHttpThreads = 4;
-  config.check();
-  const ModelFiles files = config.model.find();
-  const GenerationConfig own =
-      defaults_for(files, read_transformer_config(files.require(ModelPart::kTransformer)));
-  const ModelFileSource source(files);
-  own.check(source.vae_config());
-  const ModelCard card = card_of(config, own, source.vae_config());
-  check_own_values(config, card);
+  const auto& [own, source, card] = served;
   KeyRing keys = config.keys.empty() ? KeyRing() : KeyRing(config.keys);
   JobStore store(config.data, store_limits(config));
   check_video_output(fs::path(config.data) / ("video." + config.container),
                      {.width = own.width, .height = own.height, .fps = own.fps, .comment = ""},
                      "`container`");
-
-  ServerLog log;
   Metrics metrics;
   Bell bell;
   std::optional<WebhookSender> webhooks;
@@ -326,13 +214,43 @@ void serve(const ServeConfig& config, const CancellationToken& cancel) {
   // Listens before the model is loaded: a taken port is noticed at once, and jobs are accepted.
   const HttpServer server(config.host, static_cast<uint16_t>(config.port), kHttpThreads, limits,
                           api);
-  Workers workers(config, own, {source, card, store, metrics, bell, log});
+  Workers workers(config, own, devices, ranks, {source, card, store, metrics, bell, log});
   std::cout << "listening on " << url_of(config, server) << std::endl;
   keep_house(store, workers, log, cancel);
   log.write("draining");
   api.drain();
   workers.stop(seconds(config.drain_seconds));
+  workers.check();
   log.write("stopped");
+}
+
+}  // namespace
+
+void serve(const ServeConfig& config, const CancellationToken& cancel) {
+  config.check();
+  const ModelFiles files = config.model.find();
+  const GenerationConfig own =
+      defaults_for(files, read_transformer_config(files.require(ModelPart::kTransformer)));
+  const ModelFileSource source(files);
+  own.check(source.vae_config());
+  const ModelCard card = card_of(config, own, source.vae_config());
+  check_own_values(config, card);
+  const ProcessPlace place = process_place();
+  const std::vector<ComputeOptions> devices = devices_of(config, place);
+  const ComputeOptions& compute = devices.front();
+  const c10::OptionalDeviceGuard guard(compute.device);
+  const CancellationToken never;  // other ranks end when the leader has no more for them
+  const auto world = join_world(place, config.world, compute.device, fields_to_json(config), never);
+  const size_t at_once = config.mesh.data_parallel > 0 ? static_cast<size_t>(config.batch) : 1;
+  const WorkRanks ranks = divide_work(world, config.mesh, source, compute, own, at_once);
+  ServerLog log;
+  if (ranks.leads()) {
+    lead(config, {own, source, card}, devices, ranks, log, cancel);
+  } else {
+    VideoMaker maker(common_config(config, own, compute), card, source, compute, ranks);
+    follow(maker, [&](const std::string& line) { log.write(line); });
+  }
+  world->finish();
 }
 
 }  // namespace ospnext

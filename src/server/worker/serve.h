@@ -2,7 +2,7 @@
 #pragma once
 
 #include "core/cancel.h"
-#include "server/serve_config.h"
+#include "server/worker/serve_config.h"
 
 namespace ospnext {
 

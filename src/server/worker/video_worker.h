@@ -1,65 +1,67 @@
-// A worker: an open model that makes the videos of a store, one at a time.
+// A worker: makes the videos of a store, one after the other or in batches.
 #pragma once
 
 #include <cstdint>
 #include <functional>
-#include <map>
-#include <memory>
 #include <string>
+#include <vector>
 
 #include "core/cancel.h"
-#include "engine/generate_config.h"
-#include "engine/video_model.h"
 #include "server/job_store.h"
 #include "server/metrics.h"
-#include "server/model_card.h"
+#include "server/worker/batch_files.h"
 #include "server/worker/bell.h"
 #include "server/worker/job_reports.h"
+#include "server/worker/video_maker.h"
 
 namespace ospnext {
 
 struct WorkerSettings {
   std::string name;             // no other worker of any server has it
-  GenerateConfig base;          // what all videos have in common: the model and how it computes
+  std::string model;            // the name that clients give it
   std::string ending = ".mp4";  // of the video's file
+  int64_t batch = 1;            // videos that are made together, at most
   int64_t preview = 0;          // steps between two previews; 0: none
   int64_t max_seconds = 0;      // that a video may take; 0: any number
   bool logs_prompts = false;
 };
 
-// Makes videos until it is told to stop. A video equals that of `ospnext generate --config` with
-// the record beside it, bit for bit. A job that fails leaves the worker ready for the next.
+// Makes videos until it is told to stop. A video that is made alone equals that of `ospnext
+// generate --config` with the record beside it, bit for bit, and one of a batch does within
+// rounding. A job that fails leaves the worker ready for the next. A batch that fails goes back
+// into the queue, and its videos are made one by one.
 class VideoWorker {
  public:
   using Log = std::function<void(const std::string& line)>;
-  // All references outlive the worker, which belongs to one thread. Loads the transformer. Throws
-  // as VideoModel does.
-  VideoWorker(WorkerSettings settings, const ModelCard& card, const ModelSource& source,
-              const ComputeOptions& compute, JobStore& store, Metrics& metrics, Log log);
+  // All references outlive the worker, which belongs to one thread. `maker` is that of the leader.
+  VideoWorker(WorkerSettings settings, VideoMaker& maker, JobStore& store, Metrics& metrics,
+              Log log);
 
-  // Until `drain`: takes one job after the other; `bell` rings when there are new ones. Then it
-  // ends with the job that it has, or, when `abort` is set, puts that back into the queue.
+  // Until `drain`: takes jobs and makes them; `bell` rings when there are new ones. Then it ends
+  // with those that it has, or, when `abort` is set, puts them back into the queue, and sends the
+  // other ranks home. Throws PeerError when a rank is lost; then the jobs are made again when their
+  // lease has run out.
   void run(Bell& bell, const CancellationToken& drain, const CancellationToken& abort);
 
  private:
-  GenerateConfig config_of(const Job& job) const;
-  void set_adapter(const Job& job);
-  void make(const Job& job, const CancellationToken& abort);
-  // Makes the files of a job. Throws what make_videos() throws.
-  void make_files(const Job& job, const GenerateConfig& config, Progress& progress,
-                  const CancellationToken& cancel, JobReports& reports);
-  // Says how a job ended, until the database has taken it. Returns whether it was this worker's.
+  std::vector<Job> claim();
+  void make(const std::vector<Job>& jobs, const CancellationToken& abort);
+  // Say how a job of a batch ended.
+  void complete(const Job& job);
+  void cancelled(const Job& job, JobReports::Reason reason);
+  void failed(const Job& job, const JobFailure& failure);
+  void release(const Job& job, const std::string& why, bool alone);
+  // Says it until the database has taken it. Returns whether the job was this worker's.
   bool settle(const std::function<bool()>& say) const;
   void note_end(const Job& job, const std::string& result, const std::string& detail);
+  void note_memory();
 
   WorkerSettings settings_;
-  const ModelCard& card_;
+  VideoMaker& maker_;
   JobStore& store_;
   Metrics& metrics_;
   Log log_;
   Pace pace_;
-  VideoModel model_;
-  std::map<std::string, std::shared_ptr<const Adapter>> adapters_;  // by name; few
 };
 
 }  // namespace ospnext

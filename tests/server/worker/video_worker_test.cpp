@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "core/fields.h"
+#include "engine/memory.h"
 #include "engine/text_to_video.h"
 #include "engine/video_files.h"
 #include "io/weights.h"
@@ -35,17 +36,18 @@ class Worker : public testing::Test {
                    {"broken", (folder_ / "none.safetensors").string()}};
     files_ = find_model_files({.model = folder_ / "model"});
     settings_.name = "w";
+    settings_.model = "tiny";
     settings_.ending = ".y4m";
-    settings_.base.model.model = (folder_ / "model").string();
-    settings_.base.device = "cpu";
-    settings_.base.precision = "float32";
-    settings_.base.generation =
+    base_.model.model = (folder_ / "model").string();
+    base_.device = "cpu";
+    base_.precision = "float32";
+    base_.generation =
         defaults_for(files_, read_transformer_config(files_.require(ModelPart::kTransformer)));
   }
 
   std::string submit(const std::string& prompt,
                      const std::function<void(VideoSettings&)>& change = {}) {
-    const GenerationConfig& own = settings_.base.generation;
+    const GenerationConfig& own = base_.generation;
     VideoSettings video = {.prompt = prompt,
                            .negative_prompt = own.negative_prompt,
                            .width = 48,
@@ -68,7 +70,8 @@ class Worker : public testing::Test {
     CancellationToken drain, abort;
     Bell bell;
     std::thread thread([&] {
-      VideoWorker worker(settings_, card_, source, {}, store_, metrics_,
+      VideoMaker maker(base_, card_, source, compute_, {});
+      VideoWorker worker(settings_, maker, store_, metrics_,
                          [this](const std::string& line) { log_ += line + "\n"; });
       worker.run(bell, drain, abort);
     });
@@ -103,6 +106,8 @@ class Worker : public testing::Test {
   TemporaryFolder folder_;
   ModelFiles files_;
   ModelCard card_;
+  GenerateConfig base_;
+  ComputeOptions compute_;
   WorkerSettings settings_;
   Metrics metrics_;
   std::string log_;
@@ -183,9 +188,116 @@ TEST_F(Worker, AnAbortedJobGoesBackIntoTheQueue) {
   EXPECT_FALSE(fs::exists(store_.folder_of(id)));
 }
 
+// The largest difference between two samples of the pixels of two .y4m files, whose headers are
+// equal but for the configuration in a comment.
+int largest_difference(const std::string& a, const std::string& b) {
+  const std::string first_a = a.substr(a.find("\nFRAME")), first_b = b.substr(b.find("\nFRAME"));
+  EXPECT_EQ(first_a.size(), first_b.size());
+  int largest = 0;
+  for (size_t i = 0; i < std::min(first_a.size(), first_b.size()); ++i) {
+    const int difference =
+        static_cast<unsigned char>(first_a[i]) - static_cast<unsigned char>(first_b[i]);
+    largest = std::max(largest, std::abs(difference));
+  }
+  return largest;
+}
+
+TEST_F(Worker, VideosOfABatchEqualThoseOfGenerateWithinRounding) {
+  settings_.batch = 4;
+  const std::string one = submit("a red ball");
+  const std::string longer = submit("a", [](VideoSettings& video) { video.num_frames = 9; });
+  const std::string other = submit("a large blue cube that spins", [](VideoSettings& video) {
+    video.seed = 8;
+    video.fps = 24;
+  });
+  run([&] { return job_of(longer).is_finished(); });
+  for (const std::string& id : {one, other, longer}) {
+    const Job job = job_of(id);
+    ASSERT_EQ(job.status, JobStatus::kCompleted) << job.error_message;
+    EXPECT_EQ(job.batch_size, id == longer ? 1 : 2);
+    const std::string video = file_text(store_.file_of(job, ".y4m"));
+    // A sample whose float32 value lies between two levels may be rounded to either.
+    EXPECT_LE(largest_difference(video, generated(job)), id == longer ? 0 : 1) << id;
+    const auto run = nlohmann::json::parse(file_text(store_.file_of(job, ".json"))).at("run");
+    EXPECT_EQ(run.value("batch_size", 1), job.batch_size);
+  }
+  EXPECT_GT(largest_difference(file_text(store_.file_of(job_of(one), ".y4m")),
+                               file_text(store_.file_of(job_of(other), ".y4m"))),
+            1);
+  EXPECT_NE(metrics_.text().find("ospnext_batches_total{size=\"2\"} 1"), std::string::npos);
+}
+
+TEST_F(Worker, AJobOfABatchThatIsCancelledOrCannotBeWrittenDoesNotEndTheOthers) {
+  settings_.batch = 4;
+  const auto steps = [](VideoSettings& video) { video.num_inference_steps = 60; };
+  const std::string cancelled = submit("a", steps), stuck = submit("b", steps);
+  const std::string good = submit("c", steps);
+  write_file(store_.folder_of(stuck), "a file where its folder should be");
+  bool is_cancelled = false;
+  run([&] {
+    if (!is_cancelled && job_of(cancelled).progress > 0) {
+      is_cancelled = store_.cancel(cancelled, "");
+    }
+    return job_of(good).is_finished() && job_of(stuck).is_finished();
+  });
+  EXPECT_TRUE(is_cancelled);
+  EXPECT_EQ(job_of(good).status, JobStatus::kCompleted) << job_of(good).error_message;
+  EXPECT_EQ(job_of(good).batch_size, 3);
+  EXPECT_EQ(job_of(stuck).error_code, "generation_failed");
+  EXPECT_EQ(job_of(cancelled).status, JobStatus::kCancelled);
+  EXPECT_FALSE(fs::exists(store_.folder_of(cancelled)));
+}
+
+TEST_F(Worker, ABatchThatFailsIsTakenApart) {
+  settings_.batch = 2;
+  const auto broken = [](VideoSettings& video) { video.lora = "broken"; };
+  const std::string one = submit("a", broken), other = submit("b", broken), good = submit("c");
+  run_until_finished(good);
+  for (const std::string& id : {one, other}) {
+    EXPECT_EQ(job_of(id).error_code, "generation_failed");
+    EXPECT_EQ(job_of(id).batch_size, 1);
+    EXPECT_EQ(job_of(id).attempt, 2);
+  }
+  EXPECT_EQ(job_of(good).status, JobStatus::kCompleted);
+}
+
+TEST_F(Worker, AJobThatRunsOutOfAGpusMemoryLeavesItReady) {
+  if (!torch::cuda::is_available()) {
+    GTEST_SKIP() << "needs a CUDA GPU";
+  }
+  compute_ = {.device = at::Device(at::kCUDA, 0), .dtype = at::kBFloat16};
+  base_.device = "cuda:0";
+  base_.precision = "bf16";
+  const std::string first = submit("a red ball");
+  std::string large, again;
+  at::Tensor others;  // that take nearly all of the memory while the large video is made
+  run([&] {
+    if (large.empty() && job_of(first).is_finished()) {
+      constexpr int64_t kLeft = int64_t{64} << 20;
+      others =
+          at::empty({free_memory(compute_.device) - kLeft}, at::device(at::kCUDA).dtype(at::kByte));
+      large = submit("a", [](VideoSettings& video) {
+        video.width = 1280;
+        video.height = 704;
+        video.num_frames = 33;
+      });
+    }
+    if (!large.empty() && again.empty() && job_of(large).is_finished()) {
+      others.reset();
+      release_cached_memory(compute_.device);
+      again = submit("a red ball");
+    }
+    return !again.empty() && job_of(again).is_finished();
+  });
+  EXPECT_EQ(job_of(large).error_code, "out_of_memory") << job_of(large).error_message;
+  ASSERT_EQ(job_of(again).status, JobStatus::kCompleted) << job_of(again).error_message;
+  EXPECT_EQ(file_text(store_.file_of(job_of(again), ".y4m")),
+            file_text(store_.file_of(job_of(first), ".y4m")));
+}
+
 TEST_F(Worker, WhatADeadServerBeganIsMadeAgainAlike) {
   const std::string id = submit("a red ball");
-  ASSERT_EQ(store_.claim("tiny", "dead")->id, id);
+  ASSERT_EQ(store_.claim("tiny", "dead").front().id, id);
   fs::create_directories(store_.folder_of(id));
   write_file(store_.folder_of(id) / ".1.y4m.part", "half");  // as a killed program leaves it
   run_until_finished(id);

@@ -1,4 +1,4 @@
-#include "server/serve_config.h"
+#include "server/worker/serve_config.h"
 
 #include "core/choice.h"
 #include "core/number_check.h"
@@ -10,6 +10,8 @@ void ServeConfig::check() const {
   constexpr double kLargest = 1e9;
   one_of<bool>("`container`", container,
                std::array{std::pair{"mp4", true}, std::pair{"webm", true}});
+  check_range<int64_t>("`batch`", batch, 1, 64);
+  world.check();
   check_range<int64_t>("`port`", port, 0, 65535);
   check_range<int64_t>("`preview`", preview, 0, 10'000);
   check_range<int64_t>("`max_queued`", max_queued, 1, 1'000'000);

@@ -5,7 +5,9 @@
 #include <string>
 #include <vector>
 
+#include "engine/join_world.h"
 #include "packages/model_fields.h"
+#include "parallel/mesh.h"
 
 namespace ospnext {
 
@@ -16,6 +18,9 @@ struct ServeConfig {
   std::vector<std::string> devices{"auto"};
   std::string precision = "auto";
   bool offload = false;
+  int64_t batch = 1;
+  MeshFields mesh;
+  WorldFields world;
   std::string host = "127.0.0.1";
   int64_t port = 8000;
   std::string data = "serve";
@@ -52,6 +57,10 @@ struct ServeConfig {
     field("devices", devices, "cpu, cuda or cuda:N; a worker for each that is named; auto: one");
     field("precision", precision, "as that of generate");
     field("offload", offload, "keep the transformer's blocks in host memory, as generate does");
+    field("batch", batch,
+          "videos of the same size, length and steps that are made together, at most");
+    mesh.visit(field);
+    world.visit(field);
     field("host", host, "address to listen on; others than the own machine's need `keys`");
     field("port", port, "port to listen on; 0: a free one");
     field("data", data, "folder of the database and the videos; it may belong to several servers");
