@@ -39,7 +39,7 @@ class CancelAtStep : public StageWatcher {
   int64_t step_;
 };
 
-struct Job {
+struct VideoJob {
   std::string prompt;
   int64_t width, height, num_frames;
   std::vector<std::pair<std::string, double>> adapters;  // files and strengths
@@ -68,7 +68,7 @@ class OpenModelJobs {
     }
   }
 
-  std::vector<Job> jobs() const {
+  std::vector<VideoJob> jobs() const {
     return {{"a red ball", 48, 32, 5, {}},
             {"a red ball", 48, 32, 5, {{"a", 1.0}}},
             {"a blue cube spins", 32, 48, 5, {{"b", 0.5}}},
@@ -86,7 +86,7 @@ class OpenModelJobs {
   }
 
   // Runs a job on `model`. Returns its video, or an undefined tensor if it was cancelled.
-  at::Tensor run(VideoModel& model, const Job& job) const {
+  at::Tensor run(VideoModel& model, const VideoJob& job) const {
     GenerationConfig config;
     config.width = job.width, config.height = job.height, config.num_frames = job.num_frames;
     config.steps = 3;

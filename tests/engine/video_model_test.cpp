@@ -25,7 +25,7 @@ TEST(VideoModel, JobsOfAnOpenModelEqualThoseOfFreshOnes) {
   const ModelFileSource source = it.source();
   VideoModel open(source, {});
   std::map<std::string, at::Tensor> seen;
-  for (const Job& job : it.jobs()) {
+  for (const VideoJob& job : it.jobs()) {
     const at::Tensor video = it.run(open, job);
     if (job.cancelled_at > 0) {
       EXPECT_FALSE(video.defined());
@@ -47,7 +47,7 @@ TEST(VideoModel, WithOffloadedWeightsMakesTheSameVideos) {
   const OpenModelJobs it;
   const ModelFileSource source = it.source();
   VideoModel resident(source, {}), offloaded(source, {.offload = true});
-  const Job with_adapter = it.jobs()[1], cancelled = it.jobs()[3];
+  const VideoJob with_adapter = it.jobs()[1], cancelled = it.jobs()[3];
   EXPECT_FALSE(it.run(offloaded, cancelled).defined());
   EXPECT_TRUE(torch::equal(it.run(offloaded, with_adapter), it.run(resident, with_adapter)));
 }
@@ -56,7 +56,7 @@ TEST(VideoModel, MemoryIsFlatFromJobToJob) {
   const OpenModelJobs it;
   const ModelFileSource source = it.source();
   VideoModel open(source, {});
-  const Job job = it.jobs()[1], other = it.jobs()[2];
+  const VideoJob job = it.jobs()[1], other = it.jobs()[2];
   const auto run_jobs = [&](int count) {
     for (int i = 0; i < count; ++i) {
       it.run(open, i % 2 == 0 ? job : other);
@@ -79,7 +79,7 @@ TEST(VideoModel, MemoryOfAGpuIsFlatFromJobToJob) {
   VideoModel open(source, {.device = device, .dtype = at::kBFloat16});
   const auto peak_of_jobs = [&] {
     reset_peak_memory(device);
-    for (const Job& job : it.jobs()) {
+    for (const VideoJob& job : it.jobs()) {
       it.run(open, job);
     }
     return peak_memory(device).cuda_bytes;

@@ -13,7 +13,7 @@ void expect_equal_to_fresh(const Mesh& mesh, bool shard_weights) {
   const ModelFileSource source = it.source();
   run_worlds(4, [&](const std::shared_ptr<World>& world) {
     VideoModel open(source, {}, work_ranks(world, mesh, 4, shard_weights));
-    for (const Job& job : it.jobs()) {
+    for (const VideoJob& job : it.jobs()) {
       const at::Tensor video = it.run(open, job);
       EXPECT_EQ(video.defined(), job.cancelled_at == 0) << job.prompt;
       if (job.cancelled_at == 0) {
