@@ -105,7 +105,7 @@ class PolicyBench {
   // The passes of an update without its loss: seconds.
   double passes_alone() {
     const int64_t n = config_.update.train_batch_size;
-    const PolicyTexts texts = texts_of(n);
+    const PolicyTexts texts = policy_texts(model_, prompts_of(n), config_.rollout);
     const at::Tensor latent = noise(n).to(compute_.device);
     const at::Tensor timestep = at::full({1}, 500.0, latent.options());
     const double seconds = seconds_of(compute_.device, [&] {
@@ -189,25 +189,6 @@ class PolicyBench {
       prompts.push_back(prompts_[static_cast<size_t>(i) % prompts_.size()]);
     }
     return prompts;
-  }
-
-  // As an update has them.
-  PolicyTexts texts_of(int64_t n) const {
-    const auto rows = [&](const std::vector<std::string>& texts) {
-      std::vector<at::Tensor> all;
-      for (const std::string& text : texts) {
-        all.push_back(model_.text_rows(text));
-      }
-      return at::stack(all).to(compute_.device);  // [n, rows, D]
-    };
-    const RolloutConfig& rollout = config_.rollout;
-    PolicyTexts texts{
-        .prompts = rows(prompts_of(n)), .negatives = {}, .scale = rollout.guidance_scale};
-    if (texts.scale > 1 && rollout.guidance_in_update) {
-      texts.negatives =
-          rows(std::vector<std::string>(static_cast<size_t>(n), rollout.negative_prompt));
-    }
-    return texts;
   }
 
   const RlConfig config_;

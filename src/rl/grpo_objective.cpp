@@ -7,6 +7,7 @@
 #include "core/log.h"
 #include "core/torch/random.h"
 #include "rl/before_after.h"
+#include "rl/policy_setup.h"
 
 namespace ospnext {
 namespace {
@@ -333,20 +334,12 @@ at::Tensor GrpoObjective::latents_of(const Update& update, int64_t j) const {
 }
 
 PolicyTexts GrpoObjective::texts_of(const Update& update) const {
-  const at::Device device = model_.compute().device;
-  std::vector<at::Tensor> prompts;
+  std::vector<std::string> prompts;
   for (const VideoPlace& place : update.videos) {
-    prompts.push_back(model_.text_rows(
-        prompts_[static_cast<size_t>(place.rollout)][static_cast<size_t>(place.video)]));
+    prompts.push_back(
+        prompts_[static_cast<size_t>(place.rollout)][static_cast<size_t>(place.video)]);
   }
-  PolicyTexts texts{.prompts = at::stack(prompts).to(device),
-                    .negatives = {},
-                    .scale = generation_.guidance_scale};
-  if (texts.scale > 1 && guides_updates()) {
-    const at::Tensor negative = model_.text_rows(generation_.negative_prompt);
-    texts.negatives = at::stack(std::vector<at::Tensor>(update.videos.size(), negative)).to(device);
-  }
-  return texts;
+  return policy_texts(model_, prompts, options_.config.rollout);
 }
 
 at::Tensor GrpoObjective::timestep(int64_t j) const {

@@ -51,6 +51,23 @@ PolicyReference reference_of(const RlConfig& config, const ModelSource& source,
   return {.frozen = source.transformer(compute, weights)};
 }
 
+PolicyTexts policy_texts(const VideoModel& model, const std::vector<std::string>& prompts,
+                         const RolloutConfig& rollout) {
+  const at::Device device = model.compute().device;
+  std::vector<at::Tensor> rows;
+  for (const std::string& prompt : prompts) {
+    rows.push_back(model.text_rows(prompt));
+  }
+  PolicyTexts texts{.prompts = at::stack(rows).to(device),  // [n, rows, D]
+                    .negatives = {},
+                    .scale = rollout.guidance_scale};
+  if (texts.scale > 1 && rollout.guidance_in_update) {
+    const at::Tensor negative = model.text_rows(rollout.negative_prompt);  // [rows, D]
+    texts.negatives = at::stack(std::vector<at::Tensor>(prompts.size(), negative)).to(device);
+  }
+  return texts;
+}
+
 void embed_all(VideoModel& model, const std::vector<std::string>& texts, Progress& progress,
                const CancellationToken& cancel) {
   if (model.ranks().leads()) {

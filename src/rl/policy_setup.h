@@ -33,6 +33,11 @@ PolicyReference reference_of(const RlConfig& config, const ModelSource& source,
                              const ComputeOptions& compute, const TrainingRanks& ranks,
                              const PolicyTrainee& trainee);
 
+// What an update's policy reads: the rows of each prompt, and of the negative prompt where updates
+// are guided, on the model's device. The texts must be embedded and alike.
+PolicyTexts policy_texts(const VideoModel& model, const std::vector<std::string>& prompts,
+                         const RolloutConfig& rollout);
+
 // Embeds all texts once and pads them alike; then the text encoder is freed. Throws Cancelled.
 void embed_all(VideoModel& model, const std::vector<std::string>& texts, Progress& progress,
                const CancellationToken& cancel);
