@@ -12,6 +12,8 @@ advantages.safetensors   NAME.rewards [n, K], .weights [K], .groups [n]; NAME.os
                          by the spread of all), .mix [n] float64, .kept [n]
 policy_loss.safetensors  the inputs of NAME in float32, and its results in float64; the metadata has
                          its settings
+forward_loss.safetensors clean, noised, policy, old, reference [n, ...], levels [n] and advantages [n] of
+                         NAME in float32, and its results in float64; the metadata has its settings
 schedules.safetensors    flash_NAME [n] float64, prompts_NAME [processes, batch], window_NAME [n, 2]
                          (first step and end after each iteration); the metadata has their settings
 pixels.safetensors       video [B, 3, F, H, W] float32 in [0, 1]; NAME.PART [B] float64
@@ -187,6 +189,47 @@ def make_policy_loss():
     save_file(tensors, FOLDER / "policy_loss.safetensors", {"settings": json.dumps(settings)})
 
 
+# name: beta, kl_beta, adv_clip
+FORWARD_CASES = {"plain": (1.0, 0.0, 5.0), "narrow": (0.1, 0.3, 1.5), "first": (0.5, 0.01, 5.0)}
+
+
+def make_forward_loss():
+    generator = torch.Generator().manual_seed(17)
+    tensors, settings = {}, {}
+    for name, (beta, kl_beta, adv_clip) in FORWARD_CASES.items():
+        shape = (5, 2, 3, 4, 4)
+        clean = torch.randn(shape, generator=generator)
+        levels = torch.tensor([1.0, 0.9, 0.5, 0.25, 0.01])
+        level = levels.view(-1, 1, 1, 1, 1)
+        noise = torch.randn(shape, generator=generator)
+        inputs = {"clean": clean, "levels": levels, "noised": (1 - level) * clean + level * noise}
+        inputs["old"] = noise - clean + 0.5 * torch.randn(shape, generator=generator)
+        difference = 0.0 if name == "first" else 0.2
+        inputs["policy"] = inputs["old"] + difference * torch.randn(shape, generator=generator)
+        inputs["reference"] = inputs["old"] + 0.1 * torch.randn(shape, generator=generator)
+        inputs["advantages"] = torch.tensor([1.3, -0.7, 9.0, -9.0, 0.0])
+        wide = {key: value.double() for key, value in inputs.items()}
+        policy = wide["policy"].requires_grad_()
+        total = 0.0
+        for i in range(shape[0]):
+            good = 0.5 + 0.5 * min(1.0, max(-1.0, wide["advantages"][i].item() / adv_clip))
+            for sign, share in ((1, good), (-1, 1 - good)):
+                velocity = wide["old"][i] + sign * beta * (policy[i] - wide["old"][i])
+                guess = wide["noised"][i] - wide["levels"][i] * velocity
+                scale = max(1e-5, (guess - wide["clean"][i]).abs().mean().item())
+                total = total + share * ((guess - wide["clean"][i]) ** 2).mean() / scale
+        results = {"policy_loss": total / shape[0] * adv_clip / beta}
+        results["kl"] = ((policy - wide["reference"]) ** 2).mean()
+        results["change"] = ((policy - wide["old"]) ** 2).mean()
+        results["loss"] = results["policy_loss"] + kl_beta * results["kl"]
+        results["loss"].backward()
+        tensors |= {f"{name}.{key}": value for key, value in inputs.items()}
+        tensors |= {f"{name}.{key}": value.detach().reshape(1) for key, value in results.items()}
+        tensors[f"{name}.gradient"] = policy.grad
+        settings[name] = {"beta": beta, "kl_beta": kl_beta, "adv_clip": adv_clip}
+    save_file(tensors, FOLDER / "forward_loss.safetensors", {"settings": json.dumps(settings)})
+
+
 # steps, shift, last, ratio
 FLASH_CASES = [(25, 3.0, 3, 0.4), (25, 1.0, 4, 0.4), (25, 7.0, 0, 0.2), (10, 3.0, 7, 0.4)]
 FLASH_CASES += [(4, 5.0, 3, 1.0), (8, 2.5, 1, 1.0)]
@@ -267,5 +310,6 @@ if __name__ == "__main__":
     make_sde_steps()
     make_advantages()
     make_policy_loss()
+    make_forward_loss()
     make_schedules()
     make_pixels()

@@ -16,7 +16,7 @@
 #include "engine/gpu_trace.h"
 #include "engine/memory.h"
 #include "packages/random_model.h"
-#include "rl/grpo_objective.h"
+#include "rl/policy_objective.h"
 #include "rl/policy_setup.h"
 
 namespace ospnext {
@@ -87,7 +87,7 @@ class PolicyBench {
     model_.load_transformer();
     embed_all(model_, texts, silent, cancel);
     if (ranks.work.sequence.all.rank() == 0) {
-      model_.load_vae(GrpoObjective::generation_of(config_).vae_dtype(compute_.dtype));
+      model_.load_vae(PolicyObjective::generation_of(config_).vae_dtype(compute_.dtype));
     }
   }
 
@@ -98,7 +98,7 @@ class PolicyBench {
     RlConfig few = config_;
     few.rollout.window = {.algorithm = "osp", .sde_steps = 1};
     few.rollout.steps = 2;
-    GrpoObjective objective = objective_of(few, 0);
+    PolicyObjective objective = objective_of(few, 0);
     return epoch_of(objective);
   }
 
@@ -139,7 +139,7 @@ class PolicyBench {
   double sampling_alone() { return sample(objective_.plan().steps()); }
 
  private:
-  GrpoObjective objective_of(const RlConfig& config, double reward_seconds) {
+  PolicyObjective objective_of(const RlConfig& config, double reward_seconds) {
     return {model_,
             policy_,
             ranks_,
@@ -151,7 +151,7 @@ class PolicyBench {
             cancel_};
   }
 
-  EpochCost epoch_of(GrpoObjective& objective) {
+  EpochCost epoch_of(PolicyObjective& objective) {
     EpochCost cost;
     cost.whole = seconds_of(compute_.device, [&] {
       do {
@@ -167,7 +167,7 @@ class PolicyBench {
 
   double sample(int64_t steps) {
     Progress silent(nullptr, false);
-    GenerationConfig generation = GrpoObjective::generation_of(config_);
+    GenerationConfig generation = PolicyObjective::generation_of(config_);
     generation.steps = steps;
     const int64_t n = config_.rollout.sample_batch_size;
     const at::Tensor start = noise(n);
@@ -204,7 +204,7 @@ class PolicyBench {
   TrainedParameters parameters_;
   ParameterStep step_;
   Policy policy_;
-  GrpoObjective objective_;
+  PolicyObjective objective_;
 };
 
 // Records the work of a GPU while the result lives; null without a GPU.

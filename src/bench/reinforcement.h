@@ -51,10 +51,10 @@ struct RlBenchConfig {
   }
 };
 
-// `ospnext bench rl`: trains by GrpoObjective, with random weights, random texts and a reward that
-// sleeps. Writes the seconds of the parts of an epoch, a rollout beside the engine's sampling with
-// the same LoRA, an update beside its forward and backward passes, the GPU's idle time, memory and
-// exchanges to `out`. All processes call it; the leader writes. Throws InputError for a
+// `ospnext bench rl`: trains by PolicyObjective, with random weights, random texts and a reward
+// that sleeps. Writes the seconds of the parts of an epoch, a rollout beside the engine's sampling
+// with the same LoRA, an update beside its forward and backward passes, the GPU's idle time, memory
+// and exchanges to `out`. All processes call it; the leader writes. Throws InputError for a
 // configuration that does not fit.
 void bench_reinforcement(const RlBenchConfig& config, std::ostream& out,
                          const CancellationToken& cancel);

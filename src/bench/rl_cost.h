@@ -23,7 +23,7 @@ struct EpochCost {
   // What belongs to none of the parts: advantages, the order of updates, and old log-probabilities
   // that are computed again.
   double rest() const { return whole - rollouts - decode - reward - update - optimizer; }
-  // Takes the seconds that a pass of GrpoObjective tells: its own, and those of what came before
+  // Takes the seconds that a pass of PolicyObjective tells: its own, and those of what came before
   // the updates of its epoch.
   void add(const Pass& pass);
 };

@@ -123,9 +123,12 @@ FileScores score_files(const FileScoringConfig& config, Progress& progress,
     ScoredFile file{.video = video.name, .prompt = video.caption, .scores = {}};
     for (const WeightedReward& reward : rewards) {
       file.scores.push_back(reward.reward->score(pixels, {video.caption}, cancel).front());
-      has_score = has_score || file.scores.back().error.empty();
-      if (first_error.empty() && !file.scores.back().error.empty()) {
-        first_error = reward.name + ": " + file.scores.back().error;
+      VideoScore& score = file.scores.back();
+      if (score.error.empty()) {
+        has_score = true;
+        score.parts["total"] = score.parts.at(reward.part);
+      } else if (first_error.empty()) {
+        first_error = reward.name + ": " + score.error;
       }
     }
     result.files.push_back(std::move(file));

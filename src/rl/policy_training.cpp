@@ -7,7 +7,7 @@
 #include "core/log.h"
 #include "core/torch/cuda_graph.h"
 #include "engine/prompts.h"
-#include "rl/grpo_objective.h"
+#include "rl/policy_objective.h"
 #include "rl/policy_setup.h"
 #include "train/checkpoint_model.h"
 #include "train/trained_model_source.h"
@@ -28,7 +28,7 @@ TrainingConfig loop_settings(const RlConfig& config) {
   loop.precision = config.precision;
   loop.seed = config.seed;
   loop.accumulate = config.update.accumulate;
-  const int64_t epoch = GrpoObjective::updates_of_an_epoch(config) / loop.accumulate;
+  const int64_t epoch = PolicyObjective::updates_of_an_epoch(config) / loop.accumulate;
   loop.steps = config.epochs * epoch;
   loop.learning_rate = config.update.learning_rate;
   loop.learning_rate_schedule = "constant";
@@ -65,7 +65,7 @@ std::optional<SampleClips> sample_clips(const RlConfig& config, const ModelSourc
   fields.sample_interval = config.eval_every;
   fields.sample_prompts = config.eval_prompts;
   fields.sample_format = config.eval_format;
-  GenerationConfig generation = GrpoObjective::generation_of(config);
+  GenerationConfig generation = PolicyObjective::generation_of(config);
   generation.steps = config.eval_steps;
   return SampleClips(fields, source, compute, ranks.sampling(), generation,
                      fs::path(config.output) / "samples", cancel);
@@ -93,7 +93,7 @@ bool train_policy(const RlConfig& config, Progress& progress, const Cancellation
   const ModelFileSource initial(files);
   PolicyTrainee trainee = initial_trainee(config, initial, compute, ranks);
   const TrainedTransformerSource source(files, trainee.transformer);
-  const GenerationConfig generation = GrpoObjective::generation_of(config);
+  const GenerationConfig generation = PolicyObjective::generation_of(config);
   generation.check(source.vae_config());
   VideoModel model(source, compute, ranks.work);
   model.load_transformer();
@@ -107,7 +107,7 @@ bool train_policy(const RlConfig& config, Progress& progress, const Cancellation
   const std::optional<SampleClips> samples = sample_clips(config, source, compute, ranks, cancel);
   Policy policy(trainee.transformer, reference_of(config, initial, compute, ranks, trainee), ranks,
                 config.checkpointing.parse());
-  GrpoObjective objective(
+  PolicyObjective objective(
       model, policy, ranks, samples ? &*samples : nullptr,
       {.config = config,
        .prompts = prompts,

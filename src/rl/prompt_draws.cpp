@@ -10,12 +10,16 @@
 namespace ospnext {
 namespace {
 
-at::Tensor noise_of(const NoisePlace& place, std::string_view purpose, uint64_t step,
-                    at::IntArrayRef shape) {
+uint64_t seed_of(const NoisePlace& place) {
   uint64_t seed = derived_seed(place.seed, "rollout round", static_cast<uint64_t>(place.round));
   seed = derived_seed(seed, "rollout prompt", static_cast<uint64_t>(place.draw.prompt));
-  seed = derived_seed(seed, "rollout sample", static_cast<uint64_t>(place.draw.sample));
-  return at::randn(shape, seeded_generator(seed, purpose, step), at::kFloat);
+  return derived_seed(seed, "rollout sample", static_cast<uint64_t>(place.draw.sample));
+}
+
+at::Tensor noise_of(const NoisePlace& place, std::string_view purpose, int64_t index,
+                    at::IntArrayRef shape) {
+  return at::randn(shape, seeded_generator(seed_of(place), purpose, static_cast<uint64_t>(index)),
+                   at::kFloat);
 }
 
 }  // namespace
@@ -59,7 +63,16 @@ at::Tensor rollout_start(const NoisePlace& place, at::IntArrayRef shape) {
 }
 
 at::Tensor rollout_noise(const NoisePlace& place, int64_t step, at::IntArrayRef shape) {
-  return noise_of(place, "rollout step", static_cast<uint64_t>(step), shape);
+  return noise_of(place, "rollout step", step, shape);
+}
+
+at::Tensor forward_noise(const NoisePlace& place, int64_t term, at::IntArrayRef shape) {
+  return noise_of(place, "forward noise", term, shape);
+}
+
+int64_t forward_step(const NoisePlace& place, int64_t term, int64_t steps) {
+  const at::Generator order = seeded_generator(seed_of(place), "forward levels");
+  return at::randperm(steps, order, at::kLong)[term].item<int64_t>();
 }
 
 }  // namespace ospnext

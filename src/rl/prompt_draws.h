@@ -1,6 +1,8 @@
 // Which prompts a rollout takes, and the noise of each of its videos.
 #pragma once
 
+#include <ATen/Parallel.h>
+
 #include <cstdint>
 #include <vector>
 
@@ -40,9 +42,27 @@ struct NoisePlace {
   PromptDraw draw;
 };
 
-// Standard normal noise of one video on the CPU, [C, F, h, w] float32: at the beginning, or in a
-// noisy step.
+// Standard normal noise of one video on the CPU, [C, F, h, w] float32: at the beginning, in a noisy
+// step, or to noise the finished video with.
 at::Tensor rollout_start(const NoisePlace& place, at::IntArrayRef shape);
 at::Tensor rollout_noise(const NoisePlace& place, int64_t step, at::IntArrayRef shape);
+at::Tensor forward_noise(const NoisePlace& place, int64_t term, at::IntArrayRef shape);
+
+// To the level of which of `steps` steps a finished video is noised in term 0, 1, ..., steps - 1:
+// each step once, in an order that is drawn for the video.
+int64_t forward_step(const NoisePlace& place, int64_t term, int64_t steps);
+
+// The noise of each place: draw(place) [C, F, h, w] -> [n, C, F, h, w], on the CPU.
+template <class Draw>
+at::Tensor noise_of_each(const std::vector<NoisePlace>& places, const Draw& draw) {
+  std::vector<at::Tensor> drawn(places.size());
+  at::parallel_for(0, static_cast<int64_t>(places.size()), 1, [&](int64_t begin, int64_t end) {
+    const at::NoGradGuard no_grad;
+    for (int64_t i = begin; i < end; ++i) {
+      drawn[static_cast<size_t>(i)] = draw(places[static_cast<size_t>(i)]);
+    }
+  });
+  return at::stack(drawn);
+}
 
 }  // namespace ospnext

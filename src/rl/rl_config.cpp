@@ -36,6 +36,7 @@ void check_update(const UpdateConfig& config) {
     throw InputError("`global_std`: found with the advantages mix, expected with osp only");
   }
   config.loss.check();
+  check_range("`nft_beta`", config.nft_beta, 1e-6, 1e6);
   check_range("`learning_rate`", config.learning_rate, 0.0, 10.0);
   config.adamw.check();
   check_range("`accumulate`", config.accumulate, int64_t{1}, kMost);

@@ -67,11 +67,12 @@ struct RolloutConfig {
 struct UpdateConfig {
   int64_t train_batch_size = 4;  // videos of a pass, on each part of the mesh
   int64_t inner_epochs = 1;      // passes over the videos of an epoch
-  double timestep_fraction = 1;  // share of the noisy steps that are trained
+  double timestep_fraction = 1;  // share of the noisy steps, with nft of the levels, to train
   std::string advantages = "osp";
   bool per_prompt_advantages = true;  // false: all videos are one group
   bool global_std = false;            // SpreadOf::kAll
   PolicyLossConfig loss;
+  double nft_beta = 1;  // ForwardLossConfig::beta
   double learning_rate = 5e-4;
   AdamWConfig adamw{.beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-15, .weight_decay = 1e-2};
   int64_t accumulate = 1;
@@ -85,13 +86,16 @@ struct UpdateConfig {
   void visit(Visitor&& field) {
     field("train_batch_size", train_batch_size, "videos of a pass on a part of the mesh");
     field("inner_epochs", inner_epochs, "passes over the videos of an epoch");
-    field("timestep_fraction", timestep_fraction, "share of the noisy steps that are trained");
+    field("timestep_fraction", timestep_fraction,
+          "share of the noisy steps that are trained; with nft, of the levels of each video");
     field("advantages", advantages,
           "osp: of the summed rewards; mix: of each reward by itself, then summed");
     field("per_prompt_advantages", per_prompt_advantages,
           "compare the videos of a prompt with each other, instead of all");
     field("global_std", global_std, "divide osp advantages by the spread of all videos");
     loss.visit(field);
+    field("nft_beta", nft_beta,
+          "with nft: how far its good and its bad policy are from that of the rollouts");
     field("learning_rate", learning_rate, "learning rate");
     adamw.visit(field);
     field("accumulate", accumulate, "passes of an optimizer step, apart from the noisy steps");

@@ -20,6 +20,8 @@ struct RolloutRequest {
 };
 
 struct Rollout {
+  RolloutRequest request;
+  // Undefined without noisy steps:
   at::Tensor latents;    // [S + 1, B, C, F, h, w] float32: before each noisy step, after the last
   at::Tensor log_probs;  // [S, B] float64: of what each noisy step has drawn
   at::Tensor clean;      // [B, C, F, h, w] float32: the results

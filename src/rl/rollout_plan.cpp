@@ -7,7 +7,7 @@ namespace ospnext {
 
 RolloutPlan rollout_plan(int64_t steps, double shift, StepRange noisy, SdeRule rule,
                          double flash_ratio) {
-  TORCH_CHECK(0 <= noisy.begin && noisy.begin < noisy.end && noisy.end <= steps,
+  TORCH_CHECK(0 <= noisy.begin && noisy.begin <= noisy.end && noisy.end <= steps,
               "rollout_plan: noise from step ", noisy.begin, " to ", noisy.end, " of ", steps);
   const bool flash = flash_ratio > 0;
   const at::Tensor levels =

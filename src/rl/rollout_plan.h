@@ -31,7 +31,8 @@ struct RolloutPlan {
   SdeStep noisy_step(int64_t i, const at::Tensor& latent, const at::Tensor& velocity) const;
 };
 
-// OSP-Next's levels for `steps` and `shift`; noise in the steps of `noisy`, by `rule`, whose
+// OSP-Next's levels for `steps` and `shift`; noise in the steps of `noisy`, of which there may be
+// none, by `rule`, whose
 // first_sigma comes from the levels. flash_ratio as in SdeWindowConfig.
 RolloutPlan rollout_plan(int64_t steps, double shift, StepRange noisy, SdeRule rule,
                          double flash_ratio);

@@ -1,6 +1,7 @@
 #include "rl/scored_videos.h"
 
 #include <algorithm>
+#include <map>
 
 namespace ospnext {
 namespace {
@@ -16,13 +17,18 @@ ScoredVideos score_batch(const std::vector<WeightedReward>& rewards, const at::T
       .scores = at::zeros({n, static_cast<int64_t>(rewards.size())}, at::kDouble),
       .valid = at::ones({n}, at::kDouble),
       .looks = at::adaptive_avg_pool3d(videos, {kSide, kSide, kSide}).flatten(1).to(at::kDouble),
-      .errors = {}};  // looks [n, kLook]
+      .errors = {}};                                       // looks [n, kLook]
+  std::map<const Reward*, std::vector<VideoScore>> known;  // parts of one reward share its scores
   for (size_t k = 0; k < rewards.size(); ++k) {
-    const std::vector<VideoScore> scores = rewards[k].reward->score(videos, prompts, cancel);
+    const auto [found, is_new] = known.try_emplace(rewards[k].reward.get());
+    if (is_new) {
+      found->second = rewards[k].reward->score(videos, prompts, cancel);
+    }
+    const std::vector<VideoScore>& scores = found->second;
     for (size_t i = 0; i < scores.size(); ++i) {
       if (scores[i].error.empty()) {
         scored.scores[static_cast<int64_t>(i)][static_cast<int64_t>(k)] =
-            scores[i].parts.at("total");
+            scores[i].parts.at(rewards[k].part);
         continue;
       }
       scored.valid[static_cast<int64_t>(i)] = 0;

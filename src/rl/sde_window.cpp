@@ -11,9 +11,9 @@
 namespace ospnext {
 namespace {
 
-enum class Algorithm { kOsp, kMix };
-constexpr std::array<std::pair<const char*, Algorithm>, 2> kAlgorithms = {
-    {{"osp", Algorithm::kOsp}, {"mix", Algorithm::kMix}}};
+enum class Algorithm { kOsp, kMix, kNft };
+constexpr std::array<std::pair<const char*, Algorithm>, 3> kAlgorithms = {
+    {{"osp", Algorithm::kOsp}, {"mix", Algorithm::kMix}, {"nft", Algorithm::kNft}}};
 
 enum class Movement { kProgressive, kRandom, kDecaying };
 constexpr std::array<std::pair<const char*, Movement>, 3> kMovements = {
@@ -30,13 +30,16 @@ void SdeWindowConfig::check(int64_t steps) const {
   if (mix) {
     check_range("`steps` of a mix rollout", steps, int64_t{3}, int64_t{10000});
   }
-  check_range("`sde_steps`", sde_steps, int64_t{1}, mix ? steps - 2 : steps);
+  if (algorithm != "nft") {
+    check_range("`sde_steps`", sde_steps, int64_t{1}, mix ? steps - 2 : steps);
+  }
   one_of("`window`", window, kMovements);
   check_range("`window_stride`", window_stride, int64_t{0}, steps);
   check_range("`window_iterations`", window_iterations, int64_t{1}, kMostIterations);
   check_range("`flash_ratio`", flash_ratio, 0.0, 1.0);
   if (!mix && flash_ratio > 0) {
-    throw InputError("`flash_ratio`: found with the algorithm osp, expected with mix only");
+    throw InputError("`flash_ratio`: found with the algorithm " + algorithm +
+                     ", expected with mix only");
   }
 }
 
@@ -49,8 +52,8 @@ SdeWindow::SdeWindow(SdeWindowConfig config, int64_t steps, uint64_t seed)
 }
 
 StepRange SdeWindow::range() const {
-  if (config_.algorithm == "osp") {
-    return {0, config_.sde_steps};
+  if (config_.algorithm != "mix") {
+    return {0, config_.algorithm == "osp" ? config_.sde_steps : 0};
   }
   return {state_.begin, std::min(state_.begin + config_.sde_steps, limit())};
 }
@@ -74,7 +77,7 @@ int64_t SdeWindow::iterations_here() const {
 
 void SdeWindow::advance() {
   ++state_.iterations;
-  if (config_.algorithm == "osp") {
+  if (config_.algorithm != "mix") {
     return;
   }
   if (config_.window == "random") {
@@ -92,7 +95,7 @@ void SdeWindow::advance() {
 }
 
 void SdeWindow::load(const SdeWindowState& state) {
-  const int64_t last = config_.algorithm == "osp" ? 0 : limit() - 1;
+  const int64_t last = config_.algorithm == "mix" ? limit() - 1 : 0;
   check_range("state of the window: begin", state.begin, int64_t{0}, last);
   check_range("state of the window: stayed", state.stayed, int64_t{0}, kMostIterations);
   check_range("state of the window: iterations", state.iterations, int64_t{0}, kMostIterations);

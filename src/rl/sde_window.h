@@ -8,7 +8,7 @@ namespace ospnext {
 
 // The defaults are OSP-Next's form with all steps, and else those of MixGRPO.
 struct SdeWindowConfig {
-  std::string algorithm = "osp";       // or "mix"
+  std::string algorithm = "osp";       // or "mix" or "nft"
   int64_t sde_steps = 20;              // osp: the first ones; mix: those of the window
   std::string window = "progressive";  // of mix; or "random" or "decaying"
   int64_t window_stride = 1;           // steps by which it moves; 0: it stays
@@ -22,7 +22,8 @@ struct SdeWindowConfig {
   template <class Visitor>
   void visit(Visitor&& field) {
     field("algorithm", algorithm,
-          "osp: the first steps add noise; mix: those of a window that moves (MixGRPO)");
+          "osp: the first steps add noise; mix: those of a window that moves (MixGRPO); nft: none, "
+          "the policy learns on noised videos (DiffusionNFT)");
     field("sde_steps", sde_steps, "steps that add noise");
     field("window", window,
           "how the window of mix moves: progressive; random; decaying: sooner at lower noise");
@@ -56,6 +57,7 @@ struct SdeWindowState {
 };
 
 // The window of steps that add noise.
+//   nft          none
 //   osp          always the first sde_steps
 //   progressive  moves on by the stride after each window_iterations iterations
 //   decaying     the same, but after int(I·(1 - p) + max(1, I/4)·p) iterations, where I is

@@ -47,6 +47,26 @@ TEST(PolicyTraining, OldProbabilitiesAreReplayedInTheShapeOfTheUpdate) {
   EXPECT_EQ(log_column(config.output, "ratio_distance").at(0), 0);
 }
 
+TEST(PolicyTraining, LearnsFromNoisedVideosWithNft) {
+  const SmallGrpo it;
+  for (const int64_t batch : {4, 2}) {  // that of the rollouts, and another
+    RlConfig config = it.config("nft " + std::to_string(batch));
+    config.rollout.window.algorithm = "nft";
+    config.update.train_batch_size = batch;
+    config.update.timestep_fraction = 0.5;
+    EXPECT_TRUE(train_quietly(config));
+    const std::vector<double> changes = log_column(config.output, "velocity_change");
+    const std::vector<double> reference = log_column(config.output, "kl_loss");
+    ASSERT_EQ(changes.size(), static_cast<size_t>(16 / batch));
+    const size_t second_epoch = changes.size() / 2;
+    EXPECT_EQ(changes[0], 0);
+    EXPECT_EQ(reference[0], 0);
+    EXPECT_EQ(changes[second_epoch], 0);
+    EXPECT_GT(changes[1], 0);
+    EXPECT_GT(reference[second_epoch], 0);
+  }
+}
+
 TEST(PolicyTraining, ChangesThePolicy) {
   const SmallGrpo it;
   const RlConfig config = it.config("changes");
@@ -64,15 +84,16 @@ TEST(PolicyTraining, ChangesThePolicy) {
 
 TEST(PolicyTraining, GoesOnBitForBit) {
   const SmallGrpo it;
-  for (const char* algorithm : {"osp", "mix"}) {
-    RlConfig whole = it.config(std::string("whole ") + algorithm);
+  for (const std::string algorithm : {"osp", "mix", "nft"}) {
+    RlConfig whole = it.config("whole " + algorithm);
     whole.rollout.window.algorithm = algorithm;
-    whole.rollout.sde_kind = algorithm;
-    whole.update.advantages = algorithm;
+    if (algorithm != "nft") {
+      whole.rollout.sde_kind = whole.update.advantages = algorithm;
+    }
     whole.rollout.window.window_iterations = 1;
     EXPECT_TRUE(train_quietly(whole));
     RlConfig parts = whole;
-    parts.output = it.folder() / (std::string("parts ") + algorithm);
+    parts.output = it.folder() / ("parts " + algorithm);
     parts.max_seconds = 1e-9;  // ends after each epoch
     EXPECT_FALSE(train_quietly(parts));
     EXPECT_TRUE(train_quietly(parts));

@@ -52,6 +52,15 @@ TEST(SdeWindow, IsTheFirstStepsInOspNextsForm) {
   }
 }
 
+TEST(SdeWindow, IsEmptyWithNft) {
+  SdeWindow window({.algorithm = "nft"}, 2, 1);
+  window.advance();
+  EXPECT_EQ(window.range(), (StepRange{0, 0}));
+  EXPECT_EQ(window.state().iterations, 1);
+  window.load({.iterations = 7});
+  EXPECT_EQ(window.state().iterations, 7);
+}
+
 TEST(SdeWindow, BeginsAnywhereWhenRandom) {
   SdeWindow window(mix("random"), 10, 7);
   std::set<int64_t> begins;
@@ -91,12 +100,14 @@ TEST(SdeWindow, RefusesImpossibleSettingsAndStates) {
   const auto made = [](SdeWindowConfig config, int64_t steps) {
     return [=] { SdeWindow(config, steps, 1); };
   };
-  refuses(made({.algorithm = "ppo"}, 20), "`algorithm`: found \"ppo\", expected osp or mix");
+  refuses(made({.algorithm = "ppo"}, 20), "`algorithm`: found \"ppo\", expected osp, mix or nft");
   refuses(made({.sde_steps = 21}, 20), "`sde_steps`: found 21, expected 1 to 20");
   refuses(made(mix("progressive"), 5), "`sde_steps`: found 4, expected 1 to 3");
   refuses(made(mix("progressive"), 2), "`steps` of a mix rollout: found 2");
   refuses(made(mix("sliding"), 20), "`window`: found \"sliding\"");
   refuses(made({.algorithm = "osp", .flash_ratio = 0.4}, 20), "`flash_ratio`: found with the");
+  refuses(made({.algorithm = "nft", .flash_ratio = 0.4}, 20),
+          "with the algorithm nft, expected with mix");
   SdeWindow window(mix("progressive"), 20, 1);
   refuses([&] { window.load({.begin = 18}); }, "begin: found 18, expected 0 to 17");
   refuses([&] { window.load({.stayed = -1}); }, "stayed: found -1");

@@ -224,17 +224,26 @@ Mask with_holes_filled(const Grid& grid, const Mask& pixels) {
 Silhouette make_silhouette(const Grid& grid, const Mask& pixels) {
   Silhouette silhouette;
   silhouette.pixels = with_holes_filled(grid, pixels);
-  double covered = 0;
-  for (int64_t i = 0; i < grid.H * grid.W; ++i) {
-    covered += pixels[i];
-    silhouette.area += silhouette.pixels[i];
-    silhouette.x += silhouette.pixels[i] * (grid.x(i) + 0.5);
-    silhouette.y += silhouette.pixels[i] * (grid.y(i) + 0.5);
+  int64_t covered = 0, area = 0, x = 0, y = 0;  // sums over pixels: x of columns, y of rows
+  for (int64_t row = 0; row < grid.H; ++row) {
+    int64_t inside = 0;
+    for (int64_t column = 0; column < grid.W; ++column) {
+      const int64_t i = row * grid.W + column;
+      covered += pixels[i];
+      inside += silhouette.pixels[i];
+      x += silhouette.pixels[i] * column;
+    }
+    area += inside;
+    y += inside * row;
   }
+  const double half = 0.5 * static_cast<double>(area);  // centres of pixels
+  silhouette.area = static_cast<double>(area);
+  silhouette.x = static_cast<double>(x) + half;
+  silhouette.y = static_cast<double>(y) + half;
   if (silhouette.area > 0) {
     silhouette.x /= silhouette.area;
     silhouette.y /= silhouette.area;
-    silhouette.hole = 1 - covered / silhouette.area;
+    silhouette.hole = 1 - static_cast<double>(covered) / silhouette.area;
   }
   return silhouette;
 }

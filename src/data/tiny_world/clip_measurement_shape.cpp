@@ -11,16 +11,19 @@ namespace {
 
 constexpr int kRays = 90;
 
+// The largest whole number that is not above `value`; std::floor() is a call.
+int64_t whole_below(double value) {
+  const auto whole = static_cast<int64_t>(value);
+  return static_cast<double>(whole) > value ? whole - 1 : whole;
+}
+
 // The silhouette at (x, y), interpolated between the four nearest pixel centres: 0 outside, 1
 // inside.
 double sample(const Silhouette& silhouette, int64_t H, int64_t W, double x, double y) {
-  const double left = std::floor(x - 0.5);
-  const double top = std::floor(y - 0.5);
-  const double fx = x - 0.5 - left;
-  const double fy = y - 0.5 - top;
-  const auto at = [&](double row, double column) {
-    const auto r = static_cast<int64_t>(row);
-    const auto c = static_cast<int64_t>(column);
+  const int64_t left = whole_below(x - 0.5), top = whole_below(y - 0.5);
+  const double fx = x - 0.5 - static_cast<double>(left);
+  const double fy = y - 0.5 - static_cast<double>(top);
+  const auto at = [&](int64_t r, int64_t c) {
     return r < 0 || c < 0 || r >= H || c >= W ? 0.0 : double{silhouette.pixels[r * W + c] * 1.0};
   };
   return (1 - fy) * ((1 - fx) * at(top, left) + fx * at(top, left + 1)) +
@@ -34,9 +37,10 @@ std::array<double, kRays> outline(const Silhouette& silhouette, int64_t H, int64
   std::array<double, kRays> reach{};
   for (int ray = 0; ray < kRays; ++ray) {
     const double turn = 2 * std::numbers::pi * ray / kRays;
+    const double across = std::cos(turn), down = std::sin(turn);
     for (double r = kStep / 2; r < farthest; r += kStep) {
-      reach[ray] += kStep * sample(silhouette, H, W, silhouette.x + r * std::cos(turn),
-                                   silhouette.y + r * std::sin(turn));
+      reach[ray] +=
+          kStep * sample(silhouette, H, W, silhouette.x + r * across, silhouette.y + r * down);
     }
   }
   return reach;

@@ -18,16 +18,45 @@ constexpr double kFps = 16, kVideoAlignFps = 8;
 
 struct Kind {
   const char* name;
+  std::vector<std::string_view> parts;  // its numbers, beside the total
   std::unique_ptr<Reward> (*make)();
 };
 
 // To add a reward without settings, add a line here.
-constexpr auto kKinds = std::to_array<Kind>({
-    {"world", make_world_reward},
-    {"motion", make_motion_reward},
-    {"exposure", make_exposure_reward},
-    {"sharpness", make_sharpness_reward},
-});
+const std::vector<Kind>& kinds() {
+  static const std::vector<Kind> list = {
+      {"world", {"background", "colour", "size", "shape", "motion", "all_five"}, make_world_reward},
+      {"motion", {"frozen"}, make_motion_reward},
+      {"exposure", {"dark", "bright", "mean"}, make_exposure_reward},
+      {"sharpness", {}, make_sharpness_reward},
+  };
+  return list;
+}
+
+// Of "NAME#PART" of one of these rewards, NAME; of other texts the whole.
+std::string base_name(const std::string& name) {
+  const size_t hash = name.find('#');
+  const auto named = [&](const Kind& kind) { return name.substr(0, hash) == kind.name; };
+  return hash != name.npos && std::ranges::any_of(kinds(), named) ? name.substr(0, hash) : name;
+}
+
+// The number of the reward that counts. Throws InputError for one that it does not have.
+std::string part_of(const std::string& name) {
+  const std::string base = base_name(name);
+  if (base == name) {
+    return "total";
+  }
+  const auto kind = std::ranges::find(kinds(), base, &Kind::name);
+  const std::string part = name.substr(base.size() + 1);
+  if (std::ranges::find(kind->parts, part) != kind->parts.end()) {
+    return part;
+  }
+  std::string expected = base;
+  for (const std::string_view known : kind->parts) {
+    expected.append(", ").append(base).append("#").append(known);
+  }
+  throw InputError("`reward`: found \"" + name + "\", expected one of " + expected);
+}
 
 // URL, URL#NAME or URL#NAME.PART
 std::unique_ptr<Reward> make_score(const std::string& text, const RewardSettings& settings) {
@@ -67,7 +96,7 @@ constexpr const char* kVideoAlign = "videoalign";
 // "world, motion, ... or compute:URL"
 std::string known_names() {
   std::string text;
-  for (const Kind& kind : kKinds) {
+  for (const Kind& kind : kinds()) {
     text.append(kind.name).append(", ");
   }
   text.append(kVideoAlign);
@@ -103,10 +132,10 @@ WeightedReward parse_weight(const std::string& text) {
   const size_t colon = text.rfind(':');
   if (colon != text.npos && !is_of_port(text, colon)) {
     if (const auto weight = whole_number(std::string_view(text).substr(colon + 1))) {
-      return {.name = text.substr(0, colon), .weight = *weight, .reward = nullptr};
+      return {.name = text.substr(0, colon), .weight = *weight, .reward = {}, .part = {}};
     }
   }
-  return {.name = text, .weight = 1, .reward = nullptr};
+  return {.name = text, .weight = 1, .reward = {}, .part = {}};
 }
 
 std::unique_ptr<Reward> make_reward(const std::string& name, const RewardSettings& settings) {
@@ -116,7 +145,7 @@ std::unique_ptr<Reward> make_reward(const std::string& name, const RewardSetting
       return outside.make(name.substr(prefix.size()), settings);
     }
   }
-  for (const Kind& kind : kKinds) {
+  for (const Kind& kind : kinds()) {
     if (name == kind.name) {
       return kind.make();
     }
@@ -138,7 +167,8 @@ std::unique_ptr<Reward> make_reward(const std::string& name, const RewardSetting
 
 const std::string& reward_help() {
   static const std::string help =
-      "NAME:WEIGHT, may be repeated: " + known_names() + "; the default weight is 1";
+      "NAME:WEIGHT, may be repeated: " + known_names() +
+      "; NAME#PART is a number of a reward instead of its total; the default weight is 1";
   return help;
 }
 
@@ -168,7 +198,11 @@ std::vector<WeightedReward> parse_rewards(const std::vector<std::string>& texts,
                             [&](const auto& other) { return other.name == parsed.name; })) {
       throw InputError("`reward`: found " + parsed.name + " twice, expected it once");
     }
-    parsed.reward = make_reward(parsed.name, settings);
+    parsed.part = part_of(parsed.name);
+    const std::string base = base_name(parsed.name);
+    const auto same = std::ranges::find_if(
+        rewards, [&](const auto& other) { return base_name(other.name) == base; });
+    parsed.reward = same == rewards.end() ? make_reward(base, settings) : same->reward;
     rewards.push_back(std::move(parsed));
   }
   return rewards;

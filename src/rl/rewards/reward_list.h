@@ -31,10 +31,12 @@ struct RewardSettings {
 struct WeightedReward {
   std::string name;  // as the user wrote it, without the weight
   double weight = 1;
-  std::shared_ptr<const Reward> reward;
+  std::shared_ptr<const Reward> reward;  // the same for parts of one reward
+  std::string part = "total";            // the number that counts
 };
 
-// NAME or NAME:WEIGHT for each; the text after the last colon is the weight if it is a number, and
+// NAME or NAME:WEIGHT for each, where NAME#PART is a number of world, motion, exposure or sharpness
+// instead of their total; the text after the last colon is the weight if it is a number, and
 // not the port of a URL without a weight. reward_help() says the names. Throws InputError, which
 // begins with the name of a field, for a list that is empty or names one twice, for other names,
 // and for weights of 0 or out of range.

@@ -47,18 +47,24 @@ void train_on(const Mesh& mesh, const RlConfig& config) {
   });
 }
 
-TEST(PolicyOnRanks, MakesTheVideosAdvantagesAndUpdatesOfOneProcess) {
+// Every algorithm makes the videos, advantages and updates of one process on each mesh.
+void expect_one_result(const std::string& algorithm, const char* distance) {
   const SmallGrpo it;
-  const RlConfig one = config_on(it, {1, {}}, "one");
+  const auto config_of = [&](const Mesh& mesh, const std::string& name) {
+    RlConfig config = config_on(it, mesh, name);
+    config.rollout.window.algorithm = algorithm;
+    return config;
+  };
+  const RlConfig one = config_of({1, {}}, "one");
   train_on({1, {}}, one);
   const std::vector<Mesh> meshes = {{2, {.data_parallel = 2}},
                                     {2, {.data_parallel = 1, .ssp = 2, .shard_group = 2}},
                                     {4, {.data_parallel = 4}},
                                     {4, {.data_parallel = 2, .ssp = 2, .shard_group = 4}}};
   for (size_t i = 0; i < meshes.size(); ++i) {
-    const RlConfig config = config_on(it, meshes[i], "mesh " + std::to_string(i));
+    const RlConfig config = config_of(meshes[i], "mesh " + std::to_string(i));
     train_on(meshes[i], config);
-    EXPECT_EQ(log_column(config.output, "ratio_distance"), std::vector<double>({0, 0})) << i;
+    EXPECT_EQ(log_column(config.output, distance), std::vector<double>({0, 0})) << i;
     for (const char* name :
          {"reward/motion_mean", "reward/motion_std", "reward/exposure_q10", "reward/sharpness_q90",
           "diversity", "advantage/abs_mean", "advantage/max", "zero_std_ratio"}) {
@@ -72,6 +78,14 @@ TEST(PolicyOnRanks, MakesTheVideosAdvantagesAndUpdatesOfOneProcess) {
       EXPECT_LT(relative_l2(lora_row(config, part), lora_row(one, part)), kUpdateTolerance) << i;
     }
   }
+}
+
+TEST(PolicyOnRanks, MakesTheVideosAdvantagesAndUpdatesOfOneProcess) {
+  expect_one_result("osp", "ratio_distance");
+}
+
+TEST(PolicyOnRanks, MakesTheSameUpdatesWithNft) {
+  expect_one_result("nft", "velocity_change");
 }
 
 TEST(PolicyOnRanks, TrainsAllShardedWeightsBesideAShardedReference) {

@@ -116,6 +116,16 @@ TEST(RewardList, ReadsNamesAndWeights) {
   EXPECT_EQ(list[3].weight, 2.5);
 }
 
+TEST(RewardList, GivesPartsOfOneReward) {
+  const auto list = parse_rewards({"world#all_five:2", "exposure#mean", "world"}, {});
+  EXPECT_EQ(list[0].name, "world#all_five");
+  EXPECT_EQ(list[0].weight, 2);
+  EXPECT_EQ(list[0].part, "all_five");
+  EXPECT_EQ(list[1].part, "mean");
+  EXPECT_EQ(list[2].part, "total");
+  EXPECT_EQ(list[0].reward, list[2].reward);  // a video is measured once
+}
+
 TEST(RewardList, RefusesWhatItDoesNotKnow) {
   const auto refused = [](const std::vector<std::string>& texts, const std::string& part) {
     try {
@@ -129,6 +139,10 @@ TEST(RewardList, RefusesWhatItDoesNotKnow) {
           "`reward`: missing, expected world, motion, exposure, sharpness, videoalign, "
           "command:PROGRAM, score:URL or compute:URL");
   refused({"beauty"}, "`reward`: found \"beauty\", expected world");
+  refused({"exposure#beauty"},
+          "`reward`: found \"exposure#beauty\", expected one of exposure, exposure#dark, "
+          "exposure#bright, exposure#mean");
+  refused({"sharpness#"}, "`reward`: found \"sharpness#\", expected one of sharpness");
   refused({"command:"}, "`reward`: found \"command:\"");
   refused({"motion:x"}, "`reward`: found \"motion:x\"");
   refused({"motion:0"}, "`reward`: weight of motion: found 0");

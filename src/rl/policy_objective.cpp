@@ -1,4 +1,4 @@
-#include "rl/grpo_objective.h"
+#include "rl/policy_objective.h"
 
 #include <algorithm>
 #include <cmath>
@@ -40,21 +40,22 @@ double diversity(const at::Tensor& looks, const at::Tensor& groups) {
 
 }  // namespace
 
-int64_t GrpoObjective::updates_of_an_epoch(const RlConfig& config) {
+int64_t PolicyObjective::updates_of_an_epoch(const RlConfig& config) {
   const int64_t videos = config.rollout.sample_batch_size * config.rollout.batches_per_epoch *
                          config.rollout.group_rollouts;
   return config.update.inner_epochs * videos / config.update.train_batch_size;
 }
 
-GrpoObjective::GrpoObjective(VideoModel& model, Policy& policy, const TrainingRanks& ranks,
-                             const SampleClips* samples, Options options,
-                             const CancellationToken& cancel)
+PolicyObjective::PolicyObjective(VideoModel& model, Policy& policy, const TrainingRanks& ranks,
+                                 const SampleClips* samples, Options options,
+                                 const CancellationToken& cancel)
     : model_(model),
       policy_(policy),
       ranks_(ranks),
       samples_(samples),
       options_(std::move(options)),
       cancel_(cancel),
+      rule_(make_update_rule(options_.config, policy)),
       generation_(generation_of(options_.config)),
       sampling_{.prompts = static_cast<int64_t>(options_.prompts.size()),
                 .parts = ranks.work.mesh.data,
@@ -76,7 +77,7 @@ GrpoObjective::GrpoObjective(VideoModel& model, Policy& policy, const TrainingRa
   }
 }
 
-GenerationConfig GrpoObjective::generation_of(const RlConfig& config) {
+GenerationConfig PolicyObjective::generation_of(const RlConfig& config) {
   GenerationConfig generation;
   generation.negative_prompt = config.rollout.negative_prompt;
   generation.width = config.rollout.width;
@@ -88,7 +89,7 @@ GenerationConfig GrpoObjective::generation_of(const RlConfig& config) {
   return generation;
 }
 
-Pass GrpoObjective::add_gradients() {
+Pass PolicyObjective::add_gradients() {
   if (next_ == updates_.size()) {
     begin_epoch();
   }
@@ -101,43 +102,45 @@ Pass GrpoObjective::add_gradients() {
     }
   }
   if (can_pause()) {
-    rollouts_.clear();
+    epoch_.rollouts.clear();
     window_.advance();
     ++epochs_;
   }
   return pass;
 }
 
-Losses GrpoObjective::add_gradients_of(const Update& update) {
+Losses PolicyObjective::add_gradients_of(const Update& update) {
   const PolicyTexts texts = texts_of(update);
-  std::vector<at::Tensor> sums, distances;
-  for (int64_t j = 0; j < trained_steps_; ++j) {
-    const PolicyLoss loss = step_loss(update, texts, j);
-    (loss.loss / trained_steps_).backward();
-    distances.push_back((loss.ratio - 1).abs().max().detach());
-    const at::Tensor numbers =
-        at::stack({loss.loss, loss.policy_loss, loss.kl, loss.approx_kl, loss.clip_fraction})
-            .detach();  // [5]
-    sums.push_back(numbers);
+  const int64_t terms = rule_->terms(epoch_);
+  Losses means;
+  at::Tensor distance;
+  for (int64_t j = 0; j < terms; ++j) {
+    UpdateTerm term = rule_->term(epoch_, update, texts, j);
+    (term.loss / terms).backward();
+    distance = j == 0 ? term.distance : at::max(distance, term.distance);
+    term.numbers.insert(term.numbers.begin(), {"loss", term.loss.detach()});
+    for (size_t k = 0; k < term.numbers.size(); ++k) {
+      const auto& [name, value] = term.numbers[k];
+      if (j == 0) {
+        means.emplace_back(name, value / terms);
+      } else {
+        means[k].second += value / terms;
+      }
+    }
   }
-  const at::Tensor distance = at::stack(distances).max();
   if (update.first) {
-    check_first_ratio(distance.item<double>());
+    check_first_distance(distance.item<double>());
   }
-  const at::Tensor means = at::stack(sums).mean(0);  // [5]
-  return {{"loss", means[0]},      {"policy_loss", means[1]}, {"kl_loss", means[2]},
-          {"approx_kl", means[3]}, {"clipfrac", means[4]},    {"ratio_distance", distance}};
+  means.emplace_back(rule_->distance_name(), distance);
+  return means;
 }
 
 // Rollouts, scores and advantages, from which the updates of the epoch are made.
-void GrpoObjective::begin_epoch() {
+void PolicyObjective::begin_epoch() {
   const RlConfig& config = options_.config;
-  noisy_ = window_.range();
-  trained_steps_ =
-      std::max<int64_t>(1, static_cast<int64_t>(static_cast<double>(noisy_.end - noisy_.begin) *
-                                                config.update.timestep_fraction));
-  plan_ = rollout_plan(config.rollout.steps, config.rollout.shift, noisy_, config.sde_rule(),
-                       config.rollout.window.flash_ratio);
+  epoch_.noisy = window_.range();
+  epoch_.plan = rollout_plan(config.rollout.steps, config.rollout.shift, epoch_.noisy,
+                             config.sde_rule(), config.rollout.window.flash_ratio);
   std::vector<WeightedReward> rewards = options_.rewards;
   rewards.insert(rewards.end(), options_.watched.begin(), options_.watched.end());
   ScoringQueue queue(rewards, cancel_);
@@ -163,7 +166,7 @@ void GrpoObjective::begin_epoch() {
 }
 
 // Of all videos; those without a score have none, and are not kept.
-Advantages GrpoObjective::advantages_of(const ScoredVideos& scored) const {
+Advantages PolicyObjective::advantages_of(const ScoredVideos& scored) const {
   const UpdateConfig& update = options_.config.update;
   const at::Tensor rows = (scored.valid > 0).nonzero().squeeze(1);  // [videos with a score]
   std::vector<double> weights;
@@ -185,12 +188,11 @@ Advantages GrpoObjective::advantages_of(const ScoredVideos& scored) const {
   return all;
 }
 
-void GrpoObjective::make_rollouts(ScoringQueue& queue) {
+void PolicyObjective::make_rollouts(ScoringQueue& queue) {
   const RolloutConfig& config = options_.config.rollout;
   Progress silent(nullptr, false);
   const JobControl job{silent, cancel_};
-  rollouts_.clear();
-  prompts_.clear();
+  epoch_.rollouts.clear();
   const int64_t count = config.batches_per_epoch * config.group_rollouts;
   at::Tensor groups = at::empty({sampling_.parts, count, sampling_.part_batch}, at::kLong);
   for (int64_t k = 0; k < count; ++k) {
@@ -208,18 +210,17 @@ void GrpoObjective::make_rollouts(ScoringQueue& queue) {
         request.places.push_back({.seed = options_.config.seed, .round = round, .draw = draw});
       }
     }
-    rollouts_.push_back(seconds_.timed(
-        "rollout", [&] { return roll_out(model_, generation_, plan_, request, job); }));
-    prompts_.push_back(request.prompts);
-    score(queue, rollouts_.back().clean, request.prompts);
+    epoch_.rollouts.push_back(seconds_.timed(
+        "rollout", [&] { return roll_out(model_, generation_, epoch_.plan, request, job); }));
+    score(queue, epoch_.rollouts.back().clean, request.prompts);
   }
   groups_ = groups.flatten();  // [n] of all parts, as gather_scores() has them
 }
 
 // Decodes the videos [B, C, F, h, w] and lets them be scored, a few at a time: the first are scored
 // while the others are decoded.
-void GrpoObjective::score(ScoringQueue& queue, const at::Tensor& clean,
-                          const std::vector<std::string>& prompts) {
+void PolicyObjective::score(ScoringQueue& queue, const at::Tensor& clean,
+                            const std::vector<std::string>& prompts) {
   constexpr int64_t kTogether = 32;
   for (int64_t first = 0; first < clean.size(0); first += kTogether) {
     const int64_t count = std::min(kTogether, clean.size(0) - first);
@@ -233,21 +234,26 @@ void GrpoObjective::score(ScoringQueue& queue, const at::Tensor& clean,
 }
 
 // [B, C, F, h, w] -> [B, 3, T, H, W] float32 in [0, 1] on the CPU
-at::Tensor GrpoObjective::decoded(const at::Tensor& clean) {
+at::Tensor PolicyObjective::decoded(const at::Tensor& clean) {
   Progress silent(nullptr, false);
   std::vector<at::Tensor> pieces;
   model_.decode(
       clean, std::nullopt,
       [&](const at::Tensor& frames) {
-        pieces.push_back((frames.to(at::kFloat) * 0.5 + 0.5).clamp(0, 1).cpu());
+        pieces.push_back((frames.to(at::kFloat) * 0.5 + 0.5).clamp(0, 1));
       },
       [] {}, {}, {silent, cancel_});
-  return at::cat(pieces, 2);
+  const at::Tensor frames = at::cat(pieces, 2);
+  if (!frames.is_cuda()) {
+    return frames;
+  }
+  at::Tensor copy = at::empty(frames.sizes(), at::TensorOptions(at::kFloat).pinned_memory(true));
+  return copy.copy_(frames);
 }
 
 // Divides the kept videos of this part into updates, of equal number in all parts: a part with
 // fewer takes videos back whose advantage is 0.
-void GrpoObjective::make_updates(const Advantages& advantages) {
+void PolicyObjective::make_updates(const Advantages& advantages) {
   const UpdateConfig& config = options_.config.update;
   const int64_t own = videos_of_part(), batch = config.train_batch_size;
   const int64_t unit = batch * config.accumulate;
@@ -270,93 +276,38 @@ void GrpoObjective::make_updates(const Advantages& advantages) {
       const at::Tensor rows = sorted.narrow(0, begin, batch);
       Update update{.videos = {},
                     .advantages = values.index_select(0, rows),
-                    .old_log_probs = {},
+                    .old = {},
                     .first = epoch == 0 && begin < unit};
       for (int64_t i = 0; i < batch; ++i) {
         const int64_t row = rows[i].item<int64_t>();
         update.videos.push_back({row / sampling_.part_batch, row % sampling_.part_batch});
       }
-      update.old_log_probs = old_log_probs(update);
+      update.old = rule_->old(epoch_, update, texts_of(update));
       updates_.push_back(std::move(update));
     }
   }
 }
 
-// [T, n]: those of the rollout if the update computes them alike; else they are computed anew as
-// the update does, since other shapes may round otherwise, and without guidance it is another
-// policy.
-at::Tensor GrpoObjective::old_log_probs(const Update& update) {
-  if (std::ssize(update.videos) == sampling_.part_batch && guides_updates()) {
-    std::vector<at::Tensor> columns;
-    for (const VideoPlace& place : update.videos) {
-      columns.push_back(rollouts_[static_cast<size_t>(place.rollout)]
-                            .log_probs.narrow(0, 0, trained_steps_)
-                            .select(1, place.video));  // [T]
-    }
-    return at::stack(columns, 1);
-  }
-  const PolicyTexts texts = texts_of(update);
-  std::vector<at::Tensor> steps;
-  for (int64_t j = 0; j < trained_steps_; ++j) {
-    const at::Tensor latent = latents_of(update, j);
-    const SdeStep step = plan_.noisy_step(noisy_.begin + j, latent,
-                                          policy_.fixed_velocity(latent, timestep(j), texts));
-    steps.push_back(log_density(step, latents_of(update, j + 1)));
-  }
-  return at::stack(steps);
-}
-
-PolicyLoss GrpoObjective::step_loss(const Update& update, const PolicyTexts& texts, int64_t j) {
-  const at::Tensor latent = latents_of(update, j);
-  const at::Tensor next = latents_of(update, j + 1);
-  const int64_t i = noisy_.begin + j;
-  ReferencedMeans means;
-  if (options_.config.update.loss.kl_beta > 0) {
-    const SdeStep reference =
-        plan_.noisy_step(i, latent, policy_.reference_velocity(latent, timestep(j), texts));
-    means.reference = reference.mean;
-  }
-  const SdeStep step = plan_.noisy_step(i, latent, policy_.velocity(latent, timestep(j), texts));
-  if (means.reference.defined()) {
-    means.policy = step.mean;
-    means.std = step.std;
-  }
-  return policy_loss(options_.config.update.loss, log_density(step, next), update.old_log_probs[j],
-                     update.advantages.to(latent.device()), means);
-}
-
-at::Tensor GrpoObjective::latents_of(const Update& update, int64_t j) const {
-  std::vector<at::Tensor> latents;
-  for (const VideoPlace& place : update.videos) {
-    latents.push_back(rollouts_[static_cast<size_t>(place.rollout)].latents[j][place.video]);
-  }
-  return at::stack(latents);
-}
-
-PolicyTexts GrpoObjective::texts_of(const Update& update) const {
+PolicyTexts PolicyObjective::texts_of(const Update& update) const {
   std::vector<std::string> prompts;
   for (const VideoPlace& place : update.videos) {
-    prompts.push_back(
-        prompts_[static_cast<size_t>(place.rollout)][static_cast<size_t>(place.video)]);
+    prompts.push_back(epoch_.rollouts[static_cast<size_t>(place.rollout)]
+                          .request.prompts[static_cast<size_t>(place.video)]);
   }
   return policy_texts(model_, prompts, options_.config.rollout);
 }
 
-at::Tensor GrpoObjective::timestep(int64_t j) const {
-  return plan_.schedule.timesteps.narrow(0, noisy_.begin + j, 1)
-      .to(model_.compute().device, at::kFloat);
-}
-
-void GrpoObjective::check_first_ratio(double largest) {
-  if (largest > 0 && !warned_of_ratio_) {
-    warned_of_ratio_ = true;
-    warn("the ratio of the first update differs from 1 by up to " + std::to_string(largest) +
-         ": the update computes the policy otherwise than the rollout");
+void PolicyObjective::check_first_distance(double distance) {
+  if (distance > 0 && !warned_of_distance_) {
+    warned_of_distance_ = true;
+    warn("the policy of the first update differs from that of the rollout, " +
+         std::string(rule_->distance_name()) + " " + std::to_string(distance) +
+         ": the update computes it otherwise than the rollout");
   }
 }
 
 // Tells the guards what this epoch's videos were like.
-void GrpoObjective::watch_guards() {
+void PolicyObjective::watch_guards() {
   const std::map<std::string, double> numbers(statistics_.begin(), statistics_.end());
   std::map<std::string, double> by_name = {{kDiversity, numbers.at(kDiversity)}};
   for (const auto* list : {&options_.rewards, &options_.watched}) {
@@ -368,7 +319,8 @@ void GrpoObjective::watch_guards() {
 }
 
 // Source of the names: OSP-Next train/train_osp_RL.py, what it sends to Weights & Biases.
-Scalars GrpoObjective::statistics(const ScoredVideos& scored, const Advantages& advantages) const {
+Scalars PolicyObjective::statistics(const ScoredVideos& scored,
+                                    const Advantages& advantages) const {
   const at::Tensor rows = (scored.valid > 0).nonzero().squeeze(1);  // [videos with a score]
   const at::Tensor values = advantages.values.index_select(0, rows);
   Scalars numbers;
@@ -394,18 +346,18 @@ Scalars GrpoObjective::statistics(const ScoredVideos& scored, const Advantages& 
   numbers.emplace_back(
       kDiversity, diversity(scored.looks.index_select(0, rows), groups_.index_select(0, rows)));
   numbers.emplace_back("without_score", (1 - scored.valid.mean()).item<double>());
-  numbers.emplace_back("window_begin", static_cast<double>(noisy_.begin));
+  numbers.emplace_back("window_begin", static_cast<double>(epoch_.noisy.begin));
   return numbers;
 }
 
-nlohmann::json GrpoObjective::state() const {
+nlohmann::json PolicyObjective::state() const {
   nlohmann::json window;
   SdeWindowState state = window_.state();
   state.visit([&](const char* name, int64_t value, const char*) { window[name] = value; });
   return {{"epochs", epochs_}, {"window", window}, {"guards", guards_.state()}};
 }
 
-void GrpoObjective::restore(const nlohmann::json& state, const std::string& origin) {
+void PolicyObjective::restore(const nlohmann::json& state, const std::string& origin) {
   epochs_ = count_of_state(state, "epochs", origin);
   const nlohmann::json window = state.contains("window") ? state.at("window") : nlohmann::json();
   SdeWindowState at;
@@ -416,11 +368,11 @@ void GrpoObjective::restore(const nlohmann::json& state, const std::string& orig
   guards_.restore(state.value("guards", nlohmann::json::object()), origin + ": guards");
 }
 
-int64_t GrpoObjective::sample_interval() const {
+int64_t PolicyObjective::sample_interval() const {
   return samples_ == nullptr ? 0 : samples_->interval();
 }
 
-void GrpoObjective::sample(int64_t step) {
+void PolicyObjective::sample(int64_t step) {
   samples_->make(step);
   policy_.forget_ahead();
   if (step == 0 || !ranks_.work.leads()) {

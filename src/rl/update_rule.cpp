@@ -1,0 +1,198 @@
+#include "rl/update_rule.h"
+
+#include <algorithm>
+
+#include "rl/forward_loss.h"
+#include "rl/policy_loss.h"
+
+namespace ospnext {
+namespace {
+
+// The share of `count` that is trained, at least one.
+int64_t trained_of(int64_t count, double fraction) {
+  return std::max<int64_t>(1, static_cast<int64_t>(static_cast<double>(count) * fraction));
+}
+
+// One tensor of each video: of(its rollout, its index there) -> [n, ...]
+template <class Of>
+at::Tensor of_each(const EpochRollouts& epoch, const Update& update, const Of& of) {
+  std::vector<at::Tensor> tensors;
+  for (const VideoPlace& place : update.videos) {
+    tensors.push_back(of(epoch.rollouts[static_cast<size_t>(place.rollout)], place.video));
+  }
+  return at::stack(tensors);
+}
+
+// Clipped ratios of the probabilities of the steps with noise.
+class RatioRule final : public UpdateRule {
+ public:
+  RatioRule(const RlConfig& config, Policy& policy) : config_(config), policy_(policy) {}
+
+  int64_t terms(const EpochRollouts& epoch) const override {
+    return trained_of(epoch.noisy.end - epoch.noisy.begin, config_.update.timestep_fraction);
+  }
+
+  // Log-probabilities [T, n]: those of the rollout if the update computes them alike; else they are
+  // computed anew as the update does, since other shapes may round otherwise, and without guidance
+  // it is another policy.
+  at::Tensor old(const EpochRollouts& epoch, const Update& update,
+                 const PolicyTexts& texts) override {
+    const int64_t T = terms(epoch);
+    if (std::ssize(update.videos) == config_.rollout.sample_batch_size &&
+        config_.rollout.guidance_in_update) {
+      return of_each(epoch, update,
+                     [T](const Rollout& rollout, int64_t video) {
+                       return rollout.log_probs.narrow(0, 0, T).select(1, video);  // [T]
+                     })
+          .t();  // [T, n]
+    }
+    std::vector<at::Tensor> steps;
+    for (int64_t j = 0; j < T; ++j) {
+      const at::Tensor latent = latents(epoch, update, j);
+      const SdeStep step = epoch.plan.noisy_step(
+          epoch.noisy.begin + j, latent, policy_.fixed_velocity(latent, timestep(epoch, j), texts));
+      steps.push_back(log_density(step, latents(epoch, update, j + 1)));
+    }
+    return at::stack(steps);
+  }
+
+  UpdateTerm term(const EpochRollouts& epoch, const Update& update, const PolicyTexts& texts,
+                  int64_t j) override {
+    const PolicyLoss loss = loss_of_step(epoch, update, texts, j);
+    return {.loss = loss.loss,
+            .distance = (loss.ratio - 1).abs().max().detach(),
+            .numbers = {{"policy_loss", loss.policy_loss.detach()},
+                        {"kl_loss", loss.kl.detach()},
+                        {"approx_kl", loss.approx_kl},
+                        {"clipfrac", loss.clip_fraction}}};
+  }
+
+  const char* distance_name() const override { return "ratio_distance"; }
+
+ private:
+  PolicyLoss loss_of_step(const EpochRollouts& epoch, const Update& update,
+                          const PolicyTexts& texts, int64_t j) {
+    const at::Tensor latent = latents(epoch, update, j);
+    const at::Tensor next = latents(epoch, update, j + 1);
+    const at::Tensor time = timestep(epoch, j);
+    const int64_t i = epoch.noisy.begin + j;
+    ReferencedMeans means;
+    if (config_.update.loss.kl_beta > 0) {
+      means.reference =
+          epoch.plan.noisy_step(i, latent, policy_.reference_velocity(latent, time, texts)).mean;
+    }
+    const SdeStep step = epoch.plan.noisy_step(i, latent, policy_.velocity(latent, time, texts));
+    if (means.reference.defined()) {
+      means.policy = step.mean;
+      means.std = step.std;
+    }
+    return policy_loss(config_.update.loss, log_density(step, next), update.old[j],
+                       update.advantages.to(latent.device()), means);
+  }
+
+  // The latents before noisy step j, which are those behind step j - 1: [n, C, F, h, w].
+  static at::Tensor latents(const EpochRollouts& epoch, const Update& update, int64_t j) {
+    return of_each(epoch, update, [j](const Rollout& rollout, int64_t video) {
+      return rollout.latents[j][video];
+    });
+  }
+
+  static at::Tensor timestep(const EpochRollouts& epoch, int64_t j) {
+    return epoch.plan.schedule.timesteps.narrow(0, epoch.noisy.begin + j, 1)
+        .to(epoch.rollouts.front().clean.device(), at::kFloat);
+  }
+
+  const RlConfig& config_;
+  Policy& policy_;
+};
+
+// Noised videos, with good ones and bad ones (DiffusionNFT).
+class ForwardRule final : public UpdateRule {
+ public:
+  ForwardRule(const RlConfig& config, Policy& policy) : config_(config), policy_(policy) {}
+
+  int64_t terms(const EpochRollouts& epoch) const override {
+    return trained_of(epoch.plan.steps(), config_.update.timestep_fraction);
+  }
+
+  // Velocities [T, n, C, F, h, w]; undefined in a first update, where they are the policy's.
+  at::Tensor old(const EpochRollouts& epoch, const Update& update,
+                 const PolicyTexts& texts) override {
+    if (update.first) {
+      return {};
+    }
+    std::vector<at::Tensor> velocities;
+    for (int64_t j = 0; j < terms(epoch); ++j) {
+      const auto [videos, timesteps] = noised(epoch, update, j);
+      velocities.push_back(policy_.fixed_velocity(videos.noised, timesteps, texts));
+    }
+    return at::stack(velocities);
+  }
+
+  UpdateTerm term(const EpochRollouts& epoch, const Update& update, const PolicyTexts& texts,
+                  int64_t j) override {
+    const auto [videos, timesteps] = noised(epoch, update, j);
+    const UpdateConfig& settings = config_.update;
+    ForwardVelocities velocities;
+    if (settings.loss.kl_beta > 0) {
+      velocities.reference = policy_.reference_velocity(videos.noised, timesteps, texts);
+    }
+    velocities.policy = policy_.velocity(videos.noised, timesteps, texts);
+    velocities.old = update.first ? velocities.policy.detach() : update.old[j];
+    const ForwardLoss loss =
+        forward_loss({.beta = settings.nft_beta,
+                      .kl_beta = settings.loss.kl_beta,
+                      .adv_clip = settings.loss.adv_clip},
+                     videos, velocities, update.advantages.to(videos.clean.device()));
+    return {.loss = loss.loss,
+            .distance = loss.change,
+            .numbers = {{"policy_loss", loss.policy_loss.detach()}, {"kl_loss", loss.kl.detach()}}};
+  }
+
+  const char* distance_name() const override { return "velocity_change"; }
+
+ private:
+  struct Noised {
+    NoisedVideos videos;
+    at::Tensor timesteps;  // [n] float32
+  };
+
+  // The videos at their levels of term j, with noise that depends on the place of each alone.
+  static Noised noised(const EpochRollouts& epoch, const Update& update, int64_t j) {
+    const at::Tensor clean = of_each(
+        epoch, update, [](const Rollout& rollout, int64_t video) { return rollout.clean[video]; });
+    const at::Device device = clean.device();
+    std::vector<NoisePlace> places;
+    std::vector<int64_t> steps;
+    for (const VideoPlace& place : update.videos) {
+      places.push_back(epoch.rollouts[static_cast<size_t>(place.rollout)]
+                           .request.places[static_cast<size_t>(place.video)]);
+      steps.push_back(forward_step(places.back(), j, epoch.plan.steps()));
+    }
+    const at::IntArrayRef shape = clean.sizes().slice(1);
+    const at::Tensor noise = noise_of_each(places, [&](const NoisePlace& place) {
+                               return forward_noise(place, j, shape);
+                             }).to(device);
+    const at::Tensor rows = at::tensor(steps, at::kLong);
+    const at::Tensor levels = epoch.plan.schedule.sigmas.index_select(0, rows).to(device);  // [n]
+    const at::Tensor level = levels.to(at::kFloat).view({-1, 1, 1, 1, 1});  // [n, 1, 1, 1, 1]
+    return {{.clean = clean,
+             .noised = level * noise + (1 - level) * clean,
+             .levels = levels.to(at::kFloat)},
+            epoch.plan.schedule.timesteps.index_select(0, rows).to(device, at::kFloat)};
+  }
+
+  const RlConfig& config_;
+  Policy& policy_;
+};
+
+}  // namespace
+
+std::unique_ptr<UpdateRule> make_update_rule(const RlConfig& config, Policy& policy) {
+  if (config.rollout.window.algorithm == "nft") {
+    return std::make_unique<ForwardRule>(config, policy);
+  }
+  return std::make_unique<RatioRule>(config, policy);
+}
+
+}  // namespace ospnext
