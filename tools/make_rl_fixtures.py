@@ -7,13 +7,15 @@ gradients.
 sde_step.safetensors     latent, velocity, noise [B, ...] float32; of each case NAME the levels
                          NAME.levels [3] float32 (sigma, next_sigma, first_sigma), and in float64
                          NAME.mean, .std [1], .next, .log_prob [B], .gradient [B, ...] of the sum of
-                         log_prob with respect to the velocity. The metadata has kind and eta
+                         log_prob with respect to the velocity. The metadata has kind and eta;
+                         cases whose cells share noise have frames and side of these, and begin
+                         with cells.latent, .velocity, .noise
 advantages.safetensors   NAME.rewards [n, K], .weights [K], .groups [n]; NAME.osp, .osp_all (divided
                          by the spread of all), .mix [n] float64, .kept [n]
 policy_loss.safetensors  the inputs of NAME in float32, and its results in float64; the metadata has
                          its settings
-forward_loss.safetensors clean, noised, policy, old, reference [n, ...], levels [n] and advantages [n] of
-                         NAME in float32, and its results in float64; the metadata has its settings
+forward_loss.safetensors clean, noised, policy, old, reference [n, ...] and advantages [n] of NAME in
+                         float32, and its results in float64; the metadata has its settings
 schedules.safetensors    flash_NAME [n] float64, prompts_NAME [processes, batch], window_NAME [n, 2]
                          (first step and end after each iteration); the metadata has their settings
 pixels.safetensors       video [B, 3, F, H, W] float32 in [0, 1]; NAME.PART [B] float64
@@ -45,6 +47,9 @@ SDE_CASES = {
     "dance_middle": ("dance", 0.25, 0.5, 0.4, 0.96),
     "dance_last": ("dance", 0.3, 0.08, 0.0, 0.96),
 }
+# name: the case, frames and side of the cells that share their noise
+CELL_CASES = {"osp_cells": ("osp_middle", 2, 1), "mix_cells": ("mix_first", 1, 2)}
+CELL_CASES |= {"dance_cells": ("dance_middle", 2, 2)}
 
 
 def sde_gaussian(kind, eta, x, v, sigma, next_sigma, first_sigma):
@@ -62,6 +67,51 @@ def sde_gaussian(kind, eta, x, v, sigma, next_sigma, first_sigma):
         1 + strength**2 * (1 - sigma) / (2 * sigma)
     ) * dt
     return mean, strength * math.sqrt(-dt)
+
+
+def cell_basis(shape, frames, side):
+    """An orthonormal basis of what is constant in each cell: [F/f, h/s, w/s, F, h, w]."""
+    F, h, w = shape
+    f, y, x = np.meshgrid(np.arange(F), np.arange(h), np.arange(w), indexing="ij")
+    cells = [
+        (f // frames == a) & (y // side == b) & (x // side == c)
+        for a in range(F // frames)
+        for b in range(h // side)
+        for c in range(w // side)
+    ]
+    basis = torch.from_numpy(np.stack(cells)).double() / math.sqrt(frames * side * side)
+    return basis.view(F // frames, h // side, w // side, F, h, w)
+
+
+def make_cell_steps(tensors, settings):
+    generator = torch.Generator().manual_seed(19)
+    shape = (2, 3, 4, 4, 2)
+    latent, velocity, noise = (torch.randn(shape, generator=generator) for _ in range(3))
+    tensors |= {"cells.latent": latent, "cells.velocity": velocity, "cells.noise": noise}
+    for name, (case, frames, side) in CELL_CASES.items():
+        kind, eta, *levels = SDE_CASES[case]
+        levels = torch.tensor(levels, dtype=torch.float32)
+        basis = cell_basis(shape[2:], frames, side)
+        into = lambda tensor: torch.einsum("bcfyx,ijkfyx->bcijk", tensor, basis)
+        out = lambda tensor: torch.einsum("bcijk,ijkfyx->bcfyx", tensor, basis)
+        v = velocity.double().requires_grad_()
+        everywhere, std = sde_gaussian(kind, eta, latent.double(), v, *levels.double().tolist())
+        euler = latent.double() + v * (levels[1].double() - levels[0].double())
+        mean = euler + out(into(everywhere - euler))
+        drawn = mean.detach() + std * out(into(noise.double()))
+        stored = drawn.float().double()
+        density = torch.distributions.Normal(into(mean), std).log_prob(into(stored))
+        log_prob = density.flatten(1).mean(1)
+        log_prob.sum().backward()
+        settings[name] = {"kind": kind, "eta": eta, "frames": frames, "side": side}
+        tensors |= {
+            f"{name}.levels": levels,
+            f"{name}.mean": mean.detach(),
+            f"{name}.std": torch.tensor([std], dtype=torch.float64),
+            f"{name}.next": drawn,
+            f"{name}.log_prob": log_prob.detach(),
+            f"{name}.gradient": v.grad,
+        }
 
 
 def make_sde_steps():
@@ -88,6 +138,7 @@ def make_sde_steps():
             f"{name}.log_prob": log_prob.detach(),
             f"{name}.gradient": v.grad,
         }
+    make_cell_steps(tensors, settings)
     save_file(tensors, FOLDER / "sde_step.safetensors", {"settings": json.dumps(settings)})
 
 
@@ -189,20 +240,19 @@ def make_policy_loss():
     save_file(tensors, FOLDER / "policy_loss.safetensors", {"settings": json.dumps(settings)})
 
 
-# name: beta, kl_beta, adv_clip
-FORWARD_CASES = {"plain": (1.0, 0.0, 5.0), "narrow": (0.1, 0.3, 1.5), "first": (0.5, 0.01, 5.0)}
+# name: beta, kl_beta, adv_clip, level
+FORWARD_CASES = {"plain": (1.0, 0.0, 5.0, 1.0), "narrow": (0.1, 0.3, 1.5, 0.25)}
+FORWARD_CASES |= {"first": (0.5, 0.01, 5.0, 0.9), "low": (1.0, 0.1, 5.0, 0.01)}
 
 
 def make_forward_loss():
     generator = torch.Generator().manual_seed(17)
     tensors, settings = {}, {}
-    for name, (beta, kl_beta, adv_clip) in FORWARD_CASES.items():
+    for name, (beta, kl_beta, adv_clip, level) in FORWARD_CASES.items():
         shape = (5, 2, 3, 4, 4)
         clean = torch.randn(shape, generator=generator)
-        levels = torch.tensor([1.0, 0.9, 0.5, 0.25, 0.01])
-        level = levels.view(-1, 1, 1, 1, 1)
         noise = torch.randn(shape, generator=generator)
-        inputs = {"clean": clean, "levels": levels, "noised": (1 - level) * clean + level * noise}
+        inputs = {"clean": clean, "noised": (1 - level) * clean + level * noise}
         inputs["old"] = noise - clean + 0.5 * torch.randn(shape, generator=generator)
         difference = 0.0 if name == "first" else 0.2
         inputs["policy"] = inputs["old"] + difference * torch.randn(shape, generator=generator)
@@ -215,7 +265,7 @@ def make_forward_loss():
             good = 0.5 + 0.5 * min(1.0, max(-1.0, wide["advantages"][i].item() / adv_clip))
             for sign, share in ((1, good), (-1, 1 - good)):
                 velocity = wide["old"][i] + sign * beta * (policy[i] - wide["old"][i])
-                guess = wide["noised"][i] - wide["levels"][i] * velocity
+                guess = wide["noised"][i] - level * velocity
                 scale = max(1e-5, (guess - wide["clean"][i]).abs().mean().item())
                 total = total + share * ((guess - wide["clean"][i]) ** 2).mean() / scale
         results = {"policy_loss": total / shape[0] * adv_clip / beta}
@@ -226,7 +276,7 @@ def make_forward_loss():
         tensors |= {f"{name}.{key}": value for key, value in inputs.items()}
         tensors |= {f"{name}.{key}": value.detach().reshape(1) for key, value in results.items()}
         tensors[f"{name}.gradient"] = policy.grad
-        settings[name] = {"beta": beta, "kl_beta": kl_beta, "adv_clip": adv_clip}
+        settings[name] = {"beta": beta, "kl_beta": kl_beta, "adv_clip": adv_clip, "level": level}
     save_file(tensors, FOLDER / "forward_loss.safetensors", {"settings": json.dumps(settings)})
 
 

@@ -4,6 +4,7 @@
 #include "core/choice.h"
 #include "core/error.h"
 #include "core/number_check.h"
+#include "core/torch/shape_check.h"
 #include "io/weights.h"
 #include "schedulers/sde_step.h"
 
@@ -13,6 +14,7 @@ namespace {
 struct SdeStepStage {
   std::string kind;
   double eta = 0;
+  int64_t noise_frames = 1, noise_side = 1;
   bool last = false;
   std::string input;
   StageOutput common;
@@ -21,6 +23,9 @@ struct SdeStepStage {
   void visit(Visitor&& field) {
     field("kind", kind, "osp, mix or dance");
     field("eta", eta, "strength of the noise; the default is 0.7 with mix and 0.3 with dance");
+    field("noise_frames", noise_frames,
+          "frames of a latent [B, C, F, h, w] that share their noise");
+    field("noise_side", noise_side, "rows and columns that share their noise");
     field("last", last, "the last step of a run, which adds no noise");
     field("input", input,
           "safetensors with latent [B, ...], velocity and noise alike, sigma [1], next_sigma [1]; "
@@ -40,7 +45,23 @@ SdeRule rule_of(const SdeStepStage& config, const GivenFlags& given) {
     check_range("`eta`", config.eta, 1e-6, 100.0);
     rule.eta = config.eta;
   }
+  constexpr int64_t kMost = 1'000'000;
+  check_range("`noise_frames`", config.noise_frames, int64_t{1}, kMost);
+  check_range("`noise_side`", config.noise_side, int64_t{1}, kMost);
+  rule.cells = {.frames = config.noise_frames, .side = config.noise_side};
   return rule;
+}
+
+// Throws InputError unless whole cells of noise fill the latent.
+void check_cells(const SdeStepStage& config, const NoiseCells& cells, const at::Tensor& latent) {
+  if (cells.numbers() > 1 &&
+      (latent.dim() != 5 || latent.size(2) % cells.frames != 0 ||
+       latent.size(3) % cells.side != 0 || latent.size(4) % cells.side != 0)) {
+    throw InputError(config.input + ": latent: found " + shape_text(latent.sizes()) +
+                     ", expected [B, C, F, h, w] with F a multiple of `noise_frames`, " +
+                     std::to_string(cells.frames) + ", and h and w multiples of `noise_side`, " +
+                     std::to_string(cells.side));
+  }
 }
 
 // All that the stage writes. Throws InputError.
@@ -48,6 +69,7 @@ std::map<std::string, at::Tensor> run_step(const SdeStepStage& config, SdeRule r
                                            at::Device device) {
   StageInput input(config.input);
   const at::Tensor latent = input.floats("latent", "B,...");
+  check_cells(config, rule.cells, latent);
   const at::Tensor velocity = input.floats_like("velocity", latent, "latent");
   const double sigma = input.number("sigma", 1e-6, 1.0);
   const double next_sigma = input.number("next_sigma", 0.0, 1.0);

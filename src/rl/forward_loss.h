@@ -16,7 +16,7 @@ struct ForwardLossConfig {
 struct NoisedVideos {
   at::Tensor clean;   // [n, ...] float32
   at::Tensor noised;  // [n, ...] float32
-  at::Tensor levels;  // [n] float32, above 0
+  double level = 1;   // above 0
 };
 
 // Velocities at the noised videos, [n, ...] float32.

@@ -24,8 +24,9 @@ struct PolicyLossConfig {
   }
 };
 
-// The means of one step with noise, of the policy and of the reference, [n, ...] each, and the
-// std of the noise. Without a reference, leave the tensors undefined: then there is no distance.
+// The means of one step with noise, of the policy and of the reference, [n, ...] each, in its
+// noise_coordinates(), and the std of the noise. Without a reference, leave the tensors undefined:
+// then there is no distance.
 struct ReferencedMeans {
   at::Tensor policy, reference;
   double std = 1;

@@ -38,6 +38,20 @@ double diversity(const at::Tensor& looks, const at::Tensor& groups) {
   return sum / static_cast<double>(names.size(0));
 }
 
+// Throws InputError unless whole cells of noise fill the latent.
+void check_noise_cells(const RolloutConfig& config, const LatentSize& size) {
+  const auto divides = [](const char* field, int64_t cell, const char* what, int64_t whole) {
+    if (whole % cell != 0) {
+      throw InputError(std::string(field) + ": found " + std::to_string(cell) +
+                       ", expected a divisor of the " + std::to_string(whole) + " " + what +
+                       " of the latent");
+    }
+  };
+  divides("`noise_frames`", config.noise_frames, "frames", size.frames);
+  divides("`noise_side`", config.noise_side, "rows", size.height);
+  divides("`noise_side`", config.noise_side, "columns", size.width);
+}
+
 }  // namespace
 
 int64_t PolicyObjective::updates_of_an_epoch(const RlConfig& config) {
@@ -66,6 +80,7 @@ PolicyObjective::PolicyObjective(VideoModel& model, Policy& policy, const Traini
       guards_(options_.config.guards(), options_.config.guard_epochs),
       seconds_(model.compute().device) {
   sampling_.check();
+  check_noise_cells(options_.config.rollout, latent_size(generation_, model.vae_config()));
   const UpdateConfig& update = options_.config.update;
   if (videos_of_part() % (update.train_batch_size * update.accumulate) != 0) {
     throw InputError("`train_batch_size`: found " + std::to_string(update.train_batch_size) +

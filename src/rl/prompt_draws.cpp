@@ -70,9 +70,4 @@ at::Tensor forward_noise(const NoisePlace& place, int64_t term, at::IntArrayRef 
   return noise_of(place, "forward noise", term, shape);
 }
 
-int64_t forward_step(const NoisePlace& place, int64_t term, int64_t steps) {
-  const at::Generator order = seeded_generator(seed_of(place), "forward levels");
-  return at::randperm(steps, order, at::kLong)[term].item<int64_t>();
-}
-
 }  // namespace ospnext

@@ -48,10 +48,6 @@ at::Tensor rollout_start(const NoisePlace& place, at::IntArrayRef shape);
 at::Tensor rollout_noise(const NoisePlace& place, int64_t step, at::IntArrayRef shape);
 at::Tensor forward_noise(const NoisePlace& place, int64_t term, at::IntArrayRef shape);
 
-// To the level of which of `steps` steps a finished video is noised in term 0, 1, ..., steps - 1:
-// each step once, in an order that is drawn for the video.
-int64_t forward_step(const NoisePlace& place, int64_t term, int64_t steps);
-
 // The noise of each place: draw(place) [C, F, h, w] -> [n, C, F, h, w], on the CPU.
 template <class Draw>
 at::Tensor noise_of_each(const std::vector<NoisePlace>& places, const Draw& draw) {

@@ -93,7 +93,12 @@ SdeRule RlConfig::sde_rule() const {
   if (kind == SdeKind::kOsp && rollout.eta > 0) {
     throw InputError("`eta`: found with the kind osp, expected with mix or dance only");
   }
-  return {.kind = kind, .eta = rollout.eta > 0 ? rollout.eta : default_eta(kind)};
+  check_range("`noise_frames`", rollout.noise_frames, int64_t{1}, kMost);
+  check_range("`noise_side`", rollout.noise_side, int64_t{1}, kMost);
+  return {.kind = kind,
+          .eta = rollout.eta > 0 ? rollout.eta : default_eta(kind),
+          .first_sigma = 0,
+          .cells = {.frames = rollout.noise_frames, .side = rollout.noise_side}};
 }
 
 LoraTrainingFields RlConfig::trained_lora() const {

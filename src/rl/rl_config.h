@@ -37,7 +37,8 @@ struct RolloutConfig {
   int64_t group_size = 4;      // videos of a prompt
   int64_t group_rollouts = 1;  // rollouts of each batch
   std::string sde_kind = "osp";
-  double eta = 0;  // 0: default_eta()
+  double eta = 0;                            // 0: default_eta()
+  int64_t noise_frames = 1, noise_side = 1;  // NoiseCells
   bool same_start = false;
   SdeWindowConfig window;
 
@@ -58,6 +59,9 @@ struct RolloutConfig {
     field("group_rollouts", group_rollouts, "rollouts of each batch of prompts");
     field("sde_kind", sde_kind, "noise of the steps that add some: osp, mix or dance");
     field("eta", eta, "strength of the noise of mix and dance; 0: their authors'");
+    field("noise_frames", noise_frames, "frames of the latent that share the noise of a step");
+    field("noise_side", noise_side,
+          "rows and columns of the latent that share the noise of a step");
     field("same_start", same_start, "begin all videos of a prompt from the same noise");
     window.visit(field);
   }
@@ -87,7 +91,7 @@ struct UpdateConfig {
     field("train_batch_size", train_batch_size, "videos of a pass on a part of the mesh");
     field("inner_epochs", inner_epochs, "passes over the videos of an epoch");
     field("timestep_fraction", timestep_fraction,
-          "share of the noisy steps that are trained; with nft, of the levels of each video");
+          "share of the noisy steps that are trained, from the first on; with nft, of all steps");
     field("advantages", advantages,
           "osp: of the summed rewards; mix: of each reward by itself, then summed");
     field("per_prompt_advantages", per_prompt_advantages,

@@ -23,6 +23,12 @@ at::Tensor of_each(const EpochRollouts& epoch, const Update& update, const Of& o
   return at::stack(tensors);
 }
 
+// Of step i of the rollouts: [1] float32.
+at::Tensor timestep(const EpochRollouts& epoch, int64_t i) {
+  return epoch.plan.schedule.timesteps.narrow(0, i, 1).to(epoch.rollouts.front().clean.device(),
+                                                          at::kFloat);
+}
+
 // Clipped ratios of the probabilities of the steps with noise.
 class RatioRule final : public UpdateRule {
  public:
@@ -48,9 +54,10 @@ class RatioRule final : public UpdateRule {
     }
     std::vector<at::Tensor> steps;
     for (int64_t j = 0; j < T; ++j) {
+      const int64_t i = epoch.noisy.begin + j;
       const at::Tensor latent = latents(epoch, update, j);
       const SdeStep step = epoch.plan.noisy_step(
-          epoch.noisy.begin + j, latent, policy_.fixed_velocity(latent, timestep(epoch, j), texts));
+          i, latent, policy_.fixed_velocity(latent, timestep(epoch, i), texts));
       steps.push_back(log_density(step, latents(epoch, update, j + 1)));
     }
     return at::stack(steps);
@@ -74,16 +81,17 @@ class RatioRule final : public UpdateRule {
                           const PolicyTexts& texts, int64_t j) {
     const at::Tensor latent = latents(epoch, update, j);
     const at::Tensor next = latents(epoch, update, j + 1);
-    const at::Tensor time = timestep(epoch, j);
     const int64_t i = epoch.noisy.begin + j;
+    const at::Tensor time = timestep(epoch, i);
     ReferencedMeans means;
     if (config_.update.loss.kl_beta > 0) {
-      means.reference =
-          epoch.plan.noisy_step(i, latent, policy_.reference_velocity(latent, time, texts)).mean;
+      const SdeStep reference =
+          epoch.plan.noisy_step(i, latent, policy_.reference_velocity(latent, time, texts));
+      means.reference = noise_coordinates(reference.cells, reference.mean);
     }
     const SdeStep step = epoch.plan.noisy_step(i, latent, policy_.velocity(latent, time, texts));
     if (means.reference.defined()) {
-      means.policy = step.mean;
+      means.policy = noise_coordinates(step.cells, step.mean);
       means.std = step.std;
     }
     return policy_loss(config_.update.loss, log_density(step, next), update.old[j],
@@ -95,11 +103,6 @@ class RatioRule final : public UpdateRule {
     return of_each(epoch, update, [j](const Rollout& rollout, int64_t video) {
       return rollout.latents[j][video];
     });
-  }
-
-  static at::Tensor timestep(const EpochRollouts& epoch, int64_t j) {
-    return epoch.plan.schedule.timesteps.narrow(0, epoch.noisy.begin + j, 1)
-        .to(epoch.rollouts.front().clean.device(), at::kFloat);
   }
 
   const RlConfig& config_;
@@ -123,21 +126,22 @@ class ForwardRule final : public UpdateRule {
     }
     std::vector<at::Tensor> velocities;
     for (int64_t j = 0; j < terms(epoch); ++j) {
-      const auto [videos, timesteps] = noised(epoch, update, j);
-      velocities.push_back(policy_.fixed_velocity(videos.noised, timesteps, texts));
+      velocities.push_back(
+          policy_.fixed_velocity(noised(epoch, update, j).noised, timestep(epoch, j), texts));
     }
     return at::stack(velocities);
   }
 
   UpdateTerm term(const EpochRollouts& epoch, const Update& update, const PolicyTexts& texts,
                   int64_t j) override {
-    const auto [videos, timesteps] = noised(epoch, update, j);
+    const NoisedVideos videos = noised(epoch, update, j);
+    const at::Tensor time = timestep(epoch, j);
     const UpdateConfig& settings = config_.update;
     ForwardVelocities velocities;
     if (settings.loss.kl_beta > 0) {
-      velocities.reference = policy_.reference_velocity(videos.noised, timesteps, texts);
+      velocities.reference = policy_.reference_velocity(videos.noised, time, texts);
     }
-    velocities.policy = policy_.velocity(videos.noised, timesteps, texts);
+    velocities.policy = policy_.velocity(videos.noised, time, texts);
     velocities.old = update.first ? velocities.policy.detach() : update.old[j];
     const ForwardLoss loss =
         forward_loss({.beta = settings.nft_beta,
@@ -152,34 +156,22 @@ class ForwardRule final : public UpdateRule {
   const char* distance_name() const override { return "velocity_change"; }
 
  private:
-  struct Noised {
-    NoisedVideos videos;
-    at::Tensor timesteps;  // [n] float32
-  };
-
-  // The videos at their levels of term j, with noise that depends on the place of each alone.
-  static Noised noised(const EpochRollouts& epoch, const Update& update, int64_t j) {
+  // The videos at level j of the rollout, with noise that depends on the place of each alone.
+  static NoisedVideos noised(const EpochRollouts& epoch, const Update& update, int64_t j) {
     const at::Tensor clean = of_each(
         epoch, update, [](const Rollout& rollout, int64_t video) { return rollout.clean[video]; });
-    const at::Device device = clean.device();
     std::vector<NoisePlace> places;
-    std::vector<int64_t> steps;
     for (const VideoPlace& place : update.videos) {
       places.push_back(epoch.rollouts[static_cast<size_t>(place.rollout)]
                            .request.places[static_cast<size_t>(place.video)]);
-      steps.push_back(forward_step(places.back(), j, epoch.plan.steps()));
     }
     const at::IntArrayRef shape = clean.sizes().slice(1);
-    const at::Tensor noise = noise_of_each(places, [&](const NoisePlace& place) {
-                               return forward_noise(place, j, shape);
-                             }).to(device);
-    const at::Tensor rows = at::tensor(steps, at::kLong);
-    const at::Tensor levels = epoch.plan.schedule.sigmas.index_select(0, rows).to(device);  // [n]
-    const at::Tensor level = levels.to(at::kFloat).view({-1, 1, 1, 1, 1});  // [n, 1, 1, 1, 1]
-    return {{.clean = clean,
-             .noised = level * noise + (1 - level) * clean,
-             .levels = levels.to(at::kFloat)},
-            epoch.plan.schedule.timesteps.index_select(0, rows).to(device, at::kFloat)};
+    const at::Tensor noise = noise_of_each(
+        places, [&](const NoisePlace& place) { return forward_noise(place, j, shape); });
+    const double level = epoch.plan.sigma(j);
+    return {.clean = clean,
+            .noised = level * noise.to(clean.device()) + (1 - level) * clean,
+            .level = level};
   }
 
   const RlConfig& config_;

@@ -56,8 +56,8 @@ class UpdateRule {
 
 // The rule of the configuration's algorithm. Both must outlive the result.
 //   osp, mix  a term for each trained step with noise: policy_loss() (rl/policy_loss.h)
-//   nft       a term for each trained level: forward_loss() (rl/forward_loss.h). Which levels of
-//             the rollout a video is noised to is drawn for each video, without repetition.
+//   nft       a term for each trained level of the rollout, from the noisiest on: forward_loss()
+//             (rl/forward_loss.h)
 std::unique_ptr<UpdateRule> make_update_rule(const RlConfig& config, Policy& policy);
 
 }  // namespace ospnext

@@ -46,9 +46,10 @@ TEST_F(RlStages, SdeStepFollowsTheFormulas) {
   const Fixture fixture("rl/sde_step.safetensors");
   for (const auto& [name, settings] : fixture.settings.items()) {
     const at::Tensor& levels = fixture.at(name + ".levels");
-    Tensors in = {{"latent", fixture.at("latent")},
-                  {"velocity", fixture.at("velocity")},
-                  {"noise", fixture.at("noise")},
+    const std::string inputs = settings.contains("frames") ? "cells." : "";
+    Tensors in = {{"latent", fixture.at(inputs + "latent")},
+                  {"velocity", fixture.at(inputs + "velocity")},
+                  {"noise", fixture.at(inputs + "noise")},
                   {"sigma", levels.slice(0, 0, 1)},
                   {"next_sigma", levels.slice(0, 1, 2)}};
     Arguments flags = {"--kind", settings.at("kind")};
@@ -57,6 +58,10 @@ TEST_F(RlStages, SdeStepFollowsTheFormulas) {
     }
     if (!settings.at("eta").is_null()) {
       flags.insert(flags.end(), {"--eta", settings.at("eta").dump()});
+    }
+    if (settings.contains("frames")) {
+      flags.insert(flags.end(), {"--noise-frames", settings.at("frames").dump(), "--noise-side",
+                                 settings.at("side").dump()});
     }
     const Tensors out = result("sde-step", flags, in);
     ASSERT_EQ(out.size(), 4U) << name;
@@ -95,6 +100,9 @@ TEST_F(RlStages, SdeStepRefusesBadInput) {
   refused({}, "--kind: found \"\", expected osp, mix or dance");
   refused({"--kind", "osp", "--eta", "0.5"}, "--eta: found with the kind osp");
   refused({"--kind", "mix", "--eta", "0"}, "--eta: found 0.0");
+  refused({"--kind", "osp", "--noise-side", "0"}, "--noise-side: found 0");
+  refused({"--kind", "osp", "--noise-frames", "2"},
+          "latent: found [2, 3], expected [B, C, F, h, w] with F a multiple of --noise-frames, 2");
   refused({"--kind", "mix"}, "there is no tensor \"first_sigma\", expected first_sigma [1]");
   refused({"--kind", "mix"}, "first_sigma: found 1.0", {{"first_sigma", at::tensor({1.0F})}});
   refused({"--kind", "osp"}, "next_sigma: found 1.0, expected less than sigma, 1.0",

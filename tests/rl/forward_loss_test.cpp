@@ -21,7 +21,7 @@ TEST(ForwardLoss, FollowsTheFormulas) {
     ForwardLossConfig config{.beta = settings.at("beta"),
                              .kl_beta = settings.at("kl_beta"),
                              .adv_clip = settings.at("adv_clip")};
-    const NoisedVideos videos{of("clean"), of("noised"), of("levels")};
+    const NoisedVideos videos{of("clean"), of("noised"), settings.at("level")};
     const at::Tensor policy = of("policy").to(at::kDouble).requires_grad_();
     const ForwardLoss result =
         forward_loss(config, videos, {policy, of("old"), of("reference")}, of("advantages"));
@@ -49,8 +49,7 @@ TEST(ForwardLoss, FollowsTheFormulas) {
 TEST(ForwardLoss, MovesTowardGoodVideosAndAwayFromBadOnes) {
   torch::manual_seed(1);
   const at::Tensor clean = at::randn({2, 3, 4}), noise = at::randn({2, 3, 4});
-  const at::Tensor levels = at::tensor({0.7F, 0.7F});
-  const NoisedVideos videos{clean, 0.7 * noise + 0.3 * clean, levels};
+  const NoisedVideos videos{clean, 0.7 * noise + 0.3 * clean, 0.7};
   const at::Tensor old = at::zeros({2, 3, 4});
   const at::Tensor policy = old.clone().requires_grad_();
   forward_loss({}, videos, {policy, old, {}}, at::tensor({1.0, -1.0})).loss.backward();
@@ -62,7 +61,7 @@ TEST(ForwardLoss, MovesTowardGoodVideosAndAwayFromBadOnes) {
 TEST(ForwardLoss, HasNoGradientForAnAverageVideoAtTheFirstUpdate) {
   torch::manual_seed(1);
   const at::Tensor clean = at::randn({1, 3, 4}), old = at::randn({1, 3, 4});
-  const NoisedVideos videos{clean, at::randn({1, 3, 4}), at::tensor({0.5F})};
+  const NoisedVideos videos{clean, at::randn({1, 3, 4}), 0.5};
   const at::Tensor policy = old.clone().requires_grad_();
   const ForwardLoss result = forward_loss({}, videos, {policy, old, {}}, at::zeros({1}));
   result.loss.backward();

@@ -47,6 +47,21 @@ TEST(PolicyTraining, OldProbabilitiesAreReplayedInTheShapeOfTheUpdate) {
   EXPECT_EQ(log_column(config.output, "ratio_distance").at(0), 0);
 }
 
+TEST(PolicyTraining, RatiosAreOneWhereCellsShareTheirNoise) {
+  const SmallGrpo it;
+  for (const int64_t batch : {4, 2}) {  // probabilities of the rollouts, and replayed ones
+    RlConfig config = it.config("cells " + std::to_string(batch));
+    config.rollout.noise_frames = 2;  // of a latent of 2 x 4 x 6
+    config.rollout.noise_side = 2;
+    config.update.train_batch_size = batch;
+    config.epochs = 1;
+    EXPECT_TRUE(train_quietly(config));
+    EXPECT_EQ(log_column(config.output, "ratio_distance").at(0), 0);
+    EXPECT_GT(log_column(config.output, "ratio_distance").at(1), 0);
+    EXPECT_GT(log_column(config.output, "kl_loss").at(1), 0);
+  }
+}
+
 TEST(PolicyTraining, LearnsFromNoisedVideosWithNft) {
   const SmallGrpo it;
   for (const int64_t batch : {4, 2}) {  // that of the rollouts, and another
@@ -150,6 +165,11 @@ TEST(PolicyTraining, RefusesBatchesThatDoNotFit) {
   expect(refused([](auto& config) { config.update.train_batch_size = 3; }),
          "`train_batch_size`: found 3");
   expect(refused([](auto& config) { config.update.accumulate = 3; }), "`accumulate` 3");
+  expect(refused([](auto& config) { config.rollout.noise_frames = 3; }),
+         "`noise_frames`: found 3, expected a divisor of the 2 frames of the latent");
+  expect(refused([](auto& config) { config.rollout.noise_side = 4; }),
+         "`noise_side`: found 4, expected a divisor of the 6 columns of the latent");
+  expect(refused([](auto& config) { config.rollout.noise_side = 0; }), "`noise_side`: found 0");
   expect(refused([](auto& config) { config.reward = {"beauty"}; }), "`reward`");
   expect(refused([](auto& config) { config.prompts = "/none"; }), "/none");
 }

@@ -29,29 +29,34 @@ class SdeSteps : public testing::TestWithParam<std::string> {
     return {
         .kind = kind,
         .eta = settings.at("eta").is_null() ? default_eta(kind) : settings.at("eta").get<double>(),
-        .first_sigma = level(2)};
+        .first_sigma = level(2),
+        .cells = {.frames = settings.value("frames", int64_t{1}),
+                  .side = settings.value("side", int64_t{1})}};
+  }
+  const at::Tensor& input(const std::string& name) const {
+    return fixture_.at(GetParam().ends_with("cells") ? "cells." + name : name);
   }
   double level(int64_t i) const { return of("levels")[i].item<float>(); }
   double tolerance() const { return GetParam().ends_with("tiny") ? kShortStep : kSame; }
   SdeStep step(const at::Tensor& velocity) const {
-    return sde_step(rule(), fixture_.at("latent"), velocity, level(0), level(1));
+    return sde_step(rule(), input("latent"), velocity, level(0), level(1));
   }
 
   const Fixture fixture_{"rl/sde_step.safetensors"};
 };
 
 TEST_P(SdeSteps, FollowTheFormulas) {
-  const SdeStep taken = step(fixture_.at("velocity"));
+  const SdeStep taken = step(input("velocity"));
   EXPECT_LE(relative_max(taken.mean, of("mean")), kSame);
   EXPECT_NEAR(taken.std, of("std").item<double>(), kSame * taken.std);
-  const at::Tensor next = drawn_latent(taken, fixture_.at("noise"));
+  const at::Tensor next = drawn_latent(taken, input("noise"));
   EXPECT_EQ(next.scalar_type(), at::kFloat);
   EXPECT_LE(relative_max(next, of("next")), kOneRounding);
   EXPECT_LE(relative_max(log_density(taken, next), of("log_prob")), tolerance());
 }
 
 TEST_P(SdeSteps, GiveTheVelocityItsGradient) {
-  const at::Tensor velocity = fixture_.at("velocity").clone().requires_grad_();
+  const at::Tensor velocity = input("velocity").clone().requires_grad_();
   log_density(step(velocity), of("next").to(at::kFloat)).sum().backward();
   EXPECT_EQ(velocity.grad().scalar_type(), at::kFloat);
   EXPECT_LE(relative_max(velocity.grad(), of("gradient")), kOneRounding);
@@ -60,15 +65,16 @@ TEST_P(SdeSteps, GiveTheVelocityItsGradient) {
 TEST_P(SdeSteps, AreTheSameBitsWithAndWithoutGradients) {
   const at::Tensor next = of("next").to(at::kFloat);
   const at::Tensor with =
-      log_density(step(fixture_.at("velocity").clone().requires_grad_()), next).detach();
+      log_density(step(input("velocity").clone().requires_grad_()), next).detach();
   const at::NoGradGuard no_grad;
-  EXPECT_TRUE(same_bits(with, log_density(step(fixture_.at("velocity")), next)));
+  EXPECT_TRUE(same_bits(with, log_density(step(input("velocity")), next)));
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, SdeSteps,
                          testing::Values("osp_first", "osp_middle", "osp_last", "osp_tiny",
                                          "mix_first", "mix_second", "mix_middle", "mix_last",
-                                         "mix_tiny", "dance_first", "dance_middle", "dance_last"),
+                                         "mix_tiny", "dance_first", "dance_middle", "dance_last",
+                                         "osp_cells", "mix_cells", "dance_cells"),
                          [](const auto& info) { return info.param; });
 
 TEST(SdeStep, DanceAndMixAgreeWhereTheirNoiseIsEqual) {
