@@ -20,6 +20,14 @@ constexpr std::pair<const char*, const char*> kImpossible[] = {
     {"image_reference", "it makes videos of text alone, not of images or videos"},
     {"video_reference", "it makes videos of text alone, not of images or videos"},
     {"audio_reference", "it makes no sound"},
+    {"generate_sound", "it makes no sound"},
+    {"sound_duration", "it makes no sound"},
+    {"control_reference", "it makes videos of text alone, not of images or videos"},
+    {"control_type", "it makes videos of text alone, not of images or videos"},
+    {"source_video", "it makes videos of text alone, not of images or videos"},
+    {"source_audio", "it makes no sound"},
+    {"video_noise_mask", "it makes videos of text alone, not of images or videos"},
+    {"audio_noise_mask", "it makes no sound"},
     {"video", "it makes videos of text alone, not of images or videos"},
     {"characters", "it knows no characters"},
     {"guidance_scale_2", "it has one transformer, so guidance_scale is the only one"},
@@ -30,6 +38,9 @@ constexpr std::pair<const char*, const char*> kImpossible[] = {
     {"output_compression", "the server chooses how its files are compressed"},
     {"enable_teacache", "it computes every step"},
     {"enable_frame_interpolation", "it makes every frame; expected num_frames and fps"},
+    {"frame_interpolation_exp", "it makes every frame; expected num_frames and fps"},
+    {"frame_interpolation_scale", "it makes every frame; expected num_frames and fps"},
+    {"frame_interpolation_model_path", "it makes every frame; expected num_frames and fps"},
     {"generator_device", "a seed means the same noise on every device"},
     {"rollout", "`ospnext rl` makes the videos that it learns from itself"},
     {"extra_params", "expected their fields in the request itself"},
@@ -103,13 +114,11 @@ void check_value(const std::string& name, const std::string& text, const TextRul
 }
 
 void check_value(const std::string& name, int64_t value, const WholeRule& rule) {
-  const bool is_step = rule.step == 0 || (value - rule.offset) % rule.step == 0;
+  const bool is_step = rule.step == 0 || value % rule.step == 0;
   if (value < rule.low || value > rule.high || !is_step) {
     std::string expected = std::to_string(rule.low) + " to " + std::to_string(rule.high);
     if (rule.step > 0) {
-      expected += rule.offset == 0 ? ", a multiple of " + std::to_string(rule.step)
-                                   : ", " + std::to_string(rule.offset) +
-                                         " more than a multiple of " + std::to_string(rule.step);
+      expected += ", a multiple of " + std::to_string(rule.step);
     }
     throw wrong_field(name, "found " + std::to_string(value) + ", expected " + expected);
   }
@@ -186,15 +195,22 @@ Size size_of(const VideoRequest& request, const ModelCard& model) {
   return size;
 }
 
+// The frames that the model makes when `count` are asked for: step·(count / step) + 1, or fewer
+// where that is beyond the limit. Source: diffusers, WanPipeline.
+int64_t frames_for(int64_t count, const RequestLimits& limits, const ModelCard& model) {
+  const int64_t step = model.frame_step;
+  return std::min(count / step, (limits.frames - 1) / step) * step + 1;
+}
+
 int64_t frames_of(const VideoRequest& request, const RequestLimits& limits,
                   const ModelCard& model) {
   if (!request.seconds) {
-    return request.num_frames.value_or(model.num_frames);
+    return request.num_frames ? frames_for(*request.num_frames, limits, model) : model.num_frames;
   }
   const double frames = *request.seconds * request.fps.value_or(model.fps);
   const int64_t rounded =
       model.frame_step * std::llround(frames / static_cast<double>(model.frame_step)) + 1;
-  if (request.num_frames.value_or(rounded) != rounded) {
+  if (request.num_frames && frames_for(*request.num_frames, limits, model) != rounded) {
     throw wrong_field("seconds", "found it and num_frames, expected one of them");
   }
   if (rounded > limits.frames) {
@@ -224,14 +240,8 @@ json schema_of(const SizeRule& rule, bool) {
 }
 json schema_of(const WholeRule& rule, bool) {
   json schema = {{"type", "integer"}, {"minimum", rule.low}, {"maximum", rule.high}};
-  if (rule.step > 0 && rule.offset == 0) {
+  if (rule.step > 0) {
     schema["multipleOf"] = rule.step;
-  } else if (rule.step > 0) {  // JSON Schema has no other word for it
-    for (int64_t value = rule.low; value <= rule.high; ++value) {
-      if ((value - rule.offset) % rule.step == 0) {
-        schema["enum"].push_back(value);
-      }
-    }
   }
   return schema;
 }

@@ -40,9 +40,9 @@ struct TextRule {
 struct SizeRule {
   int64_t step, width, height;
 };
-// A number is `offset` more than a multiple of `step`, unless `step` is 0.
+// A number is a multiple of `step`, unless `step` is 0.
 struct WholeRule {
-  int64_t low, high, step = 0, offset = 0;
+  int64_t low, high, step = 0;
 };
 struct RealRule {
   double low, high;
@@ -60,7 +60,7 @@ struct VideoRequest {
   void visit(const RequestLimits& limits, const ModelCard& model_card, Visitor&& field) {
     constexpr int64_t kLongestName = 200;
     constexpr int64_t kLargest = std::numeric_limits<int64_t>::max();
-    const int64_t side = model_card.side_step, frame = model_card.frame_step;
+    const int64_t side = model_card.side_step;
     field("prompt", prompt, TextRule{1, limits.prompt}, "what the video should show");
     field("model", model, TextRule{1, kLongestName}, "the name of the model, as /v1/models has it");
     const double longest = static_cast<double>(limits.frames - 1) / model_card.fps;
@@ -70,7 +70,9 @@ struct VideoRequest {
     field("size", size, SizeRule{side, limits.width, limits.height}, "WIDTHxHEIGHT in pixels");
     field("width", width, WholeRule{side, limits.width, side}, "pixels, instead of size");
     field("height", height, WholeRule{side, limits.height, side}, "pixels, instead of size");
-    field("num_frames", num_frames, WholeRule{1, limits.frames, frame, 1}, "instead of seconds");
+    field("num_frames", num_frames, WholeRule{1, limits.frames},
+          "instead of seconds; where the model cannot make as many, the number that diffusers "
+          "makes of it: 81 for 80");
     field("fps", fps, RealRule{1, 120}, "frames a second of the file");
     field("num_inference_steps", num_inference_steps, WholeRule{1, limits.steps},
           "denoising steps");

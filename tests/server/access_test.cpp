@@ -159,8 +159,6 @@ TEST_F(Api, DescribesEveryRouteAndField) {
   EXPECT_EQ(fields["width"]["multipleOf"], 16);
   EXPECT_EQ(fields["width"]["nullable"], true);
   EXPECT_FALSE(fields["prompt"].contains("nullable"));
-  EXPECT_EQ(fields["num_frames"]["enum"][1], 5);
-  EXPECT_EQ(fields["num_frames"]["enum"].size(), 41u);  // 1, 5, ..., 161
   EXPECT_EQ(fields.size(), 16u);
   EXPECT_FALSE(fields.contains("webhook_url"));  // no address is allowed
   // The schema of a video has the members that a video has.

@@ -1,6 +1,7 @@
 // Requests as the documents of SGLang and vLLM-Omni show them: each of their fields means what it
 // means there, or is refused by its name. Sources: docs/diffusion/api/openai_api.md of SGLang, and
-// its class VideoGenerationsRequest; docs/serving/videos_api.md of vLLM-Omni.
+// its class VideoGenerationsRequest; docs/serving/videos_api.md and
+// examples/online_serving/text_to_video/README.md of vLLM-Omni.
 #include "server/api_fixture.h"
 
 namespace ospnext {
@@ -80,6 +81,27 @@ TEST_F(OtherServers, WhatSglangHasMoreIsRefusedByName) {
   }
 }
 
+// Its first example asks for 80 frames, of which Wan's pipelines make 81.
+TEST_F(OtherServers, TheQuickStartOfVllmOmniIsTaken) {
+  const HttpResponse response = ask_with_form({{"prompt", kCity},
+                                               {"width", 1280},
+                                               {"height", 720},
+                                               {"num_frames", 80},
+                                               {"fps", 16},
+                                               {"num_inference_steps", 40}});
+  ASSERT_EQ(response.status, 200) << std::get<std::string>(response.body);
+  EXPECT_EQ(json_of(response)["num_frames"], 81);
+  EXPECT_EQ(json_of(response)["seconds"], "5");
+  const std::pair<int64_t, int64_t> made[] = {{1, 1}, {3, 1}, {4, 5}, {83, 81}, {161, 161}};
+  for (const auto& [asked, frames] : made) {
+    EXPECT_EQ(json_of(ask_with_json({{"prompt", kCity}, {"num_frames", asked}}))["num_frames"],
+              frames);
+  }
+  // 854 is no multiple of 16.
+  expect_error(ask_with_form({{"prompt", kCity}, {"width", 854}, {"height", 480}}), 400,
+               "`width`: found 854, expected 16 to 1280, a multiple of 16", "width");
+}
+
 TEST_F(OtherServers, TheExampleOfVllmOmniIsTakenButForItsSecondTransformer) {
   Fields form = {{"prompt", kCity},
                  {"width", 832},
@@ -117,7 +139,19 @@ TEST_F(OtherServers, OtherFieldsOfVllmOmniAreTakenOrRefusedByName) {
       {"image_reference", json{{"image_url", "https://example.org/cat.png"}}},
       {"video_reference", json{{"video_url", "https://example.org/cat.mp4"}}},
       {"audio_reference", json{{"audio_url", "https://example.org/cat.wav"}}},
-      {"enable_frame_interpolation", true}};
+      {"generate_sound", true},
+      {"sound_duration", 2.5},
+      {"control_reference", "edges.mp4"},
+      {"control_type", "edge"},
+      {"source_video", "source.mp4"},
+      {"source_audio", "source.wav"},
+      {"video_noise_mask", "mask.json"},
+      {"audio_noise_mask", "mask.json"},
+      {"true_cfg_scale", 4.0},
+      {"enable_frame_interpolation", true},
+      {"frame_interpolation_exp", 1},
+      {"frame_interpolation_scale", 1.0},
+      {"frame_interpolation_model_path", "rife"}};
   for (const auto& [name, value] : refused) {
     expect_error(ask_with_form({{"prompt", kCity}, {name, value}}), 400,
                  std::string("`") + name + "`: this model cannot do it", name);
