@@ -236,9 +236,11 @@ void PolicyObjective::make_rollouts(ScoringQueue& queue) {
 // while the others are decoded.
 void PolicyObjective::score(ScoringQueue& queue, const at::Tensor& clean,
                             const std::vector<std::string>& prompts) {
-  constexpr int64_t kTogether = 32;
-  for (int64_t first = 0; first < clean.size(0); first += kTogether) {
-    const int64_t count = std::min(kTogether, clean.size(0) - first);
+  constexpr int64_t kMostVideos = 32, kMostNumbers = 1 << 28;  // 1 GiB of pixels on the device
+  const int64_t numbers = 3 * generation_.num_frames * generation_.height * generation_.width;
+  const int64_t together = std::clamp<int64_t>(kMostNumbers / numbers, 1, kMostVideos);
+  for (int64_t first = 0; first < clean.size(0); first += together) {
+    const int64_t count = std::min(together, clean.size(0) - first);
     const at::Tensor videos = seconds_.timed("decode", [&] {
       return leads_part() ? decoded(clean.narrow(0, first, count)) : at::Tensor();
     });

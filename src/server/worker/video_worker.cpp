@@ -106,10 +106,14 @@ void VideoWorker::release(const Job& job, const std::string& why, bool alone) {
   note_end(job, "released", why);
 }
 
-void VideoWorker::cancelled(const Job& job, JobReports::Reason reason) {
+void VideoWorker::cancelled(const Job& job, JobReports::Reason reason, size_t batch) {
   if (reason == JobReports::Reason::kTooLong) {
-    failed(job, {"time_limit",
-                 "it took longer than " + std::to_string(settings_.max_seconds) + " seconds"});
+    const std::string seconds =
+        std::to_string(settings_.max_seconds * static_cast<int64_t>(batch)) + " seconds";
+    failed(job,
+           {"time_limit", batch == 1 ? "it took longer than " + seconds
+                                     : "it and the other videos of its batch of " +
+                                           std::to_string(batch) + " took longer than " + seconds});
   } else if (reason == JobReports::Reason::kAborted) {
     release(job, "", /*alone=*/false);
   } else {
@@ -153,7 +157,7 @@ void VideoWorker::make(const std::vector<Job>& jobs, const CancellationToken& ab
     if (files.failure(i)) {
       failed(jobs[i], *files.failure(i));
     } else if (is_cancelled) {
-      cancelled(jobs[i], reports.reason());
+      cancelled(jobs[i], reports.reason(), jobs.size());
     } else if (!failure) {
       complete(jobs[i]);
     } else if (jobs.size() > 1) {

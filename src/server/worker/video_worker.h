@@ -48,7 +48,7 @@ class VideoWorker {
   void make(const std::vector<Job>& jobs, const CancellationToken& abort);
   // Say how a job of a batch ended.
   void complete(const Job& job);
-  void cancelled(const Job& job, JobReports::Reason reason);
+  void cancelled(const Job& job, JobReports::Reason reason, size_t batch);
   void failed(const Job& job, const JobFailure& failure);
   void release(const Job& job, const std::string& why, bool alone);
   // Says it until the database has taken it. Returns whether the job was this worker's.

@@ -178,6 +178,20 @@ TEST_F(Worker, AJobThatTakesTooLongFails) {
       submit("long", [](VideoSettings& video) { video.num_inference_steps = 10'000; });
   run_until_finished(id);
   EXPECT_EQ(job_of(id).error_code, "time_limit");
+  EXPECT_EQ(job_of(id).error_message, "it took longer than 1 seconds");
+}
+
+TEST_F(Worker, ABatchThatTakesTooLongFailsWithTheTimeOfAll) {
+  settings_.max_seconds = 1;
+  settings_.batch = 2;
+  const auto longest = [](VideoSettings& video) { video.num_inference_steps = 10'000; };
+  const std::vector<std::string> ids = {submit("one", longest), submit("another", longest)};
+  run([&] { return job_of(ids[0]).is_finished() && job_of(ids[1]).is_finished(); });
+  for (const std::string& id : ids) {
+    EXPECT_EQ(job_of(id).error_code, "time_limit");
+    EXPECT_EQ(job_of(id).error_message,
+              "it and the other videos of its batch of 2 took longer than 2 seconds");
+  }
 }
 
 TEST_F(Worker, AnAbortedJobGoesBackIntoTheQueue) {
