@@ -69,6 +69,18 @@ def sde_gaussian(kind, eta, x, v, sigma, next_sigma, first_sigma):
     return mean, strength * math.sqrt(-dt)
 
 
+def step_results(name, levels, mean, std, drawn, log_prob, gradient):
+    """The tensors of one step, by their names."""
+    return {
+        f"{name}.levels": levels,
+        f"{name}.mean": mean.detach(),
+        f"{name}.std": torch.tensor([std], dtype=torch.float64),
+        f"{name}.next": drawn,
+        f"{name}.log_prob": log_prob.detach(),
+        f"{name}.gradient": gradient,
+    }
+
+
 def cell_basis(shape, frames, side):
     """An orthonormal basis of what is constant in each cell: [F/f, h/s, w/s, F, h, w]."""
     F, h, w = shape
@@ -104,14 +116,7 @@ def make_cell_steps(tensors, settings):
         log_prob = density.flatten(1).mean(1)
         log_prob.sum().backward()
         settings[name] = {"kind": kind, "eta": eta, "frames": frames, "side": side}
-        tensors |= {
-            f"{name}.levels": levels,
-            f"{name}.mean": mean.detach(),
-            f"{name}.std": torch.tensor([std], dtype=torch.float64),
-            f"{name}.next": drawn,
-            f"{name}.log_prob": log_prob.detach(),
-            f"{name}.gradient": v.grad,
-        }
+        tensors |= step_results(name, levels, mean, std, drawn, log_prob, v.grad)
 
 
 def make_sde_steps():
@@ -130,14 +135,7 @@ def make_sde_steps():
         log_prob = density.flatten(1).mean(1)
         log_prob.sum().backward()
         settings[name] = {"kind": kind, "eta": eta}
-        tensors |= {
-            f"{name}.levels": levels,
-            f"{name}.mean": mean.detach(),
-            f"{name}.std": torch.tensor([std], dtype=torch.float64),
-            f"{name}.next": drawn,
-            f"{name}.log_prob": log_prob.detach(),
-            f"{name}.gradient": v.grad,
-        }
+        tensors |= step_results(name, levels, mean, std, drawn, log_prob, v.grad)
     make_cell_steps(tensors, settings)
     save_file(tensors, FOLDER / "sde_step.safetensors", {"settings": json.dumps(settings)})
 

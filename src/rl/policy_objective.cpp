@@ -299,7 +299,7 @@ void PolicyObjective::make_updates(const Advantages& advantages) {
         const int64_t row = rows[i].item<int64_t>();
         update.videos.push_back({row / sampling_.part_batch, row % sampling_.part_batch});
       }
-      update.old = rule_->old(epoch_, update, texts_of(update));
+      update.old = rule_->old(epoch_, update, [&] { return texts_of(update); });
       updates_.push_back(std::move(update));
     }
   }

@@ -42,7 +42,7 @@ class RatioRule final : public UpdateRule {
   // computed anew as the update does, since other shapes may round otherwise, and without guidance
   // it is another policy.
   at::Tensor old(const EpochRollouts& epoch, const Update& update,
-                 const PolicyTexts& texts) override {
+                 const std::function<PolicyTexts()>& texts) override {
     const int64_t T = terms(epoch);
     if (std::ssize(update.videos) == config_.rollout.sample_batch_size &&
         config_.rollout.guidance_in_update) {
@@ -52,12 +52,13 @@ class RatioRule final : public UpdateRule {
                      })
           .t();  // [T, n]
     }
+    const PolicyTexts words = texts();
     std::vector<at::Tensor> steps;
     for (int64_t j = 0; j < T; ++j) {
       const int64_t i = epoch.noisy.begin + j;
       const at::Tensor latent = latents(epoch, update, j);
       const SdeStep step = epoch.plan.noisy_step(
-          i, latent, policy_.fixed_velocity(latent, timestep(epoch, i), texts));
+          i, latent, policy_.fixed_velocity(latent, timestep(epoch, i), words));
       steps.push_back(log_density(step, latents(epoch, update, j + 1)));
     }
     return at::stack(steps);
@@ -120,14 +121,15 @@ class ForwardRule final : public UpdateRule {
 
   // Velocities [T, n, C, F, h, w]; undefined in a first update, where they are the policy's.
   at::Tensor old(const EpochRollouts& epoch, const Update& update,
-                 const PolicyTexts& texts) override {
+                 const std::function<PolicyTexts()>& texts) override {
     if (update.first) {
       return {};
     }
+    const PolicyTexts words = texts();
     std::vector<at::Tensor> velocities;
     for (int64_t j = 0; j < terms(epoch); ++j) {
       velocities.push_back(
-          policy_.fixed_velocity(noised(epoch, update, j).noised, timestep(epoch, j), texts));
+          policy_.fixed_velocity(noised(epoch, update, j).noised, timestep(epoch, j), words));
     }
     return at::stack(velocities);
   }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -44,9 +45,9 @@ class UpdateRule {
   virtual ~UpdateRule() = default;
   virtual int64_t terms(const EpochRollouts& epoch) const = 0;
   // What the policy of the rollouts says of the videos, as the terms need it: called before the
-  // epoch's first update.
+  // epoch's first update. `texts` makes those of the update, where they are needed.
   virtual at::Tensor old(const EpochRollouts& epoch, const Update& update,
-                         const PolicyTexts& texts) = 0;
+                         const std::function<PolicyTexts()>& texts) = 0;
   // Term j. The distance is 0 in a first update.
   virtual UpdateTerm term(const EpochRollouts& epoch, const Update& update,
                           const PolicyTexts& texts, int64_t j) = 0;

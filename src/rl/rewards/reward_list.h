@@ -35,9 +35,9 @@ struct WeightedReward {
   std::string part = "total";            // the number that counts
 };
 
-// NAME or NAME:WEIGHT for each, where NAME#PART is a number of world, motion, exposure or sharpness
-// instead of their total; the text after the last colon is the weight if it is a number, and
-// not the port of a URL without a weight. reward_help() says the names. Throws InputError, which
+// NAME or NAME:WEIGHT for each, where NAME#PART is a number of world, motion or exposure instead of
+// their total; the text after the last colon is the weight if it is a number, and not the port of a
+// URL without a weight. reward_help() says the names. Throws InputError, which
 // begins with the name of a field, for a list that is empty or names one twice, for other names,
 // and for weights of 0 or out of range.
 std::vector<WeightedReward> parse_rewards(const std::vector<std::string>& texts,
