@@ -4,6 +4,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 #include "engine/generation_config.h"
 #include "engine/work_ranks.h"
@@ -42,5 +43,13 @@ std::shared_ptr<World> join_world(const ProcessPlace& place, const WorldFields& 
 WorkRanks divide_work(std::shared_ptr<World> world, const MeshFields& flags,
                       const ModelSource& source, const ComputeOptions& compute,
                       const GenerationConfig& generation, size_t videos);
+
+// The same for each number of videos from 1 to `most`: entry n - 1 divides n videos. Equal meshes
+// share their groups, and all entries the weights. If `flags` fix the number of videos at a time,
+// all entries are equal.
+std::vector<WorkRanks> divide_work_by_videos(const std::shared_ptr<World>& world,
+                                             const MeshFields& flags, const ModelSource& source,
+                                             const ComputeOptions& compute,
+                                             const GenerationConfig& generation, size_t most);
 
 }  // namespace ospnext

@@ -90,6 +90,13 @@ VideoModel::VideoModel(const ModelSource& source, const ComputeOptions& compute,
   check_parts_match(transformer_config_, source.text_encoder_config(), vae_config_);
 }
 
+void VideoModel::use_ranks(const WorkRanks& ranks) {
+  if (ranks.mesh != ranks_.mesh) {
+    ranks_ = ranks;
+    tables_ = TokenTablesByGrid(transformer_config_, compute_.device, ranks_.sequence);
+  }
+}
+
 void VideoModel::load_transformer() {
   if (has_transformer()) {
     return;

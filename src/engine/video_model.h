@@ -56,6 +56,9 @@ class VideoModel {
   const ModelSource& source() const { return source_; }
   const ComputeOptions& compute() const { return compute_; }
   const WorkRanks& ranks() const { return ranks_; }
+  // From now on, the processes divide their work in this way. `ranks` is of the same world and has
+  // the same weights. Call it between jobs.
+  void use_ranks(const WorkRanks& ranks);
   const TransformerConfig& transformer_config() const { return transformer_config_; }
   const VaeConfig& vae_config() const { return vae_config_; }
   bool stays_open() const { return stays_open_; }

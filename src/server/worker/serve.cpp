@@ -189,10 +189,11 @@ struct Served {
   const ModelCard& card;
 };
 
-// The process that answers requests: the only one, or the leader of `ranks`.
+// The process that answers requests: the only one, or the leader of several, which divide 1, 2, …
+// videos as `by_videos` says.
 void lead(const ServeConfig& config, const Served& served,
-          const std::vector<ComputeOptions>& devices, const WorkRanks& ranks, ServerLog& log,
-          const CancellationToken& cancel) {
+          const std::vector<ComputeOptions>& devices, const std::vector<WorkRanks>& by_videos,
+          ServerLog& log, const CancellationToken& cancel) {
   constexpr int kHttpThreads = 4;
   const auto& [own, source, card] = served;
   KeyRing keys = config.keys.empty() ? KeyRing() : KeyRing(config.keys);
@@ -214,7 +215,7 @@ void lead(const ServeConfig& config, const Served& served,
   // Listens before the model is loaded: a taken port is noticed at once, and jobs are accepted.
   const HttpServer server(config.host, static_cast<uint16_t>(config.port), kHttpThreads, limits,
                           api);
-  Workers workers(config, own, devices, ranks, {source, card, store, metrics, bell, log});
+  Workers workers(config, own, devices, by_videos, {source, card, store, metrics, bell, log});
   std::cout << "listening on " << url_of(config, server) << std::endl;
   keep_house(store, workers, log, cancel);
   log.write("draining");
@@ -241,13 +242,13 @@ void serve(const ServeConfig& config, const CancellationToken& cancel) {
   const c10::OptionalDeviceGuard guard(compute.device);
   const CancellationToken never;  // other ranks end when the leader has no more for them
   const auto world = join_world(place, config.world, compute.device, fields_to_json(config), never);
-  const size_t at_once = config.mesh.data_parallel > 0 ? static_cast<size_t>(config.batch) : 1;
-  const WorkRanks ranks = divide_work(world, config.mesh, source, compute, own, at_once);
+  const std::vector<WorkRanks> by_videos = divide_work_by_videos(
+      world, config.mesh, source, compute, own, static_cast<size_t>(config.batch));
   ServerLog log;
-  if (ranks.leads()) {
-    lead(config, {own, source, card}, devices, ranks, log, cancel);
+  if (by_videos.front().leads()) {
+    lead(config, {own, source, card}, devices, by_videos, log, cancel);
   } else {
-    VideoMaker maker(common_config(config, own, compute), card, source, compute, ranks);
+    VideoMaker maker(common_config(config, own, compute), card, source, compute, by_videos);
     follow(maker, [&](const std::string& line) { log.write(line); });
   }
   world->finish();

@@ -57,8 +57,10 @@ struct ServeConfig {
     field("devices", devices, "cpu, cuda or cuda:N; a worker for each that is named; auto: one");
     field("precision", precision, "as that of generate");
     field("offload", offload, "keep the transformer's blocks in host memory, as generate does");
-    field("batch", batch,
-          "videos of the same size, length and steps that are made together, at most");
+    field(
+        "batch", batch,
+        "videos of the same size, length and steps that are made together, at most: as one batch, "
+        "or by groups of the processes at the same time");
     mesh.visit(field);
     world.visit(field);
     field("host", host, "address to listen on; others than the own machine's need `keys`");

@@ -1,5 +1,6 @@
 #include "server/worker/video_maker.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "core/fields.h"
@@ -16,8 +17,11 @@ constexpr size_t kMostAdapters = 4;  // that are kept in host memory
 }  // namespace
 
 VideoMaker::VideoMaker(GenerateConfig base, const ModelCard& card, const ModelSource& source,
-                       const ComputeOptions& compute, WorkRanks ranks)
-    : base_(std::move(base)), card_(card), model_(source, compute, std::move(ranks)) {
+                       const ComputeOptions& compute, std::vector<WorkRanks> by_videos)
+    : base_(std::move(base)),
+      card_(card),
+      by_videos_(std::move(by_videos)),
+      model_(source, compute, by_videos_.front()) {
   model_.load_transformer();
   model_.ranks().world->meet();
 }
@@ -104,6 +108,7 @@ void VideoMaker::set_adapter(const VideoSettings& video) {
 
 void VideoMaker::make_together(const std::vector<VideoSettings>& videos,
                                const ReceiverOf& receiver_of, const JobControl& job) {
+  model_.use_ranks(by_videos_[std::min(videos.size(), by_videos_.size()) - 1]);
   set_adapter(videos.front());
   model_.ranks().world->meet();  // hosts may have other files
   const std::vector<GenerateConfig> configs = configs_of(videos);

@@ -22,11 +22,12 @@ using ReceiverOf = std::function<VideoReceiver&(const std::vector<GenerateConfig
 // all make() it. Belongs to one thread.
 class VideoMaker {
  public:
-  // `base`: what all videos have in common, the model and how it computes. Loads the transformer
-  // and waits until all ranks have it. `card` and `source` outlive the maker. Throws as VideoModel
-  // does.
+  // `base`: what all videos have in common, the model and how it computes. `by_videos`: how the
+  // ranks divide 1, 2, … videos, as divide_work_by_videos() says; more are divided as the last
+  // entry says. Loads the transformer and waits until all ranks have it. `card` and `source`
+  // outlive the maker. Throws as VideoModel does.
   VideoMaker(GenerateConfig base, const ModelCard& card, const ModelSource& source,
-             const ComputeOptions& compute, WorkRanks ranks);
+             const ComputeOptions& compute, std::vector<WorkRanks> by_videos);
 
   const VideoModel& model() const { return model_; }
 
@@ -37,7 +38,8 @@ class VideoMaker {
   // For a leader that waits for jobs. Throws PeerError when a rank is lost.
   void check_ranks() const { model_.ranks().world->check(); }
 
-  // Makes videos that differ in no more than prompt, seed and frames a second, as one batch. Ends
+  // Makes videos that differ in no more than prompt, seed and frames a second, as one batch, or as
+  // several where the ranks are divided into groups. Ends
   // alike on all ranks, and is ready for the next videos then: with Cancelled, if the job's token
   // on any rank said so, or with JobFailure, whatever else went wrong on any rank. `receiver_of` is
   // called once, before anything is computed. Throws PeerError when a rank is lost, or failed alone
@@ -54,6 +56,7 @@ class VideoMaker {
 
   GenerateConfig base_;
   const ModelCard& card_;
+  std::vector<WorkRanks> by_videos_;
   VideoModel model_;
   std::map<std::string, std::shared_ptr<const Adapter>> adapters_;  // by name; few
 };

@@ -48,13 +48,14 @@ GenerateConfig common_config(const ServeConfig& config, const GenerationConfig& 
 }
 
 Workers::Workers(const ServeConfig& config, const GenerationConfig& own,
-                 const std::vector<ComputeOptions>& devices, const WorkRanks& ranks,
-                 const Surroundings& around)
+                 const std::vector<ComputeOptions>& devices,
+                 const std::vector<WorkRanks>& by_videos, const Surroundings& around)
     : bell_(around.bell) {
   std::vector<std::future<void>> loaded;
   for (const ComputeOptions& compute : devices) {
-    auto shift = std::make_shared<Shift>(Shift{common_config(config, own, compute), compute,
-                                               devices.size() == 1 ? ranks : WorkRanks()});
+    auto shift =
+        std::make_shared<Shift>(Shift{common_config(config, own, compute), compute,
+                                      devices.size() == 1 ? by_videos : std::vector<WorkRanks>(1)});
     loaded.push_back(shift->is_loaded.get_future());
     threads_.push_back(std::async(std::launch::async,
                                   [this, config, around, shift] { work(config, around, *shift); }));
@@ -75,7 +76,7 @@ void Workers::work(const ServeConfig& config, const Surroundings& around, Shift&
   log("loading " + around.card.id + " on " + shift.compute.device.str());
   std::optional<VideoMaker> maker;
   try {
-    maker.emplace(shift.base, around.card, around.source, shift.compute, shift.ranks);
+    maker.emplace(shift.base, around.card, around.source, shift.compute, shift.by_videos);
   } catch (...) {
     shift.is_loaded.set_exception(std::current_exception());
     return;

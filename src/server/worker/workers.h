@@ -36,10 +36,10 @@ class Workers {
     Bell& bell;
     ServerLog& log;
   };
-  // Loads the model on every device: a worker for each, or the leader of `ranks` on one. Throws
-  // InputError, and as VideoMaker() does.
+  // Loads the model on every device: a worker for each, or on one the leader of the processes that
+  // divide 1, 2, … videos as `by_videos` says. Throws InputError, and as VideoMaker() does.
   Workers(const ServeConfig& config, const GenerationConfig& own,
-          const std::vector<ComputeOptions>& devices, const WorkRanks& ranks,
+          const std::vector<ComputeOptions>& devices, const std::vector<WorkRanks>& by_videos,
           const Surroundings& around);
   ~Workers() { stop(std::chrono::seconds(0)); }
   Workers(const Workers&) = delete;
@@ -55,7 +55,7 @@ class Workers {
   struct Shift {
     GenerateConfig base;
     ComputeOptions compute;
-    WorkRanks ranks;
+    std::vector<WorkRanks> by_videos;
     std::promise<void> is_loaded = {};
   };
   void work(const ServeConfig& config, const Surroundings& around, Shift& shift);

@@ -44,6 +44,27 @@ TEST_F(ServeOnAMesh, MakesGeneratesVideosAndOutlivesJobsThatEndOtherwise) {
   }
 }
 
+TEST_F(ServeOnAMesh, MakesWaitingVideosAtTheSameTimeEachByItsOwnRank) {
+  std::string alone, red, blue;
+  {
+    ServerProcess server(*folder_, with_mesh({"--batch=2"}), kLaunch);
+    EXPECT_NE(server.err().find("2 processes: data 1 "), std::string::npos) << server.err();
+    EXPECT_NE(server.err().find("2 processes for 2 videos: data 2 "), std::string::npos)
+        << server.err();
+    alone = server.submit("a red ball", 40);
+    server.wait_for(alone, "in_progress");
+    red = server.submit("a red ball");
+    blue = server.submit("a blue cube");
+    server.wait_for(blue, "completed");
+    EXPECT_EQ(server.get("/v1/videos/" + alone).at("batch_size"), 1);
+    EXPECT_EQ(server.get("/v1/videos/" + red).at("batch_size"), 2);
+    EXPECT_EQ(server.end(SIGTERM), 0) << server.err();
+  }
+  expect_generated(alone, kLaunch, kMesh);
+  expect_generated(red);
+  expect_generated(blue);
+}
+
 TEST_F(ServeOnAMesh, EndsWithALostRankAndMakesItsVideoAgain) {
   std::string id;
   {

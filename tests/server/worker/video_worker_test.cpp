@@ -70,7 +70,7 @@ class Worker : public testing::Test {
     CancellationToken drain, abort;
     Bell bell;
     std::thread thread([&] {
-      VideoMaker maker(base_, card_, source, compute_, {});
+      VideoMaker maker(base_, card_, source, compute_, {WorkRanks()});
       VideoWorker worker(settings_, maker, store_, metrics_,
                          [this](const std::string& line) { log_ += line + "\n"; });
       worker.run(bell, drain, abort);

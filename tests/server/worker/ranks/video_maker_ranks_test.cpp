@@ -14,6 +14,7 @@ namespace ospnext {
 namespace {
 
 constexpr Mesh kMesh = {.data = 1, .cfg = 1, .sequence = {2, 1, 1}};
+constexpr Mesh kTwoAtATime = {.data = 2, .cfg = 1, .sequence = {1, 1, 1}};
 
 // Keeps the frames [3, n, H, W] of each video.
 struct Videos : VideoReceiver {
@@ -67,8 +68,9 @@ class VideoMakerOnRanks : public testing::Test {
             .seed = seed};
   }
 
-  // Runs `work` on the leader, with two ranks that share each video.
-  void run(const std::function<void(VideoMaker& maker)>& work) {
+  // Runs `work` on the leader of two ranks, which divide n videos as meshes[n - 1] says.
+  void run(const std::function<void(VideoMaker& maker)>& work,
+           const std::vector<Mesh>& meshes = {kMesh}) {
     const ModelFileSource source(find_model_files({.model = folder_ / "model"}));
     run_worlds(2, [&](const std::shared_ptr<World>& world) {
       const bool leads = world->all().rank() == 0;
@@ -77,8 +79,12 @@ class VideoMakerOnRanks : public testing::Test {
       if (leads) {
         card.loras["on one host"] = (folder_ / "style.safetensors").string();
       }
-      VideoMaker maker(base_, card, source, {},
-                       work_ranks(world, kMesh, source.transformer_config().num_heads, false));
+      std::vector<WorkRanks> by_videos;
+      for (const Mesh& mesh : meshes) {
+        by_videos.push_back(work_ranks(world, mesh, source.transformer_config().num_heads,
+                                       /*shard_weights=*/false));
+      }
+      VideoMaker maker(base_, card, source, {}, std::move(by_videos));
       if (leads) {
         work(maker);
         maker.send({});
@@ -152,6 +158,33 @@ TEST_F(VideoMakerOnRanks, MakesABatchWithinRounding) {
       EXPECT_LT(relative_l2(together[i], alone), 1e-5) << i;
     }
   });
+}
+
+TEST_F(VideoMakerOnRanks, MakesTwoVideosAtATimeWhereTwoAreAskedFor) {
+  const std::vector<VideoSettings> videos = {
+      video_of("a red ball"), video_of("a large blue cube", 8), video_of("grass", 9)};
+  std::vector<at::Tensor> expected;
+  const ModelFileSource source(find_model_files({.model = folder_ / "model"}));
+  const ModelCard card;
+  VideoMaker fresh(base_, card, source, {}, {WorkRanks()});
+  for (const VideoSettings& video : videos) {
+    expected.push_back(make(fresh, {video}).front());
+  }
+  const auto work = [&](VideoMaker& maker) {
+    const at::Tensor shared = make(maker, {videos[0]}).front();
+    EXPECT_EQ(maker.model().ranks().mesh, kMesh);
+    const auto two = make(maker, {videos[0], videos[1]});
+    EXPECT_EQ(maker.model().ranks().mesh, kTwoAtATime);
+    ASSERT_EQ(two.size(), 2u);
+    const auto three = make(maker, videos);  // two by one rank, as a batch, and one by the other
+    ASSERT_EQ(three.size(), 3u);
+    for (size_t i = 0; i < three.size(); ++i) {
+      EXPECT_LT(relative_l2(three[i], expected[i]), 1e-5) << i;  // all decode in strips of rows
+      EXPECT_TRUE(i == 2 || relative_l2(two[i], expected[i]) < 1e-5) << i;
+    }
+    EXPECT_TRUE(torch::equal(make(maker, {videos[0]}).front(), shared));
+  };
+  run(work, {kMesh, kTwoAtATime});
 }
 
 }  // namespace
