@@ -2,6 +2,7 @@
 // one of them.
 #include <gtest/gtest.h>
 
+#include "engine/join_world.h"
 #include "io/weights.h"
 #include "server/worker/job_failure.h"
 #include "server/worker/video_maker.h"
@@ -12,9 +13,6 @@
 
 namespace ospnext {
 namespace {
-
-constexpr Mesh kMesh = {.data = 1, .cfg = 1, .sequence = {2, 1, 1}};
-constexpr Mesh kTwoAtATime = {.data = 2, .cfg = 1, .sequence = {1, 1, 1}};
 
 // Keeps the frames [3, n, H, W] of each video.
 struct Videos : VideoReceiver {
@@ -68,9 +66,9 @@ class VideoMakerOnRanks : public testing::Test {
             .seed = seed};
   }
 
-  // Runs `work` on the leader of two ranks, which divide n videos as meshes[n - 1] says.
-  void run(const std::function<void(VideoMaker& maker)>& work,
-           const std::vector<Mesh>& meshes = {kMesh}) {
+  // Runs `work` on the leader of two ranks, which share each video, or divide up to `most` videos.
+  void run(const std::function<void(VideoMaker& maker)>& work, size_t most = 1,
+           bool shard_weights = false) {
     const ModelFileSource source(find_model_files({.model = folder_ / "model"}));
     run_worlds(2, [&](const std::shared_ptr<World>& world) {
       const bool leads = world->all().rank() == 0;
@@ -79,12 +77,10 @@ class VideoMakerOnRanks : public testing::Test {
       if (leads) {
         card.loras["on one host"] = (folder_ / "style.safetensors").string();
       }
-      std::vector<WorkRanks> by_videos;
-      for (const Mesh& mesh : meshes) {
-        by_videos.push_back(work_ranks(world, mesh, source.transformer_config().num_heads,
-                                       /*shard_weights=*/false));
-      }
-      VideoMaker maker(base_, card, source, {}, std::move(by_videos));
+      const MeshFields flags = {
+          .cfg_parallel = 1, .ssp = most == 1 ? 2 : 0, .shard_weights = shard_weights};
+      VideoMaker maker(base_, card, source, {},
+                       divide_work_by_videos(world, flags, source, {}, base_.generation, most));
       if (leads) {
         work(maker);
         maker.send({});
@@ -172,9 +168,9 @@ TEST_F(VideoMakerOnRanks, MakesTwoVideosAtATimeWhereTwoAreAskedFor) {
   }
   const auto work = [&](VideoMaker& maker) {
     const at::Tensor shared = make(maker, {videos[0]}).front();
-    EXPECT_EQ(maker.model().ranks().mesh, kMesh);
+    EXPECT_EQ(maker.model().ranks().mesh.data, 1);
     const auto two = make(maker, {videos[0], videos[1]});
-    EXPECT_EQ(maker.model().ranks().mesh, kTwoAtATime);
+    EXPECT_EQ(maker.model().ranks().mesh.data, 2);
     ASSERT_EQ(two.size(), 2u);
     const auto three = make(maker, videos);  // two by one rank, as a batch, and one by the other
     ASSERT_EQ(three.size(), 3u);
@@ -184,7 +180,8 @@ TEST_F(VideoMakerOnRanks, MakesTwoVideosAtATimeWhereTwoAreAskedFor) {
     }
     EXPECT_TRUE(torch::equal(make(maker, {videos[0]}).front(), shared));
   };
-  run(work, {kMesh, kTwoAtATime});
+  run(work, 2);
+  run(work, 2, /*shard_weights=*/true);
 }
 
 }  // namespace
