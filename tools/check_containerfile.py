@@ -27,7 +27,8 @@ SUITE = "bookworm"
 PORT = 18437
 # How this machine reaches the packages, which is no part of the recipe.
 OF_THE_HOST = ("etc/apt/sources.list", "etc/apt/sources.list.d", "etc/apt/apt.conf.d",
-               "etc/apt/trusted.gpg.d", "etc/resolv.conf", "etc/pip.conf")
+               "etc/apt/trusted.gpg.d", "etc/resolv.conf", "etc/pip.conf",
+               "usr/local/share/ca-certificates")
 
 
 def run(*command, **options):

@@ -87,17 +87,17 @@ void fields_from_json(Config& config, const nlohmann::json& json, const std::str
                        expected);
     }
   });
+  std::vector<std::string> others;
   for (const auto& [key, value] : json.items()) {
-    bool found = false;
-    for (const std::string& name : known) {
-      found = found || name == key;
+    if (std::ranges::find(known, key) == known.end()) {
+      others.push_back(key);
     }
-    if (!found) {
-      if (unknown == nullptr) {
-        throw InputError(origin + ": unknown key \"" + key + "\"");
-      }
-      unknown->push_back(key);
-    }
+  }
+  if (unknown == nullptr && !others.empty()) {
+    throw InputError(origin + ": unknown key \"" + others.front() + "\"");
+  }
+  if (unknown != nullptr) {
+    unknown->insert(unknown->end(), others.begin(), others.end());
   }
 }
 

@@ -55,7 +55,7 @@ struct Outlook {
 
 struct StoreLimits {
   int64_t queued = 64;
-  int64_t keep_seconds = 7 * 24 * 3600;   // after the end of a job; 0: for ever
+  int64_t keep_seconds = int64_t{7} * 24 * 3600;  // after the end of a job; 0: for ever
   int64_t disk_bytes = int64_t{1} << 40;  // of finished videos, above which none is accepted
   int64_t lease_ms = 10'000;
 };

@@ -145,7 +145,8 @@ void VideoApi::check_host(const HttpRequest& request) const {
 }
 
 std::string VideoApi::foreign_origin(const HttpRequest& request) const {
-  const std::string origin = request.header("origin"), host = request.header("host");
+  const std::string host = request.header("host");
+  std::string origin = request.header("origin");
   if (origin.empty() || origin == "http://" + host || origin == "https://" + host) {
     return "";
   }

@@ -113,6 +113,7 @@ void VideoMaker::make_together(const std::vector<VideoSettings>& videos,
   model_.ranks().world->meet();  // hosts may have other files
   const std::vector<GenerateConfig> configs = configs_of(videos);
   std::vector<VideoSample> samples;
+  samples.reserve(configs.size());
   for (const GenerateConfig& config : configs) {
     samples.push_back(config.samples().front());
   }
