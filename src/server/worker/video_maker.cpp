@@ -117,8 +117,9 @@ void VideoMaker::make_together(const std::vector<VideoSettings>& videos,
   for (const GenerateConfig& config : configs) {
     samples.push_back(config.samples().front());
   }
-  make_videos(model_, configs.front().generation, samples, receiver_of(configs), job,
-              std::ssize(samples));
+  const int64_t groups = model_.ranks().mesh.data;
+  const int64_t batch = (std::ssize(samples) + groups - 1) / groups;  // of the largest share
+  make_videos(model_, configs.front().generation, samples, receiver_of(configs), job, batch);
 }
 
 void VideoMaker::make(const std::vector<VideoSettings>& videos, const ReceiverOf& receiver_of,
