@@ -93,11 +93,10 @@ void fields_from_json(Config& config, const nlohmann::json& json, const std::str
       others.push_back(key);
     }
   }
-  if (unknown == nullptr && !others.empty()) {
-    throw InputError(origin + ": unknown key \"" + others.front() + "\"");
-  }
   if (unknown != nullptr) {
     unknown->insert(unknown->end(), others.begin(), others.end());
+  } else if (!others.empty()) {
+    throw InputError(origin + ": unknown key \"" + others.front() + "\"");
   }
 }
 

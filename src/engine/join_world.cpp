@@ -64,9 +64,8 @@ std::vector<WorkRanks> divide_work_by_videos(const std::shared_ptr<World>& world
                                              const MeshFields& flags, const ModelSource& source,
                                              const ComputeOptions& compute,
                                              const GenerationConfig& generation, size_t most) {
-  if (flags.data_parallel > 0 || world->all().alone()) {
-    const WorkRanks ranks = divide_work(world, flags, source, compute, generation, most);
-    return std::vector<WorkRanks>(most, ranks);
+  if (flags.data_parallel > 0) {
+    return {divide_work(world, flags, source, compute, generation, most)};
   }
   std::vector<WorkRanks> by_videos = {divide_work(world, flags, source, compute, generation, 1)};
   while (by_videos.size() < most) {

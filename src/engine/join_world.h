@@ -46,7 +46,7 @@ WorkRanks divide_work(std::shared_ptr<World> world, const MeshFields& flags,
 
 // The same for each number of videos from 1 to `most`: entry n - 1 divides n videos. Equal meshes
 // share their groups, and all entries the weights. If `flags` fix the number of videos at a time,
-// all entries are equal.
+// there is one entry, for any number.
 std::vector<WorkRanks> divide_work_by_videos(const std::shared_ptr<World>& world,
                                              const MeshFields& flags, const ModelSource& source,
                                              const ComputeOptions& compute,

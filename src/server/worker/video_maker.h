@@ -39,11 +39,11 @@ class VideoMaker {
   void check_ranks() const { model_.ranks().world->check(); }
 
   // Makes videos that differ in no more than prompt, seed and frames a second, as one batch, or as
-  // several where the ranks are divided into groups. Ends
-  // alike on all ranks, and is ready for the next videos then: with Cancelled, if the job's token
-  // on any rank said so, or with JobFailure, whatever else went wrong on any rank. `receiver_of` is
-  // called once, before anything is computed. Throws PeerError when a rank is lost, or failed alone
-  // in the middle of what the others computed with it.
+  // several where the ranks are divided into groups. Ends alike on all ranks, and is ready for the
+  // next videos then: with Cancelled, if the job's token on any rank said so, or with JobFailure,
+  // whatever else went wrong on any rank. `receiver_of` is called once, before anything is
+  // computed. Throws PeerError when a rank is lost, or failed alone in the middle of what the
+  // others computed with it.
   void make(const std::vector<VideoSettings>& videos, const ReceiverOf& receiver_of,
             const JobControl& job);
 
