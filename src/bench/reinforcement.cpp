@@ -107,13 +107,13 @@ class PolicyBench {
     const int64_t n = config_.update.train_batch_size;
     const PolicyTexts texts = policy_texts(model_, prompts_of(n), config_.rollout);
     const at::Tensor latent = noise(n).to(compute_.device);
-    const at::Tensor timestep = at::full({1}, 500.0, latent.options());
+    const NoiseTime time{.noise_level = 1, .timestep = at::full({1}, 1000.0, latent.options())};
     const double seconds = seconds_of(compute_.device, [&] {
       for (int64_t j = 0; j < objective_.trained_steps(); ++j) {
         if (config_.update.loss.kl_beta > 0) {
-          policy_.reference_velocity(latent, timestep, texts);
+          policy_.reference_velocity(latent, time, texts);
         }
-        const at::Tensor velocity = policy_.velocity(latent, timestep, texts);
+        const at::Tensor velocity = policy_.velocity(latent, time, texts);
         velocity.backward(at::ones_like(velocity));
       }
     });
@@ -125,8 +125,8 @@ class PolicyBench {
   void freeze_lora() {
     std::vector<LowRankChange> changes;
     for (const auto& [linear, change] : trainee_.lora.changes) {
-      changes.push_back(
-          {linear + ".weight", change.down.detach(), change.up.detach(), change.factor});
+      changes.push_back({linear + ".weight", change.down.detach(), change.up.detach(),
+                         change.factor, change.lowest_noise_level});
     }
     if (!changes.empty()) {
       model_.set_adapters(

@@ -113,6 +113,7 @@ Trainee train_lora(const LoraChoice& choice, const TransformerConfig& sizes, con
                    const ComputeOptions& compute, const TrainingRanks& ranks) {
   const Adapter adapter =
       load_adapter(choice.path, sizes, at::TensorOptions(compute.device).dtype(at::kFloat));
+  check_all_noise_levels(adapter, choice.path.string());
   WeightRanks frozen = ranks.weights(compute.dtype);
   frozen.linears.reset();
   Trainee trainee{load_transformer(files, compute, frozen)};

@@ -71,11 +71,12 @@ at::Tensor denoise(const VelocityFunction& predict, Sampler& sampler, const at::
   for (int64_t i = 0; i < sampler.steps(); ++i) {
     check();
     Span step(spans, SpanKind::kStep, "step", i + 1);
-    const at::Tensor velocity = predict(latent, timesteps.narrow(0, i, 1));
+    const double noise_level = sampler.schedule().sigmas[i].item<float>();
+    const at::Tensor velocity = predict(latent, timesteps.narrow(0, i, 1), noise_level);
     const at::Tensor before = latent;
     latent = sampler.step(i, before, velocity);
     if (watch) {
-      watch(i + 1, before - sampler.schedule().sigmas[i].item<float>() * velocity);
+      watch(i + 1, before - noise_level * velocity);
     }
     if (latent.is_cuda()) {
       torch::cuda::synchronize(latent.device().index());  // else steps would only be queued

@@ -49,9 +49,10 @@ at::Tensor predict_velocity(Transformer& transformer, const at::Tensor& latent,
                             const TokenTables& tables, const Execution& run,
                             const CancelCheck& check);
 
-// A velocity as predict_velocity() gives it. The result is valid until the next call.
-using VelocityFunction =
-    std::function<at::Tensor(const at::Tensor& latent, const at::Tensor& timestep)>;
+// A velocity as predict_velocity() gives it, at a noise level from 0 to 1 whose timestep is also on
+// the device. The result is valid until the next call.
+using VelocityFunction = std::function<at::Tensor(const at::Tensor& latent,
+                                                  const at::Tensor& timestep, double noise_level)>;
 // Called when `done` steps (1 to all) are done, with the clean latents that the last one points to,
 // latent - sigma * velocity, [B, 16, F, h, w] float32.
 using EstimateWatcher = std::function<void(int64_t done, const at::Tensor& estimate)>;

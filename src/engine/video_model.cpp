@@ -1,7 +1,7 @@
 #include "engine/video_model.h"
 
 #include <algorithm>
-#include <cstring>
+#include <bit>
 
 #include "core/error.h"
 #include "engine/memory.h"
@@ -59,12 +59,10 @@ void copy_into(const TextVectors& buffers, const TextVectors& text) {
 }
 
 // What a recording with this guidance depends on, besides the shape of the latent: the shapes of
-// the texts, and how the passes are combined.
-std::vector<int64_t> key_of(const Guidance& guidance) {
-  int64_t scale = 0;
-  static_assert(sizeof scale == sizeof guidance.scale);
-  std::memcpy(&scale, &guidance.scale, sizeof scale);
-  std::vector<int64_t> key = {scale, guidance.batched ? 1 : 0};
+// the texts, how the passes are combined, and which adapters act.
+std::vector<int64_t> key_of(const Guidance& guidance, double from) {
+  std::vector<int64_t> key = {std::bit_cast<int64_t>(guidance.scale), std::bit_cast<int64_t>(from),
+                              guidance.batched ? 1 : 0};
   for (const TextVectors* text : {&guidance.text, &guidance.negative_text}) {
     const bool there = !text->empty();
     const bool weighted = there && text->front().log_weight.defined();
@@ -204,7 +202,7 @@ at::Tensor VideoModel::sample(const std::vector<std::string>& prompts, const at:
                               const GenerationConfig& config, Sampler& sampler,
                               const JobControl& job, const EstimateWatcher& watch) {
   const torch::NoGradGuard no_grad;
-  const Execution run = transformer_->inference(job.spans);
+  Execution run = transformer_->inference(job.spans);
   const at::Tensor latent = noise.to(compute_.device, torch::kFloat32);
   const bool recorded = records(config, latent, job);
   std::optional<SideStream::Scope> on_stream;
@@ -229,11 +227,21 @@ at::Tensor VideoModel::sample(const std::vector<std::string>& prompts, const at:
     }
   };
   const TokenTables& tables = tables_.of(token_grid(latent));
-  Recording* const recording = recorded ? &recording_of(guidance) : nullptr;
-  const VelocityFunction velocity = [&](const at::Tensor& x, const at::Tensor& timestep) {
-    return recording != nullptr
-               ? (*recording->predict)({x, timestep}).clone()
-               : predict_velocity(transformer_, x, timestep, guidance, tables, run, between_passes);
+  const std::set<float> switches = switching_levels(transformer_);
+  std::optional<float> recorded_from;
+  Recording* recording = nullptr;
+  const VelocityFunction velocity = [&](const at::Tensor& x, const at::Tensor& timestep,
+                                        double noise_level) {
+    if (recorded) {
+      const float from = *std::prev(switches.upper_bound(static_cast<float>(noise_level)));
+      if (from != recorded_from) {
+        recording = &recording_of(guidance, from);
+        recorded_from = from;
+      }
+      return (*recording->predict)({x, timestep}).clone();
+    }
+    run.numerics.noise_level = noise_level;
+    return predict_velocity(transformer_, x, timestep, guidance, tables, run, between_passes);
   };
   return denoise(
       velocity, sampler, latent, job.progress, [&] { agree_to_go_on(job); }, watch, job.spans);
@@ -252,8 +260,8 @@ bool VideoModel::records(const GenerationConfig& config, const at::Tensor& noise
          !compute_.offload && ranks_.world->all().alone() && values <= kMostRecorded;
 }
 
-VideoModel::Recording& VideoModel::recording_of(const Guidance& guidance) {
-  const std::vector<int64_t> key = key_of(guidance);
+VideoModel::Recording& VideoModel::recording_of(const Guidance& guidance, double from) {
+  const std::vector<int64_t> key = key_of(guidance, from);
   const auto found = recordings_.find(key);
   if (found != recordings_.end()) {
     copy_into(found->second.guidance.text, guidance.text);
@@ -267,9 +275,11 @@ VideoModel::Recording& VideoModel::recording_of(const Guidance& guidance) {
   made.guidance = guidance;
   made.guidance.text = copy_of(guidance.text);
   made.guidance.negative_text = copy_of(guidance.negative_text);
-  const auto predict = [this, &made](const std::vector<at::Tensor>& inputs) {
+  Execution run = transformer_->inference();
+  run.numerics.noise_level = from;
+  const auto predict = [this, &made, run](const std::vector<at::Tensor>& inputs) {
     return predict_velocity(transformer_, inputs[0], inputs[1], made.guidance,
-                            tables_.of(token_grid(inputs[0])), transformer_->inference(),
+                            tables_.of(token_grid(inputs[0])), run,
                             /*check=*/[] {});  // a recording must not be broken off
   };
   made.predict = std::make_unique<RecordedFunction>(predict, /*record=*/true);

@@ -135,7 +135,8 @@ class VideoModel {
   };
   bool records(const GenerationConfig& config, const at::Tensor& noise,
                const JobControl& job) const;
-  Recording& recording_of(const Guidance& guidance);
+  // For adapters that act alike from noise level `from` on (switching_levels()).
+  Recording& recording_of(const Guidance& guidance, double from);
 
   const ModelSource& source_;
   ComputeOptions compute_;

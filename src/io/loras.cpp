@@ -1,5 +1,6 @@
 #include "io/loras.h"
 
+#include <algorithm>
 #include <iterator>
 #include <set>
 
@@ -58,6 +59,11 @@ void Loras::warn_of_remarks() const {
   }
 }
 
+bool Loras::need_the_noise_level() const {
+  return std::ranges::any_of(files_,
+                             [](const LoraFile& file) { return file.lowest_noise_level > 0; });
+}
+
 std::vector<LowRankChange> Loras::take_low_rank() {
   std::vector<LowRankChange> taken;
   for (auto entry = changes_.begin(); entry != changes_.end();) {
@@ -70,7 +76,8 @@ std::vector<LowRankChange> Loras::take_low_rank() {
       const auto copy = [&](const TensorRecord& record) {  // the file may be closed before it
         return floats(record, *file, content->name, at::kCPU).clone();
       };
-      taken.push_back({parameter, copy(*content->down), copy(content->values), factor});
+      taken.push_back({parameter, copy(*content->down), copy(content->values), factor,
+                       file->lowest_noise_level});
       return true;
     });
     entry = changes.empty() ? changes_.erase(entry) : std::next(entry);
@@ -83,6 +90,11 @@ void Loras::add_to(const std::string& parameter, int64_t first_row, const at::Te
   TORCH_CHECK(found != changes_.end(), parameter, " is not changed");
   const int64_t count = rows.size(0);
   for (const auto& [file, content, factor] : found->second) {
+    if (file->lowest_noise_level > 0) {
+      throw InputError(file->checkpoint.path() +
+                       ": acts at some noise levels alone (lowest_noise_level in its "
+                       "configuration), expected one for all levels where LoRAs are merged");
+    }
     const at::Tensor values =
         floats(content->values, *file, content->name, rows.device()).narrow(0, first_row, count);
     if (!content->down) {

@@ -12,9 +12,10 @@ namespace ospnext {
 
 // A change of low rank of a weight [out, in]: factor · up · down.
 struct LowRankChange {
-  std::string parameter;  // "blocks.0.self_attn.q.weight"
-  at::Tensor down, up;    // [r, in], [out, r] float32 on the CPU
-  double factor;          // strength · alpha / r
+  std::string parameter;          // "blocks.0.self_attn.q.weight"
+  at::Tensor down, up;            // [r, in], [out, r] float32 on the CPU
+  double factor;                  // strength · alpha / r
+  double lowest_noise_level = 0;  // LowRank
 };
 
 // The LoRAs of one model. An empty set changes nothing.
@@ -39,12 +40,16 @@ class Loras {
   // A parameter that is changed, or "" if there is none.
   std::string any_changed() const { return changes_.empty() ? "" : changes_.begin()->first; }
 
+  // Whether one of the LoRAs acts at some noise levels alone, so cannot be added to weights.
+  bool need_the_noise_level() const;
+
   // Whether a LoRA changes the parameter.
   bool change(const std::string& parameter) const { return changes_.contains(parameter); }
 
   // Adds the changes of all LoRAs in place to `rows`: rows first_row, first_row + 1, ... of a
   // parameter for which change() is true, in float32 on any device. Throws InputError for values
-  // of a LoRA that are not floating-point numbers, NaN or infinite.
+  // of a LoRA that are not floating-point numbers, NaN or infinite, and for a LoRA that acts at
+  // some noise levels alone.
   void add_to(const std::string& parameter, int64_t first_row, const at::Tensor& rows) const;
 
  private:

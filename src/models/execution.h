@@ -30,6 +30,9 @@ struct Numerics {
   at::ScalarType dtype = at::kFloat;  // of linears, attention and the residual stream
   Epilogue epilogue = Epilogue::kFused;
   Hif8Rounding hif8 = {};
+  // The latent's noise level sigma, from 0 to 1. Adapters with a higher lowest_noise_level do not
+  // take part.
+  double noise_level = 1;
 };
 
 class BlockRunner;

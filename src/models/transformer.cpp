@@ -110,7 +110,8 @@ TimeVectors TransformerImpl::embed_time(const at::Tensor& timestep, Epilogue epi
 at::Tensor TransformerImpl::forward(const at::Tensor& latent, const TextRows& text,
                                     const at::Tensor& timestep, const SequenceRanks& ranks) {
   CHECK_SHAPE(latent, -1, config_.in_dim, -1, -1, -1);
-  const Execution run{numerics_};
+  Execution run{numerics_};
+  run.numerics.noise_level = timestep.max().item<double>() / 1000;
   const TokenTables tables(config_, token_grid(latent), latent.device(), ranks);
   return forward(latent, embed_text(text, run), embed_time(timestep, numerics_.epilogue), tables,
                  run);

@@ -58,7 +58,7 @@ at::Tensor MlpImpl::forward(const Measured& in, const Execution& run, const Resi
   if (activation == Activation::kSilu) {
     return (*second)(at::silu(first->forward(input, numerics)), numerics, residual);
   }
-  if (second->on_fp8(numerics) && second->adapters.empty()) {  // the GELU is never stored
+  if (second->on_fp8(numerics) && !second->is_adapted(numerics)) {  // the GELU is never stored
     const at::Tensor hidden =
         first->forward(input, numerics, {.overwrite = run.overwrite});  // [B, L, hidden]
     const Measured measured{hidden, hif8::amax_of_samples(hidden, hif8::Of::kGelu)};

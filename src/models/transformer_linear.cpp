@@ -1,24 +1,30 @@
 #include "models/transformer_linear.h"
 
+#include <algorithm>
+
 #include "quant/hif8_tensors.h"
 
 namespace ospnext {
 namespace {
 
-// `down` of all adapters of a linear, one under the other, [sum of r, in] of `dtype`.
-at::Tensor joined_down(const std::vector<LowRank>& adapters, at::ScalarType dtype) {
+// `down` of the adapters of a linear that act, one under the other, [sum of r, in] of `dtype`.
+at::Tensor joined_down(const LinearImpl& linear, const Numerics& numerics, at::ScalarType dtype) {
   std::vector<at::Tensor> parts;
-  for (const LowRank& one : adapters) {
-    parts.push_back(one.down.to(dtype));
+  for (const LowRank& one : linear.adapters) {
+    if (one.acts(numerics)) {
+      parts.push_back(one.down.to(dtype));
+    }
   }
   return parts.size() == 1 ? parts[0] : at::cat(parts, 0);
 }
 
-// `up` of all adapters times their factors, side by side, [out, sum of r] of `dtype`.
-at::Tensor joined_up(const std::vector<LowRank>& adapters, at::ScalarType dtype) {
+// Their `up` times their factors, side by side, [out, sum of r] of `dtype`.
+at::Tensor joined_up(const LinearImpl& linear, const Numerics& numerics, at::ScalarType dtype) {
   std::vector<at::Tensor> parts;
-  for (const LowRank& one : adapters) {
-    parts.push_back(one.up.to(dtype) * one.factor);
+  for (const LowRank& one : linear.adapters) {
+    if (one.acts(numerics)) {
+      parts.push_back(one.up.to(dtype) * one.factor);
+    }
   }
   return parts.size() == 1 ? parts[0] : at::cat(parts, 1);
 }
@@ -43,6 +49,10 @@ LinearImpl::LinearImpl(int64_t in, int64_t out, at::TensorOptions options)
     : weight(register_parameter("weight", at::empty({out, in}, options))),
       bias(register_parameter("bias", at::empty({out}, options))) {}
 
+bool LinearImpl::is_adapted(const Numerics& numerics) const {
+  return std::ranges::any_of(adapters, [&](const LowRank& one) { return one.acts(numerics); });
+}
+
 LinearInput LinearImpl::prepare(const Measured& x, const Numerics& numerics) const {
   return prepare_shared(x, numerics, {this}).front();
 }
@@ -57,8 +67,8 @@ std::vector<LinearInput> prepare_shared(const Measured& x, const Numerics& numer
   std::vector<int64_t> ranks;
   for (const LinearImpl* linear : linears) {
     ranks.push_back(0);
-    if (!linear->adapters.empty()) {
-      downs.push_back(joined_down(linear->adapters, x.x.scalar_type()));
+    if (linear->is_adapted(numerics)) {
+      downs.push_back(joined_down(*linear, numerics, x.x.scalar_type()));
       ranks.back() = downs.back().size(0);
     }
   }
@@ -80,8 +90,8 @@ at::Tensor LinearImpl::forward(const LinearInput& in, const Numerics& numerics,
                                const Residual& residual) const {
   const auto dtype = in.x.scalar_type();
   Residual sum = residual;
-  if (!adapters.empty()) {
-    sum.x = linear(residual, in.reduced, joined_up(adapters, dtype), /*bias=*/{},
+  if (is_adapted(numerics)) {
+    sum.x = linear(residual, in.reduced, joined_up(*this, numerics, dtype), /*bias=*/{},
                    numerics.epilogue);  // [B, ..., out]
   }
   return hif8_scale ? hif8::linear(*in.rounded, weight, *hif8_scale, bias, numerics.epilogue, sum)
@@ -89,7 +99,7 @@ at::Tensor LinearImpl::forward(const LinearInput& in, const Numerics& numerics,
 }
 
 at::Tensor LinearImpl::forward_gelu(const LinearInput& in, const Execution& run) const {
-  if (hif8_scale || !adapters.empty()) {
+  if (hif8_scale || is_adapted(run.numerics)) {
     return at::gelu(forward(in, run.numerics, {.overwrite = run.overwrite}), "tanh");
   }
   const auto dtype = in.x.scalar_type();

@@ -26,14 +26,20 @@ struct Measured {
 struct LowRank {
   at::Tensor down, up;  // [r, in], [out, r] of any floating dtype; they may need gradients
   double factor = 1;    // strength · alpha / r
+  double lowest_noise_level = 0;  // it acts on latents with this much noise or more
+
+  // Levels are compared as float32 holds them, like those of a schedule.
+  bool acts(const Numerics& numerics) const {
+    return static_cast<float>(numerics.noise_level) >= static_cast<float>(lowest_noise_level);
+  }
 };
 
 // The input of linears that share it: rounded once where their weights are HiFloat8, and multiplied
-// once by the `down` of all their adapters.
+// once by the `down` of all their adapters that act.
 struct LinearInput {
   at::Tensor x;                        // [B, ..., in]
   std::optional<hif8::Input> rounded;  // of x, where weights are HiFloat8 codes
-  at::Tensor reduced = {};             // x · downᵀ [B, ..., sum of r], for linears with adapters
+  at::Tensor reduced = {};  // x · downᵀ [B, ..., sum of r], for linears whose adapters act
 };
 
 // x Wᵀ + b in x's dtype, plus the adapters' products; weight and bias are cast to it if needed. New
@@ -57,6 +63,8 @@ struct LinearImpl : torch::nn::Module {
     return forward(prepare(x, numerics), numerics, residual);
   }
 
+  // Whether an adapter takes part.
+  bool is_adapted(const Numerics& numerics) const;
   // Whether the product runs on FP8 tensor cores, which need the amax of the input.
   bool on_fp8(const Numerics& numerics) const {
     return hif8_scale.has_value() && numerics.hif8.tensor_cores();

@@ -1,5 +1,7 @@
 #include "packages/load_adapter.h"
 
+#include <algorithm>
+
 #include "core/error.h"
 #include "packages/part_layouts.h"
 
@@ -26,7 +28,7 @@ Adapter make_adapter(const std::vector<LowRankChange>& changes, at::TensorOption
   for (const LowRankChange& change : changes) {
     const std::string linear = change.parameter.substr(0, change.parameter.size() - kWeight.size());
     const at::Tensor down = placed(change.down), up = placed(change.up);
-    adapter.changes.emplace(linear, LowRank{down, up, change.factor});
+    adapter.changes.emplace(linear, LowRank{down, up, change.factor, change.lowest_noise_level});
   }
   return adapter;
 }
@@ -38,8 +40,8 @@ Adapter Adapter::on(at::Device device) const {
         .view(matrix.sizes());  // matrix's shape
   };
   for (const auto& [linear, change] : changes) {
-    moved.changes.emplace(linear,
-                          LowRank{same_place(change.down), same_place(change.up), change.factor});
+    moved.changes.emplace(linear, LowRank{same_place(change.down), same_place(change.up),
+                                          change.factor, change.lowest_noise_level});
   }
   return moved;
 }
@@ -62,6 +64,33 @@ Adapter load_adapter(const std::filesystem::path& file, const TransformerConfig&
   return adapter;
 }
 
+double lowest_noise_level(const Adapter& adapter) {
+  double level = 0;
+  for (const auto& [name, change] : adapter.changes) {
+    level = std::max(level, change.lowest_noise_level);
+  }
+  return level;
+}
+
+void check_all_noise_levels(const Adapter& adapter, const std::string& what) {
+  if (const double level = lowest_noise_level(adapter); level > 0) {
+    throw InputError(what + ": acts at noise levels from " + std::to_string(level) +
+                     " on alone, expected a LoRA for all levels");
+  }
+}
+
+std::set<float> switching_levels(Transformer& transformer) {
+  std::set<float> levels = {0};
+  for (const auto& item : transformer->named_modules("", /*include_self=*/false)) {
+    if (const auto* linear = item.value()->as<LinearImpl>()) {
+      for (const LowRank& one : linear->adapters) {
+        levels.insert(static_cast<float>(one.lowest_noise_level));
+      }
+    }
+  }
+  return levels;
+}
+
 void set_adapters(Transformer& transformer, const AdapterChoices& adapters) {
   std::map<std::string, LinearImpl*> linears;
   for (const auto& item : transformer->named_modules("", /*include_self=*/false)) {
@@ -74,7 +103,8 @@ void set_adapters(Transformer& transformer, const AdapterChoices& adapters) {
     for (const auto& [name, change] : adapter->changes) {
       const auto found = linears.find(name);
       TORCH_CHECK(found != linears.end(), "adapter: the transformer has no linear ", name);
-      found->second->adapters.push_back({change.down, change.up, change.factor * strength});
+      found->second->adapters.push_back(
+          {change.down, change.up, change.factor * strength, change.lowest_noise_level});
     }
   }
 }

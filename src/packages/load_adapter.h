@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <map>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -36,10 +37,17 @@ Adapter load_adapter(const std::filesystem::path& file, const TransformerConfig&
 // Puts changes of low rank into an adapter.
 Adapter make_adapter(const std::vector<LowRankChange>& changes, at::TensorOptions options);
 
+// The largest lowest_noise_level of its changes; 0: it acts at all noise levels.
+double lowest_noise_level(const Adapter& adapter);
+// Throws InputError that begins with `what` for an adapter that does not act at all noise levels.
+void check_all_noise_levels(const Adapter& adapter, const std::string& what);
+
 // Adapters to compute with, and their strengths.
 using AdapterChoices = std::vector<std::pair<const Adapter*, double>>;
 // Makes the linears of the transformer use these adapters and no others. Their tensors are on its
 // device. A linear that an adapter changes and that is not there fails a TORCH_CHECK.
 void set_adapters(Transformer& transformer, const AdapterChoices& adapters);
+// The noise levels from which on other adapters act, and 0: from one to the next, all act alike.
+std::set<float> switching_levels(Transformer& transformer);
 
 }  // namespace ospnext

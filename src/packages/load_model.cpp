@@ -194,8 +194,9 @@ EmptyTransformer empty_transformer(const TransformerConfig& config, const Comput
   return {transformer, targets};
 }
 
-bool is_live(LoraMode mode, const Hif8Rounding& rounding) {
-  return mode == LoraMode::kLive || (mode == LoraMode::kAuto && rounding.linears);
+bool is_live(LoraMode mode, const Hif8Rounding& rounding, const Loras& loras) {
+  return mode == LoraMode::kLive ||
+         (mode == LoraMode::kAuto && (rounding.linears || loras.need_the_noise_level()));
 }
 
 }  // namespace
@@ -316,8 +317,9 @@ Transformer load_transformer(const PartFiles& files, const ComputeOptions& compu
   loras.warn_of_remarks();
   const TransformerConfig config = read_transformer_config(files);
   const Hif8Rounding rounding = rounding_of(config, compute, checkpoint.path());
-  const std::vector<LowRankChange> live =
-      is_live(files.lora_mode, rounding) ? loras.take_low_rank() : std::vector<LowRankChange>();
+  const std::vector<LowRankChange> live = is_live(files.lora_mode, rounding, loras)
+                                              ? loras.take_low_rank()
+                                              : std::vector<LowRankChange>();
   auto [transformer, targets] = empty_transformer(config, compute, rounding.tensor_cores(), ranks);
   const auto sources = hif8::decoded_sources(checkpoint, transformer_keys(checkpoint));
   std::map<std::string, float> scales;

@@ -86,21 +86,25 @@ json peft_config(const Adapter& adapter, const TensorShapes& shapes) {
       alphas[layer] = alpha_of(change);
     }
   }
-  return {{"peft_type", "LORA"},
-          {"base_model_name_or_path", nullptr},
-          {"task_type", nullptr},
-          {"inference_mode", true},
-          {"r", rank},
-          {"lora_alpha", alpha},
-          {"rank_pattern", ranks},
-          {"alpha_pattern", alphas},
-          {"target_modules", target_modules(adapter, shapes)},
-          {"bias", "none"},
-          {"fan_in_fan_out", false},
-          {"init_lora_weights", true},
-          {"lora_dropout", 0.0},
-          {"use_dora", false},
-          {"use_rslora", false}};
+  json config = {{"peft_type", "LORA"},
+                 {"base_model_name_or_path", nullptr},
+                 {"task_type", nullptr},
+                 {"inference_mode", true},
+                 {"r", rank},
+                 {"lora_alpha", alpha},
+                 {"rank_pattern", ranks},
+                 {"alpha_pattern", alphas},
+                 {"target_modules", target_modules(adapter, shapes)},
+                 {"bias", "none"},
+                 {"fan_in_fan_out", false},
+                 {"init_lora_weights", true},
+                 {"lora_dropout", 0.0},
+                 {"use_dora", false},
+                 {"use_rslora", false}};
+  if (const double level = lowest_noise_level(adapter); level > 0) {
+    config["lowest_noise_level"] = level;
+  }
+  return config;
 }
 
 void write_peft_folder(const std::filesystem::path& folder, const TensorOutputs& tensors,

@@ -24,6 +24,7 @@ std::vector<std::pair<std::string, at::Tensor>> peft_tensors(const Adapter& adap
 // PEFT's configuration for an adapter of a transformer with these shapes: the rank and the alpha
 // that most layers have, and rank_pattern and alpha_pattern for the others. alpha is factor · r.
 // Names in target_modules are endings ("self_attn.q") where PEFT then finds no further layers.
+// lowest_noise_level, which PEFT does not have, is there where it is above 0.
 // Source: LoraConfig in peft tuners/lora/config.py.
 nlohmann::json peft_config(const Adapter& adapter, const TensorShapes& shapes);
 

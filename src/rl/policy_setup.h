@@ -23,7 +23,7 @@ struct PolicyTrainee {
 };
 
 // The transformer of `source`, and of `config` what is trained of it. Throws as the source and
-// initial_adapter() do.
+// initial_adapter() do, and InputError for a LoRA that does not act in each step that is trained.
 PolicyTrainee initial_trainee(const RlConfig& config, const ModelSource& source,
                               ComputeOptions compute, const TrainingRanks& ranks);
 

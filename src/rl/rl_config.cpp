@@ -52,6 +52,12 @@ void RlConfig::check_method() const {
   static_cast<void>(sde_rule());
   check_update(update);
   trained_lora().check();
+  check_range("`lowest_noise_level`", lowest_noise_level, 0.0, 1.0);
+  if (lowest_noise_level > 0 && (!lora.active() || !lora.initial_lora.empty())) {
+    throw InputError(std::string("`lowest_noise_level`: found ") +
+                     (lora.active() ? "with `initial_lora`, which has its own" : "without a LoRA") +
+                     ", expected with a new LoRA (`lora_rank`)");
+  }
   checkpointing.parse();
   world.check();
 }

@@ -32,7 +32,8 @@ struct RolloutConfig {
   double guidance_scale = 5.0;
   std::string negative_prompt = kWanNegativePrompt;
   bool guidance_in_update = true;
-  int64_t sample_batch_size = 4;  // videos made together, on each part of the mesh
+  bool negative_gradients = false;  // PolicyTexts::both_gradients
+  int64_t sample_batch_size = 4;    // videos made together, on each part of the mesh
   int64_t batches_per_epoch = 4;
   int64_t group_size = 4;      // videos of a prompt
   int64_t group_rollouts = 1;  // rollouts of each batch
@@ -52,6 +53,8 @@ struct RolloutConfig {
     field("guidance_scale", guidance_scale, "strength of the prompt; up to 1: no guidance");
     field("negative_prompt", negative_prompt, "what the videos should not show");
     field("guidance_in_update", guidance_in_update, "use guidance in the updates, too");
+    field("negative_gradients", negative_gradients,
+          "let the pass with the negative prompt have gradients, too; in OSP-Next it has none");
     field("sample_batch_size", sample_batch_size,
           "videos that a part of the mesh makes at the same time");
     field("batches_per_epoch", batches_per_epoch, "such batches in an epoch");
@@ -125,6 +128,8 @@ struct RlConfig {
   UpdateConfig update;
   // Without a LoRA, all weights are trained.
   LoraTrainingFields lora{.lora_rank = 32, .lora_alpha = 64, .initial_lora = {}};
+  // The LoRA acts on latents with this much noise or more; of `initial_lora`, its own is taken.
+  double lowest_noise_level = 0;
   std::vector<std::string> reward;
   std::vector<std::string> watch;
   std::vector<std::string> guard;
@@ -164,6 +169,8 @@ struct RlConfig {
     rollout.visit(field);
     update.visit(field);
     lora.visit(field);
+    field("lowest_noise_level", lowest_noise_level,
+          "the LoRA acts on latents with this noise level (0 to 1) or a higher one; 0: on all");
     field("reward", reward, reward_help().c_str());
     field("watch", watch, "rewards that are logged, but not trained on; named as `reward`");
     scoring.visit(field);

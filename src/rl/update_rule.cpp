@@ -23,10 +23,11 @@ at::Tensor of_each(const EpochRollouts& epoch, const Update& update, const Of& o
   return at::stack(tensors);
 }
 
-// Of step i of the rollouts: [1] float32.
-at::Tensor timestep(const EpochRollouts& epoch, int64_t i) {
-  return epoch.plan.schedule.timesteps.narrow(0, i, 1).to(epoch.rollouts.front().clean.device(),
-                                                          at::kFloat);
+// Of step i of the rollouts.
+NoiseTime time_of(const EpochRollouts& epoch, int64_t i) {
+  const at::Device device = epoch.rollouts.front().clean.device();
+  return {.noise_level = epoch.plan.sigma(i),
+          .timestep = epoch.plan.schedule.timesteps.narrow(0, i, 1).to(device, at::kFloat)};
 }
 
 // Clipped ratios of the probabilities of the steps with noise.
@@ -58,7 +59,7 @@ class RatioRule final : public UpdateRule {
       const int64_t i = epoch.noisy.begin + j;
       const at::Tensor latent = latents(epoch, update, j);
       const SdeStep step = epoch.plan.noisy_step(
-          i, latent, policy_.fixed_velocity(latent, timestep(epoch, i), words));
+          i, latent, policy_.fixed_velocity(latent, time_of(epoch, i), words));
       steps.push_back(log_density(step, latents(epoch, update, j + 1)));
     }
     return at::stack(steps);
@@ -83,7 +84,7 @@ class RatioRule final : public UpdateRule {
     const at::Tensor latent = latents(epoch, update, j);
     const at::Tensor next = latents(epoch, update, j + 1);
     const int64_t i = epoch.noisy.begin + j;
-    const at::Tensor time = timestep(epoch, i);
+    const NoiseTime time = time_of(epoch, i);
     ReferencedMeans means;
     if (config_.update.loss.kl_beta > 0) {
       const SdeStep reference =
@@ -129,7 +130,7 @@ class ForwardRule final : public UpdateRule {
     std::vector<at::Tensor> velocities;
     for (int64_t j = 0; j < terms(epoch); ++j) {
       velocities.push_back(
-          policy_.fixed_velocity(noised(epoch, update, j).noised, timestep(epoch, j), words));
+          policy_.fixed_velocity(noised(epoch, update, j).noised, time_of(epoch, j), words));
     }
     return at::stack(velocities);
   }
@@ -137,7 +138,7 @@ class ForwardRule final : public UpdateRule {
   UpdateTerm term(const EpochRollouts& epoch, const Update& update, const PolicyTexts& texts,
                   int64_t j) override {
     const NoisedVideos videos = noised(epoch, update, j);
-    const at::Tensor time = timestep(epoch, j);
+    const NoiseTime time = time_of(epoch, j);
     const UpdateConfig& settings = config_.update;
     ForwardVelocities velocities;
     if (settings.loss.kl_beta > 0) {
@@ -181,6 +182,17 @@ class ForwardRule final : public UpdateRule {
 };
 
 }  // namespace
+
+int64_t last_trained_step(const RlConfig& config) {
+  const SdeWindowConfig& window = config.rollout.window;
+  const int64_t steps = config.rollout.steps;
+  if (window.algorithm == "nft") {
+    return trained_of(steps, config.update.timestep_fraction) - 1;
+  }
+  const bool moves =
+      window.algorithm == "mix" && (window.window == "random" || window.window_stride > 0);
+  return moves ? steps - 3 : trained_of(window.sde_steps, config.update.timestep_fraction) - 1;
+}
 
 std::unique_ptr<UpdateRule> make_update_rule(const RlConfig& config, Policy& policy) {
   if (config.rollout.window.algorithm == "nft") {

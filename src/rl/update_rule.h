@@ -55,6 +55,9 @@ class UpdateRule {
   virtual const char* distance_name() const = 0;
 };
 
+// The last step of a rollout, counted from 0, that an update may train in any epoch.
+int64_t last_trained_step(const RlConfig& config);
+
 // The rule of the configuration's algorithm. Both must outlive the result.
 //   osp, mix  a term for each trained step with noise: policy_loss() (rl/policy_loss.h)
 //   nft       a term for each trained level of the rollout, from the noisiest on: forward_loss()

@@ -100,6 +100,7 @@ Trainees lora_trainees(const FlowTrainingConfig& config, at::Device device,
   load_text_encoder_of(config, files, frozen, trainees);
   trainees.transformer->set_numerics(training_numerics(precision));
   trainees.lora = initial_adapter(config.lora, trainees.transformer->config(), config.seed, device);
+  check_all_noise_levels(trainees.lora, "`initial_lora`");
   set_adapters(trainees.transformer, {{&trainees.lora, 1.0}});
   return trainees;
 }

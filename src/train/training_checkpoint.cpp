@@ -76,8 +76,8 @@ void check_same(const StoredCheckpoint& stored, const TrainedParameters& paramet
   }
   if (!stored.model().is_null() && stored.model() != parameters.model()) {
     throw InputError(where +
-                     "the sizes of its models, or the ranks and alphas of its LoRA, are not those "
-                     "of this training");
+                     "the sizes of its models, or the ranks, alphas and noise levels of its LoRA, "
+                     "are not those of this training");
   }
 }
 

@@ -86,6 +86,43 @@ TEST_F(LoraFlag, ThatHasNoAlphaIsSaidToHaveNoneOnce) {
   EXPECT_EQ(nlohmann::json::parse(inspected.out)["remarks"], nlohmann::json({remark}));
 }
 
+// The velocity is that of timestep 500.
+TEST_F(LoraFlag, MayActAtSomeNoiseLevelsAlone) {
+  const auto adapter = [&](const std::string& config) {
+    std::filesystem::create_directories(folder_ / "noisy");
+    save_safetensors(path("noisy/adapter_model.safetensors"),
+                     {{"base_model.model.blocks.0.self_attn.v.lora_A.weight", down_},
+                      {"base_model.model.blocks.0.self_attn.v.lora_B.weight", up_}});
+    write_file(folder_ / "noisy/adapter_config.json", "{\"lora_alpha\": 4" + config + "}");
+    return path("noisy");
+  };
+  const auto with = [&](const std::string& config, const char* mode) {
+    return velocity({"--model", path("model"), "--lora", adapter(config), "--lora-mode", mode});
+  };
+  const at::Tensor plain = velocity({"--model", path("model")}), live = with("", "live");
+  EXPECT_GT(relative_l2(live, plain), 1e-3);
+  for (const char* mode : {"auto", "live"}) {
+    EXPECT_TRUE(at::equal(with(", \"lowest_noise_level\": 0.51", mode), plain)) << mode;
+    EXPECT_TRUE(at::equal(with(", \"lowest_noise_level\": 0.5", mode), live)) << mode;
+  }
+  const std::string lora = adapter(", \"lowest_noise_level\": 0.5");
+  const std::string message = path("noisy/adapter_model.safetensors") +
+                              ": acts at some noise levels alone (lowest_noise_level in its "
+                              "configuration), expected one for all levels where LoRAs are merged";
+  const Arguments merged = {"--model", path("model"), "--lora", lora, "--lora-mode", "merge"};
+  std::filesystem::remove(folder_ / "out.safetensors");
+  EXPECT_TRUE(refuses(denoise(merged), message));
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "out.safetensors"));
+  Arguments generate = {"generate", "--prompt", "a",        "--steps",     "1",
+                        "--device", "cpu",      "--output", path("%d.png")};
+  generate.insert(generate.end(), merged.begin(), merged.end());
+  EXPECT_TRUE(refuses(run_here(generate), message));
+  EXPECT_TRUE(refuses(run_here({"merge-lora", "--model", path("model"), "--output", path("merged"),
+                                "--lora", lora}),
+                      message));
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "merged"));
+}
+
 TEST_F(LoraFlag, Refusals) {
   const auto refused = [&](const std::string& lora, const std::string& message) {
     EXPECT_TRUE(refuses(denoise({"--model", path("model"), "--lora", lora}), message));

@@ -278,6 +278,13 @@ TEST_F(StageGradients, RefusesBadFlags) {
                    {{"base_model.model.blocks.7.ffn.0.lora_A.weight", torch::ones({1, 24})},
                     {"base_model.model.blocks.7.ffn.0.lora_B.weight", torch::ones({40, 1})}});
   refused("fit no layer of the transformer", {"--lora", path("other.safetensors")});
+  save_safetensors(path("adapter/adapter_model.safetensors"),
+                   {{"base_model.model.blocks.0.ffn.0.lora_A.weight", torch::ones({1, 24})},
+                    {"base_model.model.blocks.0.ffn.0.lora_B.weight", torch::ones({40, 1})}});
+  write_file(folder_ / "adapter/adapter_config.json",
+             R"({"lora_alpha": 1, "lowest_noise_level": 0.9})");
+  refused(adapter + ": acts at noise levels from 0.900000 on alone, expected a LoRA for all levels",
+          {"--lora", adapter});
 }
 
 TEST_F(StageGradients, OnAnyMeshAreThoseOfTheReferences) {

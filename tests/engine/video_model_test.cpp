@@ -5,8 +5,10 @@
 
 #include <fstream>
 
+#include "core/torch/random.h"
 #include "engine/jobs.h"
 #include "engine/memory.h"
+#include "support/on_device.h"
 
 namespace ospnext {
 namespace {
@@ -50,6 +52,64 @@ TEST(VideoModel, WithOffloadedWeightsMakesTheSameVideos) {
   const VideoJob with_adapter = it.jobs()[1], cancelled = it.jobs()[3];
   EXPECT_FALSE(it.run(offloaded, cancelled).defined());
   EXPECT_TRUE(torch::equal(it.run(offloaded, with_adapter), it.run(resident, with_adapter)));
+}
+
+class VideoModelOnDevice : public OnDevice {};
+INSTANTIATE_ON_DEVICES(VideoModelOnDevice);
+
+// Adapters "a", from a noise level on, and "b" equal those that are changed by hand between steps.
+TEST_P(VideoModelOnDevice, AdaptersActFromTheirLowestNoiseLevelOn) {
+  const torch::NoGradGuard no_grad;
+  const OpenModelJobs it;
+  const ModelFileSource source = it.source();
+  const ComputeOptions compute{.device = at::Device(GetParam(), GetParam() == at::kCUDA ? 0 : -1)};
+  VideoModel model(source, compute);
+  model.load_transformer();
+  model.load_text_encoder();
+  Progress progress(nullptr, false);
+  const CancellationToken cancel;
+  const JobControl job{progress, cancel};
+  model.embed({"a red ball", ""}, job);
+  Transformer by_hand = source.transformer(compute);
+  const auto adapter = [&](const std::string& layer, double level) {
+    const at::Generator generator = seeded_generator(3, layer);
+    return std::make_shared<const Adapter>(
+        make_adapter({{layer + ".weight", at::randn({4, 128}, generator) * 0.2,
+                       at::randn({128, 4}, generator) * 0.2, 1.0, level}},
+                     compute.device));
+  };
+  const auto a = adapter("blocks.0.self_attn.q", 0), b = adapter("blocks.3.cross_attn.o", 0);
+  const at::Tensor noise = at::randn({1, 16, 2, 4, 6}, seeded_generator(3, "noise"));
+  const auto expected = [&](const GenerationConfig& config, double lowest) {
+    const GuidingTexts texts{.prompts = {model.text_rows("a red ball")},
+                             .negative = model.text_rows(""),
+                             .scale = config.guidance_scale};
+    const Execution run = by_hand->inference();
+    const Guidance guidance = guide(by_hand, texts, run);
+    const TokenTables tables(by_hand->config(), token_grid(noise), compute.device);
+    const VelocityFunction velocity = [&](const at::Tensor& x, const at::Tensor& time, double s) {
+      set_adapters(by_hand, s >= lowest ? AdapterChoices{{a.get(), 1.0}, {b.get(), 0.5}}
+                                        : AdapterChoices{{b.get(), 0.5}});
+      return predict_velocity(by_hand, x, time, guidance, tables, run, [] {});
+    };
+    return denoise(velocity, *config.sampler(), noise.to(compute.device), progress, [] {});
+  };
+  GenerationConfig config;
+  config.negative_prompt = "";
+  config.sigmas = {1, 0.75, 0.5, 0.25};
+  config.steps = 4;
+  std::vector<at::Tensor> seen;
+  for (const double lowest : {1.0, 0.75, 0.4, 0.0}) {  // in 1, 2, 3 and 4 steps
+    model.set_adapters({{adapter("blocks.0.self_attn.q", lowest), 1.0}, {b, 0.5}});
+    for (int again = 0; again < 2; ++again) {
+      const at::Tensor found = model.sample({"a red ball"}, noise, config, job);
+      EXPECT_TRUE(at::equal(found, expected(config, lowest))) << lowest << ", run " << again;
+      seen.push_back(found);
+    }
+  }
+  for (size_t i = 2; i < seen.size(); i += 2) {
+    EXPECT_GT(relative_l2(seen[i], seen[i - 2]), 1e-4) << i;
+  }
 }
 
 TEST(VideoModel, MemoryIsFlatFromJobToJob) {

@@ -298,6 +298,21 @@ TEST_F(BrokenLoras, AdapterConfigs) {
             std::string::npos);
 }
 
+TEST_F(BrokenLoras, ThatActAtSomeNoiseLevelsAreNotMerged) {
+  save_safetensors(folder_ / "adapter_model.safetensors", good());
+  write_file(folder_ / "adapter_config.json", R"({"r": 2, "lowest_noise_level": 0.9})");
+  EXPECT_EQ(refusal_of(folder_.path()),
+            (folder_ / "adapter_model.safetensors").string() +
+                ": acts at some noise levels alone (lowest_noise_level in its configuration), "
+                "expected one for all levels where LoRAs are merged");
+  Loras loras({{folder_.path(), 0.5}});
+  EXPECT_TRUE(loras.need_the_noise_level());
+  EXPECT_EQ(loras.take_low_rank().at(0).lowest_noise_level, 0.9);
+  write_file(folder_ / "adapter_config.json", R"({"r": 2, "lowest_noise_level": 0})");
+  EXPECT_EQ(refusal_of(folder_.path()), "");
+  EXPECT_FALSE(Loras({{folder_.path(), 1.0}}).need_the_noise_level());
+}
+
 TEST(LoraChoices, AreAFileAndAStrength) {
   const auto expect = [](const std::string& text, const std::string& path, double strength) {
     const LoraChoice choice = parse_lora_choice(text);

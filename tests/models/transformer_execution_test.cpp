@@ -2,7 +2,10 @@
 // whole, and adapters are the sum that they stand for.
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "core/torch/random.h"
+#include "io/readers/lora_keys.h"
 #include "models/rope.h"
 #include "models/transformer_hif8.h"
 #include "quant/hif8_linear.h"
@@ -170,6 +173,116 @@ TEST_P(TransformerExecution, SeveralAdaptersAreSummed) {
     }
   }
   EXPECT_LE(relative_l2(model->forward(in.latent, in.text, in.timestep), expected), 1e-5);
+}
+
+// The linears whose adapters may depend on the noise level.
+std::vector<LinearImpl*> noisy_linears(Transformer& model) {
+  std::vector<LinearImpl*> linears;
+  for (const auto& item : model->named_modules("", /*include_self=*/false)) {
+    auto* linear = item.value()->as<LinearImpl>();
+    if (linear != nullptr && depends_on_noise(item.key() + ".weight")) {
+      linears.push_back(linear);
+    }
+  }
+  return linears;
+}
+
+// Expects that an adapter with a lowest noise level is none below it and a plain one from it on.
+void expect_switched_adapters(Transformer& model, const Inputs& in) {
+  const torch::NoGradGuard no_grad;
+  constexpr double kLevel = 0.5;
+  const TokenTables tables(model->config(), token_grid(in.latent), in.latent.device());
+  const auto velocity = [&](double level, const std::vector<std::vector<LowRank>>& adapters) {
+    const std::vector<LinearImpl*> linears = noisy_linears(model);
+    for (size_t i = 0; i < linears.size(); ++i) {
+      linears[i]->adapters.clear();
+      for (const auto& one : adapters) {
+        linears[i]->adapters.push_back(one[i]);
+      }
+    }
+    Execution run = model->inference();
+    run.numerics.noise_level = level;
+    return model->forward(in.latent, model->embed_text(in.text, run),
+                          model->embed_time(in.timestep, run.numerics.epilogue), tables, run);
+  };
+  std::vector<LowRank> plain, switched, other;  // by linear
+  add_adapters(model, /*trainable=*/false);
+  for (const LinearImpl* linear : noisy_linears(model)) {
+    plain.push_back(linear->adapters.front());
+    switched.push_back(plain.back());
+    switched.back().lowest_noise_level = kLevel;
+    other.push_back(plain.back());
+    other.back().down = other.back().down.flip(1).narrow(0, 0, 3);  // [3, in]
+    other.back().up = other.back().up.flip(0).narrow(1, 0, 3);      // [out, 3]
+  }
+  for (const auto& item : model->named_modules("", /*include_self=*/false)) {
+    if (auto* linear = item.value()->as<LinearImpl>()) {
+      linear->adapters.clear();
+    }
+  }
+  const double below = std::nextafter(static_cast<float>(kLevel), 0.0F);
+  const at::Tensor without = velocity(1, {}), with = velocity(1, {plain});
+  const at::Tensor of_other = velocity(1, {other}), of_both = velocity(1, {other, plain});
+  EXPECT_GT(relative_l2(with, without), 0.01);
+  EXPECT_GT(relative_l2(of_both, of_other), 0.01);
+  EXPECT_TRUE(at::equal(velocity(below, {switched}), without));
+  EXPECT_TRUE(at::equal(velocity(kLevel, {switched}), with));
+  EXPECT_TRUE(at::equal(velocity(1, {switched}), with));
+  EXPECT_TRUE(at::equal(velocity(below, {switched, other}), of_other));
+  EXPECT_TRUE(at::equal(velocity(below, {other, switched}), of_other));
+  EXPECT_TRUE(at::equal(velocity(kLevel, {other, switched}), of_both));
+}
+
+TEST_P(TransformerExecution, AdaptersActFromTheirLowestNoiseLevelOn) {
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+    for (const Epilogue epilogue : {Epilogue::kFused, Epilogue::kSeparate}) {
+      for (const bool hif8 : {false, true}) {
+        SCOPED_TRACE(name_of({"full", dtype, epilogue, hif8, true}));
+        Transformer model = random_transformer(config_of("full"), 3);
+        model->to(device());
+        model->set_numerics({.dtype = dtype, .epilogue = epilogue});
+        if (hif8) {
+          round_to_hif8(model, {.linears = true, .attention = true});
+        }
+        expect_switched_adapters(model, Inputs(device()));
+      }
+    }
+  }
+}
+
+TEST(TransformerOnFp8TensorCores, AdaptersActFromTheirLowestNoiseLevelOn) {
+  if (!torch::cuda::is_available() || !hif8::has_fp8_tensor_cores(at::kCUDA)) {
+    GTEST_SKIP() << "no GPU with FP8 tensor cores";
+  }
+  TransformerConfig config = config_of("full");
+  config.num_heads = config.dim / 128;  // heads of the Hopper kernel
+  Transformer model = random_transformer(config, 3);
+  model->to(at::kCUDA);
+  model->set_numerics({.dtype = at::kBFloat16});
+  round_to_hif8(model,
+                {.linears = true, .attention = true, .products = hif8::Products::kTensorCores});
+  expect_switched_adapters(model, Inputs(at::kCUDA));
+}
+
+// forward() in one call takes the highest level of the batch.
+TEST(TransformerForward, TakesTheNoiseLevelFromTheTimesteps) {
+  const torch::NoGradGuard no_grad;
+  const Inputs in(at::kCPU);
+  Transformer model = random_transformer(config_of("full"), 3);
+  const auto velocity = [&](double lowest, bool adapted) {
+    for (LinearImpl* linear : noisy_linears(model)) {
+      linear->adapters.clear();
+      if (adapted) {
+        const auto& weight = linear->weight;
+        linear->adapters = {
+            {draw({2, weight.size(1)}, "down") * 0.1, draw({weight.size(0), 2}, "up"), 1, lowest}};
+      }
+    }
+    return model->forward(in.latent, in.text, in.timestep);  // of 900 and 200
+  };
+  EXPECT_TRUE(at::equal(velocity(0.91, true), velocity(0, false)));
+  EXPECT_TRUE(at::equal(velocity(0.9, true), velocity(0, true)));
+  EXPECT_GT(relative_l2(velocity(0, true), velocity(0, false)), 1e-3);
 }
 
 // A sparse model on the CPU and what a pass of it takes.

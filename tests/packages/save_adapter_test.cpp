@@ -82,6 +82,25 @@ TEST(SaveAdapter, WritesTheFilesThatPeftRead) {
   }
 }
 
+TEST(SaveAdapter, KeepsTheLowestNoiseLevel) {
+  const TransformerConfig sizes = tiny_transformer_config();
+  const LowRankChange change{.parameter = "blocks.0.ffn.0.weight",
+                             .down = at::ones({1, sizes.dim}),
+                             .up = at::ones({sizes.ffn_dim, 1}),
+                             .factor = 0.5};
+  for (const double level : {0.0, 0.9}) {
+    LowRankChange one = change;
+    one.lowest_noise_level = level;
+    const TemporaryFolder folder;
+    write(folder.path(), make_adapter({one}, at::kFloat), sizes);
+    EXPECT_EQ(read_json_file(folder / "adapter_config.json").contains("lowest_noise_level"),
+              level > 0);
+    const Adapter read = load_adapter(folder.path(), sizes);
+    EXPECT_EQ(lowest_noise_level(read), level);
+    EXPECT_EQ(lowest_noise_level(read.on(at::kCPU)), level);
+  }
+}
+
 TEST(SaveAdapter, NamesEndingsWherePeftFindsNoOtherLayers) {
   const TransformerConfig sizes = tiny_transformer_config();
   const TensorShapes shapes = part_shapes(sizes);

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "io/readers/bounded_json.h"
 #include "io/weights.h"
 #include "rl/small_grpo.h"
 
@@ -116,6 +117,55 @@ TEST(PolicyTraining, GoesOnBitForBit) {
   }
 }
 
+// The levels are 1, 0.75, 0.5 and 0.25; the first two steps are trained.
+RlConfig at_high_noise(const SmallGrpo& it, const std::string& name, double level) {
+  RlConfig config = it.config(name);
+  config.lora.lora_targets = {"self_attn.*", "cross_attn.q", "cross_attn.o", "ffn.*"};
+  config.lowest_noise_level = level;
+  config.epochs = 1;
+  return config;
+}
+
+TEST(PolicyTraining, ALoraForHighNoiseIsTrainedWhereItActs) {
+  const SmallGrpo it;
+  const auto level_written = [](const RlConfig& config) {
+    return read_json_file(std::filesystem::path(config.output) / "lora/adapter_config.json")
+        .at("lowest_noise_level")
+        .get<double>();
+  };
+  for (const double level : {0.7, 0.75}) {
+    const RlConfig config = at_high_noise(it, "noisy " + std::to_string(level), level);
+    EXPECT_TRUE(train_quietly(config));
+    const std::vector<double> distances = log_column(config.output, "ratio_distance");
+    ASSERT_EQ(distances.size(), 2u);
+    EXPECT_EQ(distances[0], 0);
+    EXPECT_GT(distances[1], 0);
+    EXPECT_EQ(level_written(config), level);
+  }
+  RlConfig more = it.config("more");  // keeps the level of the LoRA that it begins with
+  more.lora.initial_lora = it.folder() / "noisy 0.750000/lora";
+  more.epochs = 1;
+  EXPECT_TRUE(train_quietly(more));
+  EXPECT_EQ(log_column(more.output, "ratio_distance").at(0), 0);
+  EXPECT_EQ(level_written(more), 0.75);
+}
+
+TEST(PolicyTraining, TheLevelOfALoraIsThatOfAStepAsFloat32HoldsIt) {
+  const SmallGrpo it;
+  RlConfig config = at_high_noise(it, "rounded", 0.9);  // float32 has 0.89999998
+  config.rollout.steps = 10;
+  EXPECT_TRUE(train_quietly(config));
+  EXPECT_GT(log_column(config.output, "ratio_distance").at(1), 0);
+}
+
+TEST(PolicyTraining, ALoraNeedNotActInANoisyStepThatIsNotTrained) {
+  const SmallGrpo it;
+  RlConfig config = at_high_noise(it, "fraction", 0.8);  // the second noisy step is at 0.75
+  config.update.timestep_fraction = 0.5;
+  EXPECT_TRUE(train_quietly(config));
+  EXPECT_GT(log_column(config.output, "ratio_distance").at(1), 0);
+}
+
 TEST(PolicyTraining, TrainsAllWeightsBesideAFrozenReference) {
   const SmallGrpo it;
   RlConfig config = it.config("all weights");
@@ -146,20 +196,54 @@ TEST(PolicyTraining, OffloadedWeightsChangeNoBit) {
   }
 }
 
+// The message with which a training is refused.
+std::string refusal(const RlConfig& config) {
+  try {
+    train_quietly(config);
+  } catch (const InputError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+void expect(const std::string& text, const char* part) {
+  EXPECT_NE(text.find(part), std::string::npos) << text;
+}
+
+TEST(PolicyTraining, RefusesALoraThatDoesNotActInEachTrainedStep) {
+  const SmallGrpo it;
+  const auto refused = [&](double level, const auto& change) {
+    RlConfig config = at_high_noise(it, "refused", level);
+    change(config);
+    return refusal(config);
+  };
+  const auto as_it_is = [](const RlConfig&) {};
+  expect(refused(0.8, as_it_is),
+         "`lowest_noise_level`: found 0.800000, expected at most 0.750000, the noise level of step "
+         "2, the last one that is trained");
+  expect(refused(0.7, [](auto& config) { config.rollout.window.algorithm = "nft"; }),
+         "expected at most 0.250000, the noise level of step 4");
+  expect(refused(2, as_it_is), "`lowest_noise_level`: found 2");
+  expect(refused(-0.1, as_it_is), "`lowest_noise_level`: found -0.1");
+  expect(refused(0.7, [](auto& config) { config.lora = {.initial_lora = "lora"}; }),
+         "`lowest_noise_level`: found with `initial_lora`, which has its own");
+  expect(refused(0.7, [](auto& config) { config.lora = {}; }),
+         "`lowest_noise_level`: found without a LoRA");
+  expect(
+      refused(0.7, [](auto& config) { config.lora.lora_targets = RlConfig().lora.lora_targets; }),
+      "`lora_targets`: found \"blocks.0.cross_attn.k\" with `lowest_noise_level`");
+  for (const std::string layer : {"cross_attn.k", "cross_attn.v", "time_embedding.0", "head"}) {
+    expect(refused(0.7, [&](auto& config) { config.lora.lora_targets.push_back(layer); }),
+           (layer + "\" with `lowest_noise_level`, expected pairs of matrices for").c_str());
+  }
+}
+
 TEST(PolicyTraining, RefusesBatchesThatDoNotFit) {
   const SmallGrpo it;
-  const auto refused = [&](const auto& change) -> std::string {
+  const auto refused = [&](const auto& change) {
     RlConfig config = it.config("refused");
     change(config);
-    try {
-      train_quietly(config);
-    } catch (const InputError& error) {
-      return error.what();
-    }
-    return "";
-  };
-  const auto expect = [](const std::string& text, const char* part) {
-    EXPECT_NE(text.find(part), std::string::npos) << text;
+    return refusal(config);
   };
   expect(refused([](auto& config) { config.rollout.group_size = 3; }), "`group_size`: found 3");
   expect(refused([](auto& config) { config.update.train_batch_size = 3; }),

@@ -94,7 +94,8 @@ TEST_F(TrainedPartTest, OfALoraIsItsPairs) {
   // The checkpoint is only for the same LoRA.
   FlowTrainingConfig other = config;
   other.lora.lora_alpha = 3;
-  expect_refusal(other, "the ranks and alphas of its LoRA, are not those of this training");
+  expect_refusal(other,
+                 "the ranks, alphas and noise levels of its LoRA, are not those of this training");
   other.lora = {};
   other.lora.lora_rank = 2;
   expect_refusal(other, "is missing or has another shape");
@@ -167,6 +168,23 @@ TEST_F(TrainedPartTest, LeavesTheOtherWeightsBitForBit) {
         << error.what();
   }
   EXPECT_FALSE(fs::exists(folder_ / "raw"));
+}
+
+TEST_F(TrainedPartTest, IsNoLoraForSomeNoiseLevelsAlone) {
+  FlowTrainingConfig config = training("run");
+  const ModelFiles files = find_model_files({.model = config.initial_model});
+  const int64_t C = read_transformer_config(files.require(ModelPart::kTransformer)).dim;
+  fs::create_directories(folder_ / "lora");
+  const std::string layer = "base_model.model.blocks.0.self_attn.q";
+  save_safetensors(
+      folder_ / "lora/adapter_model.safetensors",
+      {{layer + ".lora_A.weight", at::ones({1, C})}, {layer + ".lora_B.weight", at::ones({C, 1})}});
+  write_file(folder_ / "lora/adapter_config.json",
+             R"({"lora_alpha": 1, "lowest_noise_level": 0.9})");
+  config.lora.initial_lora = (folder_ / "lora").string();
+  expect_refusal(config,
+                 "`initial_lora`: acts at noise levels from 0.900000 on alone, expected a LoRA for "
+                 "all levels");
 }
 
 TEST_F(TrainedPartTest, IsRefusedWhereNothingFits) {

@@ -34,6 +34,7 @@ constexpr std::array kKnownKeys{
     KnownKey{"lora_alpha", Effect::kRead},
     KnownKey{"rank_pattern", Effect::kRead},
     KnownKey{"alpha_pattern", Effect::kRead},
+    KnownKey{"lowest_noise_level", Effect::kRead},  // our own
     KnownKey{"use_rslora", Effect::kRead},
     KnownKey{"lora_bias", Effect::kRead},
     KnownKey{"bias", Effect::kRead},
@@ -279,6 +280,13 @@ AdapterConfig read_adapter_config(const ordered_json& source, const std::string&
   }
   if (const auto rank = value_of("r"); !rank.is_null()) {
     config.rank = rank_number(rank, called("r"));
+  }
+  if (const auto level = value_of("lowest_noise_level"); !level.is_null()) {
+    config.lowest_noise_level = finite_number(level, called("lowest_noise_level"));
+    if (!(config.lowest_noise_level >= 0 && config.lowest_noise_level <= 1)) {
+      throw InputError(called("lowest_noise_level") + ": found " + shown(level) +
+                       ", expected a number from 0 to 1");
+    }
   }
   config.alphas =
       *read_pattern(value_of("alpha_pattern"), called("alpha_pattern"), finite_number, true);

@@ -55,7 +55,9 @@ struct AdapterConfig {
   bool by_root_of_rank = false;       // use_rslora: alpha / sqrt(r)
   LayerNumbers alphas;                // alpha_pattern
   std::optional<LayerNumbers> ranks;  // rank_pattern; nothing if a key is not supported
-  std::vector<std::string> unknown;   // keys, in quotes, that PEFT 0.21 does not have
+  // The LoRA acts on latents with this much noise or more. PEFT has no such key and ignores it.
+  double lowest_noise_level = 0;
+  std::vector<std::string> unknown;  // keys, in quotes, that PEFT 0.21 does not have
 
   // The factor alpha / r, or alpha / sqrt(r), of a layer; r is `pair_rank`, the rank of its two
   // matrices. Nothing if the configuration has no alpha for the layer. Throws InputError if the

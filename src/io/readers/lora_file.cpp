@@ -54,6 +54,10 @@ class Assembly {
       }
     }
     file_.remarks = scales_.remarks(written_layers_);
+    file_.lowest_noise_level = scales_.lowest_noise_level();
+    if (file_.lowest_noise_level > 0) {
+      check_noisy();
+    }
   }
 
  private:
@@ -139,6 +143,17 @@ class Assembly {
     add(layer, LoraPart::kUp, *up, down->second, scale);
     if (bias) {
       add(layer, LoraPart::kUpBias, *bias, std::nullopt, scale);
+    }
+  }
+
+  // A LoRA that acts at some noise levels can only be switched where the latent is computed, and
+  // only if it stays beside the weights.
+  void check_noisy() const {
+    for (const LoraChange& change : file_.changes) {
+      if (!change.down || change.values.shape.size() != 2 || !depends_on_noise(change.target)) {
+        throw InputError(path_ + ": tensor " + quoted(change.name) +
+                         ": found in a LoRA with lowest_noise_level, expected " + kNoisyLayers);
+      }
     }
   }
 
@@ -255,7 +270,7 @@ LoraFile open_lora(const fs::path& file_or_directory) {
     }
     weights = *found;
   }
-  LoraFile file{open_checkpoint(weights), {}, {}, {}, {}};
+  LoraFile file{open_checkpoint(weights), {}, {}, {}, 0, {}};
   LoraScales scales(weights, file.checkpoint);
   Assembly(file, scales).run();
   return file;

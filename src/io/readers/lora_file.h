@@ -37,6 +37,7 @@ struct LoraFile {
   std::vector<LoraChange> changes;
   std::set<LoraFamily> families;
   std::set<int64_t> ranks;
+  double lowest_noise_level = 0;     // the LoRA acts on latents with this much noise or more
   std::vector<std::string> remarks;  // for the user, one line each
 
   // Checks the changes against a model's shapes by parameter name. Throws InputError that lists the
@@ -51,8 +52,8 @@ std::optional<std::filesystem::path> lora_weights_in(const std::filesystem::path
 // Reads a LoRA from a tensor file, or from a directory saved by PEFT or diffusers. The scale comes
 // from the layer's alpha tensor, otherwise from LoraScales (lora_scales.h). Throws InputError for
 // names of no known family (it lists them), an empty LoRA, a matrix without its partner, ranks that
-// differ or are 0, an alpha that is not finite, a configuration that needs another sum, and DoRA,
-// LoKr and other methods.
+// differ or are 0, an alpha that is not finite, a configuration that needs another sum, DoRA, LoKr
+// and other methods, and a LoRA for some noise levels that changes what does not depend on them.
 LoraFile open_lora(const std::filesystem::path& file_or_directory);
 
 }  // namespace ospnext

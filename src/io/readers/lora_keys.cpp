@@ -220,6 +220,15 @@ Place without_prefixes(string_view place) {
 
 }  // namespace
 
+bool depends_on_noise(std::string_view parameter) {
+  if (!parameter.starts_with("blocks.") || !parameter.ends_with(".weight")) {
+    return false;
+  }
+  const std::string_view layer = parameter.substr(parameter.find('.', sizeof("blocks.") - 1) + 1);
+  return layer.starts_with("self_attn.") || layer.starts_with("ffn.") ||
+         layer == "cross_attn.q.weight" || layer == "cross_attn.o.weight";
+}
+
 std::string LoraKey::target() const {
   const bool is_modulation = layer == "modulation" || layer.ends_with(".modulation");
   switch (part) {

@@ -53,4 +53,10 @@ bool looks_like_lora(const Checkpoint& checkpoint);
 
 const char* lora_family_title(LoraFamily family);
 
+// Whether the parameter belongs to a layer of a block that computes with the latent in each step.
+// The others see the text or the time alone, or are no matrices of a block.
+bool depends_on_noise(std::string_view parameter);
+inline constexpr const char* kNoisyLayers =
+    "pairs of matrices for self_attn, cross_attn.q, cross_attn.o and ffn alone";
+
 }  // namespace ospnext

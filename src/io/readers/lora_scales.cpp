@@ -181,6 +181,14 @@ double LoraScales::scale(const std::string& layer, int64_t rank) {
   return 1;
 }
 
+double LoraScales::lowest_noise_level() const {
+  double level = single_.lowest_noise_level;
+  for (const AdapterConfig& config : configs_) {
+    level = std::max(level, config.lowest_noise_level);
+  }
+  return level;
+}
+
 std::vector<std::string> LoraScales::remarks(const std::vector<std::string>& layers) const {
   std::vector<std::string> lines = remarks_;
   const auto name = [&](const std::string& start, const std::vector<std::string>& keys,

@@ -27,6 +27,9 @@ class LoraScales {
   // another rank.
   double scale(const std::string& layer, int64_t rank);
 
+  // The largest of the configurations' (AdapterConfig).
+  double lowest_noise_level() const;
+
   // Remarks for the user, one line each. `layers`: all layers with a pair, by their names in the
   // file.
   std::vector<std::string> remarks(const std::vector<std::string>& layers) const;

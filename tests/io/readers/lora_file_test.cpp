@@ -164,6 +164,60 @@ TEST_F(AdapterConfigs, OfMoreThanTenThousandPartsAreRefused) {
   expect_config_refused("{" + keys + "}", "JSON holds more than 10000 parts");
 }
 
+TEST_F(AdapterConfigs, MayHaveALowestNoiseLevel) {
+  const std::vector<std::string> layers = {kQ, "blocks.0.ffn.2", "blocks.11.cross_attn.q",
+                                           "blocks.1.cross_attn.o"};
+  const auto level = [&](const std::string& config) {
+    return open_lora(save_adapter(config, layers)).lowest_noise_level;
+  };
+  EXPECT_EQ(level(R"({"lora_alpha": 4, "lowest_noise_level": 0.9})"), 0.9);
+  EXPECT_EQ(remarks(folder_), "");
+  EXPECT_EQ(level(R"({"lora_alpha": 4, "lowest_noise_level": 1})"), 1);
+  EXPECT_EQ(level(R"({"lora_alpha": 4, "lowest_noise_level": null})"), 0);
+  EXPECT_EQ(level(R"({"lora_alpha": 4})"), 0);
+  for (const std::string metadata : {R"({"transformer.lowest_noise_level": 0.5})",
+                                     R"({"lora_alpha": 4, "lowest_noise_level": 0.5})"}) {
+    EXPECT_EQ(open_lora(save("m.safetensors", pairs({kQ}), {{"lora_adapter_metadata", metadata}}))
+                  .lowest_noise_level,
+              0.5)
+        << metadata;
+  }
+  EXPECT_EQ(open_lora(save("m.safetensors", pairs({kQ}), {{"lowest_noise_level", "0.5"}}))
+                .lowest_noise_level,
+            0.5);
+  for (const std::string wrong : {"1.5", "-0.1", "\"x\"", "true", "[0.5]"}) {
+    expect_config_refused("{\"lowest_noise_level\": " + wrong + "}", "lowest_noise_level: found ");
+  }
+  expect_config_refused(R"({"lowest_noise_level": 1.5})",
+                        "lowest_noise_level: found 1.5, expected a number from 0 to 1");
+}
+
+TEST_F(AdapterConfigs, WithALowestNoiseLevelAreForLayersThatSeeTheLatentAlone) {
+  const std::string config = R"({"lora_alpha": 4, "lowest_noise_level": 0.9})";
+  const auto refused = [&](const std::string& tensor) {
+    const auto file = folder_ / "adapter_model.safetensors";
+    expect_refused([&] { open_lora(folder_); }, file,
+                   "tensor \"base_model.model." + tensor +
+                       "\": found in a LoRA with lowest_noise_level, expected pairs of matrices "
+                       "for self_attn, cross_attn.q, cross_attn.o and ffn alone");
+  };
+  for (const std::string layer :
+       {"blocks.0.cross_attn.k", "blocks.0.cross_attn.v", "time_embedding.0", "text_embedding.2",
+        "time_projection.1", "patch_embedding", "head.head"}) {
+    save_adapter(config, {kQ, layer});
+    refused(layer + ".lora_B.weight");
+    save_adapter(R"({"lora_alpha": 4, "lowest_noise_level": 0})", {kQ, layer});
+    EXPECT_EQ(open_lora(folder_).changes.size(), 2U) << layer;
+  }
+  for (const std::string difference : {"blocks.0.self_attn.q.diff_b", "blocks.0.norm3.diff"}) {
+    save_adapter(config);
+    Shapes shapes = pairs({kQ}, "base_model.model.");
+    shapes["base_model.model." + difference] = {4};
+    save("adapter_model.safetensors", shapes);
+    refused(difference);
+  }
+}
+
 TEST_F(AdapterConfigs, RankStabilizedOnesDivideByTheRoot) {
   EXPECT_DOUBLE_EQ(scale(save_adapter(R"({"lora_alpha": 3, "use_rslora": true})")),
                    3 / std::sqrt(2.0));
