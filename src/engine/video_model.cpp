@@ -227,7 +227,7 @@ at::Tensor VideoModel::sample(const std::vector<std::string>& prompts, const at:
     }
   };
   const TokenTables& tables = tables_.of(token_grid(latent));
-  const std::set<float> switches = switching_levels(transformer_);
+  const std::set<float> switches = recorded ? switching_levels(transformer_) : std::set<float>();
   std::optional<float> recorded_from;
   Recording* recording = nullptr;
   const VelocityFunction velocity = [&](const at::Tensor& x, const at::Tensor& timestep,

@@ -81,8 +81,8 @@ void check_all_noise_levels(const Adapter& adapter, const std::string& what) {
 
 std::set<float> switching_levels(Transformer& transformer) {
   std::set<float> levels = {0};
-  for (const auto& item : transformer->named_modules("", /*include_self=*/false)) {
-    if (const auto* linear = item.value()->as<LinearImpl>()) {
+  for (const auto& module : transformer->modules(/*include_self=*/false)) {
+    if (const auto* linear = module->as<LinearImpl>()) {
       for (const LowRank& one : linear->adapters) {
         levels.insert(static_cast<float>(one.lowest_noise_level));
       }

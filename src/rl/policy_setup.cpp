@@ -27,14 +27,15 @@ namespace {
 // The LoRA of the configuration. Throws InputError where it cannot act at its noise levels alone.
 Adapter initial_lora(const RlConfig& config, const TransformerConfig& sizes, at::Device device) {
   Adapter lora = initial_adapter(config.trained_lora(), sizes, config.seed, device);
+  if (config.lowest_noise_level == 0) {
+    return lora;
+  }
   for (auto& [layer, change] : lora.changes) {
-    if (config.lowest_noise_level > 0) {
-      if (!depends_on_noise(layer + ".weight")) {
-        throw InputError("`lora_targets`: found " + quoted(layer) +
-                         " with `lowest_noise_level`, expected " + kNoisyLayers);
-      }
-      change.lowest_noise_level = config.lowest_noise_level;
+    if (!depends_on_noise(layer + ".weight")) {
+      throw InputError("`lora_targets`: found " + quoted(layer) +
+                       " with `lowest_noise_level`, expected " + kNoisyLayers);
     }
+    change.lowest_noise_level = config.lowest_noise_level;
   }
   return lora;
 }
