@@ -4,6 +4,7 @@
 #include <chrono>
 #include <map>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 #include "core/torch/torch.h"
@@ -19,13 +20,14 @@ class EpochSeconds {
   template <class Work>
   auto timed(const std::string& part, const Work& work) {
     const auto began = std::chrono::steady_clock::now();
-    auto result = work();
-    if (device_.is_cuda()) {
-      torch::cuda::synchronize(device_.index());
+    if constexpr (std::is_void_v<decltype(work())>) {
+      work();
+      add(part, began);
+    } else {
+      auto result = work();
+      add(part, began);
+      return result;
     }
-    seconds_[part] +=
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
-    return result;
   }
 
   // "seconds/PART" of all parts so far; begins anew.
@@ -38,6 +40,14 @@ class EpochSeconds {
   }
 
  private:
+  void add(const std::string& part, std::chrono::steady_clock::time_point began) {
+    if (device_.is_cuda()) {
+      torch::cuda::synchronize(device_.index());
+    }
+    seconds_[part] +=
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+  }
+
   at::Device device_;
   std::map<std::string, double> seconds_;
 };

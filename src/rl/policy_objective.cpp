@@ -236,21 +236,21 @@ void PolicyObjective::make_rollouts(ScoringQueue& queue) {
 // while the others are decoded.
 void PolicyObjective::score(ScoringQueue& queue, const at::Tensor& clean,
                             const std::vector<std::string>& prompts) {
-  constexpr int64_t kMostVideos = 32, kMostNumbers = 1 << 28;  // 1 GiB of pixels on the device
+  constexpr int64_t kMostVideos = 64, kMostNumbers = 1 << 28;  // 1 GiB of pixels on the device
   const int64_t numbers = 3 * generation_.num_frames * generation_.height * generation_.width;
   const int64_t together = std::clamp<int64_t>(kMostNumbers / numbers, 1, kMostVideos);
   for (int64_t first = 0; first < clean.size(0); first += together) {
     const int64_t count = std::min(together, clean.size(0) - first);
-    const at::Tensor videos = seconds_.timed("decode", [&] {
-      return leads_part() ? decoded(clean.narrow(0, first, count)) : at::Tensor();
+    seconds_.timed("decode", [&] {
+      if (leads_part()) {
+        queue.push(decoded(clean.narrow(0, first, count)),
+                   {prompts.begin() + first, prompts.begin() + first + count});
+      }
     });
-    if (leads_part()) {
-      queue.push(videos, {prompts.begin() + first, prompts.begin() + first + count});
-    }
   }
 }
 
-// [B, C, F, h, w] -> [B, 3, T, H, W] float32 in [0, 1] on the CPU
+// [B, C, F, h, w] -> [B, 3, T, H, W] float32 in [0, 1]
 at::Tensor PolicyObjective::decoded(const at::Tensor& clean) {
   Progress silent(nullptr, false);
   std::vector<at::Tensor> pieces;
@@ -260,12 +260,7 @@ at::Tensor PolicyObjective::decoded(const at::Tensor& clean) {
         pieces.push_back((frames.to(at::kFloat) * 0.5 + 0.5).clamp(0, 1));
       },
       [] {}, {}, {silent, cancel_});
-  const at::Tensor frames = at::cat(pieces, 2);
-  if (!frames.is_cuda()) {
-    return frames;
-  }
-  at::Tensor copy = at::empty(frames.sizes(), at::TensorOptions(at::kFloat).pinned_memory(true));
-  return copy.copy_(frames);
+  return at::cat(pieces, 2);
 }
 
 // Divides the kept videos of this part into updates, of equal number in all parts: a part with

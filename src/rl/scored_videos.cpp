@@ -9,15 +9,32 @@ namespace {
 constexpr int64_t kSide = 4;  // of a look, in frames, rows and columns
 constexpr int64_t kLook = 3 * kSide * kSide * kSide;
 
+// videos [B, 3, T, H, W] -> [B, kLook], the looks of ScoredVideos, on the CPU
+at::Tensor looks_of(const at::Tensor& videos) {
+  const at::Tensor small = at::adaptive_avg_pool3d(videos, {kSide, kSide, kSide});
+  return small.flatten(1).to(at::kDouble).cpu();  // [B, kLook]
+}
+
+// A copy in memory from which and to which a GPU copies quickly; a CPU's tensor as it is.
+at::Tensor on_cpu(const at::Tensor& videos) {
+  if (!videos.is_cuda()) {
+    return videos;
+  }
+  at::Tensor copy =
+      at::empty(videos.sizes(), at::TensorOptions(videos.scalar_type()).pinned_memory(true));
+  return copy.copy_(videos);
+}
+
+// videos on the CPU
 ScoredVideos score_batch(const std::vector<WeightedReward>& rewards, const at::Tensor& videos,
-                         const std::vector<std::string>& prompts, const CancellationToken& cancel) {
+                         const at::Tensor& looks, const std::vector<std::string>& prompts,
+                         const CancellationToken& cancel) {
   const at::NoGradGuard no_grad;
   const int64_t n = videos.size(0);
-  ScoredVideos scored{
-      .scores = at::zeros({n, static_cast<int64_t>(rewards.size())}, at::kDouble),
-      .valid = at::ones({n}, at::kDouble),
-      .looks = at::adaptive_avg_pool3d(videos, {kSide, kSide, kSide}).flatten(1).to(at::kDouble),
-      .errors = {}};                                       // looks [n, kLook]
+  ScoredVideos scored{.scores = at::zeros({n, static_cast<int64_t>(rewards.size())}, at::kDouble),
+                      .valid = at::ones({n}, at::kDouble),
+                      .looks = looks,
+                      .errors = {}};
   std::map<const Reward*, std::vector<VideoScore>> known;  // parts of one reward share its scores
   for (size_t k = 0; k < rewards.size(); ++k) {
     const auto [found, is_new] = known.try_emplace(rewards[k].reward.get());
@@ -50,13 +67,14 @@ ScoringQueue::~ScoringQueue() {
 }
 
 void ScoringQueue::push(const at::Tensor& videos, const std::vector<std::string>& prompts) {
+  const at::Tensor looks = looks_of(videos), pixels = on_cpu(videos);
   std::shared_future<ScoredVideos> before =
       batches_.empty() ? std::shared_future<ScoredVideos>() : batches_.back();
   batches_.push_back(std::async(std::launch::async, [=, this] {
                        if (before.valid()) {
                          before.wait();
                        }
-                       return score_batch(rewards_, videos, prompts, cancel_);
+                       return score_batch(rewards_, pixels, looks, prompts, cancel_);
                      }).share());
 }
 

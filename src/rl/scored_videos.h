@@ -31,7 +31,7 @@ class ScoringQueue {
   ScoringQueue(const ScoringQueue&) = delete;
   ScoringQueue& operator=(const ScoringQueue&) = delete;
 
-  // videos [B, 3, T, H, W] float32 in [0, 1] on the CPU, with the prompt of each.
+  // videos [B, 3, T, H, W] float32 in [0, 1] on any device, with the prompt of each.
   void push(const at::Tensor& videos, const std::vector<std::string>& prompts);
   // Waits, and returns the scores of all that was pushed, in order. Throws Cancelled.
   ScoredVideos take();

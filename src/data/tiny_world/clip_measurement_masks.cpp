@@ -78,8 +78,12 @@ Distances colour_distance(const Planes& video, ObjectColour colour) {
 // 1 where a distance is larger than `least`.
 Mask farther(const Distances& distances, double least) {
   Mask mask(distances.size());
-  for (size_t i = 0; i < mask.size(); ++i) {
-    mask[i] = distances[i] > static_cast<float>(least);
+  const float* const from = distances.data();
+  uint8_t* const to = mask.data();
+  const size_t pixels = mask.size();
+  const auto bound = static_cast<float>(least);
+  for (size_t i = 0; i < pixels; ++i) {
+    to[i] = from[i] > bound;
   }
   return mask;
 }
@@ -116,10 +120,9 @@ std::vector<ObjectColour> vote_colours(const Planes& video, const Mask& inside,
                                        int64_t num_objects) {
   std::vector<double> all(kNumColours, 0);
   for (int64_t t = 0; t < video.T; t += kColourStep) {
-    for (int64_t i = t * video.H * video.W; i < (t + 1) * video.H * video.W; ++i) {
-      if (inside[i] == 0) {
-        continue;
-      }
+    const int64_t end = (t + 1) * video.H * video.W;
+    for (int64_t i = next_set(inside, t * video.H * video.W); i < end;
+         i = next_set(inside, i + 1)) {
       const auto [colour, distance] = nearest_colour(video.red[i], video.green[i], video.blue[i]);
       all[colour] += distance < static_cast<float>(kColourMatch) ? 1 : 0;
     }
@@ -170,21 +173,17 @@ struct Grid {
   }
 };
 
-// The pixels of the largest connected part of the pixels i for which is_set(i) is true.
-template <class Predicate>
-std::vector<int64_t> largest_part(const Grid& grid, Predicate&& is_set) {
-  Mask seen(grid.H * grid.W, 0);
+// The pixels of the largest connected part of those that are 1. mask [H * W]
+std::vector<int64_t> largest_part(const Grid& grid, Mask mask) {
   std::vector<int64_t> best;
-  for (int64_t start = 0; start < grid.H * grid.W; ++start) {
-    if (seen[start] != 0 || !is_set(start)) {
-      continue;
-    }
+  for (int64_t start = next_set(mask, 0); start < std::ssize(mask);
+       start = next_set(mask, start + 1)) {
     std::vector<int64_t> part{start};
-    seen[start] = 1;
+    mask[start] = 0;
     for (size_t next = 0; next < part.size(); ++next) {
       grid.neighbours(part[next], [&](int64_t i) {
-        if (seen[i] == 0 && is_set(i)) {
-          seen[i] = 1;
+        if (mask[i] != 0) {
+          mask[i] = 0;
           part.push_back(i);
         }
       });
@@ -221,30 +220,51 @@ Mask with_holes_filled(const Grid& grid, const Mask& pixels) {
   return filled;
 }
 
-Silhouette make_silhouette(const Grid& grid, const Mask& pixels) {
+// pixels: not empty
+Box box_around(const Grid& grid, const std::vector<int64_t>& pixels) {
+  Box box{.top = grid.H, .bottom = 0, .left = grid.W, .right = 0};
+  for (const int64_t i : pixels) {
+    const int64_t row = i / grid.W, column = i % grid.W;
+    box = {.top = std::min(box.top, row),
+           .bottom = std::max(box.bottom, row + 1),
+           .left = std::min(box.left, column),
+           .right = std::max(box.right, column + 1)};
+  }
+  return box;
+}
+
+// What lies outside the box of an object is no hole, so only the box is looked at.
+Silhouette make_silhouette(const Grid& grid, const std::vector<int64_t>& pixels) {
   Silhouette silhouette;
-  silhouette.pixels = with_holes_filled(grid, pixels);
-  int64_t covered = 0, area = 0, x = 0, y = 0;  // sums over pixels: x of columns, y of rows
-  for (int64_t row = 0; row < grid.H; ++row) {
+  silhouette.pixels.assign(static_cast<size_t>(grid.H * grid.W), 0);
+  if (pixels.empty()) {
+    return silhouette;
+  }
+  const Box box = box_around(grid, pixels);
+  silhouette.box = box;
+  const Grid part{box.bottom - box.top, box.right - box.left};
+  Mask own(static_cast<size_t>(part.H * part.W), 0);
+  for (const int64_t i : pixels) {
+    own[(i / grid.W - box.top) * part.W + i % grid.W - box.left] = 1;
+  }
+  const Mask filled = with_holes_filled(part, own);
+  int64_t area = 0, x = 0, y = 0;  // sums over pixels: x of columns, y of rows
+  for (int64_t row = 0; row < part.H; ++row) {
+    const uint8_t* const from = filled.data() + row * part.W;
+    std::copy_n(from, part.W, silhouette.pixels.data() + (box.top + row) * grid.W + box.left);
     int64_t inside = 0;
-    for (int64_t column = 0; column < grid.W; ++column) {
-      const int64_t i = row * grid.W + column;
-      covered += pixels[i];
-      inside += silhouette.pixels[i];
-      x += silhouette.pixels[i] * column;
+    for (int64_t column = 0; column < part.W; ++column) {
+      inside += from[column];
+      x += from[column] * (box.left + column);
     }
     area += inside;
-    y += inside * row;
+    y += inside * (box.top + row);
   }
   const double half = 0.5 * static_cast<double>(area);  // centres of pixels
   silhouette.area = static_cast<double>(area);
-  silhouette.x = static_cast<double>(x) + half;
-  silhouette.y = static_cast<double>(y) + half;
-  if (silhouette.area > 0) {
-    silhouette.x /= silhouette.area;
-    silhouette.y /= silhouette.area;
-    silhouette.hole = 1 - static_cast<double>(covered) / silhouette.area;
-  }
+  silhouette.x = (static_cast<double>(x) + half) / silhouette.area;
+  silhouette.y = (static_cast<double>(y) + half) / silhouette.area;
+  silhouette.hole = 1 - static_cast<double>(pixels.size()) / silhouette.area;
   return silhouette;
 }
 
@@ -269,13 +289,15 @@ auto circle_around(const Grid& grid, const std::vector<int64_t>& pixels) {
 Mask core_mask(const std::vector<const float*>& own, size_t object, const uint8_t* cover,
                size_t pixels) {
   Mask mask(cover, cover + pixels);
+  const float* const distances = own[object];
+  uint8_t* const to = mask.data();
   for (const float* other : own) {
-    for (size_t i = 0; i < pixels; ++i) {
-      mask[i] &= static_cast<uint8_t>(own[object][i] <= other[i]);
+    for (size_t i = 0; other != distances && i < pixels; ++i) {
+      to[i] &= static_cast<uint8_t>(distances[i] <= other[i]);
     }
   }
   for (size_t i = 0; i < pixels; ++i) {
-    mask[i] &= static_cast<uint8_t>(own[object][i] < static_cast<float>(kColourMatch));
+    to[i] &= static_cast<uint8_t>(distances[i] < static_cast<float>(kColourMatch));
   }
   return mask;
 }
@@ -288,15 +310,17 @@ Mask core_mask(const std::vector<const float*>& own, size_t object, const uint8_
 std::vector<std::vector<int64_t>> find_cores(const Grid& grid, const std::vector<const float*>& own,
                                              const std::vector<const uint8_t*>& cover) {
   const auto pixels = static_cast<size_t>(grid.H * grid.W);
-  const Mask first = core_mask(own, 0, cover[0], pixels);
-  std::vector<std::vector<int64_t>> cores{
-      largest_part(grid, [&](int64_t i) { return first[i] != 0; })};
+  std::vector<std::vector<int64_t>> cores{largest_part(grid, core_mask(own, 0, cover[0], pixels))};
   if (own.size() == 2) {
     const Mask second = core_mask(own, 1, cover[1], pixels);
     const auto taken = circle_around(grid, cores[0]);
-    auto core = largest_part(grid, [&](int64_t i) { return second[i] != 0 && !taken(i); });
+    Mask around = second;
+    for (int64_t i = next_set(around, 0); i < std::ssize(around); i = next_set(around, i + 1)) {
+      around[i] = static_cast<uint8_t>(!taken(i));
+    }
+    auto core = largest_part(grid, std::move(around));
     if (core.empty()) {
-      core = largest_part(grid, [&](int64_t i) { return second[i] != 0; });
+      core = largest_part(grid, second);
     }
     cores.push_back(std::move(core));
   }
@@ -309,30 +333,29 @@ std::vector<Silhouette> segment_frame(const Grid& grid, const std::vector<const 
                                       const std::vector<const uint8_t*>& cover) {
   const size_t count = own.size();
   const auto cores = find_cores(grid, own, cover);
-  std::vector<Mask> masks(count, Mask(grid.H * grid.W, 0));
   Mask taken(grid.H * grid.W, 0);
   std::vector<std::pair<int64_t, size_t>> reached;  // pixels and their objects
   for (size_t object = 0; object < count; ++object) {
     for (const int64_t i : cores[object]) {
       taken[i] = 1;
-      masks[object][i] = 1;
       reached.emplace_back(i, object);
     }
   }
+  std::vector<std::vector<int64_t>> parts(count);  // of each object
   for (size_t next = 0; next < reached.size(); ++next) {
     const auto [pixel, object] = reached[next];
+    parts[object].push_back(pixel);
     grid.neighbours(pixel, [&, object = object](int64_t i) {
       if (taken[i] == 0 && cover[object][i] != 0) {
         taken[i] = 1;
-        masks[object][i] = 1;
         reached.emplace_back(i, object);
       }
     });
   }
   std::vector<Silhouette> silhouettes;
   silhouettes.reserve(count);
-  for (const auto& mask : masks) {
-    silhouettes.push_back(make_silhouette(grid, mask));
+  for (const auto& part : parts) {
+    silhouettes.push_back(make_silhouette(grid, part));
   }
   return silhouettes;
 }
@@ -342,8 +365,8 @@ std::vector<Silhouette> segment_frame(const Grid& grid, const std::vector<const 
 // own, foreground: distances to the object's colour and from the background
 double contrast(const Distances& own, const Distances& foreground, const Mask& inside) {
   Distances core;
-  for (size_t i = 0; i < own.size(); ++i) {
-    if (inside[i] != 0 && own[i] < static_cast<float>(kColourMatch)) {
+  for (int64_t i = next_set(inside, 0); i < std::ssize(inside); i = next_set(inside, i + 1)) {
+    if (own[i] < static_cast<float>(kColourMatch)) {
       core.push_back(foreground[i]);
     }
   }
@@ -363,9 +386,13 @@ Mask object_cover(const Planes& video, const Distances& foreground, double least
   Mask cover = farther(foreground, least);
   const float half =
       0.5F * length(mark.r - background.r, mark.g - background.g, mark.b - background.b);
-  for (size_t i = 0; i < cover.size(); ++i) {
-    cover[i] |= static_cast<uint8_t>(
-        length(video.red[i] - mark.r, video.green[i] - mark.g, video.blue[i] - mark.b) < half);
+  const Planes planes = video;  // copies, which the bytes written below cannot change
+  const Colour own = mark;
+  const size_t pixels = cover.size();
+  uint8_t* const to = cover.data();
+  for (size_t i = 0; i < pixels; ++i) {
+    to[i] |= static_cast<uint8_t>(
+        length(planes.red[i] - own.r, planes.green[i] - own.g, planes.blue[i] - own.b) < half);
   }
   return eroded(dilated(cover, video.H, video.W, 1), video.H, video.W, 1);
 }

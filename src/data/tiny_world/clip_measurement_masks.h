@@ -11,10 +11,16 @@
 
 namespace ospnext {
 
+// A rectangle of pixels: rows `top` to `bottom` - 1 and columns `left` to `right` - 1.
+struct Box {
+  int64_t top = 0, bottom = 0, left = 0, right = 0;
+};
+
 // One object in one frame of H x W pixels, in row-major order. Coordinates are in pixels; the
 // centre of the first pixel is (0.5, 0.5).
 struct Silhouette {
   Mask pixels;          // [H * W], 1 inside, holes filled
+  Box box;              // the smallest that holds all of them
   double area = 0;      // pixels that are set; 0 when the frame does not show the object
   double x = 0, y = 0;  // centre of mass of `pixels`
   double hole = 0;      // share of the area that shows the background

@@ -32,7 +32,9 @@ std::optional<double> mark_angle(const Silhouette& frame, ObjectColour colour, i
   double x = 0;
   double y = 0;
   const auto size = static_cast<int64_t>(frame.pixels.size());
-  for (int64_t i = W + 1; i < size - W - 1; ++i) {
+  const int64_t begin = std::max(W + 1, frame.box.top * W);
+  const int64_t end = std::min(size - W - 1, frame.box.bottom * W);
+  for (int64_t i = begin; i < end; ++i) {
     const bool inside = frame.pixels[i] != 0 && frame.pixels[i - 1] != 0 &&
                         frame.pixels[i + 1] != 0 && frame.pixels[i - W] != 0 &&
                         frame.pixels[i + W] != 0;

@@ -30,6 +30,12 @@ double sample(const Silhouette& silhouette, int64_t H, int64_t W, double x, doub
          fy * ((1 - fx) * at(top + 1, left) + fx * at(top + 1, left + 1));
 }
 
+// Whether sample() can be more than 0 there.
+bool touches(const Box& box, double x, double y) {
+  return x > static_cast<double>(box.left) - 0.5 && x < static_cast<double>(box.right) + 0.5 &&
+         y > static_cast<double>(box.top) - 0.5 && y < static_cast<double>(box.bottom) + 0.5;
+}
+
 // How far the silhouette reaches from its centre in each of kRays directions, in pixels.
 std::array<double, kRays> outline(const Silhouette& silhouette, int64_t H, int64_t W) {
   constexpr double kStep = 0.25;
@@ -39,8 +45,11 @@ std::array<double, kRays> outline(const Silhouette& silhouette, int64_t H, int64
     const double turn = 2 * std::numbers::pi * ray / kRays;
     const double across = std::cos(turn), down = std::sin(turn);
     for (double r = kStep / 2; r < farthest; r += kStep) {
-      reach[ray] +=
-          kStep * sample(silhouette, H, W, silhouette.x + r * across, silhouette.y + r * down);
+      const double x = silhouette.x + r * across, y = silhouette.y + r * down;
+      if (!touches(silhouette.box, x, y)) {
+        break;  // the ray never comes back
+      }
+      reach[ray] += kStep * sample(silhouette, H, W, x, y);
     }
   }
   return reach;

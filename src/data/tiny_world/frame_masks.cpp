@@ -1,6 +1,7 @@
 #include "data/tiny_world/frame_masks.h"
 
 #include <cstddef>
+#include <cstring>
 
 namespace ospnext {
 namespace {
@@ -29,17 +30,19 @@ Mask complement(const Mask& mask) {
   return other;
 }
 
-// dilated() by one place: each value or'ed with its neighbours, which compilers make vectors of.
-Mask dilated_by_one(const Mask& mask, int64_t H, int64_t W) {
+// Each value combined with its neighbours in the frame, which compilers make vectors of.
+// combine(value, other): or for dilated(), and for eroded(), both by one place
+template <class Combine>
+Mask with_neighbours(const Mask& mask, int64_t H, int64_t W, const Combine& combine) {
   Mask wide = mask;
   for (size_t first = 0; first < mask.size(); first += static_cast<size_t>(W)) {  // each row
     const uint8_t* const from = mask.data() + first;
     uint8_t* const to = wide.data() + first;
     for (int64_t x = 1; x < W; ++x) {
-      to[x] |= from[x - 1];
+      to[x] = combine(to[x], from[x - 1]);
     }
     for (int64_t x = 1; x < W; ++x) {
-      to[x - 1] |= from[x];
+      to[x - 1] = combine(to[x - 1], from[x]);
     }
   }
   Mask result = wide;
@@ -48,10 +51,10 @@ Mask dilated_by_one(const Mask& mask, int64_t H, int64_t W) {
     const uint8_t* const from = wide.data() + first;
     uint8_t* const to = result.data() + first;
     for (int64_t i = W; i < pixels; ++i) {
-      to[i] |= from[i - W];
+      to[i] = combine(to[i], from[i - W]);
     }
     for (int64_t i = W; i < pixels; ++i) {
-      to[i - W] |= from[i];
+      to[i - W] = combine(to[i - W], from[i]);
     }
   }
   return result;
@@ -61,7 +64,8 @@ Mask dilated_by_one(const Mask& mask, int64_t H, int64_t W) {
 
 Mask dilated(const Mask& mask, int64_t H, int64_t W, int64_t margin) {
   if (margin == 1) {
-    return dilated_by_one(mask, H, W);
+    return with_neighbours(mask, H, W,
+                           [](uint8_t a, uint8_t b) { return static_cast<uint8_t>(a | b); });
   }
   const auto size = static_cast<int64_t>(mask.size());
   Mask wide(mask.size(), 0), result(mask.size(), 0);
@@ -78,7 +82,20 @@ Mask dilated(const Mask& mask, int64_t H, int64_t W, int64_t margin) {
 }
 
 Mask eroded(const Mask& mask, int64_t H, int64_t W, int64_t margin) {
+  if (margin == 1) {
+    return with_neighbours(mask, H, W,
+                           [](uint8_t a, uint8_t b) { return static_cast<uint8_t>(a & b); });
+  }
   return complement(dilated(complement(mask), H, W, margin));
+}
+
+int64_t next_set(const Mask& mask, int64_t from) {
+  const auto size = static_cast<int64_t>(mask.size());
+  if (from >= size) {
+    return size;
+  }
+  const void* const found = std::memchr(mask.data() + from, 1, static_cast<size_t>(size - from));
+  return found == nullptr ? size : static_cast<const uint8_t*>(found) - mask.data();
 }
 
 }  // namespace ospnext

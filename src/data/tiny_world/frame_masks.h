@@ -12,5 +12,7 @@ using Mask = std::vector<uint8_t>;  // [T * H * W]
 Mask dilated(const Mask& mask, int64_t H, int64_t W, int64_t margin);
 // 1 for a pixel if all those pixels are 1.
 Mask eroded(const Mask& mask, int64_t H, int64_t W, int64_t margin);
+// The first pixel from number `from` on that is 1; the number of pixels if there is none.
+int64_t next_set(const Mask& mask, int64_t from);
 
 }  // namespace ospnext

@@ -1,5 +1,6 @@
 // The reward `world`: whether a clip of the procedural world shows what its caption asks for.
 #include <algorithm>
+#include <atomic>
 
 #include "data/tiny_world/captions.h"
 #include "data/tiny_world/clip_measurement.h"
@@ -50,9 +51,10 @@ class WorldReward final : public Reward {
                                        const std::vector<std::string>& prompts,
                                        const CancellationToken& cancel) const override {
     std::vector<VideoScore> scores(prompts.size());
-    at::parallel_for(0, videos.size(0), 1, [&](int64_t begin, int64_t end) {
+    std::atomic<int64_t> next = 0;  // a thread that is done takes the next video
+    at::parallel_for(0, at::get_num_threads(), 1, [&](int64_t, int64_t) {
       const at::NoGradGuard no_grad;
-      for (int64_t i = begin; i < end && !cancel.cancelled(); ++i) {
+      for (int64_t i = next++; i < videos.size(0) && !cancel.cancelled(); i = next++) {
         scores[static_cast<size_t>(i)] = judge(videos[i], prompts[static_cast<size_t>(i)]);
       }
     });
