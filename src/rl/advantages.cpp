@@ -21,6 +21,7 @@ std::vector<Members> members_of(const at::Tensor& groups) {
     found[ids.const_data_ptr<int64_t>()[i]].push_back(static_cast<size_t>(i));
   }
   std::vector<Members> groups_found;
+  groups_found.reserve(found.size());
   for (auto& [id, members] : found) {
     groups_found.push_back(std::move(members));
   }

@@ -56,7 +56,7 @@ at::Tensor Policy::reference_velocity(const at::Tensor& latent, const NoiseTime&
   }
   TORCH_CHECK(reference_.without != nullptr, "the policy has no reference");
   set_adapters(transformer_, {});
-  const at::Tensor velocity = guided(transformer_, latent, time, texts, {transformer_->numerics()});
+  at::Tensor velocity = guided(transformer_, latent, time, texts, {transformer_->numerics()});
   set_adapters(transformer_, {{reference_.without, 1.0}});
   return velocity;
 }

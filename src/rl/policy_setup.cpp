@@ -92,6 +92,7 @@ PolicyTexts policy_texts(const VideoModel& model, const std::vector<std::string>
                          const RolloutConfig& rollout) {
   const at::Device device = model.compute().device;
   std::vector<at::Tensor> rows;
+  rows.reserve(prompts.size());
   for (const std::string& prompt : prompts) {
     rows.push_back(model.text_rows(prompt));
   }
@@ -100,7 +101,7 @@ PolicyTexts policy_texts(const VideoModel& model, const std::vector<std::string>
                     .scale = rollout.guidance_scale,
                     .both_gradients = rollout.negative_gradients};
   if (texts.scale > 1 && rollout.guidance_in_update) {
-    const at::Tensor negative = model.text_rows(rollout.negative_prompt);  // [rows, D]
+    const at::Tensor& negative = model.text_rows(rollout.negative_prompt);  // [rows, D]
     texts.negatives = at::stack(std::vector<at::Tensor>(prompts.size(), negative)).to(device);
   }
   return texts;

@@ -215,7 +215,7 @@ fs::path write_averages(const fs::path& output, const ModelFiles* base,
   }
   const StoredCheckpoint stored(*checkpoint);
   const bool is_lora = is_of_lora(stored);
-  const fs::path folder = output / (is_lora ? "lora" : "model");
+  fs::path folder = output / (is_lora ? "lora" : "model");
   fs::create_directories(folder);
   if (is_lora) {
     write_trained_lora(stored, TrainedWeights::kAveraged, DType::kF32, folder);

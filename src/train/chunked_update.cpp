@@ -44,6 +44,7 @@ std::vector<at::Tensor> parts_of(const UpdatedTensors& kind, const Chunk& chunk)
 // Copies of tensors on the device.
 std::vector<at::Tensor> copied_to(at::Device device, const std::vector<at::Tensor>& tensors) {
   std::vector<at::Tensor> copies;
+  copies.reserve(tensors.size());
   for (const at::Tensor& x : tensors) {
     copies.push_back(x.to(device, x.scalar_type(), /*non_blocking=*/true, /*copy=*/true));
   }

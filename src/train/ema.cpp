@@ -38,7 +38,8 @@ void Ema::update() {
     return;
   }
   const at::NoGradGuard no_grad;
-  const double n = static_cast<double>(steps_ / config_.every - 1);  // updates before this one
+  const int64_t before = steps_ / config_.every - 1;  // updates before this one
+  const auto n = static_cast<double>(before);
   const double decay =
       config_.warm_up ? std::min(config_.decay, (1.0 + n) / (10.0 + n)) : config_.decay;
   for (const Group& group : groups_) {

@@ -82,6 +82,7 @@ EncodedClipSource::Clips EncodedClipSource::take_held_out() {
     by_video[clips_.clip(i).video].push_back(i);
   }
   std::vector<const Clips*> videos;  // in the order of names, not of the encoding
+  videos.reserve(by_video.size());
   for (const auto& [name, clips] : by_video) {
     videos.push_back(&clips);
   }

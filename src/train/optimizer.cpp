@@ -43,6 +43,7 @@ std::vector<at::Tensor> StateHome::zeros_like(const std::vector<at::Tensor>& ten
     return host_zeros_like(tensors, device);
   }
   std::vector<at::Tensor> zeros;
+  zeros.reserve(tensors.size());
   for (const at::Tensor& x : tensors) {
     zeros.push_back(at::zeros_like(x, x.options().device(device).requires_grad(false)));
   }

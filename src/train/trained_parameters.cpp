@@ -129,7 +129,7 @@ void TrainedParameters::scale_gradients(const at::Tensor& factor) {
 at::Tensor TrainedParameters::clip_gradients(double limit) {
   constexpr double kFloor = 1e-6;
   const torch::NoGradGuard no_grad;
-  const at::Tensor norm = gradient_norm();
+  at::Tensor norm = gradient_norm();
   scale_gradients((limit / (norm + kFloor)).clamp_max(1.0));
   return norm;
 }

@@ -80,7 +80,8 @@ WebAddress HttpService::below(const std::string& path) const {
   return address;
 }
 
-std::string HttpService::answer(ClientRequest request, const CancellationToken& cancel) const {
+std::string HttpService::answer(const ClientRequest& request,
+                                const CancellationToken& cancel) const {
   constexpr milliseconds kFirstWait(250), kLongestWait(8000);
   const auto limit = Clock::now() + std::chrono::duration_cast<Clock::duration>(
                                         std::chrono::duration<double>(seconds_));

@@ -25,7 +25,7 @@ class HttpService {
                    const CancellationToken& cancel) const;
 
  private:
-  std::string answer(ClientRequest request, const CancellationToken& cancel) const;
+  std::string answer(const ClientRequest& request, const CancellationToken& cancel) const;
   WebAddress below(const std::string& path) const;
 
   WebAddress address_;  // its target has no slash at the end

@@ -47,7 +47,7 @@ std::string part_of(const std::string& name) {
     return "total";
   }
   const auto kind = std::ranges::find(kinds(), base, &Kind::name);
-  const std::string part = name.substr(base.size() + 1);
+  std::string part = name.substr(base.size() + 1);
   if (std::ranges::find(kind->parts, part) != kind->parts.end()) {
     return part;
   }
