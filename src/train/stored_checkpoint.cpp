@@ -14,7 +14,8 @@ namespace fs = std::filesystem;
 StoredCheckpoint::StoredCheckpoint(const fs::path& folder) : folder_(folder) {
   const std::string where = (folder / kCheckpointIndex).string();
   if (!fs::exists(where)) {
-    throw InputError(folder.string() + ": found no " + kCheckpointIndex +
+    const std::string missing = fs::exists(folder) ? kCheckpointIndex : "such directory";
+    throw InputError(folder.string() + ": found no " + missing +
                      ", expected a complete checkpoint of a training, such as "
                      "run/checkpoints/step-00000500");
   }

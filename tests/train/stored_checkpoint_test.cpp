@@ -99,6 +99,8 @@ TEST_F(StoredCheckpointTest, RefusesBrokenIndices) {
   expect_refusal("rank-00007.safetensors");
   std::filesystem::remove(folder_ / kCheckpointIndex);
   expect_refusal("found no index.json, expected a complete checkpoint");
+  std::filesystem::remove_all(folder_.path());
+  expect_refusal("found no such directory, expected a complete checkpoint");
 }
 
 }  // namespace
