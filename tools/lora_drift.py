@@ -18,10 +18,9 @@ import pathlib
 import sys
 
 import numpy
-from gradient_signal import BadInput, cosine, kinds
+from gradient_signal import PREFIX, BadInput, cosine, kinds
 from safetensors.numpy import load_file
 
-PREFIX = "base_model.model."
 FILE = "adapter_model.safetensors"
 
 

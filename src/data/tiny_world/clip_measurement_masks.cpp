@@ -120,12 +120,11 @@ std::vector<ObjectColour> vote_colours(const Planes& video, const Mask& inside,
                                        int64_t num_objects) {
   std::vector<double> all(kNumColours, 0);
   for (int64_t t = 0; t < video.T; t += kColourStep) {
-    const int64_t end = (t + 1) * video.H * video.W;
-    for (int64_t i = next_set(inside, t * video.H * video.W); i < end;
-         i = next_set(inside, i + 1)) {
+    const int64_t frame = video.H * video.W;
+    each_set(inside, t * frame, (t + 1) * frame, [&](int64_t i) {
       const auto [colour, distance] = nearest_colour(video.red[i], video.green[i], video.blue[i]);
       all[colour] += distance < static_cast<float>(kColourMatch) ? 1 : 0;
-    }
+    });
   }
   std::vector<double> votes = all;
   for (size_t i = 0; i < kNumColours; ++i) {
@@ -176,8 +175,7 @@ struct Grid {
 // The pixels of the largest connected part of those that are 1. mask [H * W]
 std::vector<int64_t> largest_part(const Grid& grid, Mask mask) {
   std::vector<int64_t> best;
-  for (int64_t start = next_set(mask, 0); start < std::ssize(mask);
-       start = next_set(mask, start + 1)) {
+  each_set(mask, [&](int64_t start) {
     std::vector<int64_t> part{start};
     mask[start] = 0;
     for (size_t next = 0; next < part.size(); ++next) {
@@ -191,7 +189,7 @@ std::vector<int64_t> largest_part(const Grid& grid, Mask mask) {
     if (part.size() > best.size()) {
       best = std::move(part);
     }
-  }
+  });
   return best;
 }
 
@@ -315,9 +313,7 @@ std::vector<std::vector<int64_t>> find_cores(const Grid& grid, const std::vector
     const Mask second = core_mask(own, 1, cover[1], pixels);
     const auto taken = circle_around(grid, cores[0]);
     Mask around = second;
-    for (int64_t i = next_set(around, 0); i < std::ssize(around); i = next_set(around, i + 1)) {
-      around[i] = static_cast<uint8_t>(!taken(i));
-    }
+    each_set(around, [&](int64_t i) { around[i] = static_cast<uint8_t>(!taken(i)); });
     auto core = largest_part(grid, std::move(around));
     if (core.empty()) {
       core = largest_part(grid, second);
@@ -365,11 +361,11 @@ std::vector<Silhouette> segment_frame(const Grid& grid, const std::vector<const 
 // own, foreground: distances to the object's colour and from the background
 double contrast(const Distances& own, const Distances& foreground, const Mask& inside) {
   Distances core;
-  for (int64_t i = next_set(inside, 0); i < std::ssize(inside); i = next_set(inside, i + 1)) {
+  each_set(inside, [&](int64_t i) {
     if (own[i] < static_cast<float>(kColourMatch)) {
       core.push_back(foreground[i]);
     }
-  }
+  });
   if (core.empty()) {
     return 1;
   }

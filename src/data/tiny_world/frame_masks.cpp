@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstring>
+#include <functional>
 
 namespace ospnext {
 namespace {
@@ -22,16 +23,8 @@ void mark_behind(const uint8_t* in, uint8_t* out, int64_t length, int64_t step, 
   }
 }
 
-Mask complement(const Mask& mask) {
-  Mask other(mask.size());
-  for (size_t i = 0; i < mask.size(); ++i) {
-    other[i] = mask[i] == 0;
-  }
-  return other;
-}
-
 // Each value combined with its neighbours in the frame, which compilers make vectors of.
-// combine(value, other): or for dilated(), and for eroded(), both by one place
+// combine(value, other): or, for dilated(), and, for eroded(), both by one place
 template <class Combine>
 Mask with_neighbours(const Mask& mask, int64_t H, int64_t W, const Combine& combine) {
   Mask wide = mask;
@@ -64,8 +57,7 @@ Mask with_neighbours(const Mask& mask, int64_t H, int64_t W, const Combine& comb
 
 Mask dilated(const Mask& mask, int64_t H, int64_t W, int64_t margin) {
   if (margin == 1) {
-    return with_neighbours(mask, H, W,
-                           [](uint8_t a, uint8_t b) { return static_cast<uint8_t>(a | b); });
+    return with_neighbours(mask, H, W, std::bit_or<uint8_t>());
   }
   const auto size = static_cast<int64_t>(mask.size());
   Mask wide(mask.size(), 0), result(mask.size(), 0);
@@ -82,11 +74,11 @@ Mask dilated(const Mask& mask, int64_t H, int64_t W, int64_t margin) {
 }
 
 Mask eroded(const Mask& mask, int64_t H, int64_t W, int64_t margin) {
-  if (margin == 1) {
-    return with_neighbours(mask, H, W,
-                           [](uint8_t a, uint8_t b) { return static_cast<uint8_t>(a & b); });
+  Mask narrow = mask;
+  for (int64_t i = 0; i < margin; ++i) {
+    narrow = with_neighbours(narrow, H, W, std::bit_and<uint8_t>());
   }
-  return complement(dilated(complement(mask), H, W, margin));
+  return narrow;
 }
 
 int64_t next_set(const Mask& mask, int64_t from) {
