@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdio>
 #include <functional>
 #include <iostream>
@@ -28,6 +29,7 @@ inline void run_ranks(int size, const std::function<void(const ProcessGroup& all
   for (int rank = 0; rank < size; ++rank) {
     const pid_t child = ::fork();
     if (child == 0) {
+      ::signal(SIGPIPE, SIG_IGN);  // as the program does
       int status = 1;
       try {
         const torch::NoGradGuard no_grad;
