@@ -154,17 +154,20 @@ Trainees initial_trainees(const FlowTrainingConfig& config, at::Device device,
   return trainees;
 }
 
+bool writes_whole_model(const FlowTrainingConfig& config) {
+  return !config.lora.active() && config.encoded_clips.empty();
+}
+
 void write_result(const FlowTrainingConfig& config) {
   std::optional<ModelFiles> base =
       config.initial_model.empty()
           ? std::nullopt
           : std::make_optional(find_model_files({.model = config.initial_model}));
-  const bool transformer_alone = !config.encoded_clips.empty();
-  if (transformer_alone) {
+  if (!config.encoded_clips.empty()) {
     base->parts[static_cast<size_t>(ModelPart::kTextEncoder)].files.reset();
   }
   const fs::path folder = write_averages(config.output, base ? &*base : nullptr);
-  if (config.lora.active() || transformer_alone) {
+  if (!writes_whole_model(config)) {
     return;
   }
   fs::create_directories(folder / "vae");

@@ -33,6 +33,9 @@ TransformerConfig configured_transformer(const FlowTrainingConfig& config);
 Trainees initial_trainees(const FlowTrainingConfig& config, at::Device device,
                           at::ScalarType precision, const TrainingRanks& ranks);
 
+// Whether write_result() writes a whole model, not a LoRA or a transformer alone.
+bool writes_whole_model(const FlowTrainingConfig& config);
+
 // Writes the averaged weights of the newest checkpoint: with the VAE and the tokenizer as the model
 // folder `output`/model, after a training on encoded clips the transformer alone, or a LoRA as the
 // folder `output`/lora. Throws InputError and RunError.

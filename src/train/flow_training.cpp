@@ -141,6 +141,13 @@ std::unique_ptr<ModelSource> trained_model(const FlowTrainingConfig& config,
                                               find_model_files({.vae = config.vae}));
 }
 
+// The defaults of generate for the finished model, which are those of sample clips, too.
+GenerationConfig generation_of(const FlowTrainingConfig& config) {
+  GenerationConfig generation;
+  fields_from_json(generation, read_json_file(config.generation_config), config.generation_config);
+  return generation;
+}
+
 // The clips that the training shows of itself, if it does.
 std::optional<SampleClips> sample_clips(const FlowTrainingConfig& config, const ModelSource& source,
                                         const ComputeOptions& compute, const TrainingRanks& ranks,
@@ -148,9 +155,7 @@ std::optional<SampleClips> sample_clips(const FlowTrainingConfig& config, const 
   if (config.samples.sample_interval == 0) {
     return std::nullopt;
   }
-  GenerationConfig generation;
-  fields_from_json(generation, read_json_file(config.generation_config), config.generation_config);
-  return SampleClips(config.samples, source, compute, ranks.sampling(), std::move(generation),
+  return SampleClips(config.samples, source, compute, ranks.sampling(), generation_of(config),
                      fs::path(config.output) / "samples", cancel);
 }
 
@@ -208,6 +213,9 @@ void FlowTrainingConfig::check() const {
 bool train_flow(const FlowTrainingConfig& config, Progress& progress,
                 const CancellationToken& cancel) {
   config.check();
+  if (writes_whole_model(config)) {
+    generation_of(config);  // refused now, not when the model is written
+  }
   const auto [any_device, precision, hif8, offload] =
       parse_compute(config.device, config.precision);
   const ProcessPlace place = process_place();

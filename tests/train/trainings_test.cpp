@@ -271,6 +271,7 @@ TEST_F(TrainingsTest, RefuseATokenizerWithMoreIdsThanTheEncoder) {
   flow.tokenizer = (folder_ / "spiece.model").string();
   train_tokenizer(caption_corpus(1, 2000), 200, flow.tokenizer, 1);
   flow.transformer_config = std::string(OSPNEXT_SOURCE) + "/configs/tiny/transformer.json";
+  flow.generation_config = write("generation_config.json", nlohmann::json::object());
   flow.text_encoder_config = write("text_encoder.json", {{"model_type", "umt5"},
                                                          {"vocab_size", 320},
                                                          {"d_model", 128},
@@ -280,6 +281,21 @@ TEST_F(TrainingsTest, RefuseATokenizerWithMoreIdsThanTheEncoder) {
                                                          {"num_layers", 1},
                                                          {"feed_forward_proj", "gated-gelu"}});
   EXPECT_THROW(train_flow(flow, progress_, cancel_), InputError);
+}
+
+TEST_F(TrainingsTest, RefuseDefaultsOfTheFinishedModelThatCannotBeReadBeforeTheyBegin) {
+  FlowTrainingConfig flow = small_flow_training("no_vae");
+  for (const std::string& name :
+       {std::string("missing.json"), write("unknown.json", {{"stepz", 3}})}) {
+    flow.generation_config = name;
+    try {
+      train_flow(flow, progress_, cancel_);
+      ADD_FAILURE() << name;
+    } catch (const InputError& error) {
+      EXPECT_NE(std::string(error.what()).find(name), std::string::npos) << error.what();
+    }
+  }
+  EXPECT_FALSE(fs::exists(flow.output));
 }
 
 TEST(NoiseLevels, AreShiftedByTheSizeOfTheLatentOnlyIfTheyAreDynamic) {
