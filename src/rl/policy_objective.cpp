@@ -276,10 +276,10 @@ void PolicyObjective::make_updates(const Advantages& advantages) {
   const at::Tensor values = advantages.values.narrow(0, ranks_.work.video * own, own);
   updates_.clear();
   next_ = 0;
-  for (int64_t epoch = 0; epoch < config.inner_epochs; ++epoch) {
+  for (int64_t pass = 0; pass < config.inner_epochs; ++pass) {
     at::Generator shuffle =
         seeded_generator(derived_seed(options_.config.seed, "order of updates", ranks_.work.video),
-                         "epoch", epochs_ * config.inner_epochs + epoch);
+                         "epoch", epochs_ * config.inner_epochs + pass);
     const at::Tensor order = at::randperm(own, shuffle, at::kLong);
     const at::Tensor is_kept = kept.index_select(0, order).to(at::kInt);
     const at::Tensor sorted = order.index_select(
@@ -289,7 +289,8 @@ void PolicyObjective::make_updates(const Advantages& advantages) {
       Update update{.videos = {},
                     .advantages = values.index_select(0, rows),
                     .old = {},
-                    .first = epoch == 0 && begin < unit};
+                    .first = pass == 0 && begin < unit,
+                    .pass = pass};
       for (int64_t i = 0; i < batch; ++i) {
         const int64_t row = rows[i].item<int64_t>();
         update.videos.push_back({row / sampling_.part_batch, row % sampling_.part_batch});

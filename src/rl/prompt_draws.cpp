@@ -66,8 +66,8 @@ at::Tensor rollout_noise(const NoisePlace& place, int64_t step, at::IntArrayRef 
   return noise_of(place, "rollout step", step, shape);
 }
 
-at::Tensor forward_noise(const NoisePlace& place, int64_t term, at::IntArrayRef shape) {
-  return noise_of(place, "forward noise", term, shape);
+at::Tensor forward_noise(const NoisePlace& place, int64_t draw, at::IntArrayRef shape) {
+  return noise_of(place, "forward noise", draw, shape);
 }
 
 }  // namespace ospnext

@@ -43,10 +43,10 @@ struct NoisePlace {
 };
 
 // Standard normal noise of one video on the CPU, [C, F, h, w] float32: at the beginning, in a noisy
-// step, or to noise the finished video with.
+// step, or to noise the finished video with, of which `draw` counts the times.
 at::Tensor rollout_start(const NoisePlace& place, at::IntArrayRef shape);
 at::Tensor rollout_noise(const NoisePlace& place, int64_t step, at::IntArrayRef shape);
-at::Tensor forward_noise(const NoisePlace& place, int64_t term, at::IntArrayRef shape);
+at::Tensor forward_noise(const NoisePlace& place, int64_t draw, at::IntArrayRef shape);
 
 // The noise of each place: draw(place) [C, F, h, w] -> [n, C, F, h, w], on the CPU.
 template <class Draw>

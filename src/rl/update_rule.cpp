@@ -159,8 +159,8 @@ class ForwardRule final : public UpdateRule {
   const char* distance_name() const override { return "velocity_change"; }
 
  private:
-  // The videos at level j of the rollout, with noise that depends on the place of each alone.
-  static NoisedVideos noised(const EpochRollouts& epoch, const Update& update, int64_t j) {
+  // The videos at level j of the rollout, with noise of their own in each pass.
+  NoisedVideos noised(const EpochRollouts& epoch, const Update& update, int64_t j) const {
     const at::Tensor clean = of_each(
         epoch, update, [](const Rollout& rollout, int64_t video) { return rollout.clean[video]; });
     std::vector<NoisePlace> places;
@@ -169,8 +169,9 @@ class ForwardRule final : public UpdateRule {
                            .request.places[static_cast<size_t>(place.video)]);
     }
     const at::IntArrayRef shape = clean.sizes().slice(1);
+    const int64_t draw = update.pass * terms(epoch) + j;
     const at::Tensor noise = noise_of_each(
-        places, [&](const NoisePlace& place) { return forward_noise(place, j, shape); });
+        places, [&](const NoisePlace& place) { return forward_noise(place, draw, shape); });
     const double level = epoch.plan.sigma(j);
     return {.clean = clean,
             .noised = level * noise.to(clean.device()) + (1 - level) * clean,

@@ -31,6 +31,7 @@ struct Update {
   at::Tensor advantages;  // [n] float64
   at::Tensor old;         // what UpdateRule::old() said of them
   bool first = false;     // no update has been made since the rollouts
+  int64_t pass = 0;       // over the videos of the epoch, from 0 to inner_epochs - 1
 };
 
 // The loss of an update is the mean of its terms.

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <numeric>
+
 #include "io/readers/bounded_json.h"
 #include "io/weights.h"
 #include "rl/small_grpo.h"
@@ -80,6 +82,27 @@ TEST(PolicyTraining, LearnsFromNoisedVideosWithNft) {
     EXPECT_EQ(changes[second_epoch], 0);
     EXPECT_GT(changes[1], 0);
     EXPECT_GT(reference[second_epoch], 0);
+  }
+}
+
+TEST(PolicyTraining, NftNoisesTheVideosAnewInEachPass) {
+  const SmallGrpo it;
+  RlConfig config = it.config("passes");
+  config.rollout.window.algorithm = "nft";
+  config.rollout.guidance_in_update = false;
+  config.update.train_batch_size = 2;
+  config.update.inner_epochs = 2;
+  config.epochs = 1;
+  config.update.learning_rate = 1e-12;  // so that only the noise can change the loss
+  EXPECT_TRUE(train_quietly(config));
+  const std::vector<double> losses = log_column(config.output, "policy_loss");
+  ASSERT_EQ(losses.size(), 8u);
+  const double first = std::accumulate(losses.begin(), losses.begin() + 4, 0.0) / 4;
+  const double second = std::accumulate(losses.begin() + 4, losses.end(), 0.0) / 4;
+  EXPECT_GT(std::abs(second / first - 1), 1e-4);
+  EXPECT_LT(std::abs(second / first - 1), 0.2);
+  for (const double change : log_column(config.output, "velocity_change")) {
+    EXPECT_LT(change, 1e-12);
   }
 }
 
