@@ -43,7 +43,8 @@ struct NoisePlace {
 };
 
 // Standard normal noise of one video on the CPU, [C, F, h, w] float32: at the beginning, in a noisy
-// step, or to noise the finished video with, of which `draw` counts the times.
+// step, or to noise the finished video with. A finished video is noised several times; `draw` says
+// which of them, from 0 on.
 at::Tensor rollout_start(const NoisePlace& place, at::IntArrayRef shape);
 at::Tensor rollout_noise(const NoisePlace& place, int64_t step, at::IntArrayRef shape);
 at::Tensor forward_noise(const NoisePlace& place, int64_t draw, at::IntArrayRef shape);
