@@ -43,8 +43,9 @@ Owned<cublasLtMatrixLayout_t> layout_of(const at::Tensor& x) {
   return Owned<cublasLtMatrixLayout_t>(layout);
 }
 
-// outᵀ = W xᵀ for the column-major cuBLASLt, with the product's epilogue.
-Owned<cublasLtMatmulDesc_t> operation_of(const LtProduct& product) {
+// outᵀ = W xᵀ for the column-major cuBLASLt, with the product's epilogue. `ones` [N] are the scales
+// of the weight's rows, which the scales of x's rows want beside them.
+Owned<cublasLtMatmulDesc_t> operation_of(const LtProduct& product, const at::Tensor& ones) {
   cublasLtMatmulDesc_t operation = nullptr;
   check(cublasLtMatmulDescCreate(&operation, CUBLAS_COMPUTE_32F, CUDA_R_32F), "operation");
   Owned<cublasLtMatmulDesc_t> owned(operation);
@@ -58,6 +59,12 @@ Owned<cublasLtMatmulDesc_t> operation_of(const LtProduct& product) {
   if (product.x_scale.defined()) {
     set(operation, CUBLASLT_MATMUL_DESC_FAST_ACCUM, int8_t{0});
     set(operation, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, product.x_scale.const_data_ptr());
+  }
+  if (ones.defined()) {
+    set(operation, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, ones.const_data_ptr());
+    for (const auto mode : {CUBLASLT_MATMUL_DESC_A_SCALE_MODE, CUBLASLT_MATMUL_DESC_B_SCALE_MODE}) {
+      set(operation, mode, CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F);
+    }
   }
   return owned;
 }
@@ -81,7 +88,13 @@ void lt_product(const at::Tensor& out, const LtProduct& product) {
   constexpr size_t kWorkspace = size_t{32} << 20;  // 32 MiB, as cuBLAS advises for Hopper
   const c10::cuda::CUDAGuard device(out.device());
 
-  const auto operation = operation_of(product);
+  const bool by_rows = product.x_scale.defined() && product.x_scale.numel() > 1;
+  at::Tensor ones;
+  if (by_rows) {
+    CHECK_SHAPE(product.x_scale, M);
+    ones = at::ones({N}, product.x_scale.options());
+  }
+  const auto operation = operation_of(product, ones);
   const auto x = layout_of(product.x), weight = layout_of(product.weight), y = layout_of(out);
   cublasLtMatmulPreference_t limits = nullptr;
   check(cublasLtMatmulPreferenceCreate(&limits), "preference");

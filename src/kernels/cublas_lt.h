@@ -10,11 +10,12 @@ namespace ospnext::cuda {
 
 // The operands of lt_product(). All tensors are contiguous and aligned to 16 bytes.
 struct LtProduct {
-  at::Tensor x, weight;     // [M, K], [N, K]: both bf16, or both float8_e4m3fn
-  at::Tensor bias = {};     // [N] bf16, or undefined
-  at::Tensor x_scale = {};  // one float32 on the device: factor of E4M3 x; undefined: 1
-  float weight_scale = 1;   // factor of the weight
-  bool adds = false;        // whether the product is added to the output
+  at::Tensor x, weight;  // [M, K], [N, K]: both bf16, or both float8_e4m3fn
+  at::Tensor bias = {};  // [N] bf16, or undefined
+  // Factors of E4M3 x, float32 on the device: one, or one of each row [M]; undefined: 1.
+  at::Tensor x_scale = {};
+  float weight_scale = 1;  // factor of the weight
+  bool adds = false;       // whether the product is added to the output
 };
 
 // Whether lt_product() takes x [..., K] and weight [N, K] in bf16: on a GPU, not empty, K and N

@@ -49,7 +49,14 @@ at::Tensor simulated(const Layer& layer, const at::Tensor& bias, const Residual&
 }
 
 #ifdef OSPNEXT_CUDA
-// Products of cuBLASLt, one per sample: a product has one scale of x. bf16 alone.
+// Whether one product takes all samples, with a scale for each row. Samples of few rows would wait
+// for the launches of their products; those of many rows are faster with one scale each.
+bool in_one_product(const Input& in) {
+  constexpr int64_t kFewRows = 4096;
+  return in.codes.size(0) > 1 && in.codes[0].numel() < kFewRows * in.codes.size(-1);
+}
+
+// Products of cuBLASLt. bf16 alone.
 at::Tensor by_lt(const Layer& layer, float weight_factor, const at::Tensor& bias,
                  const Residual& residual) {
   const Input& in = layer.in;
@@ -60,16 +67,28 @@ at::Tensor by_lt(const Layer& layer, float weight_factor, const at::Tensor& bias
   at::Tensor y = !adds                ? at::empty(shape, in.x.options())
                  : residual.overwrite ? residual.x.contiguous()
                                       : residual.x.clone(at::MemoryFormat::Contiguous);
-  const auto rows = [&](const at::Tensor& of_samples, int64_t b) {
-    return of_samples[b].view({-1, of_samples.size(-1)});  // [rows, in or out]
-  };
-  for (int64_t b = 0; b < in.codes.size(0) && y.numel() > 0; ++b) {
-    cuda::lt_product(rows(y, b), {.x = rows(in.codes, b),
-                                  .weight = layer.weight,
-                                  .bias = bias.to(at::kBFloat16),
-                                  .x_scale = in.inverse[b],
-                                  .weight_scale = weight_factor,
-                                  .adds = adds});
+  if (y.numel() > 0) {
+    const at::Tensor rounded_bias = bias.to(at::kBFloat16);
+    const auto product = [&](const at::Tensor& codes, const at::Tensor& scale, at::Tensor out) {
+      const at::Tensor rows = codes.view({-1, codes.size(-1)});  // [rows, in]
+      out = out.view({-1, out.size(-1)});                        // [rows, out]
+      cuda::lt_product(out, {.x = rows,
+                             .weight = layer.weight,
+                             .bias = rounded_bias,
+                             .x_scale = scale,
+                             .weight_scale = weight_factor,
+                             .adds = adds});
+    };
+    const int64_t B = in.codes.size(0);
+    if (in_one_product(in)) {
+      const int64_t rows = in.codes[0].numel() / in.codes.size(-1);  // of a sample
+      const at::Tensor scales = in.inverse.narrow(1, 0, 1).expand({B, rows}).flatten();  // [B·rows]
+      product(in.codes, scales, y);
+    } else {
+      for (int64_t b = 0; b < B; ++b) {
+        product(in.codes[b], in.inverse[b].narrow(0, 0, 1), y[b]);
+      }
+    }
   }
   return adds ? y : add_branch(residual, y);
 }

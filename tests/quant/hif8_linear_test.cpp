@@ -100,7 +100,8 @@ INSTANTIATE_ON_DEVICES(Hif8LinearOnDevice);
 TEST_P(Hif8LinearOnDevice, InFp8IsTheProductOfTheCodes) {
   for (const auto& [B, L, in, out] :
        {std::array<int64_t, 4>{3, 7, 96, 48}, std::array<int64_t, 4>{1, 1, 13824, 32},
-        std::array<int64_t, 4>{2, 130, 512, 256}}) {
+        std::array<int64_t, 4>{2, 130, 512, 256},
+        std::array<int64_t, 4>{2, 4096, 64, 32}}) {  // a product for each sample
     const Case it(B, L, in, out);
     const at::Tensor x = it.x.to(at::kBFloat16);
     EXPECT_EQ(hif8::fp8_weight(it.weight_values).scalar_type(), at::kFloat8_e4m3fn);
