@@ -1,6 +1,7 @@
 // The reward `sharpness`.
 #include "rl/rewards/luma.h"
 #include "rl/rewards/reward_kinds.h"
+#include "rl/rewards/score_each.h"
 
 namespace ospnext {
 namespace {
@@ -14,23 +15,21 @@ at::Tensor laplacian(const at::Tensor& y) {
   return moved(0, 1) + moved(2, 1) + moved(1, 0) + moved(1, 2) - 4 * moved(1, 1);
 }
 
+VideoScore judge(const at::Tensor& video) {  // video [3, F, H, W]
+  if (video.size(2) < 3 || video.size(3) < 3) {
+    return {{},
+            "found frames of " + std::to_string(video.size(2)) + " x " +
+                std::to_string(video.size(3)) + " pixels, expected at least 3 x 3"};
+  }
+  const at::Tensor deviations =
+      laplacian(luma(video)).flatten(1).std(1, /*unbiased=*/false);  // [F]
+  return {{{"total", deviations.to(at::kDouble).mean().item<double>()}}, ""};
+}
+
 class SharpnessReward final : public Reward {
   std::vector<VideoScore> score_videos(const at::Tensor& videos, const std::vector<std::string>&,
                                        const CancellationToken& cancel) const override {
-    std::vector<VideoScore> scores;
-    for (const at::Tensor& video : videos.unbind()) {
-      cancel.check();
-      if (video.size(2) < 3 || video.size(3) < 3) {
-        scores.push_back({{},
-                          "found frames of " + std::to_string(video.size(2)) + " x " +
-                              std::to_string(video.size(3)) + " pixels, expected at least 3 x 3"});
-        continue;
-      }
-      const at::Tensor deviations =
-          laplacian(luma(video)).flatten(1).std(1, /*unbiased=*/false);  // [F]
-      scores.push_back({{{"total", deviations.to(at::kDouble).mean().item<double>()}}, ""});
-    }
-    return scores;
+    return score_each(videos.size(0), cancel, [&](int64_t i) { return judge(videos[i]); });
   }
 };
 

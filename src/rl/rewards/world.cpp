@@ -1,10 +1,10 @@
 // The reward `world`: whether a clip of the procedural world shows what its caption asks for.
 #include <algorithm>
-#include <atomic>
 
 #include "data/tiny_world/captions.h"
 #include "data/tiny_world/clip_measurement.h"
 #include "rl/rewards/reward_kinds.h"
+#include "rl/rewards/score_each.h"
 
 namespace ospnext {
 namespace {
@@ -50,16 +50,8 @@ class WorldReward final : public Reward {
   std::vector<VideoScore> score_videos(const at::Tensor& videos,
                                        const std::vector<std::string>& prompts,
                                        const CancellationToken& cancel) const override {
-    std::vector<VideoScore> scores(prompts.size());
-    std::atomic<int64_t> next = 0;  // a thread that is done takes the next video
-    at::parallel_for(0, at::get_num_threads(), 1, [&](int64_t, int64_t) {
-      const at::NoGradGuard no_grad;
-      for (int64_t i = next++; i < videos.size(0) && !cancel.cancelled(); i = next++) {
-        scores[static_cast<size_t>(i)] = judge(videos[i], prompts[static_cast<size_t>(i)]);
-      }
-    });
-    cancel.check();
-    return scores;
+    return score_each(videos.size(0), cancel,
+                      [&](int64_t i) { return judge(videos[i], prompts[static_cast<size_t>(i)]); });
   }
 };
 

@@ -50,6 +50,23 @@ TEST(PixelRewards, OrderWhatTheyMeasure) {
   EXPECT_NEAR(total("exposure", at::full({1, 3, 2, 4, 4}, 0.5)), 1, 1e-12);
 }
 
+TEST(PixelRewards, OfAVideoDoNotDependOnItsBatch) {
+  torch::manual_seed(1);
+  constexpr int64_t kVideos = 9;  // more than threads, so that some take several
+  at::Tensor videos = at::rand({kVideos, 3, 5, 40, 40});
+  videos[4][0][0][0][0] = INFINITY;
+  for (const char* name : {"motion", "exposure", "sharpness"}) {
+    const auto scores = made(name)->score(videos, std::vector<std::string>(kVideos), {});
+    for (int64_t i = 0; i < kVideos; ++i) {
+      const VideoScore& score = scores[static_cast<size_t>(i)];
+      const VideoScore alone = made(name)->score(videos.narrow(0, i, 1), {""}, {})[0];
+      EXPECT_EQ(score.error, i == 4 ? "found pixels that are NaN or infinite" : "") << name << i;
+      EXPECT_EQ(score.parts, alone.parts) << name << i;
+      EXPECT_EQ(score.parts.empty(), i == 4) << name << i;
+    }
+  }
+}
+
 TEST(PixelRewards, GiveErrorsAndNoNumbersForWhatTheyCannotMeasure) {
   torch::manual_seed(1);
   const auto error = [](const std::string& name, const at::Tensor& video) {
