@@ -24,7 +24,7 @@ class BadInput(Exception):
     """What is wrong with the logs, as a sentence."""
 
 
-def read_log(path, column):
+def read_log(path, column, positive=True):
     """The values of a column by step."""
     try:
         with open(path, newline="", encoding="utf-8") as file:
@@ -37,9 +37,11 @@ def read_log(path, column):
         values = {int(row["step"]): float(row[column]) for row in rows}
     except (KeyError, TypeError, ValueError) as error:
         raise BadInput(f"{path}: found a row that is not a whole step and numbers") from error
-    wrong = next((step for step, value in values.items() if not 0 < value < math.inf), None)
+    right = (lambda value: 0 < value < math.inf) if positive else math.isfinite
+    wrong = next((step for step, value in values.items() if not right(value)), None)
     if wrong is not None:
-        raise BadInput(f"{path}: step {wrong}: found {column} {values[wrong]}, expected a positive number")
+        raise BadInput(f"{path}: step {wrong}: found {column} {values[wrong]}, "
+                       f"expected a {'positive ' if positive else ''}number")
     return values
 
 
