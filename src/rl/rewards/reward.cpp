@@ -2,33 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdint>
 
 #include "core/error.h"
 #include "core/torch/shape_check.h"
+#include "io/weight_stream.h"
 
 namespace ospnext {
-namespace {
-
-// Whether each video [B, 3, F, H, W], contiguous float32 on the CPU, has no NaN and no infinity.
-std::vector<uint8_t> are_finite(const at::Tensor& videos) {
-  std::vector<uint8_t> finite(static_cast<size_t>(videos.size(0)));
-  const int64_t numbers = videos.size(0) > 0 ? videos[0].numel() : 0;
-  const float* first = videos.const_data_ptr<float>();
-  at::parallel_for(0, videos.size(0), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      bool all = true;
-      for (const float* x = first + i * numbers; x < first + (i + 1) * numbers; ++x) {
-        all &=
-            *x - *x == 0;  // NaN for both; without a branch, so that compilers make vectors of it
-      }
-      finite[static_cast<size_t>(i)] = all;
-    }
-  });
-  return finite;
-}
-
-}  // namespace
 
 std::vector<VideoScore> Reward::score(const at::Tensor& videos,
                                       const std::vector<std::string>& prompts,
@@ -36,9 +15,12 @@ std::vector<VideoScore> Reward::score(const at::Tensor& videos,
   CHECK_SHAPE(videos, static_cast<int64_t>(prompts.size()), 3, -1, -1, -1);
   const at::NoGradGuard no_grad;
   const at::Tensor pixels = videos.to(at::kCPU, at::kFloat).contiguous();
-  const std::vector<uint8_t> finite = are_finite(pixels);
-  const at::Tensor clean =
-      std::ranges::find(finite, 0) == finite.end() ? pixels : pixels.nan_to_num();
+  std::vector<bool> finite;
+  for (const at::Tensor& video : pixels.unbind()) {
+    finite.push_back(all_finite(video));
+  }
+  const bool all = std::ranges::find(finite, false) == finite.end();
+  const at::Tensor clean = all ? pixels : pixels.nan_to_num();
   std::vector<VideoScore> scores;
   try {
     scores = score_videos(clean, prompts, cancel);
@@ -51,7 +33,7 @@ std::vector<VideoScore> Reward::score(const at::Tensor& videos,
               prompts.size(), " videos");
   for (size_t i = 0; i < scores.size(); ++i) {
     VideoScore& score = scores[i];
-    if (finite[i] == 0) {
+    if (!finite[i]) {
       score = {{}, "found pixels that are NaN or infinite"};
     }
     for (const auto& [name, number] : score.parts) {
