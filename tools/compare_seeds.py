@@ -10,39 +10,16 @@ draws means (lines) and spreads (bands). Needs nothing but Python. Status 0: all
 some do not; 2: wrong input.
 """
 import argparse
-import csv
-import math
 import pathlib
 import statistics
 import sys
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 640, 320, 58, 34, 44
-COLOURS = ("#2a6fdb", "#d9822b", "#3a9a5b", "#a04fc0", "#c0392b", "#5f6b7a")
+from log_curves import COLOURS, BadInput, Chart, read_log
 
 
-class BadInput(Exception):
-    """What is wrong with the logs, as a sentence."""
-
-
-def read_log(path, column, positive=True):
-    """The values of a column by step."""
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: cannot be read: {error}") from error
-    if not rows or column not in rows[0]:
-        raise BadInput(f"{path}: found no column {column}")
-    try:
-        values = {int(row["step"]): float(row[column]) for row in rows}
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadInput(f"{path}: found a row that is not a whole step and numbers") from error
-    right = (lambda value: 0 < value < math.inf) if positive else math.isfinite
-    wrong = next((step for step, value in values.items() if not right(value)), None)
-    if wrong is not None:
-        raise BadInput(f"{path}: step {wrong}: found {column} {values[wrong]}, "
-                       f"expected a {'positive ' if positive else ''}number")
-    return values
+def read_column(path, column):
+    """The values of a column by step, all above 0: they are drawn on a logarithmic scale."""
+    return {step: value for step, (value,) in read_log(path, (column,), positive=(column,)).items()}
 
 
 def read_configurations(specs, column):
@@ -52,7 +29,7 @@ def read_configurations(specs, column):
         name, _, paths = spec.partition("=")
         if not paths or name in logs:
             raise BadInput(f"found {spec!r}, expected NAME=LOG.csv,LOG.csv with a new name")
-        logs[name] = [read_log(path, column) for path in paths.split(",")]
+        logs[name] = [read_column(path, column) for path in paths.split(",")]
         if len(logs[name]) < 2:
             raise BadInput(f"{name}: found one log, expected those of two seeds or more")
     if not 2 <= len(logs) <= len(COLOURS):
@@ -96,33 +73,14 @@ def report(by_name, every):
 def draw(by_name, column):
     """The curves as SVG: steps to the right, values upwards on a logarithmic scale."""
     steps = list(next(iter(by_name.values())))
-    low, high = (math.log10(pick(value for one in by_name.values() for row in one.values() for value in row))
-                 for pick in (min, max))
-    high = max(high, low + 1e-6)
-    right, up = WIDTH - LEFT - 12, HEIGHT - BOTTOM - TOP
-
-    def place(step, value):
-        return (f"{LEFT + step / steps[-1] * right:.1f}",
-                f"{HEIGHT - BOTTOM - (math.log10(value) - low) / (high - low) * up:.1f}")
-
-    def points(pairs):
-        return " ".join(",".join(place(*pair)) for pair in pairs)
-
-    parts = [f'<text x="{LEFT}" y="16" font-weight="bold">{column}: means and spreads of seeds</text>']
-    for fraction in (0, 0.5, 1):
-        value, step = 10 ** (low + fraction * (high - low)), fraction * steps[-1]
-        x, y = place(step, value)
-        parts += [f'<line x1="{LEFT}" x2="{WIDTH - 12}" y1="{y}" y2="{y}" stroke="#ddd"/>',
-                  f'<text x="{LEFT - 6}" y="{float(y) + 4:.1f}" text-anchor="end">{value:.3g}</text>',
-                  f'<text x="{x}" y="{HEIGHT - 14}" text-anchor="middle">{round(step)}</text>']
+    values = [value for one in by_name.values() for row in one.values() for value in row]
+    chart = Chart(f"{column}: means and spreads of seeds", steps[-1], values, logarithmic=True)
     for i, (name, rows) in enumerate(by_name.items()):
-        band = [(step, row[0]) for step, row in rows.items()] + [(step, rows[step][2]) for step in reversed(steps)]
-        mean = [(step, row[1]) for step, row in rows.items()]
-        parts += [f'<polygon points="{points(band)}" fill="{COLOURS[i]}" opacity="0.15"/>',
-                  f'<polyline points="{points(mean)}" fill="none" stroke="{COLOURS[i]}" stroke-width="1.5"/>',
-                  f'<text x="{LEFT + i * 100}" y="34" fill="{COLOURS[i]}">{name}</text>']
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" font-family="sans-serif" '
-            f'font-size="11">\n<rect width="100%" height="100%" fill="white"/>\n' + "\n".join(parts) + "\n</svg>\n")
+        chart.band(i, [(step, row[0]) for step, row in rows.items()] +
+                   [(step, rows[step][2]) for step in reversed(steps)])
+        chart.curve(i, [(step, row[1]) for step, row in rows.items()])
+        chart.name(i, name)
+    return chart.svg()
 
 
 def main():

@@ -11,18 +11,19 @@ import argparse
 import pathlib
 import sys
 
-from compare_seeds import COLOURS, BadInput, read_log
+from log_curves import COLOURS, BadInput, Chart, read_log
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 640, 320, 58, 34, 44
+SECONDS = "seconds_per_step"
 
 
 def read_curve(path, column, window):
     """Points (seconds, mean of the column over the window before), from the first whole window on."""
-    values, seconds = read_log(path, column, positive=False), read_log(path, "seconds_per_step")
+    log = read_log(path, (column, SECONDS), positive=(SECONDS,))
     rows, now = [], 0.0
-    for step in sorted(values):
-        now += seconds[step]
-        rows.append((now, values[step]))
+    for step in sorted(log):
+        value, seconds = log[step]
+        now += seconds
+        rows.append((now, value))
     curve = []
     for now, _ in rows:
         inside = [value for then, value in rows if now - window < then <= now]
@@ -36,28 +37,14 @@ def read_curve(path, column, window):
 def draw(curves, column, window):
     """curves: pairs of a NAME and the points of a log."""
     points = [point for _, curve in curves for point in curve]
-    last, low, high = max(x for x, _ in points), min(y for _, y in points), max(y for _, y in points)
-    high = max(high, low + 1e-6)
-    right, up = WIDTH - LEFT - 12, HEIGHT - BOTTOM - TOP
-
-    def place(x, y):
-        return f"{LEFT + x / last * right:.1f}", f"{HEIGHT - BOTTOM - (y - low) / (high - low) * up:.1f}"
-
-    parts = [f'<text x="{LEFT}" y="16" font-weight="bold">{column} over seconds, mean of {window:g} seconds</text>']
-    for fraction in (0, 0.5, 1):
-        value = low + fraction * (high - low)
-        x, y = place(fraction * last, value)
-        parts += [f'<line x1="{LEFT}" x2="{WIDTH - 12}" y1="{y}" y2="{y}" stroke="#ddd"/>',
-                  f'<text x="{LEFT - 6}" y="{float(y) + 4:.1f}" text-anchor="end">{value:.3f}</text>',
-                  f'<text x="{x}" y="{HEIGHT - 14}" text-anchor="middle">{round(fraction * last)} s</text>']
+    chart = Chart(f"{column} over seconds, mean of {window:g} seconds", max(x for x, _ in points),
+                  [y for _, y in points], unit=" s")
     names = list(dict.fromkeys(name for name, _ in curves))
     for name, curve in curves:
-        line = " ".join(",".join(place(*point)) for point in curve)
-        parts.append(f'<polyline points="{line}" fill="none" stroke="{COLOURS[names.index(name)]}" '
-                     'stroke-width="1.5"/>')
-    parts += [f'<text x="{LEFT + i * 100}" y="34" fill="{COLOURS[i]}">{name}</text>' for i, name in enumerate(names)]
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" font-family="sans-serif" '
-            f'font-size="11">\n<rect width="100%" height="100%" fill="white"/>\n' + "\n".join(parts) + "\n</svg>\n")
+        chart.curve(names.index(name), curve)
+    for i, name in enumerate(names):
+        chart.name(i, name)
+    return chart.svg()
 
 
 def read_all(configurations, column, window):

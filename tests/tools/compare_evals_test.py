@@ -1,34 +1,20 @@
 """Compares made-up details of evaluations with tools/compare_evals.py."""
-import contextlib
-import io
-import pathlib
-import sys
-import tempfile
 import unittest
-from unittest import mock
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tools"))
-import compare_evals  # noqa: E402
+from tool_case import ToolCase
+import compare_evals
 
 HEADER = "captions,seed,caption,background,colour,size,shape,motion,all five,measured\n"
 
 
-class CompareEvals(unittest.TestCase):
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = pathlib.Path(folder.name)
-
+class CompareEvals(ToolCase):
     def write(self, name, *rows):
         file = self.folder / name
         file.write_text(HEADER + "".join(f"{row}\n" for row in rows), encoding="utf-8")
         return str(file)
 
     def run_tool(self, before, after):
-        words = ["compare_evals", "--before", *before, "--after", *after]
-        with (mock.patch.object(sys, "argv", words), contextlib.redirect_stdout(io.StringIO()) as out,
-              contextlib.redirect_stderr(io.StringIO()) as errors):
-            return compare_evals.main(), out.getvalue(), errors.getvalue()
+        return self.call(compare_evals, "--before", *before, "--after", *after)
 
     def test_differences_are_paired_and_have_their_interval(self):
         # Shape is wrong and becomes right in one of four clips: 25 +- 1.96 * 100 * sqrt(3 / 16 / 4).

@@ -1,23 +1,11 @@
 """Compares made-up logs with tools/compare_seeds.py."""
-import contextlib
-import io
-import pathlib
-import sys
-import tempfile
 import unittest
-from unittest import mock
 
-ROOT = pathlib.Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
-import compare_seeds  # noqa: E402
+from tool_case import ToolCase
+import compare_seeds
 
 
-class CompareSeeds(unittest.TestCase):
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = pathlib.Path(folder.name)
-
+class CompareSeeds(ToolCase):
     def logs(self, name, *seeds):
         """NAME=LOG.csv,... of files with a loss for steps 50, 100, 150, ..."""
         paths = []
@@ -28,11 +16,7 @@ class CompareSeeds(unittest.TestCase):
         return f"{name}=" + ",".join(map(str, paths))
 
     def main(self, *arguments):
-        """Exit status, what is printed, and what is printed as an error."""
-        out, errors = io.StringIO(), io.StringIO()
-        words = ["compare_seeds", str(self.folder / "curves.svg"), *arguments]
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors), mock.patch.object(sys, "argv", words):
-            return compare_seeds.main(), out.getvalue(), errors.getvalue()
+        return self.call(compare_seeds, self.folder / "curves.svg", *arguments)
 
     def test_means_within_all_spreads_are_said_so_and_drawn(self):
         status, out, _ = self.main(self.logs("one", [4, 2, 2, 1], [3, 3, 3, 2]),

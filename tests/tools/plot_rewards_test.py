@@ -1,23 +1,11 @@
 """Draws made-up logs with tools/plot_rewards.py."""
-import contextlib
-import io
-import pathlib
-import sys
-import tempfile
 import unittest
-from unittest import mock
 
-ROOT = pathlib.Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
-import plot_rewards  # noqa: E402
+from tool_case import ToolCase
+import plot_rewards
 
 
-class PlotRewards(unittest.TestCase):
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = pathlib.Path(folder.name)
-
+class PlotRewards(ToolCase):
     def log(self, name, rewards, seconds=10):
         path = self.folder / f"{name}.csv"
         path.write_text("step,reward/world_mean,seconds_per_step\n" +
@@ -25,11 +13,7 @@ class PlotRewards(unittest.TestCase):
         return str(path)
 
     def main(self, *arguments):
-        """Exit status, what is printed, and what is printed as an error."""
-        out, errors = io.StringIO(), io.StringIO()
-        words = ["plot_rewards", str(self.folder / "rewards.svg"), *arguments]
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors), mock.patch.object(sys, "argv", words):
-            return plot_rewards.main(), out.getvalue(), errors.getvalue()
+        return self.call(plot_rewards, self.folder / "rewards.svg", *arguments)
 
     def test_a_point_is_the_mean_of_the_window_before_it(self):
         fast, slow = self.log("fast", [-1, 1, 3, 5]), self.log("slow", [0, 2], seconds=20)
