@@ -399,7 +399,8 @@ Rgb border_colour(const at::Tensor& video) {
   const at::Tensor frames = video.slice(1, 0, video.size(1), kColourStep);
   const int64_t H = frames.size(2);
   const int64_t W = frames.size(3);
-  const int64_t band = std::max<int64_t>(2, std::min(H, W) / 16);
+  const int64_t shorter = std::min(H, W);
+  const int64_t band = std::min(shorter, std::max<int64_t>(2, shorter / 16));
   const at::Tensor border =
       at::cat({frames.narrow(2, 0, band).flatten(1), frames.narrow(2, H - band, band).flatten(1),
                frames.narrow(3, 0, band).flatten(1), frames.narrow(3, W - band, band).flatten(1)},

@@ -32,18 +32,23 @@ at::Tensor visible_background(const std::vector<TrackedObject>& objects, int64_t
 }
 
 // Subtracts the plane that fits the image best; 0 where weight is 0. image, weight [H, W] -> [H, W]
+// A tiny weight on small planes decides where many fit, as for pixels in a line. It is lost in
+// float32, so the plane is found in float64.
 at::Tensor without_slope(const at::Tensor& image, const at::Tensor& weight) {
   const int64_t H = image.size(0);
   const int64_t W = image.size(1);
-  const at::Tensor ones = at::ones({H, W});
-  const at::Tensor basis = at::stack({ones, at::linspace(-1, 1, H).view({H, 1}) * ones,
-                                      at::linspace(-1, 1, W).view({1, W}) * ones})
-                               .view({3, H * W});                                 // [3, H*W]
-  const at::Tensor weighted = basis * weight.view({1, H * W});                    // [3, H*W]
-  const at::Tensor normal = at::matmul(weighted, basis.t()) + 1e-6 * at::eye(3);  // [3, 3]
-  const at::Tensor target = at::matmul(weighted, image.reshape({H * W, 1}));      // [3, 1]
-  const at::Tensor fit =
-      at::matmul(at::linalg_solve(normal, target).t(), basis).view({H, W});  // [H, W]
+  const at::TensorOptions wide = at::TensorOptions().dtype(at::kDouble);
+  const at::Tensor ones = at::ones({H, W}, wide);
+  const at::Tensor basis = at::stack({ones, at::linspace(-1, 1, H, wide).view({H, 1}) * ones,
+                                      at::linspace(-1, 1, W, wide).view({1, W}) * ones})
+                               .view({3, H * W});                                       // [3, H*W]
+  const at::Tensor weighted = basis * weight.view({1, H * W});                          // [3, H*W]
+  const at::Tensor normal = at::matmul(weighted, basis.t()) + 1e-6 * at::eye(3, wide);  // [3, 3]
+  const at::Tensor target =
+      at::matmul(weighted, image.to(at::kDouble).reshape({H * W, 1}));  // [3, 1]
+  const at::Tensor fit = at::matmul(at::linalg_solve(normal, target).t(), basis)
+                             .to(at::kFloat)
+                             .view({H, W});  // [H, W]
   return (image - fit) * weight;
 }
 

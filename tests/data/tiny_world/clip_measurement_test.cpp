@@ -162,9 +162,19 @@ TEST(ClipMeasurementOf, NoiseOrAVanishedObjectDoesNotThrow) {
   at::Generator generator = seeded_generator(1, "noise");
   EXPECT_NO_THROW(measure_clip(at::randn({3, 9, 64, 80}, generator, at::kFloat), 2));
   EXPECT_NO_THROW(measure_clip(at::ones({3, 9, 64, 80}), 2));
+  EXPECT_NO_THROW(measure_clip(at::randn({3, 5, 1, 40}, generator, at::kFloat), 1));
+  EXPECT_NO_THROW(measure_clip(at::randn({3, 5, 1, 1}, generator, at::kFloat), 2));
   at::Tensor clip = render_clips({sample(ClipSplit::kSeen, 0, 0)})[0];
   clip.narrow(1, 1, clip.size(1) - 1).fill_(-1);
   EXPECT_FALSE(measure_clip(clip, 1).objects[0].motion.has_value());
+}
+
+TEST(ClipMeasurementOf, AnObjectThatLeavesALineOfTheBackgroundDoesNotThrow) {
+  for (int64_t right = 96; right < 120; ++right) {
+    at::Tensor clip = at::full({3, 5, 128, 128}, -0.9F);
+    clip.slice(2, 8, 120).slice(3, 8, right).select(0, 0).fill_(0.8F);  // a red rectangle
+    EXPECT_NO_THROW(measure_clip(clip, 1)) << "columns 8 to " << right;
+  }
 }
 
 TEST(ClipMeasurementOf, MisshapenFramesThrow) {
