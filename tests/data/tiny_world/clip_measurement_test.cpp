@@ -177,6 +177,19 @@ TEST(ClipMeasurementOf, AnObjectThatLeavesALineOfTheBackgroundDoesNotThrow) {
   }
 }
 
+TEST(ClipMeasurementOf, BlocksOfAnySizeDoNotThrow) {
+  for (uint64_t i = 0; i < 300; ++i) {
+    at::Generator generator = seeded_generator(1, "blocks", i);
+    const at::Tensor sizes = at::randint(1, 66, {4}, generator, at::kLong);
+    const auto size = [&](int64_t k) { return sizes[k].item<int64_t>(); };
+    const at::Tensor blocks =
+        at::rand({1, 3, 5, size(0), size(1)}, generator, at::kFloat).mul(2).sub(1);
+    const at::Tensor clip = at::upsample_nearest3d(blocks, {5, size(2), size(3)})[0];
+    EXPECT_NO_THROW(measure_clip(i % 3 == 0 ? clip.sign() : clip, 1 + i % 2))
+        << size(0) << " x " << size(1) << " blocks, " << size(2) << " x " << size(3) << " pixels";
+  }
+}
+
 TEST(ClipMeasurementOf, MisshapenFramesThrow) {
   EXPECT_THROW(measure_clip(at::zeros({3, 4, 64, 64}), 1), c10::Error);
   EXPECT_THROW(measure_clip(at::zeros({1, 9, 64, 64}), 1), c10::Error);
