@@ -263,8 +263,9 @@ std::string title_of(const RlBenchConfig& config, const BenchModel& model,
                 config.model().title(model).c_str(), model.transformer.num_layers,
                 rl.checkpointing.recompute.c_str(), rl.lora.lora_rank,
                 rl.rollout.batches_per_epoch * rl.rollout.group_rollouts,
-                rl.rollout.sample_batch_size * ranks.work.mesh.data, rl.rollout.group_size,
-                rl.rollout.steps, rl.rollout.window.sde_steps, config.reward_seconds_per_video);
+                rl.rollout.sample_batch_size * ranks.work.mesh.data,
+                rl.rollout.group_size * rl.rollout.group_rollouts, rl.rollout.steps,
+                rl.rollout.window.sde_steps, config.reward_seconds_per_video);
   return text;
 }
 

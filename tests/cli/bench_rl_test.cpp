@@ -70,14 +70,15 @@ TEST(BenchRl, PartsOfAnEpochMakeTheWhole) {
 }
 
 TEST(BenchRl, MeasuresAMeshOfProcesses) {
-  const Outcome outcome =
-      run_on_a_thread(with({"launch", "-n", "2", "--"},
-                           with(kSmall, {"--ssp=2", "--shard-group=2", "--batches-per-epoch=1"})));
+  const Outcome outcome = run_on_a_thread(with(
+      {"launch", "-n", "2", "--"},
+      with(kSmall, {"--ssp=2", "--shard-group=2", "--batches-per-epoch=1", "--group-rollouts=2"})));
   ASSERT_EQ(outcome.status, 0) << outcome.err;
   EXPECT_NE(outcome.err.find("SSP 2 x Ulysses 1 x ring 1, weights in 2 shards"), std::string::npos)
       << outcome.err;
-  for (const char* words : {"[0] whole ", "[0] an update: ", "[0] switch ", "[0] weights ",
-                            "[0] gradients ", "[0] 1 "}) {
+  for (const char* words :
+       {"2 rollout(s) of 2 videos, in groups of 4", "[0] whole ", "[0] an update: ", "[0] switch ",
+        "[0] weights ", "[0] gradients ", "[0] 1 "}) {
     EXPECT_NE(outcome.out.find(words), std::string::npos) << words << " in\n" << outcome.out;
   }
   EXPECT_EQ(outcome.out.find("[1]"), std::string::npos) << outcome.out;
