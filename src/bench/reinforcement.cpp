@@ -262,10 +262,9 @@ std::string title_of(const RlBenchConfig& config, const BenchModel& model,
                 "reward",
                 config.model().title(model).c_str(), model.transformer.num_layers,
                 rl.checkpointing.recompute.c_str(), rl.lora.lora_rank,
-                rl.rollout.batches_per_epoch * rl.rollout.group_rollouts,
-                rl.rollout.sample_batch_size * ranks.work.mesh.data,
-                rl.rollout.group_size * rl.rollout.group_rollouts, rl.rollout.steps,
-                rl.rollout.window.sde_steps, config.reward_seconds_per_video);
+                rl.rollout.rollouts_of_an_epoch(),
+                rl.rollout.sample_batch_size * ranks.work.mesh.data, rl.rollout.videos_of_a_group(),
+                rl.rollout.steps, rl.rollout.window.sde_steps, config.reward_seconds_per_video);
   return text;
 }
 
@@ -318,7 +317,7 @@ void bench_reinforcement(const RlBenchConfig& config, std::ostream& out,
   }
   PolicyBench bench(config, model, ranks, cancel);
   auto [cost, totals] = measure_epochs(bench, rl.epochs, device, world->journal());
-  cost.rollouts = rl.rollout.batches_per_epoch * rl.rollout.group_rollouts;
+  cost.rollouts = rl.rollout.rollouts_of_an_epoch();
   cost.idle = largest_idle(cost.idle, world->all(), device);
   const std::vector<RankCost> costs = costs_of_ranks(totals, world->all(), device);
   if (leads) {  // now, since what follows takes as long again

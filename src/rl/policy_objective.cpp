@@ -55,9 +55,8 @@ void check_noise_cells(const RolloutConfig& config, const LatentSize& size) {
 }  // namespace
 
 int64_t PolicyObjective::updates_of_an_epoch(const RlConfig& config) {
-  const int64_t videos = config.rollout.sample_batch_size * config.rollout.batches_per_epoch *
-                         config.rollout.group_rollouts;
-  return config.update.inner_epochs * videos / config.update.train_batch_size;
+  return config.update.inner_epochs * config.rollout.videos_of_an_epoch() /
+         config.update.train_batch_size;
 }
 
 PolicyObjective::PolicyObjective(VideoModel& model, Policy& policy, const TrainingRanks& ranks,
@@ -82,11 +81,11 @@ PolicyObjective::PolicyObjective(VideoModel& model, Policy& policy, const Traini
   sampling_.check();
   check_noise_cells(options_.config.rollout, latent_size(generation_, model.vae_config()));
   const UpdateConfig& update = options_.config.update;
-  if (videos_of_part() % (update.train_batch_size * update.accumulate) != 0) {
+  const int64_t videos = options_.config.rollout.videos_of_an_epoch();
+  if (videos % (update.train_batch_size * update.accumulate) != 0) {
     throw InputError("`train_batch_size`: found " + std::to_string(update.train_batch_size) +
                      " with `accumulate` " + std::to_string(update.accumulate) +
-                     ", expected that their product divides the " +
-                     std::to_string(videos_of_part()) +
+                     ", expected that their product divides the " + std::to_string(videos) +
                      " videos of an epoch, `sample_batch_size` x `batches_per_epoch` x "
                      "`group_rollouts`");
   }
@@ -165,9 +164,9 @@ void PolicyObjective::begin_epoch() {
   for (const std::string& error : own.errors) {
     warn("videos without a score: " + error);
   }
-  const ScoredVideos scored =
-      gather_scores(own, ranks_.work.video, sampling_.parts, videos_of_part(),
-                    static_cast<int64_t>(rewards.size()), ranks_.all(), model_.compute().device);
+  const ScoredVideos scored = gather_scores(
+      own, ranks_.work.video, sampling_.parts, options_.config.rollout.videos_of_an_epoch(),
+      static_cast<int64_t>(rewards.size()), ranks_.all(), model_.compute().device);
   if (!(scored.valid > 0).any().item<bool>()) {
     throw NoPass("none of the videos of an epoch got a score" +
                  (own.errors.empty() ? "" : ": " + own.errors.front()));
@@ -208,7 +207,7 @@ void PolicyObjective::make_rollouts(ScoringQueue& queue) {
   Progress silent(nullptr, false);
   const JobControl job{silent, cancel_};
   epoch_.rollouts.clear();
-  const int64_t count = config.batches_per_epoch * config.group_rollouts;
+  const int64_t count = config.rollouts_of_an_epoch();
   at::Tensor groups = at::empty({sampling_.parts, count, sampling_.part_batch}, at::kLong);
   for (int64_t k = 0; k < count; ++k) {
     const int64_t batch = k / config.group_rollouts, again = k % config.group_rollouts;
@@ -267,8 +266,8 @@ at::Tensor PolicyObjective::decoded(const at::Tensor& clean) {
 // fewer takes videos back whose advantage is 0.
 void PolicyObjective::make_updates(const Advantages& advantages) {
   const UpdateConfig& config = options_.config.update;
-  const int64_t own = videos_of_part(), batch = config.train_batch_size;
-  const int64_t unit = batch * config.accumulate;
+  const int64_t own = options_.config.rollout.videos_of_an_epoch();
+  const int64_t batch = config.train_batch_size, unit = batch * config.accumulate;
   const at::Tensor of_parts = advantages.kept.view({sampling_.parts, own});  // [parts, videos]
   const int64_t most = of_parts.sum(1).max().item<int64_t>();
   const int64_t count = std::max<int64_t>(1, (most + unit - 1) / unit) * unit;

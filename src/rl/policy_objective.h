@@ -73,10 +73,6 @@ class PolicyObjective final : public Objective {
   void check_first_distance(double distance);
   void watch_guards();
   bool leads_part() const { return ranks_.work.sequence.all.rank() == 0; }
-  int64_t videos_of_part() const {
-    const RolloutConfig& rollout = options_.config.rollout;
-    return rollout.sample_batch_size * rollout.batches_per_epoch * rollout.group_rollouts;
-  }
 
   VideoModel& model_;
   Policy& policy_;

@@ -43,6 +43,11 @@ struct RolloutConfig {
   bool same_start = false;
   SdeWindowConfig window;
 
+  // Counts that follow from the fields; those of an epoch are of one part of the mesh.
+  int64_t videos_of_a_group() const { return group_size * group_rollouts; }
+  int64_t rollouts_of_an_epoch() const { return batches_per_epoch * group_rollouts; }
+  int64_t videos_of_an_epoch() const { return sample_batch_size * rollouts_of_an_epoch(); }
+
   template <class Visitor>
   void visit(Visitor&& field) {
     field("width", width, "pixels, a multiple of 16");
